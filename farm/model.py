@@ -1,0 +1,141 @@
+"""The words of the farm as types: states, endings, task ids, durations and task options."""
+
+import re
+from datetime import timedelta
+from enum import IntEnum
+from typing import Any, NamedTuple, TypedDict
+
+from farm.errors import ConfigError
+
+__all__ = [
+    "Ending",
+    "Options",
+    "State",
+    "TaskId",
+    "Token",
+    "job_id",
+    "parse_job_id",
+    "seconds",
+]
+
+
+class State(IntEnum):
+    """Where a task, or one item of a packed task, is in its life; see ``farm.core.states``."""
+
+    SCHEDULED = 0
+    QUEUED = 1
+    LEASED = 2
+    SUCCEEDED = 3
+    FAILED = 4
+    CANCELLED = 5
+    EXPIRED = 6
+    DEAD = 7
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no further transition can happen."""
+        return self >= State.SUCCEEDED
+
+
+class Ending(IntEnum):
+    """How an attempt, or a whole task, ended; what travels in reports and results."""
+
+    OK = 0
+    EXCEPTION = 1
+    LOST = 2
+    TIME_LIMIT = 3
+    MEMORY_LIMIT = 4
+    CANCELLED = 5
+    EXPIRED = 6
+    UNKNOWN = 7
+    DELIVERED = 8
+    BROKEN = 9
+    """The host could not start a worker for it: the initializer failed again and again."""
+
+
+class Token(NamedTuple):
+    """The fencing token of an attempt; a later attempt of a task compares greater."""
+
+    epoch: int
+    attempt: int
+
+
+class TaskId(NamedTuple):
+    """A task's name: the session that made it (16 bytes) and its counter there."""
+
+    session: bytes
+    counter: int
+
+    def __str__(self) -> str:
+        return f"{self.session.hex()}-{self.counter}"
+
+    @classmethod
+    def parse(cls, text: str) -> "TaskId":
+        """Read an id as ``str()`` writes it; raises ``ValueError`` naming the text."""
+        match = re.fullmatch(r"([0-9a-f]{32})-(\d{1,18})", text.strip())
+        if not match:
+            raise ValueError(
+                f"{text!r} is not a task id; one looks like {'0' * 31 + '1'}-42: 32 hexadecimal "
+                "digits, a dash and a number"
+            )
+        return cls(bytes.fromhex(match[1]), int(match[2]))
+
+
+def job_id(session: bytes, number: int) -> str:
+    """The id of a session's job as people see it."""
+    return f"{session.hex()}-j{number}"
+
+
+def parse_job_id(text: str) -> tuple[bytes, int] | None:
+    """The session and number of a job id, or None if the text is not one (then it is a name)."""
+    match = re.fullmatch(r"([0-9a-f]{32})-j(\d{1,18})", text.strip())
+    return (bytes.fromhex(match[1]), int(match[2])) if match else None
+
+
+Duration = float | int | str | timedelta
+"""Seconds, a ``timedelta``, or text such as ``"30s"``, ``"1.5h"``, ``"250ms"``, ``"7d"``."""
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(value: Duration, what: str = "duration") -> float:
+    """A duration in seconds; raises ``ConfigError`` naming ``what`` if it is none, or negative."""
+    if isinstance(value, timedelta):
+        result = value.total_seconds()
+    elif isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", value.lower())
+        if not match or (match[2] or "s") not in _UNITS:
+            raise ConfigError(f"{what} is {value!r}; write seconds, or 250ms, 30s, 5m, 2h, 7d")
+        result = float(match[1]) * _UNITS[match[2] or "s"]
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        result = float(value)
+    else:
+        raise ConfigError(
+            f"{what} is {value!r}; give seconds, a timedelta, or text such as '30s'"
+        )
+    if not 0 <= result < float("inf"):
+        raise ConfigError(f"{what} is {value!r}; it must be a finite time of 0 s or more")
+    return result
+
+
+class Options(TypedDict, total=False):
+    """What ``client.options(...)`` takes; durations are seconds, ``timedelta`` or ``"30s"``."""
+
+    priority: int
+    retries: int
+    backoff: Duration
+    max_losses: int
+    time_limit: Duration | None
+    durable: bool
+    name: str | None
+    result_ttl: Duration | None
+    expires: Duration | None
+    delay: Duration | None
+    block: bool
+
+
+Payload = bytes
+"""An argument list or result as bytes; opened only by clients and workers."""
+
+Answer = dict[str, Any] | list[Any] | str | int | float | bool | None
+"""What a query returns: plain data, as JSON has it."""

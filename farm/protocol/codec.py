@@ -1,0 +1,149 @@
+"""Messages to ZeroMQ frames and back.
+
+A message is ``[envelope, attachment, ...]``. The envelope is msgpack: ``[number, message,
+places]``. Payloads above ``ATTACH_BYTES`` travel as attachments, frames of their own that are
+never copied into the envelope; ``places`` says to which entry and payload each belongs.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from farm.errors import ProtocolError
+from farm.protocol.messages import (
+    Assign,
+    Ended,
+    FromClient,
+    FromHost,
+    Grant,
+    Group,
+    Message,
+    Report,
+    Result,
+    Results,
+    Submit,
+    ToClient,
+    ToHost,
+)
+
+__all__ = ["ATTACH_BYTES", "Decoder", "decoder", "encode"]
+
+ATTACH_BYTES = 1 << 16
+"""Payloads above this size are attached."""
+
+Entry = Group | Grant | Ended | Result
+M = TypeVar("M")
+
+
+class _Envelope(msgspec.Struct, Generic[M], array_like=True, gc=False):
+    number: int
+    message: M
+    places: list[tuple[int, int]] = []
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(number: int, message: Message) -> list[bytes]:
+    """The frames of a message; ``number`` counts the messages of one direction."""
+    if any(entry.size > ATTACH_BYTES for entry in _entries(message)):
+        return _encode_attached(number, message)
+    return [_encoder.encode((number, message))]
+
+
+def _entries(message: object) -> Sequence[Entry]:
+    """The parts of a message that carry payloads."""
+    match message:
+        case Submit():
+            return message.groups
+        case Assign():
+            return message.grants
+        case Report():
+            return message.ended
+        case Results():
+            return message.entries
+        case _:
+            return ()
+
+
+def _encode_attached(number: int, message: Message) -> list[bytes]:
+    places: list[tuple[int, int]] = []
+    frames: list[bytes] = []
+    held: list[tuple[Entry, list[bytes]]] = []
+    for e, entry in enumerate(_entries(message)):
+        if entry.size <= ATTACH_BYTES:
+            continue
+        held.append((entry, entry.payloads))
+        entry.payloads = list(entry.payloads)
+        for p, payload in enumerate(entry.payloads):
+            if len(payload) > ATTACH_BYTES:
+                places.append((e, p))
+                frames.append(payload)
+                entry.payloads[p] = b""
+    envelope = _encoder.encode((number, message, places))
+    for entry, payloads in held:
+        entry.payloads = payloads
+    return [envelope, *frames]
+
+
+class Decoder(Generic[M]):
+    """Reads the messages of one direction, for instance all that a client may send."""
+
+    def __init__(self, messages: Any) -> None:
+        self._decoder = msgspec.msgpack.Decoder(_Envelope[messages])
+
+    def decode(self, frames: Sequence[bytes]) -> tuple[int, M]:
+        """The number and message; raises ``ProtocolError`` for anything malformed."""
+        if not frames:
+            raise ProtocolError("an empty message arrived")
+        try:
+            envelope: _Envelope[M] = self._decoder.decode(frames[0])
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ProtocolError(f"a malformed message arrived: {error}") from error
+        if len(envelope.places) != len(frames) - 1:
+            raise ProtocolError(
+                f"a message names {len(envelope.places)} attachments and has {len(frames) - 1}"
+            )
+        if envelope.places:
+            _attach(envelope.message, envelope.places, frames)
+        _check(envelope.message)
+        return envelope.number, envelope.message
+
+
+def _attach(message: object, places: list[tuple[int, int]], frames: Sequence[bytes]) -> None:
+    entries = _entries(message)
+    for (e, p), frame in zip(places, frames[1:], strict=True):
+        if not (0 <= e < len(entries) and 0 <= p < len(entries[e].payloads)):
+            raise ProtocolError(f"an attachment belongs to entry {e}, payload {p}: there is none")
+        entries[e].payloads[p] = frame
+
+
+def _check(message: object) -> None:
+    """Refuse entries whose counts contradict their payloads, before anything relies on them."""
+    for entry in _entries(message):
+        if entry.first < 0 or entry.count < 1:
+            raise ProtocolError(f"an entry names {entry.count} tasks from {entry.first}")
+        payloads = len(entry.payloads)
+        if payloads != (1 if entry.packed else entry.count) and (
+            payloads or isinstance(entry, (Group, Grant)) or entry.ending <= 1
+        ):
+            raise ProtocolError(f"an entry of {entry.count} tasks has {payloads} payloads")
+        if sum(map(len, entry.payloads)) != entry.size:
+            raise ProtocolError("an entry's size is not the sum of its payloads")
+
+
+_DECODERS: dict[str, Decoder[Any]] = {}
+
+
+def decoder(direction: str) -> Decoder[Any]:
+    """The decoder of ``from_client``, ``to_client``, ``from_host`` or ``to_host`` messages."""
+    if not _DECODERS:
+        for name, messages in (
+            ("from_client", FromClient),
+            ("to_client", ToClient),
+            ("from_host", FromHost),
+            ("to_host", ToHost),
+        ):
+            _DECODERS[name] = Decoder(messages)
+    return _DECODERS[direction]

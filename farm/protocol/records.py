@@ -1,0 +1,153 @@
+"""The records of the journal: what must outlive the coordinator, as typed data.
+
+They are built from the same structs as the messages and encoded in the same way, so the wire
+format is also the storage format. The coordinator appends one record per message; a record has
+a ``ref``, an integer that only grows. Wall-clock times are seconds since 1970.
+
+Loading a store means applying its records in order of ``ref``. Of a record whose tasks are named
+by no ``Submitted`` record any more, nothing is left to apply and it is ignored.
+"""
+
+import msgspec
+
+from farm.protocol.messages import Failure, Group, Part, Result, Run, TaskRun
+
+__all__ = [
+    "AttemptEnd",
+    "AttemptsEnded",
+    "Delivered",
+    "Finished",
+    "HostJoined",
+    "HostLeft",
+    "JobOpened",
+    "JobSealed",
+    "Record",
+    "Recovered",
+    "SessionMark",
+    "Submitted",
+]
+
+
+class Submitted(Part, tag=1):
+    """Tasks accepted from a session, or the survivors of an older record, copied out."""
+
+    session: bytes
+    at: float
+    groups: list[Group]
+
+
+class Finished(Part, tag=2):
+    """Outcomes of tasks: from now on they can be published, and nothing else can."""
+
+    at: float
+    entries: list[Result]
+
+
+class AttemptEnd(Part):
+    """Attempts of a run of tasks ended without an outcome: retry, loss or give-back.
+
+    ``attempt`` is the smallest attempt number that may run from now on; ``retries`` and
+    ``losses`` are what has been spent; ``due`` is when to run again, 0 for at once.
+    """
+
+    session: bytes
+    first: int
+    count: int
+    attempt: int
+    retries: int
+    losses: int
+    due: float = 0.0
+    failure: Failure | None = None
+
+
+class AttemptsEnded(Part, tag=3):
+    """The end of attempts, committed before any further dispatch of their tasks."""
+
+    at: float
+    entries: list[AttemptEnd]
+
+
+class Delivered(Part, tag=4):
+    """The owner of these tasks has their outcomes."""
+
+    at: float
+    tasks: list[TaskRun]
+
+
+class JobOpened(Part, tag=5):
+    """A session opened a job."""
+
+    at: float
+    session: bytes
+    job: int
+    name: str
+
+
+class JobSealed(Part, tag=6):
+    """A job is complete with ``count`` tasks."""
+
+    session: bytes
+    job: int
+    count: int
+
+
+class SessionMark(Part, tag=7):
+    """A session as it stood: its secret, and every counter ever accepted from it.
+
+    Written when a session opens, and again in the transaction that deletes a ``Submitted``
+    record, so that no id is ever taken for new twice. A later mark replaces an earlier one.
+    """
+
+    session: bytes
+    secret: bytes
+    at: float
+    accepted: list[Run]
+    connection: int = 0
+
+
+class HostJoined(Part, tag=8):
+    """A host's agent said HELLO; recovery waits for it."""
+
+    name: str
+    instance: bytes
+
+
+class HostLeft(Part, tag=9):
+    """A host left, or its lease ended."""
+
+    name: str
+    instance: bytes
+
+
+class Recovered(Part, tag=10):
+    """Recovery of an epoch ended: attempts of older epochs are fenced off, except these."""
+
+    epoch: int
+    adopted: list[TaskRun]
+
+
+Record = (
+    Submitted
+    | Finished
+    | AttemptsEnded
+    | Delivered
+    | JobOpened
+    | JobSealed
+    | SessionMark
+    | HostJoined
+    | HostLeft
+    | Recovered
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+
+
+def encode_record(record: Record) -> bytes:
+    """A record as it is stored."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes) -> Record:
+    """The record that ``encode_record`` wrote; raises ``msgspec.DecodeError`` if it is none."""
+    return _decoder.decode(data)
