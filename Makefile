@@ -1,0 +1,44 @@
+# Every target works from a bare clone with only Python (3.11 or newer), pip and make: the first one
+# that is asked for makes .venv, and a change of pyproject.toml renews it.
+
+PYTHON ?= python3
+SEEDS ?= 1000
+BASE ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench sim
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## run a real job on a farm on this machine (under a minute)
+	@$(BIN)/farm demo
+
+test: $(READY) ## run all tests
+	$(BIN)/python -m pytest
+
+check: $(READY) ## lint, format, types and house rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_house_rules.py
+
+bench: $(READY) ## measure against the standard library (BASE=<ref>: against another commit too)
+	$(BIN)/python -m tests.benchmarks $(if $(BASE),--base $(BASE))
+
+sim: $(READY) ## run the simulator over SEEDS=1000 seeds
+	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+# .ready is written last, so an interrupted installation is done again.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'compute-farm needs Python 3.11 or newer, and "$(PYTHON)" is not:' \
+	       '$(shell $(PYTHON) --version 2>&1). Try: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)' >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
