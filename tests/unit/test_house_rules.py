@@ -155,11 +155,23 @@ def test_the_public_api_is_exactly_this():
 
 def texts_of_the_repository() -> dict[str, str]:
     folders = ["farm", "workers", "scheduler", "tests", "docs", "configs", ".ci"]
-    suffixes = {"", ".cfg", ".json", ".md", ".py", ".sh", ".sql", ".toml", ".yaml", ".yml"}
+    suffixes = {
+        "",
+        ".cfg",
+        ".json",
+        ".md",
+        ".py",
+        ".service",
+        ".sh",
+        ".sql",
+        ".toml",
+        ".yaml",
+        ".yml",
+    }
     paths = [path for path in ROOT.iterdir() if path.suffix in suffixes]
     paths += [path for folder in folders for path in (ROOT / folder).rglob("*")]
     return {
-        str(path.relative_to(ROOT)): path.read_text("utf-8")
+        str(path.relative_to(ROOT)): path.read_text("utf-8", "replace")
         for path in paths
         if path.suffix in suffixes and path.is_file() and path != Path(__file__)
     }
