@@ -18,7 +18,6 @@ __all__ = [
     "Delivered",
     "Finished",
     "HostJoined",
-    "HostLeft",
     "JobOpened",
     "JobSealed",
     "Record",
@@ -29,11 +28,15 @@ __all__ = [
 
 
 class Submitted(Part, tag=1):
-    """Tasks accepted from a session, or the survivors of an older record, copied out."""
+    """Tasks accepted from a session, or the survivors of an older record, copied out.
+
+    ``fence``: attempts of epochs below it are fenced off (0: none are).
+    """
 
     session: bytes
     at: float
     groups: list[Group]
+    fence: int = 0
 
 
 class Finished(Part, tag=2):
@@ -47,7 +50,8 @@ class AttemptEnd(Part):
     """Attempts of a run of tasks ended without an outcome: retry, loss or give-back.
 
     ``attempt`` is the smallest attempt number that may run from now on; ``retries`` and
-    ``losses`` are what has been spent; ``due`` is when to run again, 0 for at once.
+    ``losses`` are what has been spent; ``due`` is when to run again, 0 for at once; ``fence``
+    as in ``Submitted``.
     """
 
     session: bytes
@@ -57,6 +61,7 @@ class AttemptEnd(Part):
     retries: int
     losses: int
     due: float = 0.0
+    fence: int = 0
     failure: Failure | None = None
 
 
@@ -106,20 +111,13 @@ class SessionMark(Part, tag=7):
 
 
 class HostJoined(Part, tag=8):
-    """A host's agent said HELLO; recovery waits for it."""
+    """A host's agent said HELLO; recovery waits for it. Deleted when the host has left."""
 
     name: str
     instance: bytes
 
 
-class HostLeft(Part, tag=9):
-    """A host left, or its lease ended."""
-
-    name: str
-    instance: bytes
-
-
-class Recovered(Part, tag=10):
+class Recovered(Part, tag=9):
     """Recovery of an epoch ended: attempts of older epochs are fenced off, except these."""
 
     epoch: int
@@ -135,7 +133,6 @@ Record = (
     | JobSealed
     | SessionMark
     | HostJoined
-    | HostLeft
     | Recovered
 )
 
