@@ -110,9 +110,7 @@ def seconds(value: Duration, what: str = "duration") -> float:
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         result = float(value)
     else:
-        raise ConfigError(
-            f"{what} is {value!r}; give seconds, a timedelta, or text such as '30s'"
-        )
+        raise ConfigError(f"{what} is {value!r}; give seconds, a timedelta, or text such as '30s'")
     if not 0 <= result < float("inf"):
         raise ConfigError(f"{what} is {value!r}; it must be a finite time of 0 s or more")
     return result

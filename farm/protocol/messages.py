@@ -1,18 +1,48 @@
 """The messages of the farm as plain typed data; ``PROTOCOL.md`` tells what they mean.
 
-Every struct is an array on the wire, with an integer tag in front if it is a message. Fields
-are only ever appended, with a default, so that a reader of an older or newer minor layout
-agrees on the prefix. Tasks are named by counters of their session: ``first`` and ``count``
-name the run ``[first, first + count)``. Times in seconds; sizes in bytes.
+A message is an array with an integer tag in front; ``parts.py`` has what they are made of.
 """
 
 from typing import Any
 
 import msgspec
 
-from farm.model import Ending
+from farm.protocol.messages_host import (
+    Assign,
+    Drop,
+    HostHello,
+    HostWelcome,
+    NeedFunction,
+    Noted,
+    Recall,
+    Report,
+)
+from farm.protocol.parts import (
+    BATCH_BYTES,
+    ITEMS_PER_TASK_MAX,
+    MESSAGE_BYTES_MAX,
+    PAYLOAD_BYTES_MAX,
+    PROTOCOL_VERSION,
+    TASKS_PER_MESSAGE_MAX,
+    Claim,
+    Ended,
+    Failure,
+    Grant,
+    Group,
+    Part,
+    Result,
+    Run,
+    TaskRun,
+    Template,
+)
 
 __all__ = [
+    "BATCH_BYTES",
+    "ITEMS_PER_TASK_MAX",
+    "MESSAGE_BYTES_MAX",
+    "PAYLOAD_BYTES_MAX",
+    "PROTOCOL_VERSION",
+    "TASKS_PER_MESSAGE_MAX",
     "Accepted",
     "Answer",
     "Assign",
@@ -41,6 +71,7 @@ __all__ = [
     "Message",
     "NeedFunction",
     "Noted",
+    "Part",
     "Progress",
     "Query",
     "Recall",
@@ -49,152 +80,15 @@ __all__ = [
     "Report",
     "Result",
     "Results",
+    "Run",
     "Started",
     "Submit",
     "Taken",
+    "TaskRun",
     "Template",
     "ToClient",
     "ToHost",
 ]
-
-PROTOCOL_VERSION = 1
-TASKS_PER_MESSAGE_MAX = 512
-"""Entries (payloads) of one message; a packed task of many items is one entry."""
-ITEMS_PER_TASK_MAX = 65_536
-BATCH_BYTES = 1 << 20
-"""A message is closed at this many payload bytes; one larger payload travels alone."""
-PAYLOAD_BYTES_MAX = 64 << 20
-"""The largest payload that travels inline."""
-MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + (1 << 20)
-
-Run = tuple[int, int]
-"""``(first, count)``: a run of counters of one session."""
-TaskRun = tuple[bytes, int, int]
-"""``(session, first, count)``."""
-
-
-class Part(msgspec.Struct, array_like=True, gc=False):
-    """A piece of a message."""
-
-
-# ---------------------------------------------------------------- pieces
-
-
-class Template(Part, frozen=True):
-    """The options shared by all tasks of a group; a field at its default costs one byte."""
-
-    priority: int = 0
-    retries: int = 0
-    backoff: float = 1.0
-    max_losses: int = 3
-    time_limit: float | None = None
-    durable: bool = True
-    result_ttl: float | None = None
-    expires: float | None = None
-    delay: float | None = None
-
-
-class Group(Part):
-    """A run of tasks with one function, one job and one set of options.
-
-    Either ``packed`` is false and ``payloads`` has ``count`` entries, one per task, or it is
-    true and ``payloads`` has one entry that holds the arguments of many items, of which this
-    group is the ``count`` items from item ``start`` on. ``size`` is the sum of payload bytes.
-    """
-
-    first: int
-    count: int
-    function: bytes
-    payloads: list[bytes]
-    size: int
-    packed: bool = False
-    start: int = 0
-    job: int = 0
-    template: Template | None = None
-
-
-class Failure(Part):
-    """The evidence of an attempt that did not succeed; no pickled data.
-
-    ``code`` is the exit code, or minus the signal number. ``losses`` counts attempts that died.
-    """
-
-    cause: str = ""
-    message: str = ""
-    host: str = ""
-    code: int = 0
-    type_name: str = ""
-    losses: int = 0
-
-
-class Result(Part):
-    """The published outcome of a run of tasks; ``payloads`` as in ``Ended``."""
-
-    session: bytes
-    first: int
-    count: int
-    ending: Ending
-    payloads: list[bytes]
-    size: int = 0
-    packed: bool = False
-    failure: Failure | None = None
-
-
-class Grant(Part):
-    """A lease on a run of tasks: what a host needs to run them.
-
-    ``(epoch, lease)`` names it, ``(epoch, attempt)`` is its fencing token. ``expected`` is the
-    measured time of one item in seconds, or -1 when not known yet. ``item`` is the index of the
-    first task inside its group as the client sent it; ``start`` the index inside the payload.
-    """
-
-    lease: int
-    attempt: int
-    session: bytes
-    first: int
-    count: int
-    function: bytes
-    payloads: list[bytes]
-    size: int
-    packed: bool = False
-    start: int = 0
-    item: int = 0
-    expected: float = -1.0
-    time_limit: float | None = None
-
-
-class Claim(Part):
-    """A lease as its host holds it: said in HELLO, and named to be dropped."""
-
-    epoch: int
-    lease: int
-    attempt: int
-    session: bytes
-    first: int
-    count: int
-    started: bool = False
-
-
-class Ended(Part):
-    """A run of one lease's tasks that ended alike.
-
-    ``payloads``: for OK and EXCEPTION one entry per task, or, if ``packed``, a single entry with
-    the pickled list of all values (OK only). Other endings have none, and a ``failure``.
-    ``seconds`` is the time the run took in its worker, all items together.
-    """
-
-    epoch: int
-    lease: int
-    attempt: int
-    first: int
-    count: int
-    ending: Ending
-    payloads: list[bytes]
-    size: int = 0
-    packed: bool = False
-    seconds: float = 0.0
-    failure: Failure | None = None
-
 
 # ---------------------------------------------------------------- client to coordinator
 
@@ -374,95 +268,6 @@ class Answer(Part, tag=28):
     error: str = ""
 
 
-# ---------------------------------------------------------------- host to coordinator
-
-
-class HostHello(Part, tag=40):
-    """The first message of a host's connection: who it is and all leases that it holds.
-
-    ``instance`` is new for each agent process. ``claims`` has every lease with a task that runs,
-    waits, or ended without having been noted. ``window`` is the number of tasks it may hold.
-    """
-
-    protocol: int
-    farm: str
-    python: str
-    instance: bytes
-    name: str
-    connection: int
-    slots: int
-    window: int
-    epoch_seen: int
-    store_seen: bytes
-    commit_seen: int
-    claims: list[Claim]
-    pid: int = 0
-    address: str = ""
-    labels: dict[str, str] = {}
-
-
-class Report(Part, tag=41):
-    """What happened on a host. Numbered per agent instance; sent again until ``Noted``.
-
-    ``started``: ``(epoch, lease, first, count)`` handed to a worker. ``returned``: the same, of
-    tasks given back unbegun. ``progress``: ``(epoch, lease, counter, done, total, note)``.
-    ``window``: how many tasks this host may hold from now on.
-    """
-
-    number: int
-    window: int
-    ended: list[Ended]
-    started: list[tuple[int, int, int, int]] = []
-    returned: list[tuple[int, int, int, int]] = []
-    progress: list[tuple[int, int, int, float, float, str]] = []
-
-
-# ---------------------------------------------------------------- coordinator to host
-
-
-class HostWelcome(Part, tag=60):
-    """The connection is open. ``unusable`` is empty, or says why this host gets no work."""
-
-    protocol: int
-    farm: str
-    epoch: int
-    store: bytes
-    commit: int
-    beat_seconds: float
-    lease_seconds: float
-    drop: list[Claim]
-    unusable: str = ""
-
-
-class Assign(Part, tag=61):
-    """Leases for the host to run."""
-
-    epoch: int
-    grants: list[Grant]
-
-
-class Recall(Part, tag=62):
-    """Give these back if no worker has begun them: ``(epoch, lease, first, count)``.
-
-    For each, the host reports it returned, or reports it started (again).
-    """
-
-    runs: list[tuple[int, int, int, int]]
-
-
-class Drop(Part, tag=63):
-    """These leases are fenced off: end their workers and forget them."""
-
-    claims: list[Claim]
-
-
-class Noted(Part, tag=64):
-    """Reports up to ``number`` are committed; the host may forget their outcomes."""
-
-    number: int
-    commit: int
-
-
 # ---------------------------------------------------------------- both ways
 
 
@@ -474,8 +279,8 @@ class Beat(Part, tag=80):
 
     stamp: float = 0.0
     echo: float = 0.0
-    running: list[tuple[int, int, int, int]] = []
-    load: dict[str, float] = {}
+    running: list[tuple[int, int, int, int]] = msgspec.field(default_factory=list)
+    load: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class Bye(Part, tag=81):
@@ -494,12 +299,6 @@ class Rejected(Part, tag=82):
     code: str
     message: str
     retry: bool = False
-
-
-class NeedFunction(Part, tag=83):
-    """The sender lacks a function's bytes (host to coordinator)."""
-
-    hash: bytes
 
 
 FromClient = (

@@ -10,7 +10,7 @@ by no ``Submitted`` record any more, nothing is left to apply and it is ignored.
 
 import msgspec
 
-from farm.protocol.messages import Failure, Group, Part, Result, Run, TaskRun
+from farm.protocol.parts import Failure, Group, Part, Result, Run, TaskRun
 
 __all__ = [
     "AttemptEnd",
@@ -24,6 +24,8 @@ __all__ = [
     "Recovered",
     "SessionMark",
     "Submitted",
+    "decode_record",
+    "encode_record",
 ]
 
 

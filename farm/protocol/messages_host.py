@@ -1,0 +1,105 @@
+"""The messages between hosts and the coordinator; re-exported by ``messages.py``."""
+
+import msgspec
+
+from farm.protocol.parts import Claim, Ended, Grant, Part
+
+__all__ = [
+    "Assign",
+    "Drop",
+    "HostHello",
+    "HostWelcome",
+    "NeedFunction",
+    "Noted",
+    "Recall",
+    "Report",
+]
+
+
+class HostHello(Part, tag=40):
+    """The first message of a host's connection: who it is and all leases that it holds.
+
+    ``instance`` is new for each agent process. ``claims`` has every lease with a task that runs,
+    waits, or ended without having been noted. ``window`` is the number of tasks it may hold.
+    """
+
+    protocol: int
+    farm: str
+    python: str
+    instance: bytes
+    name: str
+    connection: int
+    slots: int
+    window: int
+    epoch_seen: int
+    store_seen: bytes
+    commit_seen: int
+    claims: list[Claim]
+    pid: int = 0
+    address: str = ""
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Report(Part, tag=41):
+    """What happened on a host. Numbered per agent instance; sent again until ``Noted``.
+
+    ``started``: ``(epoch, lease, first, count)`` handed to a worker. ``returned``: the same, of
+    tasks given back unbegun. ``progress``: ``(epoch, lease, counter, done, total, note)``.
+    ``window``: how many tasks this host may hold from now on.
+    """
+
+    number: int
+    window: int
+    ended: list[Ended]
+    started: list[tuple[int, int, int, int]] = msgspec.field(default_factory=list)
+    returned: list[tuple[int, int, int, int]] = msgspec.field(default_factory=list)
+    progress: list[tuple[int, int, int, float, float, str]] = msgspec.field(default_factory=list)
+
+
+class HostWelcome(Part, tag=60):
+    """The connection is open. ``unusable`` is empty, or says why this host gets no work."""
+
+    protocol: int
+    farm: str
+    epoch: int
+    store: bytes
+    commit: int
+    beat_seconds: float
+    lease_seconds: float
+    drop: list[Claim]
+    unusable: str = ""
+
+
+class Assign(Part, tag=61):
+    """Leases for the host to run."""
+
+    epoch: int
+    grants: list[Grant]
+
+
+class Recall(Part, tag=62):
+    """Give these back if no worker has begun them: ``(epoch, lease, first, count)``.
+
+    For each, the host reports it returned, or reports it started (again).
+    """
+
+    runs: list[tuple[int, int, int, int]]
+
+
+class Drop(Part, tag=63):
+    """These leases are fenced off: end their workers and forget them."""
+
+    claims: list[Claim]
+
+
+class Noted(Part, tag=64):
+    """Reports up to ``number`` are committed; the host may forget their outcomes."""
+
+    number: int
+    commit: int
+
+
+class NeedFunction(Part, tag=83):
+    """The sender lacks a function's bytes (host to coordinator)."""
+
+    hash: bytes

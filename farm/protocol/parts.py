@@ -1,0 +1,167 @@
+"""What messages and records are made of: groups of tasks, leases, outcomes.
+
+Every struct is an array on the wire. Fields are only ever appended, with a default, so that a
+reader of an older or newer minor layout agrees on the prefix. Tasks are named by counters of
+their session: ``first`` and ``count`` name the run ``[first, first + count)``. Times in seconds;
+sizes in bytes.
+"""
+
+import msgspec
+
+from farm.model import Ending
+
+__all__ = [
+    "BATCH_BYTES",
+    "ITEMS_PER_TASK_MAX",
+    "MESSAGE_BYTES_MAX",
+    "PAYLOAD_BYTES_MAX",
+    "PROTOCOL_VERSION",
+    "TASKS_PER_MESSAGE_MAX",
+    "Claim",
+    "Ended",
+    "Failure",
+    "Grant",
+    "Group",
+    "Part",
+    "Result",
+    "Run",
+    "TaskRun",
+    "Template",
+]
+
+PROTOCOL_VERSION = 1
+"""The version that this release speaks; it also understands the one before."""
+TASKS_PER_MESSAGE_MAX = 512
+"""Entries (payloads) of one message; a packed task of many items is one entry."""
+ITEMS_PER_TASK_MAX = 65_536
+BATCH_BYTES = 1 << 20
+"""A message is closed at this many payload bytes; one larger payload travels alone."""
+PAYLOAD_BYTES_MAX = 64 << 20
+"""The largest payload that travels inline."""
+MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + (1 << 20)
+"""The largest message; ZeroMQ drops larger ones."""
+
+Run = tuple[int, int]
+"""``(first, count)``: a run of counters of one session."""
+TaskRun = tuple[bytes, int, int]
+"""``(session, first, count)``."""
+
+
+class Part(msgspec.Struct, array_like=True, gc=False):
+    """A piece of a message."""
+
+
+class Template(Part):
+    """The options shared by all tasks of a group; a field at its default costs one byte."""
+
+    priority: int = 0
+    retries: int = 0
+    backoff: float = 1.0
+    max_losses: int = 3
+    time_limit: float | None = None
+    durable: bool = True
+    result_ttl: float | None = None
+    expires: float | None = None
+    delay: float | None = None
+
+
+class Group(Part):
+    """A run of tasks with one function, one job and one set of options.
+
+    Either ``packed`` is false and ``payloads`` has ``count`` entries, one per task, or it is
+    true and ``payloads`` has one entry that holds the arguments of many items, of which this
+    group is the ``count`` items from item ``start`` on. ``size`` is the sum of payload bytes.
+    """
+
+    first: int
+    count: int
+    function: bytes
+    payloads: list[bytes]
+    size: int
+    packed: bool = False
+    start: int = 0
+    job: int = 0
+    template: Template | None = None
+
+
+class Failure(Part):
+    """The evidence of an attempt that did not succeed; no pickled data.
+
+    ``code`` is the exit code, or minus the signal number. ``losses`` counts attempts that died.
+    """
+
+    cause: str = ""
+    message: str = ""
+    host: str = ""
+    code: int = 0
+    type_name: str = ""
+    losses: int = 0
+
+
+class Result(Part):
+    """The published outcome of a run of tasks; ``payloads`` as in ``Ended``."""
+
+    session: bytes
+    first: int
+    count: int
+    ending: Ending
+    payloads: list[bytes]
+    size: int = 0
+    packed: bool = False
+    failure: Failure | None = None
+
+
+class Grant(Part):
+    """A lease on a run of tasks: what a host needs to run them.
+
+    ``(epoch, lease)`` names it, ``(epoch, attempt)`` is its fencing token. ``expected`` is the
+    measured time of one item in seconds, or -1 when not known yet. ``item`` is the index of the
+    first task inside its group as the client sent it; ``start`` the index inside the payload.
+    """
+
+    lease: int
+    attempt: int
+    session: bytes
+    first: int
+    count: int
+    function: bytes
+    payloads: list[bytes]
+    size: int
+    packed: bool = False
+    start: int = 0
+    item: int = 0
+    expected: float = -1.0
+    time_limit: float | None = None
+
+
+class Claim(Part):
+    """A lease as its host holds it: said in HELLO, and named to be dropped."""
+
+    epoch: int
+    lease: int
+    attempt: int
+    session: bytes
+    first: int
+    count: int
+    started: bool = False
+
+
+class Ended(Part):
+    """A run of one lease's tasks that ended alike.
+
+    ``payloads``: for OK and EXCEPTION one entry per task, or, if ``packed``, a single entry with
+    the pickled list of all values (OK only). Other endings have none, and a ``failure``.
+    ``seconds`` is the time the run took in its worker, all items together.
+    """
+
+    epoch: int
+    lease: int
+    attempt: int
+    first: int
+    count: int
+    ending: Ending
+    payloads: list[bytes]
+    size: int = 0
+    packed: bool = False
+    seconds: float = 0.0
+    failure: Failure | None = None
