@@ -1,0 +1,370 @@
+"""Settings: what may be set, and the value that counts.
+
+A value is taken from the first of these places that has it:
+
+1. flags: what a command line or a call says
+2. variables of the environment, such as ``FARM_ADDRESS``; ``settings()`` has all names
+3. the file that ``FARM_CONFIG`` (or ``--config``) names
+4. ``farm.toml`` in the current folder
+5. the user's file: ``$XDG_CONFIG_HOME/farm/farm.toml``, by default ``~/.config/farm/farm.toml``
+6. the system's file: ``/etc/farm/farm.toml``
+7. the default
+
+Places are merged key by key. A file may leave anything out, but what it says must be right: an
+unknown key or a wrong value is a ``ConfigError`` that names the file, the key and what would be
+right. Nothing is read before ``load()`` is called, and nothing is kept after it.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from farm.errors import ConfigError
+from farm.model import seconds
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "ClientConfig",
+    "Config",
+    "CoordinatorConfig",
+    "HostConfig",
+    "LogConfig",
+    "Setting",
+    "files",
+    "load",
+    "settings",
+]
+
+DEFAULT_ADDRESS = "tcp://127.0.0.1:7070"
+"""Where ``farm up`` and ``farm coordinator`` listen and clients look, unless told otherwise."""
+
+SYSTEM_FILE = Path("/etc/farm/farm.toml")
+
+NEAR_VARIABLE = 0.9
+"""How much an unknown ``FARM_*`` variable must resemble one of ours to be an error.
+
+Others are a stranger's: Kubernetes sets FARM_PORT and FARM_SERVICE_HOST in every container beside
+a service that is called farm.
+"""
+
+DURATION = {"kind": "duration"}
+SIZE = {"kind": "size"}
+UNITS = {"b": 1} | {
+    f"{prefix}{ending}": base**power
+    for power, prefix in enumerate("kmgt", 1)
+    for base, ending in ((1000, "b"), (1024, "ib"))
+}
+
+
+class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[client]``: how programs and commands find the farm."""
+
+    address: Annotated[
+        str,
+        Meta(min_length=1, description="The farm: `tcp://HOST:PORT` or `ipc://PATH`"),
+    ] = DEFAULT_ADDRESS
+    connect_timeout: Annotated[
+        float,
+        Meta(gt=0, extra=DURATION, description="How long to look for a farm before giving up"),
+    ] = 10.0
+
+
+class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[coordinator]``: the process that keeps the tasks."""
+
+    listen: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Where clients connect; hosts use the next port, or `PATH.hosts`",
+        ),
+    ] = DEFAULT_ADDRESS
+    store: Annotated[
+        str,
+        Meta(
+            description="A path, or `memory:` for tasks that need not survive a restart; if empty,"
+            " `farm.db` in the user's state folder"
+        ),
+    ] = ""
+    max_tasks: Annotated[int, Meta(ge=1, description="How many unfinished tasks are accepted")] = (
+        1_000_000
+    )
+    max_bytes: Annotated[
+        int, Meta(ge=1, extra=SIZE, description="How many bytes of arguments they may have")
+    ] = 4 << 30
+    beat_seconds: Annotated[
+        float,
+        Meta(gt=0, extra=DURATION, description="How often each side of a connection shows life"),
+    ] = 1.0
+    lease_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            extra=DURATION,
+            description="After how long a silence of its host a task is given to another",
+        ),
+    ] = 15.0
+
+
+class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[host]``: the process that runs tasks on one machine."""
+
+    slots: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How many tasks run at a time; 0: one for each CPU that it may use",
+        ),
+    ] = 0
+    name: Annotated[str, Meta(description="What the host is called; if empty, as its machine")] = ""
+    preload: Annotated[
+        list[str],
+        Meta(description="Modules that are imported once, before the first worker starts"),
+    ] = []
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[log]``: what services write to stderr, one event a line."""
+
+    format: Annotated[Literal["text", "json"], Meta(description="How a line is written")] = "text"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least weight that is written"),
+    ] = "info"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings, and where each that is not a default comes from.
+
+    ``origins`` maps ``"client.address"`` to what people call the place: a file's path, the name of
+    a variable, or ``"flag"``.
+    """
+
+    client: ClientConfig = ClientConfig()
+    coordinator: CoordinatorConfig = CoordinatorConfig()
+    host: HostConfig = HostConfig()
+    log: LogConfig = LogConfig()
+    origins: dict[str, str] = {}
+
+
+Section = ClientConfig | CoordinatorConfig | HostConfig | LogConfig
+SECTIONS: dict[str, type[Section]] = {
+    "client": ClientConfig,
+    "coordinator": CoordinatorConfig,
+    "host": HostConfig,
+    "log": LogConfig,
+}
+
+
+class Setting(NamedTuple):
+    """One thing that can be set: for ``load()``, for help and for the reference."""
+
+    section: str
+    key: str
+    variable: str
+    type: Any
+    default: Any
+    description: str
+    kind: str
+    """``duration``, ``size``, or empty."""
+
+    @property
+    def path(self) -> str:
+        """Its name as people write it: ``client.address``."""
+        return f"{self.section}.{self.key}"
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words that fit after "expected"."""
+        if self.kind == "duration":
+            return "a duration of more than 0: seconds, or text such as '250ms', '30s', '5m'"
+        if self.kind == "size":
+            return "a number of bytes, or text such as '512MiB', '4GiB'"
+        base, meta, *_ = get_args(self.type)
+        if get_origin(base) is Literal:
+            return "one of " + ", ".join(repr(choice) for choice in get_args(base))
+        if base is int:
+            return f"a whole number of {meta.ge} or more"
+        if get_origin(base) is list:
+            return "a list of texts"
+        return "a text, not empty" if meta.min_length else "a text"
+
+    def read(self, value: Any, place: str, *, from_text: bool = False) -> Any:
+        """The value as this setting has it; raises ``ConfigError`` naming place and key."""
+        plain = value
+        try:
+            if self.kind == "duration":
+                plain = seconds(value)
+            elif self.kind == "size":
+                plain = _byte_count(value)
+            elif from_text and get_origin(get_args(self.type)[0]) is list:
+                plain = [part for part in re.split(r"[,\s]+", value) if part]
+            return msgspec.convert(plain, self.type, strict=not from_text)
+        except (ConfigError, msgspec.ValidationError):
+            raise ConfigError(
+                f"{place}: {self.path} is {value!r}; expected {self.expected}"
+            ) from None
+
+
+def _byte_count(value: Any) -> Any:
+    """Text such as ``"4GiB"`` as a number of bytes; anything else is left for the type to judge."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value.lower())
+    if not match or (match[2] or "b") not in UNITS:
+        raise ConfigError(f"{value!r} is not a number of bytes")
+    return int(float(match[1]) * UNITS[match[2] or "b"])
+
+
+def settings() -> list[Setting]:
+    """Everything that can be set, in the order of the reference."""
+    return [
+        _setting(section, struct, field)
+        for section, struct in SECTIONS.items()
+        for field in msgspec.structs.fields(struct)
+    ]
+
+
+def _setting(section: str, struct: type[Section], field: msgspec.structs.FieldInfo) -> Setting:
+    hint = get_type_hints(struct, include_extras=True)[field.name]
+    meta: Meta = get_args(hint)[1]
+    # A client's settings are what most people set: they get the short names.
+    words = [field.name] if section == "client" else [section, field.name]
+    default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    return Setting(
+        section,
+        field.name,
+        "_".join(["FARM", *words]).upper(),
+        hint,
+        default,
+        meta.description or "",
+        (meta.extra or {}).get("kind", ""),
+    )
+
+
+def files(
+    environ: Mapping[str, str], folder: Path, *, named: str | Path | None = None
+) -> list[Path]:
+    """The files that may hold settings, the strongest first; ``named`` overrides FARM_CONFIG."""
+    named = named or environ.get("FARM_CONFIG") or None
+    home = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or "~") / ".config"
+    return [
+        *([Path(named).expanduser()] if named else []),
+        folder / "farm.toml",
+        Path(home).expanduser() / "farm" / "farm.toml",
+        SYSTEM_FILE,
+    ]
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    named: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Config:
+    """The settings that count now.
+
+    ``flags`` maps paths such as ``"client.address"`` to values; None means "not said". ``named`` is
+    the file that a ``--config`` names. ``environ`` and ``folder`` stand in for this process's own.
+    Raises ``ConfigError`` naming the place and the key of what is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    known = settings()
+    named = named or environ.get("FARM_CONFIG") or None
+    layers = [_from_flags(flags or {}, known), _from_environment(environ, known)]
+    for path in files(environ, folder or Path.cwd(), named=named):
+        must_exist = named is not None and path == Path(named).expanduser()
+        layers.append(_from_file(path, known, must_exist=must_exist))
+    values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for setting, value, place in layer:
+            if setting.path not in origins:
+                origins[setting.path] = place
+                values[setting.section][setting.key] = value
+    sections = {name: SECTIONS[name](**values[name]) for name in SECTIONS}
+    return msgspec.convert({**sections, "origins": origins}, Config)
+
+
+Found = tuple[Setting, Any, str]
+
+
+def _from_flags(flags: Mapping[str, Any], known: list[Setting]) -> list[Found]:
+    by_path = {setting.path: setting for setting in known}
+    return [
+        (by_path[path], by_path[path].read(value, "flag"), "flag")
+        for path, value in flags.items()
+        if value is not None
+    ]
+
+
+def _from_environment(environ: Mapping[str, str], known: list[Setting]) -> list[Found]:
+    by_variable = {setting.variable: setting for setting in known}
+    found: list[Found] = []
+    for name, text in environ.items():
+        if setting := by_variable.get(name):
+            # An empty variable is how a shell or a compose file says "not set".
+            if text:
+                found.append((setting, setting.read(text, name, from_text=True), name))
+        elif name.startswith("FARM_") and name != "FARM_CONFIG":
+            near = get_close_matches(name, [*by_variable, "FARM_CONFIG"], 1, NEAR_VARIABLE)
+            if near:
+                raise ConfigError(f"the variable {name} is no setting; did you mean {near[0]}?")
+    return found
+
+
+def _from_file(path: Path, known: list[Setting], *, must_exist: bool) -> list[Found]:
+    try:
+        text = path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        if must_exist:
+            raise ConfigError(
+                f"{path}: no such file; it is named by --config or FARM_CONFIG"
+            ) from None
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    return list(_from_tables(tables, known, str(path)))
+
+
+def _from_tables(tables: dict[str, Any], known: list[Setting], place: str) -> Iterator[Found]:
+    by_path = {setting.path: setting for setting in known}
+    for section, table in tables.items():
+        if section not in SECTIONS:
+            raise ConfigError(f"{place}: {_unknown_section(section, table, known)}")
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"{place}: {section} is {table!r}; expected a table: write [{section}]"
+            )
+        for key, value in table.items():
+            setting = by_path.get(f"{section}.{key}")
+            if setting is None:
+                keys = [one.key for one in known if one.section == section]
+                raise ConfigError(f"{place}: [{section}] has no {key!r}; {_nearest(key, keys)}")
+            yield setting, setting.read(value, place), place
+
+
+def _unknown_section(name: str, table: Any, known: list[Setting]) -> str:
+    if isinstance(table, dict):
+        return f"there is no section [{name}]; {_nearest(name, list(SECTIONS))}"
+    keys = {setting.key: setting.section for setting in known}
+    near = get_close_matches(name, keys, 1)
+    where = f"did you mean {near[0]!r} under [{keys[near[0]]}]?" if near else "it may be misspelt"
+    return f"{name!r} stands outside every section; {where}"
+
+
+def _nearest(word: str, words: list[str]) -> str:
+    near = get_close_matches(word, words, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(words)}"
