@@ -22,7 +22,7 @@ PACKAGES = {
 }
 
 PLAIN = ("farm._version", "farm.errors", "farm.model", "farm.ranges")
-LEAVES = (*PLAIN, "farm.config", "farm.payload", "farm.task")
+LEAVES = (*PLAIN, "farm.config", "farm.logs", "farm.payload", "farm.task")
 
 # Which layer may import which. A name covers its submodules, except "farm", which is
 # farm/__init__.py alone; a trailing * covers every module whose name begins so. The most specific
@@ -31,6 +31,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm._version": (),
     "farm.errors": (),
     "farm.ranges": (),
+    "farm.logs": (),
     "farm.model": ("farm.errors", "farm.ranges"),
     "farm.config": ("farm.errors", "farm.model"),
     "farm.payload": ("farm.errors", "farm.model"),
@@ -38,11 +39,12 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm.protocol": PLAIN,
     "farm.core": (*PLAIN, "farm.protocol"),
     "farm.store": (*PLAIN, "farm.config", "farm.protocol", "farm.core"),
-    "farm.transport": (*PLAIN, "farm.config", "farm.protocol", "farm.core"),
+    "farm.transport": (*PLAIN, "farm.config", "farm.logs", "farm.protocol", "farm.core"),
     # Not farm.payload: the coordinator never unpickles.
     "farm.coordinator": (
         *PLAIN,
         "farm.config",
+        "farm.logs",
         "farm.protocol",
         "farm.core",
         "farm.store",

@@ -1,0 +1,24 @@
+"""ZeroMQ sockets, their options and addresses; messages in, messages out.
+
+``Router`` is the coordinator's end of many connections, ``Dealer`` a client's or host's end of
+one. Both encode, decode and number messages, send without blocking, and turn whatever goes wrong
+on the way into a connection that is gone, never into an exception.
+"""
+
+from farm.transport.address import Address, AddressError, host_address, parse_address
+from farm.transport.dealer import Dealer
+from farm.transport.options import raise_file_limit
+from farm.transport.router import Connection, Router
+from farm.transport.waker import Waker
+
+__all__ = [
+    "Address",
+    "AddressError",
+    "Connection",
+    "Dealer",
+    "Router",
+    "Waker",
+    "host_address",
+    "parse_address",
+    "raise_file_limit",
+]

@@ -1,0 +1,167 @@
+"""A client's or host's side of its connection: one DEALER socket, used for one connection only.
+
+Promises: nothing blocks, and nothing that the other side does raises. A connection is ``connected``
+once the other side has answered, and ``lost`` once, for the reason that ``lost`` gives; then it is
+closed and a new ``Dealer`` is made. Used from one thread.
+"""
+
+import logging
+import struct
+import time
+from collections import deque
+from typing import Any, Literal
+
+import zmq
+
+from farm.errors import ProtocolError
+from farm.logs import Seldom
+from farm.protocol.codec import decoder
+from farm.protocol.messages import Message
+from farm.transport.address import Address
+from farm.transport.numbering import Numbering
+from farm.transport.options import OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX, prepare
+
+__all__ = ["Dealer"]
+
+ATTEMPT_SECONDS = 6.0
+"""A connection that takes longer to come about is lost; an unknown name is never reported."""
+RECEIVE_BYTES = 32 << 20
+"""``receive`` returns after this many bytes, however many messages it was allowed."""
+
+_CONNECTED = zmq.EVENT_HANDSHAKE_SUCCEEDED
+_REASONS = {
+    zmq.EVENT_CLOSED: "nothing answers at {address}",
+    zmq.EVENT_DISCONNECTED: "{address} closed the connection",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "{address} is no farm: it does not speak its protocol",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "{address} is no farm: it does not speak its protocol",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "{address} refused the key",
+}
+_EVENTS = _CONNECTED | sum(_REASONS)
+
+
+class Dealer:
+    """One connection; ``side`` says which side this process is.
+
+    Poll every one of ``sockets`` for reading, and call ``receive`` when one is readable and, until
+    ``connected``, once a second.
+    """
+
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", side: Literal["client", "host"]
+    ) -> None:
+        self.connected = False
+        self.lost = ""
+        self.socket = context.socket(zmq.DEALER)
+        prepare(self.socket)
+        self._monitor = self.socket.get_monitor_socket(_EVENTS)
+        self._numbering: Numbering[Any] = Numbering(decoder(f"to_{side}"))
+        # Bounded by OUTBOX_MESSAGES_MAX and OUTBOX_BYTES_MAX in send.
+        self._outbox: deque[list[bytes]] = deque()
+        self._outbox_bytes = 0
+        self._address = ""
+        self._ended = ""
+        self._give_up = float("inf")
+        self._seldom = Seldom(logging.getLogger("farm.transport"))
+
+    @property
+    def sockets(self) -> "tuple[zmq.Socket[bytes], ...]":
+        """What to poll for reading."""
+        return self.socket, self._monitor
+
+    @property
+    def backlog(self) -> int:
+        """How many messages wait for ``flush``; then do not wait long for the next event."""
+        return len(self._outbox)
+
+    def connect(self, address: Address) -> None:
+        """Begin to connect; ``connected`` or ``lost`` comes with a later ``receive``."""
+        self._address = str(address)
+        self._give_up = time.monotonic() + ATTEMPT_SECONDS
+        try:
+            self.socket.connect(self._address)
+        except zmq.ZMQError as error:
+            self._lose(f"{address} cannot be reached: {zmq.strerror(error.errno or 0)}")
+
+    def receive(self, limit: int) -> list[Any]:
+        """The messages that have arrived, at most ``limit``, without waiting.
+
+        What arrived before the connection was lost is still returned; ``lost`` is set after it.
+        """
+        reason = self._read_monitor()
+        found: list[Any] = []
+        size = 0
+        while len(found) < limit and size < RECEIVE_BYTES and not self.lost:
+            try:
+                frames = self.socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                if reason:
+                    self._lose(reason)
+                return found
+            size += sum(map(len, frames))
+            try:
+                found.append(self._numbering.unpack(frames))
+            except ProtocolError as error:
+                self._seldom.warning(f"the connection to {self._address} is closed: {error}")
+                self._lose(str(error))
+        return found
+
+    def send(self, message: Message) -> None:
+        """Send, or let it wait; if too much waits already, the connection is lost.
+
+        Raises ``ProtocolError`` if the message itself is above the size limit.
+        """
+        if self.lost:
+            return
+        frames = self._numbering.pack(message)
+        if not self._outbox and self._try(frames):
+            return
+        self._outbox.append(frames)
+        self._outbox_bytes += sum(map(len, frames))
+        if len(self._outbox) > OUTBOX_MESSAGES_MAX or self._outbox_bytes > OUTBOX_BYTES_MAX:
+            self._lose(f"{self._address} reads too slowly")
+
+    def flush(self) -> None:
+        """Try again to send what waits."""
+        while self._outbox and self._try(self._outbox[0]):
+            self._outbox_bytes -= sum(map(len, self._outbox.popleft()))
+
+    def close(self, linger_seconds: float = 0.0) -> None:
+        """Close the socket, giving what was sent that long to leave."""
+        if not self.socket.closed:
+            self.socket.disable_monitor()
+            self._monitor.close(linger=0)
+            self.socket.close(linger=int(linger_seconds * 1000))
+
+    def _try(self, frames: list[bytes]) -> bool:
+        try:
+            # Only attachments are above the size from which frames are not copied.
+            self.socket.send_multipart(frames, zmq.DONTWAIT, copy=len(frames) == 1)
+        except zmq.Again:
+            return False
+        return True
+
+    def _read_monitor(self) -> str:
+        """Take the socket's events; returns why the connection ended, if it did."""
+        if self.lost:
+            return ""
+        reason = ""
+        while True:
+            try:
+                event, _ = self._monitor.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                break
+            kind = struct.unpack_from("=H", event)[0]
+            if kind == _CONNECTED:
+                self.connected = True
+            else:
+                reason = reason or _REASONS.get(kind, "").format(address=self._address)
+        if not (reason or self.connected) and time.monotonic() > self._give_up:
+            self._lose(f"nothing answers at {self._address}")
+        # Kept while messages that came before the end still wait to be read.
+        self._ended = reason or self._ended
+        return self._ended
+
+    def _lose(self, reason: str) -> None:
+        self.lost = self.lost or reason
+        self._outbox.clear()
+        self._outbox_bytes = 0

@@ -1,0 +1,72 @@
+"""The settings of every socket of the farm, and of the process that holds them.
+
+HWM is the fuse, credit the control: a peer that keeps to its credit never meets a high-water
+mark. What a socket still holds is dropped when it is closed, for what matters is sent again.
+"""
+
+import resource
+
+import zmq
+
+from farm.protocol.messages import MESSAGE_BYTES_MAX
+
+__all__ = ["OUTBOX_BYTES_MAX", "OUTBOX_MESSAGES_MAX", "prepare", "raise_file_limit"]
+
+MESSAGES_HWM = 1 << 19
+"""Messages in each direction of each connection: over four times the largest credit (65,536 tasks,
+each in a message of its own at worst) and the control messages beside it."""
+
+OUTBOX_MESSAGES_MAX = 4096
+"""Messages that wait in this process for one peer behind a full socket."""
+
+OUTBOX_BYTES_MAX = 4 * MESSAGE_BYTES_MAX
+"""And their bytes."""
+
+FILES_WANTED = 1024
+"""With fewer descriptors than this, libzmq soon has none and spins."""
+
+_COMMON = {
+    zmq.LINGER: 0,
+    zmq.IPV6: 1,
+    zmq.SNDHWM: MESSAGES_HWM,
+    zmq.RCVHWM: MESSAGES_HWM,
+    zmq.MAXMSGSIZE: MESSAGE_BYTES_MAX,
+    # A connection that never says who it is costs a descriptor for two seconds, not for ever.
+    zmq.HANDSHAKE_IVL: 2_000,
+    # ZMTP's own heartbeat finds a machine that is gone; a peer that is stuck is for our beats.
+    zmq.HEARTBEAT_IVL: 5_000,
+    zmq.HEARTBEAT_TIMEOUT: 15_000,
+    zmq.HEARTBEAT_TTL: 20_000,
+    zmq.TCP_KEEPALIVE: 1,
+}
+_ROUTER = {
+    # An unreachable peer is an error, not a message that vanishes.
+    zmq.ROUTER_MANDATORY: 1,
+    zmq.BACKLOG: 1024,
+}
+_DEALER = {
+    # One socket per connection: a message queued for the last one never opens the next.
+    zmq.RECONNECT_IVL: -1,
+    zmq.CONNECT_TIMEOUT: 5_000,
+}
+COPY_BYTES_MAX = 1 << 16
+"""Frames above this size are handed to libzmq without a copy."""
+
+
+def prepare(socket: "zmq.Socket[bytes]") -> None:
+    """Set every option of a ROUTER or DEALER; to be called before bind or connect."""
+    own = _ROUTER if socket.type == zmq.ROUTER else _DEALER
+    for option, value in (_COMMON | own).items():
+        socket.setsockopt(option, value)
+    socket.copy_threshold = COPY_BYTES_MAX
+
+
+def raise_file_limit() -> int:
+    """Raise RLIMIT_NOFILE to its hard limit and return it; the caller warns below FILES_WANTED."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # macOS: the hard limit reads as infinite and is not
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 10_240), hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1 << 20

@@ -1,0 +1,228 @@
+"""The coordinator's side of many connections: one ROUTER socket, for clients or for hosts.
+
+Promises: ``send`` never blocks and never raises for what a peer does; a message that cannot leave
+waits, in order, in that peer's outbox, and a peer whose outbox is full is dropped. What arrives
+is decoded and in order: a peer that sends what cannot be read, or loses a message on the way, is
+told and dropped, counted, and logged at most once a second. Used from one thread.
+"""
+
+import contextlib
+import logging
+import os
+import socket as sockets
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import zmq
+
+from farm.errors import ProtocolError
+from farm.logs import Seldom
+from farm.protocol.codec import decoder
+from farm.protocol.messages import Message, Rejected
+from farm.transport.address import Address, AddressError, bind_address
+from farm.transport.numbering import Gap, Numbering
+from farm.transport.options import OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX, prepare
+
+__all__ = ["Connection", "Router"]
+
+RECEIVE_BYTES = 32 << 20
+"""``receive`` returns after this many bytes, however many messages it was allowed."""
+TOLD_MAX = 1024
+"""How many refused routing ids are remembered, to tell each only once."""
+
+
+class Connection:
+    """One connection as the coordinator sees it; compared by identity, never used again."""
+
+    __slots__ = ("numbering", "open", "outbox", "outbox_bytes", "routing_id", "side")
+
+    def __init__(self, side: str, routing_id: bytes, numbering: Numbering[Any]) -> None:
+        self.side = side
+        self.routing_id = routing_id
+        self.numbering = numbering
+        self.open = True
+        # Bounded by OUTBOX_MESSAGES_MAX and OUTBOX_BYTES_MAX in Router.send.
+        self.outbox: deque[list[bytes]] = deque()
+        self.outbox_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<{self.side} {self.routing_id.hex()}>"
+
+
+class Router:
+    """A bound socket; ``side`` says who connects to it.
+
+    ``counters`` has what happened since the start; a ``stray`` came from a dropped connection.
+    """
+
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", side: Literal["client", "host"]
+    ) -> None:
+        self.side = side
+        self.counters = dict.fromkeys(
+            ("received", "sent", "garbled", "stray", "gone", "overflowed"), 0
+        )
+        self.socket = context.socket(zmq.ROUTER)
+        prepare(self.socket)
+        self._decoder = decoder(f"from_{side}")
+        # Bounded by the open connections, and those by RLIMIT_NOFILE: each has a descriptor.
+        self._connections: dict[bytes, Connection] = {}
+        self._waiting: dict[Connection, None] = {}
+        self._closed: list[Connection] = []
+        self._told: OrderedDict[bytes, None] = OrderedDict()
+        self._seldom = Seldom(logging.getLogger("farm.transport"))
+
+    def bind(self, address: Address) -> None:
+        """Listen; raises ``AddressError`` saying why that cannot be, and what to do."""
+        bound = bind_address(address)
+        if bound.scheme == "ipc" and _answers(bound.host):
+            raise AddressError(
+                f"{address} is in use: another process listens there; stop it or use another path"
+            )
+        try:
+            self.socket.bind(str(bound))
+            if bound.scheme == "ipc":
+                os.chmod(bound.host, 0o600)  # noqa: PTH101
+        except (zmq.ZMQError, OSError) as error:
+            remedy = (
+                "another process listens there; stop it or use another port"
+                if getattr(error, "errno", 0) == zmq.EADDRINUSE
+                else f"{zmq.strerror(error.errno or 0)}"
+            )
+            raise AddressError(f"cannot listen on {address}: {remedy}") from None
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    @property
+    def backlog(self) -> int:
+        """How many connections have messages waiting for ``flush``."""
+        return len(self._waiting)
+
+    def receive(self, limit: int) -> list[tuple[Connection, Any]]:
+        """What has arrived, at most ``limit`` messages, without waiting.
+
+        The message is None if the connection is gone; it is then said once, and last.
+        """
+        found: list[tuple[Connection, Any]] = []
+        size = 0
+        while len(found) < limit and size < RECEIVE_BYTES:
+            try:
+                routing_id, *frames = self.socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                break
+            size += sum(map(len, frames))
+            connection = self._connections.get(routing_id)
+            numbering = connection.numbering if connection else Numbering(self._decoder)
+            try:
+                message = numbering.unpack(frames)
+            except ProtocolError as error:
+                self._refuse(routing_id, connection, error)
+                continue
+            if connection is None:
+                connection = Connection(self.side, routing_id, numbering)
+                self._connections[routing_id] = connection
+            self.counters["received"] += 1
+            found.append((connection, message))
+        if self._closed:
+            found += [(connection, None) for connection in self._closed]
+            self._closed.clear()
+        return found
+
+    def send(self, connection: Connection, message: Message) -> None:
+        """Send, or let it wait; a connection that is gone shows up in ``receive``.
+
+        Raises ``ProtocolError`` if the message itself is above the size limit.
+        """
+        if not connection.open:
+            return
+        frames = connection.numbering.pack(message)
+        self.counters["sent"] += 1
+        if not connection.outbox and self._try(connection, frames):
+            return
+        if connection.open:
+            connection.outbox.append(frames)
+            connection.outbox_bytes += sum(map(len, frames))
+            self._waiting[connection] = None
+            if (
+                len(connection.outbox) > OUTBOX_MESSAGES_MAX
+                or connection.outbox_bytes > OUTBOX_BYTES_MAX
+            ):
+                self.counters["overflowed"] += 1
+                self._seldom.warning(f"{connection} reads too slowly and is dropped")
+                self._drop(connection)
+
+    def flush(self) -> None:
+        """Try again to send what waits."""
+        for connection in list(self._waiting):
+            outbox = connection.outbox
+            while outbox and self._try(connection, outbox[0]):
+                connection.outbox_bytes -= sum(map(len, outbox.popleft()))
+            if not outbox:
+                self._waiting.pop(connection, None)
+
+    def close(self, connection: Connection) -> None:
+        """Forget a connection; what it still sends is dropped, and it is not said to be gone."""
+        if connection.open:
+            connection.open = False
+            self._connections.pop(connection.routing_id, None)
+            self._waiting.pop(connection, None)
+
+    def shut(self, linger_seconds: float = 0.0) -> None:
+        """Close the socket, giving what was sent that long to leave."""
+        self.socket.close(linger=int(linger_seconds * 1000))
+
+    def _try(self, connection: Connection, frames: Sequence[bytes]) -> bool:
+        """Whether the frames are off; a connection that is gone is dropped."""
+        try:
+            # Only attachments are above the size from which frames are not copied.
+            self.socket.send_multipart(
+                [connection.routing_id, *frames], zmq.DONTWAIT, copy=len(frames) == 1
+            )
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self.counters["gone"] += 1
+            self._drop(connection)
+            return False
+        return True
+
+    def _drop(self, connection: Connection) -> None:
+        if connection.open and self._connections.get(connection.routing_id) is connection:
+            self._closed.append(connection)
+        self.close(connection)
+        connection.outbox.clear()
+
+    def _refuse(
+        self, routing_id: bytes, connection: Connection | None, error: ProtocolError
+    ) -> None:
+        """Count and tell; a message in flight from a dropped connection is no news."""
+        if connection is None and (isinstance(error, Gap) or routing_id in self._told):
+            self.counters["stray"] += 1
+            return
+        self.counters["garbled"] += 1
+        self._seldom.warning(f"{self.side} {routing_id.hex()} is dropped: {error}")
+        self._told[routing_id] = None
+        if len(self._told) > TOLD_MAX:
+            self._told.popitem(last=False)
+        teller = connection or Connection(self.side, routing_id, Numbering(self._decoder))
+        # What cannot be read at the very start will be no better the next time.
+        said = Rejected("garbled", str(error), retry=connection is not None)
+        if not teller.outbox:
+            self._try(teller, teller.numbering.pack(said))
+        if connection is not None:
+            self._drop(connection)
+
+
+def _answers(path: str) -> bool:
+    """Whether a process listens on this Unix socket; libzmq would take it over unasked."""
+    with contextlib.closing(sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
