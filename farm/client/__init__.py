@@ -1,0 +1,1 @@
+"""The client: submit tasks, and get their outcomes."""

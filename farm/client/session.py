@@ -1,0 +1,400 @@
+"""A client's session as a pure machine: what to say to the coordinator, and what its words mean.
+
+Promises: every task that was submitted is settled exactly once, whatever happens to connections
+and coordinators in between, as long as some coordinator with the same store answers at last.
+Tasks wait here until there is credit, stay until they are accepted, and, where the coordinator
+keeps them in memory only, until their outcome. Nothing is sent beyond the credit. The session
+does no IO and reads no clock: the shell calls a method per event, and ``on_tick`` at the end of
+each of its turns, which is when all that gathered is said.
+
+What is kept is bounded: the unsent by the shell, which blocks submitters, the rest by the credit
+and by the requests that callers wait for.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from farm.client.session_outbox import Outbox
+from farm.client.session_port import SessionPort, SessionSettings
+from farm.client.session_requests import Cancels, Follows, Jobs
+from farm.client.session_shelf import part_of_result
+from farm.model import Answer as Data
+from farm.model import Ending
+from farm.protocol import messages as m
+from farm.ranges import RangeSet
+
+__all__ = ["Session", "SessionPort", "SessionSettings"]
+
+
+class Session:
+    """One client's identity and state across all its connections.
+
+    For reading: ``connected`` (the welcome has come), ``closed``, ``durable`` (as the coordinator
+    said last), ``epoch_seen``, ``payload_bytes_max``, ``round_trip`` (seconds, measured by beats,
+    or None), ``retry_after`` (seconds, as the coordinator said when it was last busy).
+    """
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        port: SessionPort,
+        *,
+        session: bytes,
+        secret: bytes,
+        instance: bytes,
+    ) -> None:
+        self.session = session
+        self.connected = self.closed = False
+        self.durable = True
+        self.epoch_seen = self.commit_seen = 0
+        self.store_seen = b""
+        self.payload_bytes_max = m.PAYLOAD_BYTES_MAX
+        self.round_trip: float | None = None
+        self.retry_after = 0.0
+        self._settings, self._port = settings, port
+        self._secret, self._instance = secret, instance
+        self._connection = 0
+        self._hello_at: float | None = None  # not None: waiting for the welcome
+        self._heard = self._ticked = self._beat_due = 0.0
+        self._beat_seconds = 1.0
+        self._taken = self._received = 0  # numbers of Results
+        self._open = RangeSet()  # every task of ours that is not settled
+        self._outbox = Outbox()
+        self._jobs, self._cancels, self._follows = Jobs(), Cancels(), Follows()
+        self._queries: dict[int, m.Query] = {}
+
+    @property
+    def unsent(self) -> tuple[int, int]:
+        """Tasks and payload bytes that wait to be sent."""
+        return self._outbox.tasks, self._outbox.size
+
+    @property
+    def unacknowledged(self) -> int:
+        """Tasks that no coordinator has accepted yet."""
+        return self._outbox.tasks + self._outbox.unacked.tasks
+
+    @property
+    def pending(self) -> int:
+        """Tasks that are not settled yet."""
+        return len(self._open)
+
+    @property
+    def waits_for_credit(self) -> bool:
+        """Whether tasks cannot be sent because the farm is full."""
+        return self.connected and self._outbox.tasks > 0 and self._outbox.is_held(self._ticked)
+
+    # ------------------------------------------------------------ what the owner asks for
+
+    def submit(
+        self, groups: Sequence[m.Group], functions: Sequence[m.Function], now: float
+    ) -> None:
+        """Take groups of new tasks, which become the session's own, and the functions they name.
+
+        Counters are given out in order; groups may come a little out of order.
+        """
+        for group in groups:
+            self._open.add(group.first, group.first + group.count)
+            self._jobs.held(group.job, group.count)
+        self._outbox.add(groups, functions)
+        self._pump(now)
+
+    def open_job(self, job: int, name: str, now: float) -> None:
+        """Begin a job, before any task that names it by its number."""
+        self._say(self._jobs.open(job, name))
+
+    def seal_job(self, job: int, count: int, now: float) -> None:
+        """No more tasks will join the job; ``count`` is how many were submitted to it."""
+        self._jobs.seal(job, count)
+
+    def cancel(self, request: int, tasks: list[m.TaskRun], now: float) -> None:
+        """Cancel tasks of any session; answered by a ``CancelReply``, at once if none was sent."""
+        asked: list[m.TaskRun] = []
+        done: list[m.TaskRun] = []
+        for session, first, count in tasks:
+            if session == self.session:
+                done += self._cancel_fresh(first, first + count)
+                rest = self._open.overlap(first, first + count)
+                asked += [(session, a, b - a) for a, b in rest]
+            else:
+                asked.append((session, first, count))
+        if asked:
+            self._cancels.ask(request, asked, done)
+            self._pump(now)
+        else:
+            self._port.replied(m.CancelReply(request, done))
+
+    def attach(self, request: int, tasks: list[m.TaskRun], job: str, now: float) -> None:
+        """Follow tasks, or a job by id or name; answered by ``JobInfo``, then by results."""
+        self._say(self._follows.ask(request, tasks, job))
+
+    def query(self, request: int, what: str, arguments: dict[str, Data], now: float) -> None:
+        """Ask a question about the farm; answered by an ``Answer``."""
+        self._queries[request] = m.Query(request, what, arguments)
+        self._say(self._queries[request])
+
+    def close(self, now: float) -> None:
+        """Leave. Tasks that were accepted go on; nothing is said or heard any more."""
+        self._say_taken()
+        self._say(m.Bye())
+        self.connected, self.closed, self._hello_at = False, True, None
+
+    # ------------------------------------------------------------ connections and time
+
+    def on_connected(self, now: float) -> None:
+        """A new connection is there: say HELLO on it."""
+        self.on_disconnected(now)
+        self._connection += 1
+        self._hello_at = self._heard = self._ticked = now
+        self._port.send(
+            m.ClientHello(
+                protocol=m.PROTOCOL_VERSION,
+                farm=self._settings.farm,
+                python=self._settings.python,
+                instance=self._instance,
+                session=self.session,
+                secret=self._secret,
+                connection=self._connection,
+                epoch_seen=self.epoch_seen,
+                store_seen=self.store_seen,
+                commit_seen=self.commit_seen,
+                window_bytes=self._settings.window_bytes,
+                pending=[(a, b - a) for a, b in self._outbox.accepted_for_good(self._open)],
+            )
+        )
+
+    def on_disconnected(self, now: float) -> None:
+        """The connection is gone; all goes on with the next one."""
+        self.connected, self._hello_at = False, None
+        self._taken = self._received = 0
+        self._outbox.disconnected()
+
+    def next_deadline(self) -> float | None:
+        """When ``on_tick`` is to be called next, or None if nothing is waited for."""
+        if self._hello_at is not None:
+            return self._hello_at + self._settings.hello_seconds
+        if not self.connected:
+            return None
+        if self._received > self._taken:
+            return self._heard  # that is: now
+        due = min(self._beat_due, self._heard + self._silence)
+        if self._outbox.hold_until > self._ticked and self._outbox.tasks:
+            due = min(due, self._outbox.hold_until)
+        return due
+
+    def on_tick(self, now: float) -> None:
+        """The end of a turn of the shell, after all that had arrived was received."""
+        gap, self._ticked = now - self._ticked, now
+        if self._hello_at is not None and now - self._hello_at >= self._settings.hello_seconds:
+            self._give_up(f"no answer to HELLO within {self._settings.hello_seconds:g} s", now)
+        if not self.connected:
+            return
+        if gap > 2 * self._beat_seconds:
+            self._heard = min(now, self._heard + gap)  # it was us who slept
+        if now - self._heard >= self._silence:
+            self._give_up(f"the coordinator was silent for {now - self._heard:.1f} s", now)
+            return
+        self._say_taken()
+        self._pump(now)
+        for seal in self._jobs.seals(now):
+            self._port.send(seal)
+        if now >= self._beat_due:
+            self._beat_due = now + self._beat_seconds
+            self._port.send(m.Beat(stamp=now))
+
+    # ------------------------------------------------------------ what the coordinator says
+
+    def receive(self, message: m.ToClient, now: float) -> None:
+        """A message arrived on the present connection."""
+        if self.connected:
+            self._heard = now
+            self._HANDLERS[type(message)](self, message, now)
+        elif self._hello_at is None:
+            return  # of a connection that was given up
+        elif isinstance(message, (m.ClientWelcome, m.Rejected, m.Bye)):
+            self._HANDLERS[type(message)](self, message, now)
+        else:
+            self._give_up("the coordinator spoke before its welcome", now)
+
+    def _on_welcome(self, message: m.ClientWelcome, now: float) -> None:
+        if self.connected or message.epoch < self.epoch_seen:
+            self._give_up(f"a welcome of epoch {message.epoch} after {self.epoch_seen}", now)
+            return
+        lost = message.epoch != self.epoch_seen
+        if message.store != self.store_seen:
+            self.store_seen, self.commit_seen = message.store, 0
+        self.epoch_seen = message.epoch
+        self.commit_seen = max(self.commit_seen, message.commit)
+        self.connected, self._hello_at = True, None
+        self.durable = message.durable
+        self.payload_bytes_max = message.payload_bytes_max
+        self._beat_seconds = message.beat_seconds
+        self._beat_due = now + message.beat_seconds
+        self._heard = self._ticked = now
+        moved = self._outbox.welcome(message.credit_tasks, message.credit_bytes, lost=lost)
+        for group in moved:
+            self._jobs.held(group.job, group.count)
+        self._jobs.said_nothing()
+        self._cancels.said_nothing()
+        again: list[m.FromClient] = [*self._jobs.opens(), *self._follows.again()]
+        for request in [*again, *self._queries.values()]:
+            self._port.send(request)
+        self._pump(now)
+
+    def _on_rejected(self, message: m.Rejected, now: float) -> None:
+        self._give_up(message.message, now)
+        self._port.rejected(message.code, message.message, message.retry)
+
+    def _on_bye(self, message: m.Bye, now: float) -> None:
+        self._give_up(f"the coordinator left: {message.reason or 'no reason given'}", now)
+
+    def _on_credit(self, message: m.Credit, now: float) -> None:
+        self._outbox.credit(message.tasks, message.bytes)
+        self._pump(now)
+
+    def _on_accepted(self, message: m.Accepted, now: float) -> None:
+        self.commit_seen = max(self.commit_seen, message.commit)
+        for first, count in message.runs:
+            pieces = self._outbox.accepted(first, first + count, durable=self.durable)
+            for piece in pieces:
+                self._jobs.held(piece.job, -piece.count)
+
+    def _on_refused(self, message: m.Refused, now: float) -> None:
+        first, stop, reason = message.first, message.first + message.count, message.reason
+        final = reason not in {"busy", "function"}
+        pieces = self._outbox.refused(first, stop, final=final)
+        if reason == "function":
+            self._outbox.forget_function(pieces)
+        elif reason == "busy":
+            self.retry_after = message.retry_after
+            self._outbox.hold(now, message.retry_after)
+        if not final:
+            # Whoever asked to cancel them is told "not known": they must not run after all.
+            for a, b in self._cancels.wanted(self.session, first, stop):
+                self._cancel_fresh(a, b)
+            return
+        for piece in pieces:
+            self._open.remove(piece.first, piece.first + piece.count)
+            self._jobs.held(piece.job, -piece.count, gone=True)
+            self._port.failed(piece.first, piece.count, reason, message.message)
+
+    def _on_results(self, message: m.Results, now: float) -> None:
+        self._received = message.number
+        self.commit_seen = max(self.commit_seen, message.commit)
+        fresh: list[m.Result] = []
+        for entry in message.entries:
+            first, stop = entry.first, entry.first + entry.count
+            if entry.ending is Ending.CANCELLED and self._cancels:
+                self._cancels.cancelled(entry.session, first, stop)
+            parts = self._follows.settle(entry.session, first, stop)
+            if entry.session == self.session and (mine := self._open.overlap(first, stop)):
+                self._settle(first, stop)
+                parts = mine if mine == [(first, stop)] or not parts else [*RangeSet(mine + parts)]
+            if parts == [(first, stop)] or (parts and entry.packed):
+                fresh.append(entry)
+            else:
+                fresh += [part_of_result(entry, a, b) for a, b in parts]
+        if fresh:
+            self._port.settled(fresh)
+
+    def _on_cancel_reply(self, message: m.CancelReply, now: float) -> None:
+        cancelled = self._cancels.answer(message.request, message.cancelled)
+        if cancelled is None:
+            return
+        # Settled on the coordinator's word: should it restart, nothing of these is sent again.
+        results = []
+        for session, first, count in cancelled:
+            if session == self.session:
+                for a, b in self._open.overlap(first, first + count):
+                    self._settle(a, b)
+                    results.append(m.Result(session, a, b - a, Ending.CANCELLED, []))
+        if results:
+            self._port.settled(results)
+        self._port.replied(m.CancelReply(message.request, cancelled))
+
+    def _on_job_info(self, message: m.JobInfo, now: float) -> None:
+        if self._follows.learn(message):
+            self._port.replied(message)
+
+    def _on_answer(self, message: m.Answer, now: float) -> None:
+        if self._queries.pop(message.request, None):
+            self._port.replied(message)
+
+    def _on_started(self, message: m.Started, now: float) -> None:
+        self._port.started(message.runs)
+
+    def _on_progress(self, message: m.Progress, now: float) -> None:
+        self._port.progress(message.notes)
+
+    def _on_beat(self, message: m.Beat, now: float) -> None:
+        if message.stamp:
+            self._port.send(m.Beat(echo=message.stamp))
+        if message.echo:
+            self.round_trip = now - message.echo
+            used = (group.job for group in self._outbox.retained)
+            self._jobs.heard(message.echo - self._beat_seconds, used)
+
+    # ------------------------------------------------------------ inside
+
+    @property
+    def _silence(self) -> float:
+        return self._settings.silent_beats * self._beat_seconds
+
+    def _say(self, message: m.FromClient) -> None:
+        if self.connected:
+            self._port.send(message)
+
+    def _say_taken(self) -> None:
+        if self.connected and self._received > self._taken:
+            self._taken = self._received
+            self._port.send(m.Taken(self._taken))
+
+    def _give_up(self, reason: str, now: float) -> None:
+        self.on_disconnected(now)
+        self._port.disconnect(reason)
+
+    def _pump(self, now: float) -> None:
+        if not self.connected:
+            return
+        if self._outbox.tasks and self._outbox.pump(self._port.send, now):
+            self._port.room(*self.unsent)
+        # What may be at the coordinator or not is sent first, or it would run after all.
+        if self._cancels and not self._outbox.again:
+            for cancel in self._cancels.unsent():
+                self._port.send(cancel)
+
+    def _settle(self, first: int, stop: int) -> None:
+        """Tasks of ours are over, and no copy of them is needed any more."""
+        self._open.remove(first, stop)
+        for piece in self._outbox.settled(first, stop):
+            self._jobs.held(piece.job, -piece.count)
+
+    def _cancel_fresh(self, first: int, stop: int) -> list[m.TaskRun]:
+        """Cancel those of the tasks that the coordinator does not have; which."""
+        pieces = self._outbox.fresh.take(first, stop)
+        for piece in pieces:
+            self._jobs.held(piece.job, -piece.count, gone=True)
+        runs = list(RangeSet((piece.first, piece.first + piece.count) for piece in pieces))
+        for a, b in runs:
+            self._open.remove(a, b)
+            self._cancels.cancelled(self.session, a, b)
+        if runs:
+            cancelled = [m.Result(self.session, a, b - a, Ending.CANCELLED, []) for a, b in runs]
+            self._port.settled(cancelled)
+            self._port.room(*self.unsent)
+        return [(self.session, a, b - a) for a, b in runs]
+
+    _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, float], None]]] = {
+        m.ClientWelcome: _on_welcome,
+        m.Rejected: _on_rejected,
+        m.Bye: _on_bye,
+        m.Accepted: _on_accepted,
+        m.Credit: _on_credit,
+        m.Refused: _on_refused,
+        m.Results: _on_results,
+        m.CancelReply: _on_cancel_reply,
+        m.JobInfo: _on_job_info,
+        m.Answer: _on_answer,
+        m.Started: _on_started,
+        m.Progress: _on_progress,
+        m.Beat: _on_beat,
+    }

@@ -1,0 +1,214 @@
+"""The tasks that a session may have to send, and the credit it may send them on.
+
+Every task of the session that is not settled stands on one of four shelves, or on none once it
+is accepted by a coordinator that keeps it durably:
+
+    fresh ──► unacked ──► (none)        durable
+                 │   └──► retained      not durable: kept until the outcome
+      again ◄────┴───────────┘          the connection, or the coordinator, was lost
+
+Only what is fresh is known not to be at the coordinator. Refused tasks become fresh again.
+"""
+
+from collections.abc import Callable, Iterable
+from copy import copy as copy_of
+
+from farm.client.session_shelf import Shelf, join
+from farm.protocol.messages import (
+    BATCH_BYTES,
+    TASKS_PER_MESSAGE_MAX,
+    Function,
+    Group,
+    Submit,
+)
+from farm.ranges import RangeSet
+
+__all__ = ["FUNCTIONS_MAX", "Outbox"]
+
+FUNCTIONS_MAX = 256
+"""Functions kept; above that, those that no kept task uses are dropped."""
+HOLD_SECONDS_MIN = 0.05
+"""After ``Refused(busy)`` nothing is sent for at least so long, unless credit comes."""
+
+
+class Outbox:
+    """Four shelves of groups, the functions they use, and what is left of the credit.
+
+    Bounded by its owner: ``fresh`` by blocking submitters, ``unacked`` and ``retained`` by the
+    credit, which comes back with the outcome, ``again`` by what the other two held.
+    """
+
+    def __init__(self) -> None:
+        self.fresh = Shelf()
+        self.again = Shelf()
+        self.unacked = Shelf()
+        self.retained = Shelf()
+        self.hold_until = 0.0
+        self._functions: dict[bytes, Function] = {}
+        self._functions_max = FUNCTIONS_MAX
+        self._told: set[bytes] = set()  # hashes that a coordinator was sent; it asks if it forgot
+        self._granted = (0, 0)  # tasks and bytes, in all on this connection
+        self._sent_tasks = self._sent_bytes = 0
+
+    @property
+    def tasks(self) -> int:
+        """Tasks waiting to be sent."""
+        return self.fresh.tasks + self.again.tasks
+
+    @property
+    def size(self) -> int:
+        """Payload bytes waiting to be sent."""
+        return self.fresh.size + self.again.size
+
+    def is_held(self, now: float) -> bool:
+        """Whether not even one small task could be sent now."""
+        tasks, size = self._granted
+        return now < self.hold_until or tasks <= self._sent_tasks or size <= self._sent_bytes
+
+    def add(self, groups: Iterable[Group], functions: Iterable[Function]) -> None:
+        """Take new groups, and the functions they name."""
+        for function in functions:
+            self._functions[function.hash] = function
+        for group in groups:
+            self.fresh.add(group, joined=True)
+        if len(self._functions) > self._functions_max:
+            self._drop_functions()
+
+    def _drop_functions(self) -> None:
+        shelves = (self.fresh, self.again, self.unacked, self.retained)
+        used = {group.function for shelf in shelves for group in shelf}
+        self._functions = {key: one for key, one in self._functions.items() if key in used}
+        self._told.intersection_update(self._functions)
+        # Doubled while so many are in use, so that looking costs a constant share of adding.
+        self._functions_max = max(FUNCTIONS_MAX, 2 * len(self._functions))
+
+    # ------------------------------------------------------------ sending
+
+    def welcome(self, tasks: int, size: int, *, lost: bool) -> list[Group]:
+        """A connection is open, with its first credit.
+
+        ``lost``: it is another incarnation of the coordinator, which has nothing of what was
+        retained. Those groups are to be sent again, and are returned.
+        """
+        self._granted = (tasks, size)
+        self._sent_tasks = self._sent_bytes = 0
+        self.hold_until = 0.0
+        moved = self.retained.take_all() if lost else []
+        for group in moved:
+            self.again.add(group)
+        return moved
+
+    def credit(self, tasks: int, size: int) -> None:
+        """The coordinator allows so much in all on this connection."""
+        self._granted = (tasks, size)
+        self.hold_until = 0.0
+
+    def hold(self, now: float, retry_after: float) -> None:
+        """The coordinator is full and may have room after so many seconds."""
+        self.hold_until = now + max(retry_after, HOLD_SECONDS_MIN)
+
+    def disconnected(self) -> None:
+        """What is unacknowledged may have arrived or not."""
+        for group in self.unacked.take_all():
+            self.again.add(group)
+
+    def pump(self, send: Callable[[Function | Submit], None], now: float) -> bool:
+        """Send what credit allows, older work first; whether anything was sent."""
+        if now < self.hold_until:
+            return False
+        sent = False
+        for shelf in (self.again, self.fresh):
+            while shelf and (batch := self._batch(shelf, send)):
+                send(Submit(batch))
+                for group in batch:
+                    self.unacked.add(group)
+                sent = True
+        return sent
+
+    def _batch(self, shelf: Shelf, send: Callable[[Function | Submit], None]) -> list[Group]:
+        """Take the groups of one message off a shelf, after sending the functions they need."""
+        batch: list[Group] = []
+        entries, size = TASKS_PER_MESSAGE_MAX, BATCH_BYTES
+        while entries > 0 and (head := shelf.head()) is not None:
+            count = self._fitting(head, entries, size, alone=not batch)
+            if not count:
+                break
+            [group] = shelf.take(head.first, head.first + count)
+            if group.function not in self._told:
+                send(self._functions[group.function])
+                self._told.add(group.function)
+            units = 1 if group.packed else group.count
+            self._sent_tasks += units
+            self._sent_bytes += group.size
+            entries -= units
+            size -= group.size
+            # Only what was split here, and never sent, may be joined again.
+            if not batch or shelf is self.again or not join(batch[-1], group):
+                batch.append(group)
+        return batch
+
+    def _fitting(self, group: Group, entries: int, size: int, *, alone: bool) -> int:
+        """How many tasks from the head of a group fit the message and the credit."""
+        tasks = min(entries, self._granted[0] - self._sent_tasks)
+        credit = self._granted[1] - self._sent_bytes
+        if tasks <= 0:
+            return 0
+        if group.packed or group.count == 1:
+            return group.count if group.size <= credit and (alone or group.size <= size) else 0
+        if group.count <= tasks and group.size <= min(size, credit):
+            return group.count
+        count = 0
+        for payload in group.payloads[:tasks]:
+            credit -= len(payload)
+            size -= len(payload)
+            if credit < 0 or (size < 0 and not (alone and count == 0)):
+                break
+            count += 1
+        return count
+
+    # ------------------------------------------------------------ what became of it
+
+    def accepted(self, first: int, stop: int, *, durable: bool) -> list[Group]:
+        """The coordinator has these tasks, durably or not; which of them it had not before."""
+        pieces = self.unacked.take(first, stop)
+        for piece in pieces:
+            if not durable or (piece.template is not None and not piece.template.durable):
+                self.retained.add(piece)
+        return pieces
+
+    def refused(self, first: int, stop: int, *, final: bool) -> list[Group]:
+        """The coordinator does not have these tasks. Unless ``final``, they are fresh again."""
+        pieces = self.unacked.take(first, stop)
+        if not final:
+            for piece in pieces:
+                # A copy: what was sent once may be looked at elsewhere, and fresh groups grow.
+                self.fresh.add(_copy(piece))
+        return pieces
+
+    def forget_function(self, pieces: Iterable[Group]) -> None:
+        """The coordinator lacks the functions of these groups: they are sent before them."""
+        self._told.difference_update(piece.function for piece in pieces)
+
+    def accepted_for_good(self, among: RangeSet) -> RangeSet:
+        """Which of these tasks need not be sent again, even if the coordinator restarts."""
+        found = RangeSet(among)
+        for shelf in (self.fresh, self.again, self.unacked, self.retained):
+            for group in shelf:
+                found.remove(group.first, group.first + group.count)
+        return found
+
+    def settled(self, first: int, stop: int) -> list[Group]:
+        """These tasks are over; which of them were not known to be accepted."""
+        if self.retained:
+            self.retained.take(first, stop)
+        pieces: list[Group] = []
+        for shelf in (self.unacked, self.again, self.fresh):
+            if shelf:
+                pieces += shelf.take(first, stop)
+        return pieces
+
+
+def _copy(group: Group) -> Group:
+    copy: Group = copy_of(group)
+    copy.payloads = list(group.payloads)
+    return copy

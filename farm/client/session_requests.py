@@ -1,0 +1,252 @@
+"""What a session has asked for besides running tasks: jobs, cancels, tasks followed, queries.
+
+Each of these is remembered until the coordinator's answer makes sure that it need not be asked
+again, and is asked again on every new connection until then. All are bounded by the calls that
+the owner of the session makes and waits for.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from farm.protocol.messages import Attach, Cancel, JobInfo, JobOpen, JobSeal, TaskRun
+from farm.ranges import RangeSet
+
+__all__ = ["Cancels", "Follows", "Jobs", "TaskSet"]
+
+
+class TaskSet:
+    """A set of tasks of any sessions."""
+
+    __slots__ = ("_runs",)
+
+    def __init__(self, runs: Iterable[TaskRun] = ()) -> None:
+        self._runs: dict[bytes, RangeSet] = {}
+        for session, first, count in runs:
+            self.add(session, first, first + count)
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    def add(self, session: bytes, first: int, stop: int) -> None:
+        """Add the session's tasks ``[first, stop)``."""
+        self._runs.setdefault(session, RangeSet()).add(first, stop)
+
+    def take(self, session: bytes, first: int, stop: int) -> list[tuple[int, int]]:
+        """Remove the session's tasks ``[first, stop)``; which of them were here."""
+        runs = self._runs.get(session)
+        found = runs.overlap(first, stop) if runs else []
+        if runs and found:
+            runs.remove(first, stop)
+            if not runs:
+                del self._runs[session]
+        return found
+
+    def overlap(self, session: bytes, first: int, stop: int) -> list[tuple[int, int]]:
+        """Which of the session's tasks ``[first, stop)`` are here."""
+        runs = self._runs.get(session)
+        return runs.overlap(first, stop) if runs else []
+
+    def gaps(self, session: bytes, first: int, stop: int) -> list[tuple[int, int]]:
+        """Which of the session's tasks ``[first, stop)`` are not here."""
+        runs = self._runs.get(session)
+        return runs.gaps(first, stop) if runs else [(first, stop)]
+
+    def runs(self) -> list[TaskRun]:
+        """All of them, in order within each session."""
+        return [
+            (session, start, stop - start)
+            for session, runs in self._runs.items()
+            for start, stop in runs
+        ]
+
+
+@dataclass(slots=True)
+class _Job:
+    name: str
+    count: int | None = None  # None while open
+    held: int = 0  # tasks that the coordinator has not accepted yet
+    gone: int = 0  # tasks that were cancelled or refused before it did
+    sealed_at: float | None = None  # when this connection said so
+
+
+class Jobs:
+    """The jobs of the session that the coordinator may not have heard all about.
+
+    Opening and sealing have no answer of their own. A job is said again on each connection until
+    it was sealed and the coordinator then echoed a beat sent at least one beat later: by then it
+    has read the seal and had a whole beat to commit it.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: dict[int, _Job] = {}
+
+    def open(self, number: int, name: str) -> JobOpen:
+        """Begin a job; the message that says so."""
+        self._jobs.setdefault(number, _Job(name))
+        return JobOpen(number, name)
+
+    def seal(self, number: int, count: int) -> None:
+        """No more tasks will join; ``count`` is how many did."""
+        job = self._jobs.get(number)
+        if job is not None:
+            job.count = count
+
+    def held(self, number: int, change: int, *, gone: bool = False) -> None:
+        """So many more, or fewer, tasks of a job wait to be accepted; ``gone``: never will be."""
+        job = self._jobs.get(number)
+        if job is not None:
+            job.held += change
+            if gone:
+                job.gone -= change
+
+    def said_nothing(self) -> None:
+        """A new connection: everything is to be said again."""
+        for job in self._jobs.values():
+            job.sealed_at = None
+
+    def opens(self) -> list[JobOpen]:
+        """What opens the jobs again."""
+        return [JobOpen(number, job.name) for number, job in self._jobs.items()]
+
+    def seals(self, now: float) -> list[JobSeal]:
+        """Seals that can be said now: a job is complete when all its tasks are accepted.
+
+        Before, its session may still die, and the job must be found abandoned then.
+        """
+        found = []
+        for number, job in self._jobs.items():
+            if job.count is not None and job.sealed_at is None and job.held <= 0:
+                job.sealed_at = now
+                found.append(JobSeal(number, max(job.count - job.gone, 0)))
+        return found
+
+    def heard(self, until: float, used: Iterable[int]) -> None:
+        """What was said before ``until`` is committed: sealed jobs, but for ``used``, are over.
+
+        ``used`` are those with tasks that may have to be submitted again.
+        """
+        done = [
+            number
+            for number, job in self._jobs.items()
+            if job.sealed_at is not None and job.sealed_at <= until
+        ]
+        if done:
+            done = list(set(done).difference(used))
+        for number in done:
+            del self._jobs[number]
+
+
+@dataclass(slots=True)
+class _Cancelling:
+    asked: TaskSet
+    done: TaskSet
+    sent: bool = False
+
+
+class Cancels:
+    """Cancels that were asked for and not yet answered."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, _Cancelling] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def ask(self, request: int, asked: list[TaskRun], done: list[TaskRun]) -> None:
+        """Ask for ``asked``; ``done`` are cancelled already and belong to the answer."""
+        self._waiting[request] = _Cancelling(TaskSet(asked), TaskSet(done))
+
+    def unsent(self) -> list[Cancel]:
+        """What is to be sent now, once on each connection."""
+        found = []
+        for request, waiting in self._waiting.items():
+            if not waiting.sent:
+                waiting.sent = True
+                found.append(Cancel(request, waiting.asked.runs()))
+        return found
+
+    def said_nothing(self) -> None:
+        """A new connection: everything is to be asked again."""
+        for waiting in self._waiting.values():
+            waiting.sent = False
+
+    def wanted(self, session: bytes, first: int, stop: int) -> list[tuple[int, int]]:
+        """Which of these tasks somebody wants cancelled and waits to hear about."""
+        found = RangeSet()
+        for waiting in self._waiting.values():
+            for a, b in waiting.asked.overlap(session, first, stop):
+                found.add(a, b)
+        return list(found)
+
+    def cancelled(self, session: bytes, first: int, stop: int) -> None:
+        """These tasks are cancelled: the answer says so even if the coordinator's does not."""
+        for waiting in self._waiting.values():
+            for a, b in waiting.asked.overlap(session, first, stop):
+                waiting.done.add(session, a, b)
+
+    def answer(self, request: int, cancelled: list[TaskRun]) -> list[TaskRun] | None:
+        """All that the request cancelled, or None if nobody waits for it any more."""
+        waiting = self._waiting.pop(request, None)
+        if waiting is None:
+            return None
+        for session, first, count in cancelled:
+            waiting.done.add(session, first, first + count)
+        return waiting.done.runs()
+
+
+@dataclass(slots=True)
+class _Follow:
+    job: str
+    known: TaskSet = field(default_factory=TaskSet)
+    complete: bool = False  # no more tasks will be added
+
+
+class Follows:
+    """Tasks and jobs, of any session, whose outcomes were asked for."""
+
+    def __init__(self) -> None:
+        self._follows: dict[int, _Follow] = {}
+        self._open = TaskSet()
+
+    def ask(self, request: int, tasks: list[TaskRun], job: str) -> Attach:
+        """Follow tasks or a job; the message that asks for it."""
+        self._follows[request] = _Follow(job, TaskSet(tasks), complete=not job)
+        for session, first, count in tasks:
+            self._open.add(session, first, first + count)
+        return Attach(request, tasks, job)
+
+    def again(self) -> list[Attach]:
+        """What asks for everything that has not ended yet, on a new connection."""
+        found = []
+        for request, follow in list(self._follows.items()):
+            rest = [
+                (session, a, b - a)
+                for session, first, count in follow.known.runs()
+                for a, b in self._open.overlap(session, first, first + count)
+            ]
+            if follow.complete and not rest:
+                del self._follows[request]
+            else:
+                found.append(Attach(request, [] if follow.job else rest, follow.job))
+        return found
+
+    def learn(self, info: JobInfo) -> bool:
+        """Take in what the coordinator says of a request; whether anybody asked."""
+        follow = self._follows.get(info.request)
+        if follow is None:
+            return False
+        if info.error:
+            for session, first, count in follow.known.runs():
+                self._open.take(session, first, first + count)
+            del self._follows[info.request]
+            return True
+        for session, first, count in info.tasks:
+            for a, b in follow.known.gaps(session, first, first + count):
+                follow.known.add(session, a, b)
+                self._open.add(session, a, b)
+        follow.complete = not follow.job or info.state == "sealed"
+        return True
+
+    def settle(self, session: bytes, first: int, stop: int) -> list[tuple[int, int]]:
+        """Which of these tasks were waited for; they no longer are."""
+        return self._open.take(session, first, stop) if self._open else []

@@ -1,0 +1,169 @@
+"""Groups of tasks, cut and joined, and kept on a shelf in the order of their counters.
+
+A shelf holds disjoint groups. Adding behind the last and taking whole groups, the common cases,
+cost constant time; taking a part of a group splits it.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Group, Result
+
+__all__ = ["Shelf", "join", "part", "part_of_result"]
+
+_DEAD_MIN = 32
+
+
+def part(group: Group, first: int, stop: int) -> Group:
+    """The tasks ``[first, stop)`` of a group, which has them; the group itself if that is all.
+
+    A part of a packed group names the same payload, and its own items of it.
+    """
+    count = stop - first
+    if count == group.count:
+        return group
+    at = first - group.first
+    if group.packed:
+        payloads, size, start = group.payloads, group.size, group.start + at
+    else:
+        payloads, start = group.payloads[at : at + count], 0
+        size = sum(map(len, payloads))
+    return Group(
+        first=first,
+        count=count,
+        function=group.function,
+        payloads=payloads,
+        size=size,
+        packed=group.packed,
+        start=start,
+        job=group.job,
+        template=group.template,
+    )
+
+
+def part_of_result(entry: Result, first: int, stop: int) -> Result:
+    """The tasks ``[first, stop)`` of an entry that is not packed."""
+    payloads = entry.payloads[first - entry.first : stop - entry.first]
+    return Result(
+        session=entry.session,
+        first=first,
+        count=stop - first,
+        ending=entry.ending,
+        payloads=payloads,
+        size=sum(map(len, payloads)),
+        failure=entry.failure,
+    )
+
+
+def join(group: Group, after: Group) -> bool:
+    """Append the tasks of ``after`` to ``group`` if the two are alike and small; whether it did."""
+    if (
+        group.packed
+        or after.packed
+        or after.first != group.first + group.count
+        or after.function != group.function
+        or after.job != group.job
+        or after.template != group.template
+        or group.count + after.count > TASKS_PER_MESSAGE_MAX
+        or group.size + after.size > BATCH_BYTES
+    ):
+        return False
+    group.payloads += after.payloads
+    group.count += after.count
+    group.size += after.size
+    return True
+
+
+class Shelf:
+    """Disjoint groups in the order of their counters; ``tasks`` and ``size`` say how much.
+
+    Who fills it bounds it: nothing is ever dropped here.
+    """
+
+    __slots__ = ("_dead", "_firsts", "_groups", "_head", "size", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks = 0
+        self.size = 0
+        self._firsts: list[int] = []
+        # Taken groups leave a None behind, swept up when half are: taking from the front of a
+        # long list would otherwise move all the rest each time.
+        self._groups: list[Group | None] = []
+        self._dead = 0
+        self._head = 0
+
+    def __len__(self) -> int:
+        return self.tasks
+
+    def __iter__(self) -> Iterator[Group]:
+        return (group for group in self._groups[self._head :] if group is not None)
+
+    def add(self, group: Group, *, joined: bool = False) -> None:
+        """Put a group in its place; ``joined``: it may become part of the last one."""
+        self.tasks += group.count
+        self.size += group.size
+        groups = self._groups
+        if not groups or group.first > self._firsts[-1]:
+            last = groups[-1] if joined and groups else None
+            if last is None or not join(last, group):
+                self._firsts.append(group.first)
+                groups.append(group)
+            return
+        at = bisect_left(self._firsts, group.first)
+        # No trace of a taken group may stay inside: its counter would be looked up there.
+        end = bisect_left(self._firsts, group.first + group.count)
+        self._dead -= end - at
+        self._firsts[at:end] = [group.first]
+        groups[at:end] = [group]
+        self._head = min(self._head, at)
+
+    def head(self) -> Group | None:
+        """The group with the smallest counters, left where it is."""
+        groups = self._groups
+        while self._head < len(groups):
+            group = groups[self._head]
+            if group is not None:
+                return group
+            self._head += 1
+        return None
+
+    def take(self, first: int, stop: int) -> list[Group]:
+        """Remove the tasks of ``[first, stop)`` that are here, and return them in order."""
+        taken: list[Group] = []
+        firsts, groups = self._firsts, self._groups
+        at = max(bisect_right(firsts, first) - 1, 0)
+        while at < len(firsts) and firsts[at] < stop:
+            group = groups[at]
+            end = 0 if group is None else group.first + group.count
+            if group is not None and end > first:
+                a, b = max(group.first, first), min(end, stop)
+                kept = [(x, y) for x, y in ((group.first, a), (b, end)) if x < y]
+                if kept:
+                    parts = [part(group, x, y) for x, y in kept]
+                    taken.append(part(group, a, b))
+                    firsts[at : at + 1] = [one.first for one in parts]
+                    groups[at : at + 1] = parts
+                    self.size += sum(one.size for one in parts)
+                    at += len(kept) - 1
+                else:
+                    taken.append(group)
+                    groups[at] = None
+                    self._dead += 1
+                self.tasks -= b - a
+                self.size -= group.size
+            at += 1
+        if self._dead > _DEAD_MIN and self._dead * 2 > len(groups):
+            self._sweep()
+        return taken
+
+    def take_all(self) -> list[Group]:
+        """Remove everything, and return it in order."""
+        taken = list(self)
+        self._firsts, self._groups = [], []
+        self.tasks = self.size = self._dead = self._head = 0
+        return taken
+
+    def _sweep(self) -> None:
+        self._groups = [group for group in self._groups if group is not None]
+        self._firsts = [group.first for group in self._groups if group is not None]
+        self._dead = self._head = 0
