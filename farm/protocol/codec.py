@@ -12,6 +12,7 @@ import msgspec
 
 from farm.errors import ProtocolError
 from farm.protocol.messages import (
+    ITEMS_PER_TASK_MAX,
     Assign,
     Ended,
     FromClient,
@@ -43,6 +44,9 @@ class _Envelope(msgspec.Struct, Generic[M], array_like=True, gc=False):
 
 
 _encoder = msgspec.msgpack.Encoder()
+
+# ValueError: text that is no UTF-8. MemoryError: a list that claims billions of entries.
+_MALFORMED = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
 def encode(number: int, message: Message) -> list[bytes]:
@@ -99,7 +103,7 @@ class Decoder(Generic[M]):
             raise ProtocolError("an empty message arrived")
         try:
             envelope: _Envelope[M] = self._decoder.decode(frames[0])
-        except (msgspec.DecodeError, RecursionError) as error:
+        except _MALFORMED as error:
             raise ProtocolError(f"a malformed message arrived: {error}") from error
         if len(envelope.places) != len(frames) - 1:
             raise ProtocolError(
@@ -124,6 +128,10 @@ def _check(message: object) -> None:
     for entry in _entries(message):
         if entry.first < 0 or entry.count < 1:
             raise ProtocolError(f"an entry names {entry.count} tasks from {entry.first}")
+        if entry.packed and entry.count > ITEMS_PER_TASK_MAX:
+            raise ProtocolError(
+                f"a packed task of {entry.count} items; {ITEMS_PER_TASK_MAX} can be"
+            )
         payloads = len(entry.payloads)
         if payloads != (1 if entry.packed else entry.count) and (
             payloads or isinstance(entry, (Group, Grant)) or entry.ending <= 1

@@ -25,6 +25,7 @@ from farm.protocol.parts import (
     PROTOCOL_VERSION,
     TASKS_PER_MESSAGE_MAX,
     Claim,
+    Counter,
     Ended,
     Failure,
     Grant,
@@ -102,11 +103,11 @@ class ClientHello(Part, tag=1):
     instance: bytes
     session: bytes
     secret: bytes
-    connection: int
-    epoch_seen: int
+    connection: Counter
+    epoch_seen: Counter
     store_seen: bytes
-    commit_seen: int
-    window_bytes: int
+    commit_seen: Counter
+    window_bytes: Counter
     pending: list[Run]
 
 
@@ -127,21 +128,21 @@ class Function(Part, tag=3):
 class JobOpen(Part, tag=4):
     """A job of this session; tasks name it by number. Sending one again is safe."""
 
-    job: int
+    job: Counter
     name: str
 
 
 class JobSeal(Part, tag=5):
     """No more tasks will join the job; it has ``count`` in all."""
 
-    job: int
-    count: int
+    job: Counter
+    count: Counter
 
 
 class Cancel(Part, tag=6):
     """Cancel tasks that no worker has begun; answered by one ``CancelReply``."""
 
-    request: int
+    request: Counter
     tasks: list[TaskRun]
 
 
@@ -151,7 +152,7 @@ class Attach(Part, tag=7):
     Their outcomes then arrive as ``Results``, now or when they end; reading consumes nothing.
     """
 
-    request: int
+    request: Counter
     tasks: list[TaskRun]
     job: str = ""
 
@@ -159,13 +160,13 @@ class Attach(Part, tag=7):
 class Taken(Part, tag=8):
     """All ``Results`` of this connection up to ``number`` are safe with the client."""
 
-    number: int
+    number: Counter
 
 
 class Query(Part, tag=9):
     """A question about the farm; answered by one ``Answer``."""
 
-    request: int
+    request: Counter
     what: str
     arguments: dict[str, Any]
 
@@ -179,9 +180,9 @@ class ClientWelcome(Part, tag=20):
     protocol: int
     farm: str
     python: str
-    epoch: int
+    epoch: Counter
     store: bytes
-    commit: int
+    commit: Counter
     durable: bool
     beat_seconds: float
     payload_bytes_max: int
@@ -192,7 +193,7 @@ class ClientWelcome(Part, tag=20):
 class Accepted(Part, tag=21):
     """These tasks are committed (or at once, if not durable); they need not be sent again."""
 
-    commit: int
+    commit: Counter
     runs: list[Run]
 
 
@@ -203,8 +204,8 @@ class Refused(Part, tag=22):
     Any other reason is final: the tasks fail with it.
     """
 
-    first: int
-    count: int
+    first: Counter
+    count: Counter
     reason: str
     retry_after: float = 0.0
     message: str = ""
@@ -220,8 +221,8 @@ class Credit(Part, tag=23):
 class Results(Part, tag=24):
     """Outcomes. ``number`` counts them on this connection, from 1."""
 
-    number: int
-    commit: int
+    number: Counter
+    commit: Counter
     entries: list[Result]
 
 
@@ -234,13 +235,13 @@ class Started(Part, tag=25):
 class Progress(Part, tag=29):
     """How far running tasks say they are: ``(session, counter, done, total, note)``."""
 
-    notes: list[tuple[bytes, int, float, float, str]]
+    notes: list[tuple[bytes, Counter, float, float, str]]
 
 
 class CancelReply(Part, tag=26):
     """Of the tasks asked for, these were cancelled; their outcome follows or is on its way."""
 
-    request: int
+    request: Counter
     cancelled: list[TaskRun]
 
 
@@ -251,10 +252,10 @@ class JobInfo(Part, tag=27):
     when a job gains tasks or is sealed.
     """
 
-    request: int
+    request: Counter
     tasks: list[TaskRun]
     session: bytes = b""
-    job: int = 0
+    job: Counter = 0
     name: str = ""
     state: str = ""
     error: str = ""
@@ -263,7 +264,7 @@ class JobInfo(Part, tag=27):
 class Answer(Part, tag=28):
     """The answer to a ``Query``; ``error`` says what was wrong with the question."""
 
-    request: int
+    request: Counter
     data: Any
     error: str = ""
 
@@ -279,7 +280,7 @@ class Beat(Part, tag=80):
 
     stamp: float = 0.0
     echo: float = 0.0
-    running: list[tuple[int, int, int, int]] = msgspec.field(default_factory=list)
+    running: list[tuple[Counter, Counter, Counter, Counter]] = msgspec.field(default_factory=list)
     load: dict[str, float] = msgspec.field(default_factory=dict)
 
 

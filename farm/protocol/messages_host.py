@@ -2,7 +2,7 @@
 
 import msgspec
 
-from farm.protocol.parts import Claim, Ended, Grant, Part
+from farm.protocol.parts import Claim, Counter, Ended, Grant, Part
 
 __all__ = [
     "Assign",
@@ -28,12 +28,12 @@ class HostHello(Part, tag=40):
     python: str
     instance: bytes
     name: str
-    connection: int
-    slots: int
-    window: int
-    epoch_seen: int
+    connection: Counter
+    slots: Counter
+    window: Counter
+    epoch_seen: Counter
     store_seen: bytes
-    commit_seen: int
+    commit_seen: Counter
     claims: list[Claim]
     pid: int = 0
     address: str = ""
@@ -48,12 +48,14 @@ class Report(Part, tag=41):
     ``window``: how many tasks this host may hold from now on.
     """
 
-    number: int
-    window: int
+    number: Counter
+    window: Counter
     ended: list[Ended]
-    started: list[tuple[int, int, int, int]] = msgspec.field(default_factory=list)
-    returned: list[tuple[int, int, int, int]] = msgspec.field(default_factory=list)
-    progress: list[tuple[int, int, int, float, float, str]] = msgspec.field(default_factory=list)
+    started: list[tuple[Counter, Counter, Counter, Counter]] = msgspec.field(default_factory=list)
+    returned: list[tuple[Counter, Counter, Counter, Counter]] = msgspec.field(default_factory=list)
+    progress: list[tuple[Counter, Counter, Counter, float, float, str]] = msgspec.field(
+        default_factory=list
+    )
 
 
 class HostWelcome(Part, tag=60):
@@ -61,9 +63,9 @@ class HostWelcome(Part, tag=60):
 
     protocol: int
     farm: str
-    epoch: int
+    epoch: Counter
     store: bytes
-    commit: int
+    commit: Counter
     beat_seconds: float
     lease_seconds: float
     drop: list[Claim]
@@ -73,7 +75,7 @@ class HostWelcome(Part, tag=60):
 class Assign(Part, tag=61):
     """Leases for the host to run."""
 
-    epoch: int
+    epoch: Counter
     grants: list[Grant]
 
 
@@ -83,7 +85,7 @@ class Recall(Part, tag=62):
     For each, the host reports it returned, or reports it started (again).
     """
 
-    runs: list[tuple[int, int, int, int]]
+    runs: list[tuple[Counter, Counter, Counter, Counter]]
 
 
 class Drop(Part, tag=63):
@@ -95,8 +97,8 @@ class Drop(Part, tag=63):
 class Noted(Part, tag=64):
     """Reports up to ``number`` are committed; the host may forget their outcomes."""
 
-    number: int
-    commit: int
+    number: Counter
+    commit: Counter
 
 
 class NeedFunction(Part, tag=83):

@@ -6,6 +6,8 @@ their session: ``first`` and ``count`` name the run ``[first, first + count)``. 
 sizes in bytes.
 """
 
+from typing import Annotated
+
 import msgspec
 
 from farm.model import Ending
@@ -18,13 +20,16 @@ __all__ = [
     "PROTOCOL_VERSION",
     "TASKS_PER_MESSAGE_MAX",
     "Claim",
+    "Counter",
     "Ended",
     "Failure",
     "Grant",
     "Group",
     "Part",
+    "Priority",
     "Result",
     "Run",
+    "Span",
     "TaskRun",
     "Template",
 ]
@@ -41,9 +46,15 @@ PAYLOAD_BYTES_MAX = 64 << 20
 MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + (1 << 20)
 """The largest message; ZeroMQ drops larger ones."""
 
-Run = tuple[int, int]
+Counter = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+"""What counts or numbers something; sums of two still fit where a counter does."""
+Span = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
+"""A time in seconds that time can be reckoned with: neither negative nor endless nor no number."""
+Priority = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=1 << 31)]
+
+Run = tuple[Counter, Counter]
 """``(first, count)``: a run of counters of one session."""
-TaskRun = tuple[bytes, int, int]
+TaskRun = tuple[bytes, Counter, Counter]
 """``(session, first, count)``."""
 
 
@@ -54,15 +65,15 @@ class Part(msgspec.Struct, array_like=True, gc=False):
 class Template(Part):
     """The options shared by all tasks of a group; a field at its default costs one byte."""
 
-    priority: int = 0
-    retries: int = 0
-    backoff: float = 1.0
-    max_losses: int = 3
-    time_limit: float | None = None
+    priority: Priority = 0
+    retries: Counter = 0
+    backoff: Span = 1.0
+    max_losses: Counter = 3
+    time_limit: Span | None = None
     durable: bool = True
-    result_ttl: float | None = None
-    expires: float | None = None
-    delay: float | None = None
+    result_ttl: Span | None = None
+    expires: Span | None = None
+    delay: Span | None = None
 
 
 class Group(Part):
@@ -73,14 +84,14 @@ class Group(Part):
     group is the ``count`` items from item ``start`` on. ``size`` is the sum of payload bytes.
     """
 
-    first: int
-    count: int
+    first: Counter
+    count: Counter
     function: bytes
     payloads: list[bytes]
-    size: int
+    size: Counter
     packed: bool = False
-    start: int = 0
-    job: int = 0
+    start: Counter = 0
+    job: Counter = 0
     template: Template | None = None
 
 
@@ -102,11 +113,11 @@ class Result(Part):
     """The published outcome of a run of tasks; ``payloads`` as in ``Ended``."""
 
     session: bytes
-    first: int
-    count: int
+    first: Counter
+    count: Counter
     ending: Ending
     payloads: list[bytes]
-    size: int = 0
+    size: Counter = 0
     packed: bool = False
     failure: Failure | None = None
 
@@ -119,17 +130,17 @@ class Grant(Part):
     first task inside its group as the client sent it; ``start`` the index inside the payload.
     """
 
-    lease: int
-    attempt: int
+    lease: Counter
+    attempt: Counter
     session: bytes
-    first: int
-    count: int
+    first: Counter
+    count: Counter
     function: bytes
     payloads: list[bytes]
-    size: int
+    size: Counter
     packed: bool = False
-    start: int = 0
-    item: int = 0
+    start: Counter = 0
+    item: Counter = 0
     expected: float = -1.0
     time_limit: float | None = None
 
@@ -137,12 +148,12 @@ class Grant(Part):
 class Claim(Part):
     """A lease as its host holds it: said in HELLO, and named to be dropped."""
 
-    epoch: int
-    lease: int
-    attempt: int
+    epoch: Counter
+    lease: Counter
+    attempt: Counter
     session: bytes
-    first: int
-    count: int
+    first: Counter
+    count: Counter
     started: bool = False
 
 
@@ -154,14 +165,14 @@ class Ended(Part):
     ``seconds`` is the time the run took in its worker, all items together.
     """
 
-    epoch: int
-    lease: int
-    attempt: int
-    first: int
-    count: int
+    epoch: Counter
+    lease: Counter
+    attempt: Counter
+    first: Counter
+    count: Counter
     ending: Ending
     payloads: list[bytes]
-    size: int = 0
+    size: Counter = 0
     packed: bool = False
     seconds: float = 0.0
     failure: Failure | None = None
