@@ -1,0 +1,288 @@
+"""The journal thread: group commit, in order, without timers.
+
+Promises: what is appended is committed in the order of appending, in as few transactions as the
+disk's speed makes of it: while one commit runs, the next gathers. ``committed`` moves only after
+the store has said that the records are durable. A full disk delays and loses nothing; a failed
+one ends in ``fatal``, after which nothing more is committed and the process has to end.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from math import inf
+
+from farm.errors import StoreError
+from farm.protocol.records import Finished, Record, Submitted
+from farm.store import Append, PutFunction, Store, StoreFailed, StoreStalled
+from farm.store.base import Change
+
+__all__ = ["Journal"]
+
+logger = logging.getLogger(__name__)
+
+BEHIND_CHANGES = 4096
+"""More changes than this waiting for the disk: the store is behind."""
+BEHIND_BYTES = 64 << 20
+"""More payload bytes than this waiting for the disk: the store is behind."""
+RETRY_SECONDS = (0.05, 2.0)
+"""The first and the longest wait before a stalled commit is tried again; it doubles between."""
+
+Loaded = tuple[int, Record | None]
+
+
+def _payload_bytes(change: Change) -> int:
+    if isinstance(change, PutFunction):
+        return len(change.data)
+    if isinstance(change, Append):
+        match change.record:
+            case Submitted(groups=parts) | Finished(entries=parts):
+                return sum(part.size for part in parts)
+    return 0
+
+
+class Journal:
+    """Commits the core's changes to a store, and reads records back, off the reactor thread.
+
+    All methods are for the reactor thread. ``notify`` is called from other threads whenever
+    ``committed``, ``failing``, ``fatal`` or ``take_loaded()`` have news; it must not block.
+    A store in memory needs no threads: ``hand_over`` and ``read`` are done when they return.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        notify: Callable[[], None],
+        *,
+        behind_changes: int = BEHIND_CHANGES,
+        behind_bytes: int = BEHIND_BYTES,
+        retry_seconds: tuple[float, float] = RETRY_SECONDS,
+    ) -> None:
+        self.committed = 0
+        """The last ref that is durable, of those appended here."""
+        self.fatal: StoreError | None = None
+        """Why nothing will ever be committed again; the process has to end."""
+        self._store = store
+        self._notify = notify
+        self._behind_changes = behind_changes
+        self._behind_bytes = behind_bytes
+        self._retry_seconds = retry_seconds
+        self._stalled = ""
+        self._first = 0  # the first ref appended here, 0 before there is one
+        # Of this turn of the loop; bounded by what one turn drains from the sockets.
+        self._gathered: list[Change] = []
+        self._gathered_bytes = 0
+        # Under the lock. Bounded by `behind`, above which the shell stops reading from clients,
+        # plus what the hosts' credit lets them report meanwhile.
+        self._changed = threading.Condition()
+        self._waiting: list[Change] = []
+        self._waiting_bytes = 0
+        self._in_hand = (0, 0)  # changes and bytes of the commit that is running
+        # One entry for each message that the core wants to dispatch and has not in memory.
+        self._wanted: list[int] = []
+        self._loaded: list[Loaded] = []
+        self._upkeep_due = False
+        self._closing = False
+        self._writing_over = False
+        self._threads: list[threading.Thread] = []
+        if store.durable:
+            self._start_threads()
+
+    def _start_threads(self) -> None:
+        for name, run in (
+            ("farm-journal", self._commit_all),
+            ("farm-journal-reader", self._read_all),
+            ("farm-journal-upkeep", self._maintain_all),
+        ):
+            # Daemons: a coordinator that ends by an error must not hang on them.
+            thread = threading.Thread(target=self._guard, args=(run,), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    # ------------------------------------------------------------ for the reactor
+
+    @property
+    def behind(self) -> bool:
+        """Whether so much waits for the disk that nothing more should be read from clients."""
+        with self._changed:
+            changes = len(self._gathered) + len(self._waiting) + self._in_hand[0]
+            size = self._gathered_bytes + self._waiting_bytes + self._in_hand[1]
+        return changes > self._behind_changes or size > self._behind_bytes
+
+    @property
+    def failing(self) -> str:
+        """Why commits do not succeed just now, or soon will not; empty if all is well."""
+        return self._stalled or self._store.short
+
+    def append(self, change: Change) -> None:
+        """Gather a change; ``hand_over`` at the end of the turn sends it on its way."""
+        if not self._first and isinstance(change, Append):
+            self._first = change.ref
+        self._gathered.append(change)
+        self._gathered_bytes += _payload_bytes(change)
+
+    def hand_over(self) -> None:
+        """Give what was gathered to the journal thread; a store in memory has it on return."""
+        gathered, size = self._gathered, self._gathered_bytes
+        if not gathered:
+            return
+        self._gathered, self._gathered_bytes = [], 0
+        if not self._store.durable:
+            self._store.commit(gathered)
+            self._note_committed(gathered)
+            return
+        with self._changed:
+            if self.fatal is None:  # otherwise nobody would ever take it
+                self._waiting.extend(gathered)
+                self._waiting_bytes += size
+                self._changed.notify_all()
+
+    def read(self, ref: int) -> None:
+        """Ask for a record; ``take_loaded`` has it later, in the order of asking.
+
+        A record that is not committed yet is waited for.
+        """
+        if not self._store.durable:
+            self._loaded.append((ref, self._store.read(ref)))
+            self._notify()
+            return
+        with self._changed:
+            self._wanted.append(ref)
+            self._changed.notify_all()
+
+    def take_loaded(self) -> list[Loaded]:
+        """Every record read since the last call, with its ref; None if it was deleted."""
+        with self._changed:
+            loaded, self._loaded = self._loaded, []
+        return loaded
+
+    def close(self) -> None:
+        """Commit everything gathered, then stop the threads; idempotent.
+
+        If the store is stalled, one more attempt is made; if that fails too, ``fatal`` says so.
+        """
+        self.hand_over()
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    # ------------------------------------------------------------ on the threads
+
+    def _guard(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except Exception as error:
+            if not isinstance(error, StoreError):
+                logger.exception("the journal failed")
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        with self._changed:
+            if self.fatal is None:
+                if not isinstance(error, StoreError):
+                    error = StoreFailed(f"the journal failed: {error!r}")
+                self.fatal = error
+            self._waiting, self._waiting_bytes = [], 0
+            self._wanted.clear()
+            self._changed.notify_all()
+        self._notify()
+
+    def _commit_all(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(
+                        lambda: self._waiting or self._closing or self.fatal is not None
+                    )
+                    if self.fatal is not None or not self._waiting:
+                        return
+                    batch, self._waiting = self._waiting, []
+                    self._in_hand = len(batch), self._waiting_bytes
+                    self._waiting_bytes = 0
+                self._commit(batch)
+                with self._changed:
+                    self._note_committed(batch)
+                    self._in_hand = 0, 0
+                    if self._store.wants_maintenance:
+                        self._upkeep_due = True
+                    self._changed.notify_all()
+                self._notify()
+        finally:
+            with self._changed:
+                self._writing_over = True
+                self._changed.notify_all()
+
+    def _commit(self, batch: list[Change]) -> None:
+        """Commit a batch, however often that takes; raises ``StoreFailed`` if it never will."""
+        pause, longest = self._retry_seconds
+        while True:
+            last = self._closing
+            try:
+                self._store.commit(batch)
+            except StoreStalled as stalled:
+                if last:
+                    raise StoreFailed(f"closed without a last commit: {stalled}") from stalled
+                if not self._stalled:
+                    logger.warning("commits wait: %s", stalled)
+                self._stalled = str(stalled)
+                with self._changed:
+                    self._upkeep_due = True  # it may free the space that is missing
+                    self._changed.notify_all()
+                self._notify()
+            else:
+                if self._stalled:
+                    logger.warning("commits go on")
+                    self._stalled = ""
+                return
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or self.fatal is not None, pause)
+                if self.fatal is not None:
+                    raise self.fatal
+            pause = min(2 * pause, longest)
+
+    def _note_committed(self, batch: list[Change]) -> None:
+        for change in reversed(batch):
+            if isinstance(change, Append):
+                self.committed = change.ref  # refs only grow
+                return
+
+    def _read_all(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._can_read)
+                if self.fatal is not None or not self._wanted:
+                    return
+                ref = self._wanted[0]
+            record = self._store.read(ref)
+            with self._changed:
+                if self._wanted:  # a failure elsewhere empties it
+                    del self._wanted[0]
+                self._loaded.append((ref, record))
+            self._notify()
+
+    def _can_read(self) -> bool:
+        if self.fatal is not None or self._writing_over:
+            return True
+        # Records of before this journal began are there; later ones when they are committed.
+        return bool(self._wanted) and (
+            self._wanted[0] <= self.committed or self._wanted[0] < (self._first or inf)
+        )
+
+    def _maintain_all(self) -> None:
+        while True:
+            with self._changed:
+                # A store that is short may stay without commits, so it is asked again in time.
+                self._changed.wait_for(
+                    lambda: self._upkeep_due or self._writing_over or self.fatal is not None,
+                    self._retry_seconds[1] if self._store.short else None,
+                )
+                if self._writing_over or self.fatal is not None:
+                    return
+                self._upkeep_due = False
+            try:
+                self._store.maintain()
+            except StoreStalled as stalled:
+                logger.warning("maintenance waits: %s", stalled)
+            self._notify()

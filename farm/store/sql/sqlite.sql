@@ -1,0 +1,45 @@
+-- name: read_meta
+SELECT store_id, epoch, commit_number, (SELECT max(ref) FROM journal) FROM meta WHERE only = 1;
+
+-- name: insert_meta
+INSERT INTO meta (only, store_id, epoch, commit_number) VALUES (1, ?, 0, 0);
+
+-- name: set_epoch
+UPDATE meta SET epoch = ? WHERE only = 1;
+
+-- name: greatest_ref
+SELECT max(ref) FROM journal;
+
+-- Run when the greatest ref was deleted, for max(ref) can no longer tell.
+-- name: commit_number
+UPDATE meta SET commit_number = ? WHERE only = 1;
+
+-- name: append
+INSERT INTO journal (ref, kind, data, place, size) VALUES (?, ?, ?, ?, ?);
+
+-- name: delete
+DELETE FROM journal WHERE ref = ?;
+
+-- name: put_function
+INSERT INTO functions (hash, name, data) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING;
+
+-- name: drop_function
+DELETE FROM functions WHERE hash = ?;
+
+-- name: functions
+SELECT hash, name, data FROM functions ORDER BY hash;
+
+-- name: records_after
+SELECT ref, data, place, size FROM journal WHERE ref > ? ORDER BY ref LIMIT ?;
+
+-- name: record
+SELECT data, place, size FROM journal WHERE ref = ?;
+
+-- name: places
+SELECT ref, place, size FROM journal WHERE place IS NOT NULL ORDER BY place;
+
+-- name: last_place
+SELECT ref, place, size FROM journal WHERE place IS NOT NULL ORDER BY place DESC LIMIT 1;
+
+-- name: move
+UPDATE journal SET place = ? WHERE ref = ?;
