@@ -1,0 +1,246 @@
+"""Who may submit how much: credit, exact admission, and what becomes of a submitted group."""
+
+from functools import partial
+
+from farm.core.batch import Batch
+from farm.core.following import Following
+from farm.core.ledger import Ledger
+from farm.core.sessions import Session
+from farm.model import State
+from farm.protocol.messages import Accepted, Credit, Refused, Submit
+from farm.protocol.parts import Group
+from farm.protocol.records import Submitted
+
+__all__ = ["Admission"]
+
+BUSY_SECONDS = 1.0
+
+
+class Admission:
+    """Takes submissions: reserves before it accepts, and never admits one task too many."""
+
+    def __init__(self, ledger: Ledger, following: Following) -> None:
+        self._ledger = ledger
+        self._following = following
+        self._full = False
+        self._touched: set[Session] = set()
+
+    # ------------------------------------------------------------ submissions
+
+    def on_submit(self, session: Session, message: Submit, now: float) -> None:
+        """Accept what is new and fits; answer the rest."""
+        admitted: list[Batch] = []
+        durable: list[Group] = []
+        for group in message.groups:
+            units = 1 if group.packed else group.count
+            session.received_tasks += units
+            session.received_bytes += group.size
+            for fresh in self._fresh(session, group):
+                taken = self._admit(session, fresh, now)
+                if taken is not None:
+                    admitted.append(taken[0])
+                    if taken[0].durable:
+                        durable.append(taken[1])
+        if durable:
+            ledger = self._ledger
+            if not session.mark_ref:  # before its first task, so that nobody can take its name
+                ledger.mark(session, now)
+            row = ledger.rows.open(
+                ledger.persist(Submitted(session.id, ledger.wall(now), durable, self._fence()))
+            )
+            row.batches = [batch for batch in admitted if batch.durable]
+            for batch in row.batches:
+                batch.row = row
+        for batch in admitted:
+            self._start(batch, now)
+
+    def _fresh(self, session: Session, group: Group) -> list[Group]:
+        """The parts of a group never accepted before; the others are acknowledged again."""
+        stop = group.first + group.count
+        known = session.accepted.overlap(group.first, stop)
+        known += session.volatile.overlap(group.first, stop)
+        if not known:
+            return [group]
+        for a, b in known:
+            self._accept(session, a, b - a, self._ledger.last_ref)
+        gaps = [
+            (c, d)
+            for a, b in session.accepted.gaps(group.first, stop)
+            for c, d in session.volatile.gaps(a, b)
+        ]
+        return [_cut(group, a - group.first, b - group.first) for a, b in gaps]
+
+    def _admit(self, session: Session, group: Group, now: float) -> tuple[Batch, Group] | None:
+        refusal = self._refusal(session, group)
+        if refusal is not None:
+            self._refuse(session, group, *refusal)
+            return None
+        ledger = self._ledger
+        tasks, size = ledger.room()
+        units = 1 if group.packed else group.count
+        if units > tasks and not group.packed and tasks and group.size <= size:
+            self._refuse(session, _cut(group, tasks, group.count), "busy", "")
+            group, units = _cut(group, 0, tasks), tasks
+        if units > tasks or group.size > size:
+            self._refuse(session, group, "busy", "")
+            return None
+        ledger.open_tasks += units
+        ledger.open_bytes += group.size
+        job = session.jobs.get(group.job)
+        batch = Batch(session, group, job, now)
+        batch.fence = self._fence()
+        ledger.functions.acquire(batch.function, durable=batch.durable)
+        accepted = session.accepted if batch.durable else session.volatile
+        accepted.add(batch.first, batch.stop)
+        session.batches.add(batch)
+        if job is not None:
+            job.batches[batch.first] = batch
+            self._following.note_growth(job, batch)
+        ledger.counters["submitted"] += group.count
+        return batch, group
+
+    def _fence(self) -> int:
+        """The lowest epoch whose claims on new tasks count: in recovery a host may hold them."""
+        return 0 if self._ledger.recovering else self._ledger.epoch
+
+    def _refusal(self, session: Session, group: Group) -> tuple[str, str] | None:
+        settings = self._ledger.settings
+        if session.python_differs:
+            return "python", session.python_differs
+        if group.size > settings.payload_bytes_max and len(group.payloads) == 1:
+            return "too_large", (
+                f"the payload has {group.size} bytes; this farm takes at most "
+                f"{settings.payload_bytes_max} inline"
+            )
+        if group.function not in self._ledger.functions:
+            return "function", ""
+        if group.job and group.job not in session.jobs:
+            return "job", f"job {group.job} was not opened, or is over; open it and submit again"
+        return None
+
+    def _refuse(self, session: Session, group: Group, reason: str, message: str) -> None:
+        self._ledger.counters["refused"] += group.count
+        self._full = self._full or reason == "busy"
+        session.refused = True
+        self._touched.add(session)
+        if session.peer is not None:
+            self._ledger.port.send(
+                session.peer, Refused(group.first, group.count, reason, BUSY_SECONDS, message)
+            )
+
+    def _start(self, batch: Batch, now: float) -> None:
+        """The batch is accepted: queue it, and acknowledge it when it is durable."""
+        ledger = self._ledger
+        if batch.template.expires is not None:
+            batch.expires_at = now + batch.template.expires
+            ledger.expiries.push(batch.expires_at, batch, 0, batch.count)
+        if batch.states[0] == State.SCHEDULED:
+            ledger.delays.push(now + (batch.template.delay or 0.0), batch, 0, batch.count)
+        else:
+            ledger.ready.push(batch, 0, batch.count)
+        ref = ledger.last_ref if batch.durable else 0
+        self._accept(batch.session, batch.first, batch.count, ref)
+
+    def _accept(self, session: Session, first: int, count: int, ref: int) -> None:
+        if ref > self._ledger.committed:
+            connection = session.connection
+            action = partial(self._accepted, session, connection, first, count)
+            self._ledger.after_commit(action, 0.0)
+        else:
+            self._accepted(session, session.connection, first, count, 0.0)
+
+    def _accepted(
+        self, session: Session, connection: int, first: int, count: int, _now: float
+    ) -> None:
+        if session.peer is None or session.connection != connection:
+            return  # the client sends it again and is told then
+        runs = session.accepting
+        if runs and runs[-1][0] + runs[-1][1] == first:
+            runs[-1] = (runs[-1][0], runs[-1][1] + count)
+        else:
+            runs.append((first, count))
+        self._touched.add(session)
+
+    # ------------------------------------------------------------ credit
+
+    def first_credit(self, session: Session) -> tuple[int, int]:
+        """The credit with which a connection begins."""
+        settings = self._ledger.settings
+        tasks, size = self._ledger.room()
+        if self._full:
+            session.refused = True
+            return 0, 0
+        session.granted_tasks = min(settings.session_tasks, tasks)
+        session.granted_bytes = min(settings.session_bytes, size)
+        self._note_cut(tasks, size)
+        return session.granted_tasks, session.granted_bytes
+
+    def flush(self) -> None:
+        """Acknowledge, and give credit where it is low, unless the farm is full."""
+        touched, self._touched = self._touched, set()
+        for session in touched:
+            if session.peer is not None and session.accepting:
+                message = Accepted(self._ledger.committed, session.accepting)
+                session.accepting = []
+                self._ledger.port.send(session.peer, message)
+        if self._full and not self._has_drained():
+            return
+        was_full, self._full = self._full, False
+        candidates = self._ledger.sessions.values() if was_full else touched
+        for session in candidates:
+            self._grant(session)
+
+    def _has_drained(self) -> bool:
+        settings = self._ledger.settings
+        return (
+            self._ledger.open_tasks <= settings.max_tasks * settings.low_water
+            and self._ledger.open_bytes <= settings.max_bytes * settings.low_water
+            and self._ledger.open_tasks < settings.max_tasks
+        )
+
+    def _grant(self, session: Session) -> None:
+        if session.peer is None:
+            return
+        settings = self._ledger.settings
+        tasks, size = self._ledger.room()
+        want_tasks = session.received_tasks + min(settings.session_tasks, tasks)
+        want_bytes = session.received_bytes + min(settings.session_bytes, size)
+        low = (
+            session.granted_tasks - session.received_tasks <= settings.session_tasks // 2
+            or session.granted_bytes - session.received_bytes <= settings.session_bytes // 2
+        )
+        if not low and not session.refused:
+            return
+        # A client that was refused waits for its credit to grow, so it must.
+        grown = 1 if session.refused else 0
+        session.refused = False
+        granted = max(session.granted_tasks + grown, want_tasks)
+        granted_bytes = max(session.granted_bytes, want_bytes)
+        if (granted, granted_bytes) != (session.granted_tasks, session.granted_bytes):
+            session.granted_tasks, session.granted_bytes = granted, granted_bytes
+            self._ledger.port.send(session.peer, Credit(granted, granted_bytes))
+        self._note_cut(tasks, size)
+
+    def _note_cut(self, tasks: int, size: int) -> None:
+        """A credit was cut short by the farm's bounds: it grows again below the low water."""
+        settings = self._ledger.settings
+        if tasks < settings.session_tasks or size < settings.session_bytes:
+            self._full = True
+
+
+def _cut(group: Group, lo: int, hi: int) -> Group:
+    """The part ``[lo, hi)`` of a group."""
+    if (lo, hi) == (0, group.count):
+        return group
+    payloads = group.payloads if group.packed else group.payloads[lo:hi]
+    return Group(
+        group.first + lo,
+        hi - lo,
+        group.function,
+        payloads,
+        sum(map(len, payloads)),
+        group.packed,
+        group.start + lo,
+        group.job,
+        group.template,
+    )

@@ -1,0 +1,235 @@
+"""A batch: the tasks of one submitted group, kept together while they live alike.
+
+One byte per task holds its state, so that a transition of a run of tasks is one slice
+assignment. A task gets an object of its own, a ``Divergence``, only when its attempts differ
+from those of its siblings: a retry, a loss, a give-back, an adoption.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from farm.core.states import TRANSITIONS, Event
+from farm.model import Ending, State
+from farm.protocol.messages import Failure, Group, Result, Template
+
+if TYPE_CHECKING:
+    from farm.core.jobs import Job
+    from farm.core.rows import Row
+    from farm.core.sessions import Session
+
+__all__ = ["SETTLED", "Batch", "Divergence", "Outcome"]
+
+SETTLED = 15
+"""Above the final states: the outcome was taken by its owner, or dropped at the end of its time."""
+
+DEFAULTS = Template()
+
+
+class Divergence:
+    """The attempts of one task that differ from its batch's.
+
+    ``attempt`` is the current or next attempt; ``fence`` the lowest epoch whose tokens count;
+    ``ref`` the journal record that last said so.
+    """
+
+    __slots__ = ("attempt", "due", "failure", "fence", "losses", "ref", "retries")
+
+    def __init__(self, fence: int) -> None:
+        self.attempt = 1
+        self.retries = 0
+        self.losses = 0
+        self.fence = fence
+        self.due: float | None = None
+        self.ref = 0
+        self.failure: Failure | None = None
+
+
+class Outcome:
+    """The outcome of a run of a batch's tasks.
+
+    ``result`` holds the payloads while they are resident; otherwise the record ``ref`` does, in
+    its entry ``entry``. An outcome that is not durable has ``ref`` 0 and stays resident.
+    """
+
+    __slots__ = ("batch", "count", "ending", "entry", "first", "ref", "result", "size")
+
+    def __init__(self, batch: "Batch | None", result: Result, ref: int, entry: int) -> None:
+        self.batch = batch  # None: of a task that the farm does not know any more
+        self.first = result.first
+        self.count = result.count
+        self.ending = result.ending
+        self.size = result.size
+        self.ref = ref
+        self.entry = entry
+        self.result: Result | None = result
+
+
+class Batch:
+    """The tasks ``[first, first + count)`` of a session."""
+
+    __slots__ = (
+        "at",
+        "cancelling",
+        "count",
+        "diverged",
+        "expires_at",
+        "fence",
+        "finished_at",
+        "first",
+        "function",
+        "gone",
+        "job",
+        "open",
+        "outcomes",
+        "packed",
+        "payloads",
+        "row",
+        "session",
+        "settled",
+        "size",
+        "start",
+        "states",
+        "template",
+        "watchers",
+    )
+
+    def __init__(self, session: "Session", group: Group, job: "Job | None", at: float) -> None:
+        self.session = session
+        self.first = group.first
+        self.count = group.count
+        self.function = group.function
+        self.payloads = list(group.payloads)  # its own: the record of them is never changed
+        self.size = group.size
+        self.packed = group.packed
+        self.start = group.start
+        self.template = group.template or DEFAULTS
+        self.job = job
+        self.at = at
+        self.states = bytearray([State.SCHEDULED if self.template.delay else State.QUEUED])
+        self.states *= group.count
+        self.open = group.count
+        self.settled = 0
+        self.fence = 0
+        self.row: Row | None = None
+        self.diverged: dict[int, Divergence] = {}
+        self.outcomes: list[Outcome] = []
+        self.watchers: set[Session] = set()
+        self.cancelling: set[int] = set()
+        self.finished_at = 0.0
+        self.gone = False  # forgotten: its time, or its owner's interest, is over
+        self.expires_at: float | None = None
+
+    @property
+    def stop(self) -> int:
+        """One past the last counter."""
+        return self.first + self.count
+
+    @property
+    def durable(self) -> bool:
+        """Whether the journal has it."""
+        return self.template.durable
+
+    @property
+    def units(self) -> int:
+        """How many tasks this counts as against bounds and credit."""
+        return 1 if self.packed else self.count
+
+    def move(self, lo: int, hi: int, event: Event) -> State:
+        """Apply an event to the tasks ``[lo, hi)``, which are all in one state; the new state."""
+        before = State(self.states[lo])
+        after = TRANSITIONS[before, event]
+        if self.states.count(before, lo, hi) != hi - lo:
+            raise ValueError(f"tasks {lo} to {hi} are not all {before.name}")
+        self.states[lo:hi] = bytes((after,)) * (hi - lo)
+        if after.is_final:
+            self.open -= hi - lo
+            self._release(lo, hi)
+        return after
+
+    def restore_final(self, lo: int, hi: int, state: State) -> None:
+        """Set the state of tasks whose outcome is in the journal."""
+        self.open -= hi - lo
+        self.states[lo:hi] = bytes((state,)) * (hi - lo)
+        self._release(lo, hi)
+
+    def _release(self, lo: int, hi: int) -> None:
+        """Let go of what finished tasks no longer need."""
+        if not self.open:
+            self.payloads = []
+            self.diverged = {}
+        elif not self.packed:
+            self.payloads[lo:hi] = [b""] * (hi - lo)
+        if self.open and self.diverged:
+            for index in [i for i in self.diverged if lo <= i < hi]:
+                del self.diverged[index]
+
+    def bytes_of(self, lo: int, hi: int) -> int:
+        """The payload bytes that are freed if the tasks ``[lo, hi)`` end now."""
+        if self.packed:
+            return self.size if self.open == hi - lo else 0
+        return sum(map(len, self.payloads[lo:hi]))
+
+    def units_of(self, lo: int, hi: int) -> int:
+        """How many tasks are freed if ``[lo, hi)`` end now."""
+        return int(self.open == hi - lo) if self.packed else hi - lo
+
+    def runs(self, lo: int, hi: int, state: int) -> Iterator[tuple[int, int]]:
+        """The runs of ``[lo, hi)`` that are in a state, in order."""
+        states = self.states
+        if states.count(state, lo, hi) == hi - lo:
+            if lo < hi:
+                yield lo, hi
+            return
+        at = states.find(state, lo, hi)
+        while at >= 0:
+            end = at + 1
+            while end < hi and states[end] == state:
+                end += 1
+            yield at, end
+            at = states.find(state, end, hi)
+
+    def attempt_runs(self, lo: int, hi: int) -> Iterator[tuple[int, int, int]]:
+        """``[lo, hi)`` cut into runs of equal attempt: ``(lo, hi, attempt)``."""
+        if not self.diverged:
+            yield lo, hi, 1
+            return
+        at = lo
+        while at < hi:
+            attempt = self.attempt(at)
+            end = at + 1
+            while end < hi and self.attempt(end) == attempt:
+                end += 1
+            yield at, end, attempt
+            at = end
+
+    def attempt(self, index: int) -> int:
+        """The number of the current or next attempt of a task."""
+        diverged = self.diverged.get(index)
+        return diverged.attempt if diverged else 1
+
+    def fence_of(self, index: int) -> int:
+        """The lowest epoch whose tokens count for a task."""
+        diverged = self.diverged.get(index)
+        return diverged.fence if diverged else self.fence
+
+    def diverge(self, index: int) -> Divergence:
+        """The task's own record of attempts, made if it has none."""
+        found = self.diverged.get(index)
+        if found is None:
+            found = self.diverged[index] = Divergence(self.fence)
+        return found
+
+    def settle(self, lo: int, hi: int) -> int:
+        """Mark finished tasks as taken; how many were not before."""
+        fresh = hi - lo - self.states.count(SETTLED, lo, hi)
+        self.states[lo:hi] = bytes((SETTLED,)) * (hi - lo)
+        self.settled += fresh
+        return fresh
+
+    def ending(self, index: int) -> Ending | None:
+        """How a finished task ended, if its outcome is still known."""
+        counter = self.first + index
+        for outcome in self.outcomes:
+            if outcome.first <= counter < outcome.first + outcome.count:
+                return outcome.ending
+        return None

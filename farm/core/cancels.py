@@ -1,0 +1,144 @@
+"""Cancelling what no worker has begun."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from farm.core.batch import Batch
+from farm.core.endings import Endings
+from farm.core.ledger import Ledger
+from farm.core.port import Peer
+from farm.core.states import Event
+from farm.model import Ending, State
+from farm.protocol.messages import Cancel, CancelReply, Recall
+
+if TYPE_CHECKING:
+    from farm.protocol.parts import TaskRun
+
+__all__ = ["Cancels"]
+
+
+class _Request:
+    """One ``Cancel`` and what is known of its tasks so far."""
+
+    def __init__(self, peer: Peer, number: int) -> None:
+        self.peer = peer
+        self.number = number
+        self.waiting = 0
+        self.cancelled: list[TaskRun] = []
+
+    def add(self, batch: Batch, lo: int, hi: int) -> None:
+        """These tasks are cancelled."""
+        self.cancelled.append((batch.session.id, batch.first + lo, hi - lo))
+
+
+class Cancels:
+    """Answers each request once it is known of every task whether it ran.
+
+    A queued task is cancelled at once. A leased one is recalled, and the host's word decides.
+    The tasks that are waited for are bounded by the hosts' windows.
+    """
+
+    def __init__(self, ledger: Ledger, endings: Endings) -> None:
+        self._ledger = ledger
+        self._endings = endings
+        self._waiting: dict[tuple[Batch, int], list[_Request]] = {}
+        self._held_back: list[tuple[Peer, Cancel]] = []
+
+    def on_cancel(self, peer: Peer, message: Cancel, now: float) -> None:
+        """Cancel what can be; during recovery, a queued task may be running, so wait."""
+        if self._ledger.recovering:
+            self._held_back.append((peer, message))
+            return
+        request = _Request(peer, message.request)
+        recalls: dict[Peer, list[tuple[int, int, int, int]]] = {}
+        for session_id, first, count in message.tasks:
+            session = self._ledger.sessions.get(session_id)
+            if session is None:
+                continue
+            for batch, lo, hi in list(session.batches.overlap(first, count)):
+                self._cancel_waiting(request, batch, lo, hi)
+                self._recall(request, batch, lo, hi, recalls)
+        self._endings.flush(now)
+        for host, runs in recalls.items():
+            self._ledger.port.send(host, Recall(runs))
+        if not request.waiting:
+            self._reply(request)
+
+    def _cancel_waiting(self, request: _Request, batch: Batch, lo: int, hi: int) -> None:
+        for state in (State.QUEUED, State.SCHEDULED):
+            for a, b in list(batch.runs(lo, hi, state)):
+                self._endings.finish(batch, a, b, Event.CANCEL, Ending.CANCELLED)
+                request.add(batch, a, b)
+
+    def _recall(
+        self,
+        request: _Request,
+        batch: Batch,
+        lo: int,
+        hi: int,
+        recalls: dict[Peer, list[tuple[int, int, int, int]]],
+    ) -> None:
+        if not batch.states.count(State.LEASED, lo, hi):
+            return
+        for host in self._ledger.hosts.all.values():
+            for lease in host.leases.values():
+                if lease.batch is not batch:
+                    continue
+                for c, d in lease.live_runs():
+                    for a, b in lease.started.gaps(max(c, lo), min(d, hi)):
+                        self._wait_for(request, batch, a, b)
+                        if host.peer is not None:
+                            run = (*lease.key, batch.first + a, b - a)
+                            recalls.setdefault(host.peer, []).append(run)
+
+    def _wait_for(self, request: _Request, batch: Batch, lo: int, hi: int) -> None:
+        for index in range(lo, hi):
+            self._waiting.setdefault((batch, index), []).append(request)
+            batch.cancelling.add(index)
+            request.waiting += 1
+
+    def split(self, batch: Batch, lo: int, hi: int) -> Iterator[tuple[int, int, bool]]:
+        """``[lo, hi)`` cut into runs that someone wants cancelled, and runs that nobody does."""
+        if not batch.cancelling:
+            yield lo, hi, False
+            return
+        at = lo
+        while at < hi:
+            wanted = at in batch.cancelling
+            end = at + 1
+            while end < hi and (end in batch.cancelling) == wanted:
+                end += 1
+            yield at, end, wanted
+            at = end
+
+    def resolve(self, batch: Batch, lo: int, hi: int, *, cancelled: bool) -> None:
+        """It is now known of these tasks whether they were cancelled."""
+        if not batch.cancelling:
+            return
+        for index in [i for i in batch.cancelling if lo <= i < hi]:
+            batch.cancelling.discard(index)
+            for request in self._waiting.pop((batch, index), []):
+                request.waiting -= 1
+                if cancelled:
+                    request.add(batch, index, index + 1)
+                if not request.waiting:
+                    self._reply(request)
+
+    def _reply(self, request: _Request) -> None:
+        self._ledger.after_commit(lambda _now: self._send(request), 0.0)
+
+    def _send(self, request: _Request) -> None:
+        if request.peer in self._ledger.peers:
+            reply = CancelReply(request.number, request.cancelled)
+            self._ledger.port.send(request.peer, reply)
+
+    def on_recovered(self, now: float) -> None:
+        """Recovery is over: what is queued is not running."""
+        held_back, self._held_back = self._held_back, []
+        for peer, message in held_back:
+            self.on_cancel(peer, message, now)
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks are recalled and not decided."""
+        return len(self._waiting)

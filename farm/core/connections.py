@@ -1,0 +1,298 @@
+"""HELLO, silence and goodbye: which connection speaks for which session or host."""
+
+from farm.core.admission import Admission
+from farm.core.delivery import Deliveries
+from farm.core.following import Following
+from farm.core.hosts import Host
+from farm.core.ledger import Ledger
+from farm.core.port import Peer
+from farm.core.recovery import Recovery
+from farm.core.reports import Reports
+from farm.core.sessions import Session
+from farm.protocol.messages import (
+    PROTOCOL_VERSION,
+    Beat,
+    Bye,
+    ClientHello,
+    ClientWelcome,
+    HostHello,
+    HostWelcome,
+    Rejected,
+)
+from farm.protocol.parts import Claim
+from farm.protocol.records import HostJoined
+
+__all__ = ["Connections"]
+
+ID_BYTES = 16
+FORGET_HOST_SECONDS = 3600.0
+
+
+class Connections:
+    """Binds connections to sessions and hosts, and ends leases of hosts that stay silent."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        admission: Admission,
+        deliveries: Deliveries,
+        following: Following,
+        reports: Reports,
+        recovery: Recovery,
+    ) -> None:
+        self._ledger = ledger
+        self._admission = admission
+        self._deliveries = deliveries
+        self._following = following
+        self._reports = reports
+        self._recovery = recovery
+
+    # ------------------------------------------------------------ hello
+
+    def _reject(self, peer: Peer, code: str, message: str, *, retry: bool = False) -> None:
+        self._ledger.counters["rejected"] += 1
+        self._ledger.port.send(peer, Rejected(code, message, retry))
+        self._ledger.port.close(peer)
+
+    def _is_acceptable(self, peer: Peer, hello: ClientHello | HostHello) -> bool:
+        ledger = self._ledger
+        if peer in ledger.peers:
+            self._reject(peer, "hello", "HELLO was said twice on one connection")
+            return False
+        if hello.protocol != PROTOCOL_VERSION:
+            self._reject(
+                peer,
+                "version",
+                f"this coordinator (farm {ledger.settings.farm}) speaks protocol "
+                f"{PROTOCOL_VERSION}, the peer (farm {hello.farm}) {hello.protocol}; "
+                "upgrade the older one",
+            )
+            return False
+        if hello.epoch_seen > ledger.epoch:
+            ledger.port.stop(
+                f"a peer has seen epoch {hello.epoch_seen}, this coordinator is of epoch "
+                f"{ledger.epoch}: another coordinator has served since; start it again"
+            )
+            return False
+        if hello.store_seen == ledger.store and hello.commit_seen > ledger.committed:
+            ledger.port.stop(
+                f"a peer has seen commit {hello.commit_seen} of this store, which ends at "
+                f"{ledger.committed}: the store has lost commits; restore a whole copy of it"
+            )
+            return False
+        return True
+
+    def on_client_hello(self, peer: Peer, hello: ClientHello, now: float) -> bool:
+        """Bind a connection to its session; False if it is refused."""
+        if not self._is_acceptable(peer, hello):
+            return False
+        if len(hello.session) != ID_BYTES or len(hello.secret) != ID_BYTES:
+            self._reject(peer, "hello", "a session and its secret have 16 bytes each")
+            return False
+        ledger = self._ledger
+        session = ledger.sessions.get(hello.session)
+        if session is None:
+            session = ledger.sessions[hello.session] = Session(hello.session, hello.secret, now)
+        elif session.secret != hello.secret:
+            self._reject(peer, "secret", "the session belongs to another process")
+            return False
+        if session.peer is not None:
+            if hello.connection <= session.connection:
+                self._reject(peer, "replaced", "a newer connection of this session is open")
+                return False
+            self._unbind(session, "replaced")
+        session.connect(peer, hello.connection, max(1, hello.window_bytes), now)
+        ledger.peers[peer] = session
+        python = ledger.settings.python
+        session.python_differs = (
+            f"the client runs Python {hello.python} and the farm {python}: what one pickles the "
+            "other cannot run; use the same minor version"
+            if python and hello.python != python
+            else ""
+        )
+        self._welcome_client(peer, session, hello)
+        return True
+
+    def _welcome_client(self, peer: Peer, session: Session, hello: ClientHello, now: float) -> None:
+        ledger, settings = self._ledger, self._ledger.settings
+        ledger.port.send(
+            peer,
+            ClientWelcome(
+                PROTOCOL_VERSION,
+                settings.farm,
+                settings.python,
+                ledger.epoch,
+                ledger.store,
+                ledger.committed,
+                ledger.durable,
+                settings.beat_seconds,
+                settings.payload_bytes_max,
+                *self._admission.first_credit(session),
+            ),
+        )
+        self._following.on_pending(session, hello.pending)
+        self._deliveries.resume(session)
+
+    def on_host_hello(self, peer: Peer, hello: HostHello, now: float) -> bool:
+        """Bind a connection to its host, adopt or drop what it claims; False if refused."""
+        if not self._is_acceptable(peer, hello):
+            return False
+        ledger = self._ledger
+        host = ledger.hosts.all.get(hello.name)
+        if host is not None and host.instance != hello.instance:
+            self._retire(host, "a new agent took its name", now)
+            host = None
+        if host is not None and host.peer is not None and hello.connection <= host.connection:
+            self._reject(peer, "replaced", "a newer connection of this host is open")
+            return False
+        if host is None:
+            host = ledger.hosts.all[hello.name] = Host(hello.name, hello.instance, now)
+        elif host.peer is not None:
+            self._unbind(host, "replaced")
+        self._bind_host(peer, host, hello, now)
+        drop = self._recovery.on_claims(host, hello.claims, now)
+        self._reports.restore_losses(host, now)
+        # Only then: a claim may be of an outcome whose record is not durable yet.
+        ledger.after_commit(lambda _now: self._welcome_host(peer, host, drop), now)
+        return True
+
+    def _welcome_host(self, peer: Peer, host: Host, drop: list[Claim]) -> None:
+        ledger, settings = self._ledger, self._ledger.settings
+        if host.peer != peer:
+            return
+        welcome = HostWelcome(
+            PROTOCOL_VERSION,
+            settings.farm,
+            ledger.epoch,
+            ledger.store,
+            ledger.committed,
+            settings.beat_seconds,
+            settings.lease_seconds,
+            drop,
+            host.unusable,
+        )
+        ledger.port.send(peer, welcome)
+        host.welcomed = True
+        ledger.hosts.update(host)
+
+    def _bind_host(self, peer: Peer, host: Host, hello: HostHello, now: float) -> None:
+        ledger = self._ledger
+        host.peer = peer
+        host.connection = hello.connection
+        host.last_seen = now
+        host.slots = max(1, hello.slots)
+        host.functions.clear()
+        host.welcomed = False
+        host.window = max(0, hello.window)
+        python = ledger.settings.python
+        host.unusable = (
+            f"it runs Python {hello.python} and the farm {python}: tasks could not be unpickled "
+            "there; install the same minor version"
+            if python and hello.python != python
+            else ""
+        )
+        host.facts = {
+            "python": hello.python,
+            "farm": hello.farm,
+            "pid": hello.pid,
+            "address": hello.address,
+            "labels": hello.labels,
+        }
+        ledger.peers[peer] = host
+        if not host.joined_ref:
+            host.joined_ref = ledger.persist(HostJoined(host.name, host.instance))
+
+    # ------------------------------------------------------------ the end of a connection
+
+    def _unbind(self, owner: Session | Host, code: str) -> None:
+        """Close a connection that a newer one replaces."""
+        peer = owner.peer
+        if peer is not None:
+            self._ledger.peers.pop(peer, None)
+            self._reject(peer, code, "a newer connection took its place")
+            owner.peer = None
+
+    def on_closed(self, peer: Peer, now: float) -> None:
+        """A connection is gone; its session waits, its host's leases run on."""
+        owner = self._ledger.peers.pop(peer, None)
+        if isinstance(owner, Session):
+            owner.last_seen = now
+            owner.disconnect()
+        elif owner is not None:
+            owner.peer = None
+            self._ledger.hosts.update(owner)
+
+    def on_bye(self, peer: Peer, now: float) -> None:
+        """A peer leaves on purpose; a host that does has given back what it held."""
+        owner = self._ledger.peers.get(peer)
+        self.on_closed(peer, now)
+        self._ledger.port.close(peer)
+        if isinstance(owner, Host):
+            self._retire(owner, "it left", now)
+
+    def on_beat(self, peer: Peer, message: Beat) -> None:
+        """A sign of life, echoed."""
+        owner = self._ledger.peers.get(peer)
+        if isinstance(owner, Host):
+            owner.load = message.load
+            self._reports.on_running(owner, message.running)
+        if message.stamp:
+            self._ledger.port.send(peer, Beat(echo=message.stamp))
+
+    def _retire(self, host: Host, cause: str, now: float) -> None:
+        """The host will not come back as this instance: end its leases and forget it."""
+        if host.peer is not None:
+            self._unbind(host, "replaced")
+        self._reports.lose_host(host, cause, now)
+        self._forget(host, now)
+
+    def _forget(self, host: Host, now: float) -> None:
+        ledger = self._ledger
+        if ledger.hosts.all.get(host.name) is host:
+            del ledger.hosts.all[host.name]
+        ledger.hosts.update(host)
+        if host.joined_ref:
+            ledger.port.prune([host.joined_ref])
+            host.joined_ref = 0
+        self._recovery.on_host_gone(host.name, now)
+
+    def on_tick(self, now: float) -> None:
+        """End the leases of hosts that were silent for too long."""
+        ledger = self._ledger
+        lease = ledger.settings.lease_seconds
+        for host in list(ledger.hosts.all.values()):
+            silent = now - host.last_seen
+            if silent < lease:
+                continue
+            if host.peer is not None:
+                ledger.peers.pop(host.peer, None)
+                ledger.port.close(host.peer)
+                host.peer = None
+            if host.leases:
+                self._reports.lose_host(host, f"silent for {silent:.0f} s", now)
+            ledger.hosts.update(host)
+            if silent > max(FORGET_HOST_SECONDS, lease):
+                self._forget(host, now)
+
+    def next_deadline(self) -> float | None:
+        """When the next host's lease ends."""
+        lease = self._ledger.settings.lease_seconds
+        return min(
+            (h.last_seen + lease for h in self._ledger.hosts.all.values() if h.leases or h.peer),
+            default=None,
+        )
+
+    @property
+    def has_hosts(self) -> bool:
+        """Whether any host is connected or holds a lease."""
+        return any(h.leases or h.peer is not None for h in self._ledger.hosts.all.values())
+
+    def extend(self, gap: float) -> None:
+        """The coordinator itself was away: nobody's lease runs in that time."""
+        for host in self._ledger.hosts.all.values():
+            host.last_seen += gap
+
+    def on_stopping(self) -> None:
+        """Tell every peer that the coordinator goes down."""
+        for peer in list(self._ledger.peers):
+            self._ledger.port.send(peer, Bye("the coordinator is going down"))

@@ -1,0 +1,250 @@
+"""The coordinator as a state machine: one call per message, outputs through a port."""
+
+from collections.abc import Callable
+from typing import Any
+
+from farm.core.admission import Admission
+from farm.core.cancels import Cancels
+from farm.core.connections import Connections
+from farm.core.delivery import Deliveries
+from farm.core.endings import Endings
+from farm.core.following import Following
+from farm.core.hosts import Host
+from farm.core.ledger import Ledger
+from farm.core.loading import Loading
+from farm.core.placement import Placement
+from farm.core.port import Peer, Port
+from farm.core.queries import Queries
+from farm.core.recovery import Recovery
+from farm.core.reports import Reports
+from farm.core.retention import Retention
+from farm.core.sessions import Session
+from farm.core.settings import CoreSettings
+from farm.core.states import Event
+from farm.model import Ending, State
+from farm.protocol.messages import (
+    Answer,
+    Attach,
+    Beat,
+    Bye,
+    Cancel,
+    ClientHello,
+    FromClient,
+    FromHost,
+    Function,
+    HostHello,
+    JobOpen,
+    JobSeal,
+    NeedFunction,
+    Query,
+    Rejected,
+    Report,
+    Submit,
+    Taken,
+)
+from farm.protocol.records import Record
+
+__all__ = ["Core"]
+
+
+class Core:
+    """The coordinator's brain.
+
+    ``epoch`` is committed before this is made; ``store`` is the store's identity (16 bytes);
+    ``chance`` gives numbers in [0, 1). Restore every stored function and record, call ``start``,
+    then feed it messages and ticks. Times are monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settings: CoreSettings,
+        port: Port,
+        *,
+        epoch: int,
+        store: bytes,
+        durable: bool,
+        chance: Callable[[], float],
+    ) -> None:
+        self.ledger = ledger = Ledger(
+            settings, port, epoch=epoch, store=store, durable=durable, chance=chance
+        )
+        self.deliveries = Deliveries(ledger)
+        self.endings = Endings(ledger, self.deliveries)
+        self.cancels = Cancels(ledger, self.endings)
+        self.following = Following(ledger, self.deliveries)
+        self.admission = Admission(ledger, self.following)
+        self.placement = Placement(ledger)
+        self.retention = Retention(ledger)
+        self.reports = Reports(ledger, self.endings, self.cancels)
+        self.loading = Loading(ledger, self.retention)
+        self.recovery = Recovery(ledger, self.endings, self.retention, self.reports, self.cancels)
+        self.connections = Connections(
+            ledger,
+            self.admission,
+            self.deliveries,
+            self.following,
+            self.reports,
+            self.recovery,
+        )
+        self.queries = Queries(ledger)
+        self._last_event: float | None = None
+        self._dirty = False
+
+    # ------------------------------------------------------------ start
+
+    def restore_function(self, digest: bytes, name: str, data: bytes) -> None:
+        """A stored function; all of them before the first record."""
+        self.ledger.functions.add(digest, name, data, stored=True)
+
+    def restore(self, ref: int, record: Record) -> None:
+        """A stored record; all of them in order of ``ref``."""
+        self.loading.restore(ref, record)
+
+    def start(self, now: float, wall: float) -> None:
+        """Begin to serve; ``wall`` is the time since 1970 at ``now``, in seconds."""
+        self.loading.apply(now, wall)
+        self.recovery.begin(self.loading.hosts, now)
+        self._event(now)
+
+    # ------------------------------------------------------------ events
+
+    def _event(self, now: float) -> None:
+        """Notice time in which the coordinator itself was away: no lease runs in it.
+
+        With hosts connected it is woken every beat, so two beats without an event are an absence.
+        """
+        if self._last_event is not None:
+            gap = now - self._last_event
+            if gap > 2 * self.ledger.settings.beat_seconds and self.connections.has_hosts:
+                self.connections.extend(gap)
+        self._last_event = now
+        self._dirty = True
+
+    def receive(self, peer: Peer, message: FromClient | FromHost, now: float) -> None:
+        """One message from a connection."""
+        self._event(now)
+        ledger = self.ledger
+        match message:
+            case ClientHello():
+                self.connections.on_client_hello(peer, message, now)
+            case HostHello():
+                self.connections.on_host_hello(peer, message, now)
+            case Bye():
+                self.connections.on_bye(peer, now)
+            case _ if (session := ledger.session_of(peer)) is not None:
+                session.last_seen = now
+                self._from_client(peer, session, message, now)
+            case _ if (host := ledger.host_of(peer)) is not None:
+                host.last_seen = now
+                self._from_host(peer, host, message, now)
+            case _:
+                ledger.counters["before_hello"] += 1
+                ledger.port.send(peer, Rejected("hello", "say HELLO first", retry=True))
+                ledger.port.close(peer)
+
+    def _from_client(self, peer: Peer, session: Session, message: Any, now: float) -> None:
+        match message:
+            case Submit():
+                self.admission.on_submit(session, message, now)
+            case Taken():
+                self.deliveries.on_taken(session, message.number, now)
+            case Function():
+                self.ledger.functions.add(message.hash, message.name, message.data)
+            case JobOpen() | JobSeal() | Attach():
+                self.following.on_message(session, message, now)
+            case Cancel():
+                self.cancels.on_cancel(peer, message, now)
+            case Query():
+                self._on_query(peer, message, now)
+            case Beat():
+                self.connections.on_beat(peer, message)
+            case _:
+                self.ledger.counters["unexpected"] += 1
+
+    def _from_host(self, peer: Peer, host: Host, message: Any, now: float) -> None:
+        match message:
+            case Report():
+                self.reports.on_report(host, message, now)
+            case Beat():
+                self.connections.on_beat(peer, message)
+            case NeedFunction():
+                self.placement.on_need_function(host, message.hash)
+            case _:
+                self.ledger.counters["unexpected"] += 1
+
+    def _on_query(self, peer: Peer, message: Query, now: float) -> None:
+        try:
+            answer = Answer(
+                message.request, self.queries.answer(message.what, message.arguments, now)
+            )
+        except (ValueError, TypeError) as error:
+            answer = Answer(message.request, None, str(error))
+        self.ledger.port.send(peer, answer)
+
+    def on_closed(self, peer: Peer, now: float) -> None:
+        """A connection is gone."""
+        self._event(now)
+        self.connections.on_closed(peer, now)
+
+    def on_committed(self, ref: int, now: float) -> None:
+        """Every change up to and including the record ``ref`` is durable."""
+        self._event(now)
+        self.ledger.on_committed(ref, now)
+
+    def on_loaded(self, ref: int, record: Record | None, now: float) -> None:
+        """A record asked for with ``Port.load``; None if the store has it no more."""
+        self._event(now)
+        self.deliveries.on_loaded(ref, record)
+
+    def on_stopping(self, now: float) -> None:
+        """The process is going down: tell the peers."""
+        self._event(now)
+        self.connections.on_stopping()
+
+    # ------------------------------------------------------------ time
+
+    def on_tick(self, now: float) -> None:
+        """The end of a turn: do what is due, place tasks, send what gathered.
+
+        Call it after every batch of events, sockets drained first, and at ``next_deadline``.
+        """
+        self._event(now)
+        ledger = self.ledger
+        if self.recovery.deadline is not None and now >= self.recovery.deadline:
+            self.recovery.finish(now)
+        for batch, lo, hi in ledger.delays.pop_due(now):
+            for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
+                batch.move(a, b, Event.DUE)
+                ledger.ready.push(batch, a, b)
+        self._expire(now)
+        self.connections.on_tick(now)
+        self.retention.on_tick(now)
+        self.placement.place(now)
+        self.reports.flush()
+        self.following.flush()
+        self.deliveries.flush()
+        self.admission.flush()
+        self._dirty = False
+
+    def _expire(self, now: float) -> None:
+        ledger = self.ledger
+        for batch, lo, hi in ledger.expiries.pop_due(now):
+            for state in (State.QUEUED, State.SCHEDULED):
+                for a, b in list(batch.runs(lo, hi, state)):
+                    self.endings.finish(batch, a, b, Event.EXPIRE, Ending.EXPIRED)
+        self.endings.flush(now)
+
+    def next_deadline(self) -> float | None:
+        """When ``on_tick`` must be called next; in the past if at once."""
+        if self._dirty or self._last_event is None:
+            return self._last_event
+        beat = self.ledger.settings.beat_seconds
+        deadlines = (
+            self._last_event + beat if self.connections.has_hosts else None,
+            self.recovery.deadline,
+            self.ledger.delays.next_due(),
+            self.ledger.expiries.next_due(),
+            self.connections.next_deadline(),
+            self.retention.next_deadline(),
+        )
+        return min(deadline for deadline in deadlines if deadline is not None)

@@ -1,0 +1,194 @@
+"""Outcomes on their way to those who read them.
+
+An outcome is offered to its owner and to those who follow it once it is committed. It is sent as
+the reader's window allows and forgotten when the owner has taken it; what waits for a slow reader
+beyond a bound in bytes stays in the store and is read back when its turn comes.
+"""
+
+from itertools import islice
+
+from farm.core.batch import Batch, Outcome
+from farm.core.ledger import Ledger
+from farm.core.sessions import Delivery, Session
+from farm.model import Ending
+from farm.protocol.messages import Results
+from farm.protocol.parts import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Result, TaskRun
+from farm.protocol.records import Delivered, Finished, Record
+
+__all__ = ["Deliveries"]
+
+LOOK_AHEAD = 64
+"""How many waiting outcomes are looked at for payloads to be read back together."""
+
+
+class Deliveries:
+    """Sends outcomes and takes their acknowledgements."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._loading: dict[int, tuple[list[Outcome], set[Session]]] = {}
+        self._waiting: set[Session] = set()
+
+    # ------------------------------------------------------------ offering
+
+    def offer(self, outcome: Outcome) -> None:
+        """An outcome is committed: its owner, and all who follow it, may have it."""
+        batch = outcome.batch
+        if batch is None:
+            return
+        self.enqueue(batch.session, outcome, outcome.first, outcome.count)
+        for follower in batch.watchers:
+            self.enqueue(follower, outcome, outcome.first, outcome.count)
+
+    def enqueue(self, session: Session, outcome: Outcome, first: int, count: int) -> None:
+        """Put a part of an outcome in a session's outbox."""
+        session.outbox.append(Delivery(outcome, first, count))
+        self._waiting.add(session)
+        if outcome.result is not None:
+            session.resident_bytes += outcome.size
+            bound = self._ledger.settings.resident_result_bytes
+            if session.resident_bytes > bound and outcome.ref and outcome.size:
+                session.resident_bytes -= outcome.size
+                outcome.result = None
+
+    def enqueue_ending(self, session: Session, run: TaskRun, ending: Ending) -> None:
+        """Tell a session of tasks that the farm does not know any more."""
+        owner, first, count = run
+        outcome = Outcome(None, Result(owner, first, count, ending, []), 0, 0)
+        session.outbox.append(Delivery(outcome, first, count))
+        self._waiting.add(session)
+
+    def resume(self, session: Session) -> None:
+        """A session has connected: send what waits for it."""
+        if session.outbox:
+            self._waiting.add(session)
+
+    # ------------------------------------------------------------ sending
+
+    def flush(self) -> None:
+        """Send what the windows of the connected sessions allow."""
+        waiting, self._waiting = self._waiting, set()
+        for session in waiting:
+            while session.peer is not None and session.outbox:
+                if session.inflight and session.inflight_bytes >= session.window_bytes:
+                    break
+                entries, deliveries, size = self._gather(session)
+                if not entries:
+                    break
+                self._send(session, entries, deliveries, size)
+
+    def _send(
+        self, session: Session, entries: list[Result], deliveries: list[Delivery], size: int
+    ) -> None:
+        if session.peer is None:
+            return
+        session.results_sent += 1
+        session.inflight.append((session.results_sent, size, deliveries))
+        session.inflight_bytes += size
+        message = Results(session.results_sent, self._ledger.committed, entries)
+        self._ledger.port.send(session.peer, message)
+
+    def _gather(self, session: Session) -> tuple[list[Result], list[Delivery], int]:
+        """The next message: its entries, what they came from, and payload bytes."""
+        entries: list[Result] = []
+        deliveries: list[Delivery] = []
+        size = count = 0
+        while session.outbox and count < TASKS_PER_MESSAGE_MAX:
+            delivery = session.outbox[0]
+            outcome = delivery.outcome
+            if entries and size + outcome.size > BATCH_BYTES:
+                break
+            if outcome.batch is not None and outcome.batch.gone:
+                session.outbox.popleft()
+                continue
+            if outcome.result is None:
+                self._load_ahead(session)
+                break
+            session.outbox.popleft()
+            session.resident_bytes = max(0, session.resident_bytes - outcome.size)
+            entry = _part(outcome.result, delivery.first, delivery.count)
+            entries.append(entry)
+            deliveries.append(delivery)
+            size += entry.size
+            count += max(1, len(entry.payloads))
+        return entries, deliveries, size
+
+    # ------------------------------------------------------------ reading back
+
+    def _load_ahead(self, session: Session) -> None:
+        for delivery in islice(session.outbox, LOOK_AHEAD):
+            outcome = delivery.outcome
+            if outcome.result is None:
+                if outcome.ref not in self._loading:
+                    self._loading[outcome.ref] = ([], set())
+                    self._ledger.port.load(outcome.ref)
+                outcomes, readers = self._loading[outcome.ref]
+                outcomes.append(outcome)
+                readers.add(session)
+
+    def on_loaded(self, ref: int, record: Record | None) -> None:
+        """A record of outcomes was read back; None if it is gone."""
+        outcomes, readers = self._loading.pop(ref, ([], set()))
+        for outcome in outcomes:
+            batch = outcome.batch
+            if batch is None or outcome.result is not None:
+                continue
+            if isinstance(record, Finished) and outcome.entry < len(record.entries):
+                outcome.result = record.entries[outcome.entry]
+            else:
+                outcome.result = Result(
+                    batch.session.id, outcome.first, outcome.count, Ending.UNKNOWN, []
+                )
+        self._waiting |= readers
+
+    # ------------------------------------------------------------ acknowledgement
+
+    def on_taken(self, session: Session, number: int, now: float) -> None:
+        """The session has stored every ``Results`` up to ``number``."""
+        ledger = self._ledger
+        runs: list[TaskRun] = []
+        while session.inflight and session.inflight[0][0] <= number:
+            _, size, deliveries = session.inflight.popleft()
+            session.inflight_bytes -= size
+            for delivery in deliveries:
+                outcome = delivery.outcome
+                if outcome.batch is None:
+                    continue
+                if outcome.batch.session is session:
+                    self._settle(outcome.batch, delivery, runs)
+                if outcome.ref:
+                    outcome.result = None
+        self._waiting.add(session)
+        if runs:
+            ref = ledger.persist(Delivered(ledger.wall(now), runs))
+            for owner, first, count in runs:
+                for batch, _, _ in ledger.sessions[owner].batches.overlap(first, count):
+                    if batch.row is not None:
+                        ledger.rows.mention(batch.row, ref)
+
+    def _settle(self, batch: Batch, delivery: Delivery, runs: list[TaskRun]) -> None:
+        lo = delivery.first - batch.first
+        if batch.gone or not batch.settle(lo, lo + delivery.count):
+            return
+        if batch.row is None:
+            if batch.settled == batch.count:
+                self._ledger.over.append(batch)
+            return
+        self._ledger.rows.touched.add(batch.row)
+        last = runs[-1] if runs else None
+        if last and last[0] == batch.session.id and last[1] + last[2] == delivery.first:
+            runs[-1] = (last[0], last[1], last[2] + delivery.count)
+        else:
+            runs.append((batch.session.id, delivery.first, delivery.count))
+
+
+def _part(result: Result, first: int, count: int) -> Result:
+    """The part of an outcome that names ``[first, first + count)``; a packed one stays whole."""
+    if result.packed or count == result.count:
+        return result
+    lo = first - result.first
+    payloads = result.payloads[lo : lo + count]
+    size = sum(map(len, payloads))
+    return Result(
+        result.session, first, count, result.ending, payloads, size, False, result.failure
+    )

@@ -1,0 +1,199 @@
+"""How tasks leave an attempt: with an outcome, or back to wait.
+
+The parts of the core that end attempts gather what happened during one event here; ``flush``
+then writes one record of outcomes and one of attempts, whatever the number of tasks. Outcomes
+are offered to their readers, and tasks are dispatched again, only after the commit.
+"""
+
+from copy import copy
+from functools import partial
+
+from farm.core.batch import Batch, Outcome
+from farm.core.delivery import Deliveries
+from farm.core.ledger import Ledger
+from farm.core.states import Event
+from farm.model import Ending, State
+from farm.protocol.parts import Failure, Result
+from farm.protocol.records import AttemptEnd, AttemptsEnded, Finished
+
+__all__ = ["Endings"]
+
+BACKOFF_DOUBLINGS_MAX = 32
+Freed = tuple[Batch, Outcome, int, int]
+Requeued = tuple[Batch, int, int, float | None]
+
+
+class Endings:
+    """Gathers the ends of attempts of one event."""
+
+    def __init__(self, ledger: Ledger, deliveries: Deliveries) -> None:
+        self._ledger = ledger
+        self._deliveries = deliveries
+        self._finished: list[Freed] = []
+        self._ended: list[tuple[Batch, AttemptEnd]] = []
+        self._requeued: list[Requeued] = []
+        self._volatile: list[Freed] = []
+
+    def finish(  # noqa: PLR0913 - an outcome has that many sides
+        self,
+        batch: Batch,
+        lo: int,
+        hi: int,
+        event: Event,
+        ending: Ending,
+        *,
+        payloads: list[bytes] | None = None,
+        size: int = 0,
+        packed: bool = False,
+        failure: Failure | None = None,
+    ) -> None:
+        """The tasks ``[lo, hi)``, all in one state, have this outcome."""
+        waited = batch.states[lo]
+        units, freed = batch.units_of(lo, hi), batch.bytes_of(lo, hi)
+        batch.move(lo, hi, event)
+        if waited == State.QUEUED:
+            self._ledger.ready.note_stale(hi - lo)
+        elif waited == State.SCHEDULED:
+            self._ledger.delays.note_stale(1)
+        result = Result(
+            batch.session.id,
+            batch.first + lo,
+            hi - lo,
+            ending,
+            payloads or [],
+            size,
+            packed,
+            failure,
+        )
+        outcome = Outcome(batch, result, 0, 0)
+        target = self._finished if batch.durable else self._volatile
+        target.append((batch, outcome, units, freed))
+
+    def give_back(self, batch: Batch, lo: int, hi: int, *, failure: Failure | None = None) -> None:
+        """Leased tasks that never began: they wait again and nobody pays."""
+        self._end_attempts(batch, lo, hi, Event.RETURN, failure)
+
+    def lose(self, batch: Batch, lo: int, hi: int, failure: Failure) -> None:
+        """The worker or host died under these tasks: each spends a loss, or is buried."""
+        for index in range(lo, hi):
+            losses = batch.diverge(index).losses + 1
+            if losses > batch.template.max_losses:
+                self._bury(batch, index, losses, failure)
+            else:
+                batch.diverged[index].losses = losses
+                self._end_attempts(batch, index, index + 1, Event.LOSE, failure)
+
+    def _bury(self, batch: Batch, index: int, losses: int, failure: Failure) -> None:
+        evidence = Failure(
+            failure.cause, failure.message, failure.host, failure.code, failure.type_name, losses
+        )
+        self.finish(batch, index, index + 1, Event.BURY, Ending.LOST, failure=evidence)
+
+    def retry(self, batch: Batch, index: int, failure: Failure | None, now: float) -> None:
+        """A failed task waits, with exponential backoff and full jitter, and runs again.
+
+        Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+        """
+        diverged = batch.diverge(index)
+        doublings = min(diverged.retries, BACKOFF_DOUBLINGS_MAX)
+        bound = min(
+            self._ledger.settings.backoff_seconds_max, batch.template.backoff * 2.0**doublings
+        )
+        diverged.retries += 1
+        diverged.due = now + bound * self._ledger.chance()
+        self._end_attempts(batch, index, index + 1, Event.RETRY, failure)
+
+    def _end_attempts(
+        self, batch: Batch, lo: int, hi: int, event: Event, failure: Failure | None
+    ) -> None:
+        batch.move(lo, hi, event)
+        for index in range(lo, hi):
+            diverged = batch.diverge(index)
+            diverged.attempt += 1
+            diverged.failure = failure or diverged.failure
+            if event is not Event.RETRY:
+                diverged.due = None
+            if batch.durable:
+                self._ended.append((batch, self._ledger.attempt_end(batch, index)))
+        self._requeued.append((batch, lo, hi, batch.diverged[lo].due))
+
+    def restore_losses(self, batch: Batch, index: int) -> None:
+        """A loss is given back: the host was cut off, not dead."""
+        diverged = batch.diverged.get(index)
+        if diverged is None or not diverged.losses:
+            return
+        diverged.losses -= 1
+        if batch.durable:
+            self._ended.append((batch, self._ledger.attempt_end(batch, index)))
+
+    def flush(self, now: float) -> None:
+        """Persist what was gathered; the rest happens when that is durable."""
+        ledger = self._ledger
+        if self._ended:
+            self._flush_ended(now)
+        if self._finished:
+            finished, self._finished = self._finished, []
+            record = Finished(ledger.wall(now), [f[1].result for f in finished if f[1].result])
+            ref = ledger.persist(record)
+            for entry, (batch, outcome, _, _) in enumerate(finished):
+                outcome.ref, outcome.entry = ref, entry
+                if batch.row is not None:
+                    ledger.rows.mention(batch.row, ref)
+            ledger.after_commit(partial(self._publish, finished), now)
+        if self._requeued:
+            requeued, self._requeued = self._requeued, []
+            ledger.after_commit(partial(self._requeue, requeued), now)
+        if self._volatile:
+            volatile, self._volatile = self._volatile, []
+            self._publish(volatile, now)
+
+    def _flush_ended(self, now: float) -> None:
+        ledger = self._ledger
+        ended, self._ended = self._ended, []
+        ref = ledger.persist(AttemptsEnded(ledger.wall(now), _merged([end for _, end in ended])))
+        for batch, end in ended:
+            if batch.row is not None:
+                ledger.rows.mention(batch.row, ref)
+            diverged = batch.diverged.get(end.first - batch.first)
+            if diverged is not None:
+                diverged.ref = ref
+
+    def _requeue(self, requeued: list[Requeued], now: float) -> None:
+        for batch, lo, hi, due in requeued:
+            if due is None:
+                self._ledger.queue(batch, lo, hi, front=True)
+            elif batch.states[lo] == State.SCHEDULED:
+                self._ledger.delays.push(due, batch, lo, hi)
+
+    def _publish(self, finished: list[Freed], now: float) -> None:
+        ledger = self._ledger
+        for batch, outcome, units, freed in finished:
+            ledger.open_tasks -= units
+            ledger.open_bytes -= freed
+            ledger.counters[outcome.ending.name.lower()] += outcome.count
+            batch.outcomes.append(outcome)
+            if not batch.open:
+                batch.finished_at = now
+            self._deliveries.offer(outcome)
+
+
+def _merged(ends: list[AttemptEnd]) -> list[AttemptEnd]:
+    """Adjacent ends that are alike, as one entry."""
+    merged: list[AttemptEnd] = []
+    for end in ends:
+        last = merged[-1] if merged else None
+        if last is not None and _continues(last, end):
+            last.count += end.count
+        else:
+            merged.append(copy(end))
+    return merged
+
+
+def _continues(last: AttemptEnd, end: AttemptEnd) -> bool:
+    return (
+        last.session == end.session
+        and last.first + last.count == end.first
+        and (last.attempt, last.retries, last.losses, last.due, last.fence)
+        == (end.attempt, end.retries, end.losses, end.due, end.fence)
+        and last.failure is end.failure
+    )

@@ -1,0 +1,28 @@
+"""Fencing: from which epoch on a token counts."""
+
+from farm.core.batch import Batch
+from farm.protocol.parts import TaskRun
+
+__all__ = ["fence"]
+
+
+def fence(batch: Batch, epoch: int, adopted: list[TaskRun]) -> None:
+    """Attempts of older epochs are fenced off, except those that were adopted."""
+    kept = _indices(batch, adopted)
+    for index in kept:
+        batch.diverge(index)  # it keeps the fence that the batch had
+    for index, own in batch.diverged.items():
+        if index not in kept:
+            own.fence = max(own.fence, epoch)
+    batch.fence = max(batch.fence, epoch)
+
+
+def _indices(batch: Batch, adopted: list[TaskRun]) -> set[int]:
+    return {
+        index
+        for session, first, count in adopted
+        if session == batch.session.id
+        for index in range(
+            max(0, first - batch.first), min(batch.count, first - batch.first + count)
+        )
+    }

@@ -1,0 +1,151 @@
+"""Jobs as their clients open and seal them, and readers who attach to tasks of any session."""
+
+from farm.core.batch import SETTLED, Batch
+from farm.core.delivery import Deliveries
+from farm.core.jobs import Job
+from farm.core.ledger import Ledger
+from farm.core.sessions import Session
+from farm.model import Ending
+from farm.protocol.messages import Attach, JobInfo, JobOpen, JobSeal
+from farm.protocol.parts import TaskRun
+from farm.protocol.records import JobOpened, JobSealed
+
+__all__ = ["Following"]
+
+
+class Following:
+    """Opens and seals jobs, and lets sessions follow tasks; reading consumes nothing."""
+
+    def __init__(self, ledger: Ledger, deliveries: Deliveries) -> None:
+        self._ledger = ledger
+        self._deliveries = deliveries
+        self._changed: set[Job] = set()
+
+    def on_message(self, session: Session, message: JobOpen | JobSeal | Attach, now: float) -> None:
+        """Whatever a client says about jobs and attaching."""
+        match message:
+            case JobOpen():
+                self._open(session, message, now)
+            case JobSeal():
+                self._seal(session, message)
+            case Attach():
+                self._attach(session, message)
+
+    # ------------------------------------------------------------ jobs
+
+    def _open(self, session: Session, message: JobOpen, now: float) -> None:
+        """A session opens a job; saying it again changes nothing."""
+        if message.job < 1 or message.job in session.jobs:
+            return
+        ledger = self._ledger
+        if not session.mark_ref:
+            ledger.mark(session, now)
+        job = Job(session, message.job, message.name, now)
+        record = JobOpened(ledger.wall(now), session.id, message.job, message.name)
+        job.refs.append(ledger.persist(record))
+        ledger.jobs.add(job)
+
+    def _seal(self, session: Session, message: JobSeal) -> None:
+        """A session says that a job is complete."""
+        job = session.jobs.get(message.job)
+        if job is None or job.sealed is not None:
+            return
+        job.sealed = message.count
+        record = JobSealed(session.id, message.job, message.count)
+        job.refs.append(self._ledger.persist(record))
+        self._changed.add(job)
+
+    def note_growth(self, job: Job, batch: Batch) -> None:
+        """A job gained tasks: its followers follow them too."""
+        if job.followers:
+            batch.watchers.update(job.followers.values())
+            batch.watchers.discard(batch.session)
+            self._changed.add(job)
+
+    def flush(self) -> None:
+        """Tell followers of jobs that changed in this turn."""
+        changed, self._changed = self._changed, set()
+        for job in changed:
+            for (_, request), follower in list(job.followers.items()):
+                self._inform(follower, request, job)
+
+    def _inform(self, session: Session, request: int, job: Job) -> None:
+        if session.peer is not None:
+            info = JobInfo(request, job.runs(), job.session.id, job.number, job.name, job.state)
+            self._ledger.port.send(session.peer, info)
+
+    # ------------------------------------------------------------ attaching
+
+    def _attach(self, session: Session, message: Attach) -> None:
+        """Follow a job, or tasks by id."""
+        if not message.job:
+            if session.peer is not None:
+                self._ledger.port.send(session.peer, JobInfo(message.request, message.tasks))
+            for run in message.tasks:
+                self._follow(session, run)
+            return
+        job = self._ledger.jobs.find(message.job)
+        if job is None:
+            error = f"the farm has no job {message.job!r}; `farm jobs` lists those it has"
+            if session.peer is not None:
+                self._ledger.port.send(session.peer, JobInfo(message.request, [], error=error))
+            return
+        job.followers[session.id, message.request] = session
+        session.following.add(job)
+        self._inform(session, message.request, job)
+        for run in job.runs():
+            self._follow(session, run)
+
+    def _follow(self, session: Session, run: TaskRun) -> None:
+        owner_id, first, count = run
+        owner = self._ledger.sessions.get(owner_id)
+        at = first
+        if owner is not None:
+            for batch, lo, hi in list(owner.batches.overlap(first, count)):
+                self._missing(session, owner, at, batch.first + lo)
+                at = batch.first + hi
+                self._follow_batch(session, batch, lo, hi)
+        if owner is None:
+            self._deliveries.enqueue_ending(session, run, Ending.UNKNOWN)
+        else:
+            self._missing(session, owner, at, first + count)
+
+    def _follow_batch(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
+        if session is not batch.session:
+            batch.watchers.add(session)
+        self.deliver_again(session, batch, lo, hi)
+
+    def deliver_again(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
+        """Offer the committed outcomes of ``[lo, hi)`` to one reader."""
+        start, stop = batch.first + lo, batch.first + hi
+        for outcome in batch.outcomes:
+            a = max(start, outcome.first)
+            b = min(stop, outcome.first + outcome.count)
+            if a >= b:
+                continue
+            if outcome.result is None and not outcome.ref:
+                self._deliveries.enqueue_ending(
+                    session, (batch.session.id, a, b - a), Ending.DELIVERED
+                )
+            else:
+                self._deliveries.enqueue(session, outcome, a, b - a)
+
+    def _missing(self, session: Session, owner: Session, start: int, stop: int) -> None:
+        """Tasks of which the farm has no record: settled long ago, or never accepted."""
+        for known, ending in ((True, Ending.DELIVERED), (False, Ending.UNKNOWN)):
+            runs = (
+                owner.accepted.overlap(start, stop) if known else owner.accepted.gaps(start, stop)
+            )
+            for a, b in runs:
+                self._deliveries.enqueue_ending(session, (owner.id, a, b - a), ending)
+
+    def on_pending(self, session: Session, runs: list[tuple[int, int]]) -> None:
+        """What a returning client waits for: say what is not to come by itself."""
+        for first, count in runs:
+            at = first
+            for batch, lo, hi in list(session.batches.overlap(first, count)):
+                self._missing(session, session, at, batch.first + lo)
+                at = batch.first + hi
+                for a, b in list(batch.runs(lo, hi, SETTLED)):
+                    self.deliver_again(session, batch, a, b)
+            self._missing(session, session, at, first + count)

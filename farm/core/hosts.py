@@ -1,0 +1,111 @@
+"""Hosts and the leases that they hold."""
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from farm.core.batch import Batch
+from farm.model import State
+from farm.ranges import RangeSet
+
+if TYPE_CHECKING:
+    from farm.core.port import Peer
+
+__all__ = ["Host", "Hosts", "Lease"]
+
+LeaseKey = tuple[int, int]
+"""``(epoch, lease)``."""
+
+
+class Lease:
+    """A host's expiring claim on the tasks ``[lo, hi)`` of a batch.
+
+    ``left`` counts those that have not ended; ``started`` has the indices known to have begun.
+    """
+
+    __slots__ = ("attempt", "batch", "hi", "host", "key", "left", "lo", "since", "started")
+
+    def __init__(
+        self, key: LeaseKey, host: "Host", batch: Batch, run: tuple[int, int], attempt: int
+    ) -> None:
+        self.key = key
+        self.host = host
+        self.batch = batch
+        self.lo, self.hi = run
+        self.attempt = attempt
+        self.left = self.hi - self.lo
+        self.started = RangeSet()
+        self.since = 0.0
+
+    @property
+    def units(self) -> int:
+        """What it counts as in its host's window."""
+        return min(self.left, 1) if self.batch.packed else self.left
+
+    def live_runs(self) -> list[tuple[int, int]]:
+        """The runs of its tasks that it still holds: leased, and by this very attempt."""
+        return [
+            (lo, hi)
+            for a, b in self.batch.runs(self.lo, self.hi, State.LEASED)
+            for lo, hi, attempt in self.batch.attempt_runs(a, b)
+            if attempt == self.attempt
+        ]
+
+
+class Host:
+    """What the coordinator knows of one agent.
+
+    ``held`` counts the tasks of its leases; never more than ``window`` are assigned.
+    """
+
+    def __init__(self, name: str, instance: bytes, now: float) -> None:
+        self.name = name
+        self.instance = instance
+        self.peer: Peer | None = None
+        self.connection = -1
+        self.slots = 1
+        self.window = 0
+        self.held = 0
+        self.leases: dict[LeaseKey, Lease] = {}
+        self.functions: set[bytes] = set()
+        self.last_seen = now
+        self.since = now
+        self.unusable = ""
+        self.welcomed = False
+        self.joined_ref = 0
+        self.spent: list[tuple[Batch, int]] = []  # losses to give back if it was a partition
+        self.facts: dict[str, object] = {}
+        self.load: dict[str, float] = {}
+
+    @property
+    def room(self) -> int:
+        """How many more tasks it may be given."""
+        if self.peer is None or self.unusable or not self.welcomed:
+            return 0
+        return max(0, self.window - self.held)
+
+
+class Hosts:
+    """All hosts by name, and those with room, in turn."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, Host] = {}
+        self._roomy: OrderedDict[str, Host] = OrderedDict()
+
+    def update(self, host: Host) -> None:
+        """Call after anything that changes a host's room."""
+        if host.room and self.all.get(host.name) is host:
+            self._roomy.setdefault(host.name, host)
+        else:
+            self._roomy.pop(host.name, None)
+
+    def pick(self, *, short: bool) -> Host | None:
+        """A host for the next task, in turn: one with a free slot, else, if short, with room."""
+        for name, host in self._roomy.items():
+            if host.held < host.slots:
+                self._roomy.move_to_end(name)
+                return host
+        if short and self._roomy:
+            name = next(iter(self._roomy))
+            self._roomy.move_to_end(name)
+            return self._roomy[name]
+        return None

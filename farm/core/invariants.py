@@ -1,0 +1,115 @@
+"""What must hold of a core at every moment; the simulator and the tests check it after each step."""
+
+from collections import Counter
+
+from farm.core.batch import SETTLED, Batch
+from farm.core.core import Core
+from farm.core.ledger import Ledger
+from farm.model import State
+
+__all__ = ["check"]
+
+
+def check(core: Core) -> None:
+    """Raise ``AssertionError`` naming the first thing that does not hold."""
+    ledger = core.ledger
+    batches = [batch for session in ledger.sessions.values() for batch in session.batches]
+    for batch in batches:
+        _check_batch(batch)
+    _check_bounds(ledger)
+    _check_leases(ledger, batches)
+    _check_waiting(ledger, batches)
+    _check_sessions(ledger)
+    _check_rows(ledger, batches)
+
+
+def _require(*, holds: bool, message: str) -> None:
+    if not holds:
+        raise AssertionError(message)
+
+
+def _check_batch(batch: Batch) -> None:
+    final = sum(batch.states.count(state) for state in (*State, SETTLED) if state >= 3)  # noqa: PLR2004 - the first final state
+    name = f"batch {batch.first}+{batch.count}"
+    _require(holds=len(batch.states) == batch.count, message=f"{name} lost a state")
+    _require(holds=batch.open == batch.count - final, message=f"{name} miscounts open tasks")
+    settled = batch.states.count(SETTLED)
+    _require(holds=batch.settled == settled, message=f"{name} miscounts settled tasks")
+    if batch.open and not batch.packed:
+        _require(holds=len(batch.payloads) == batch.count, message=f"{name} lost a payload")
+    for index, own in batch.diverged.items():
+        spent = f"{name}[{index}] spent more than it has"
+        _require(holds=own.retries <= batch.template.retries, message=spent)
+        _require(holds=own.losses <= batch.template.max_losses, message=spent)
+
+
+def _check_bounds(ledger: Ledger) -> None:
+    settings = ledger.settings
+    held = f"{ledger.open_tasks} tasks and {ledger.open_bytes} bytes are admitted"
+    _require(holds=0 <= ledger.open_tasks <= settings.max_tasks, message=held)
+    _require(holds=0 <= ledger.open_bytes <= settings.max_bytes, message=held)
+
+
+def _check_leases(ledger: Ledger, batches: list[Batch]) -> None:
+    leased: Counter[int] = Counter()
+    for host in ledger.hosts.all.values():
+        for key, lease in host.leases.items():
+            live = sum(hi - lo for lo, hi in lease.live_runs())
+            name = f"lease {key} of host {host.name}"
+            _require(holds=lease.left == live > 0, message=f"{name} has {live}, not {lease.left}")
+            leased[id(lease.batch)] += live
+        units = sum(lease.units for lease in host.leases.values())
+        _require(holds=host.held == units, message=f"host {host.name} miscounts its tasks")
+    for batch in batches:
+        _require(
+            holds=batch.states.count(State.LEASED) == leased[id(batch)],
+            message=f"batch {batch.first} has leased tasks that no host holds",
+        )
+
+
+def _check_waiting(ledger: Ledger, batches: list[Batch]) -> None:
+    """No task is in two ready runs. (A requeued one may be in none until its record commits.)."""
+    seen: set[tuple[int, int]] = set()
+    for batch, lo, hi in ledger.ready:
+        for index in range(lo, hi):
+            key = (id(batch), index)
+            _require(holds=key not in seen, message=f"task {batch.first + index} is queued twice")
+            seen.add(key)
+    if ledger.committed >= ledger.last_ref and not ledger.recovering:
+        queued = sum(batch.states.count(State.QUEUED) for batch in batches)
+        _require(holds=queued == len(seen), message=f"{queued - len(seen)} tasks are forgotten")
+
+
+def _check_sessions(ledger: Ledger) -> None:
+    for session in ledger.sessions.values():
+        sent = sum(size for _, size, _ in session.inflight)
+        name = f"session {session.id.hex()[:8]}"
+        _require(holds=session.inflight_bytes == sent, message=f"{name} miscounts its window")
+        alone = len(session.inflight) <= 1
+        window = session.inflight_bytes <= session.window_bytes + (1 << 20)
+        _require(holds=alone or window or _one_large(sent), message=f"{name} overran its window")
+        for batch in session.batches:
+            ids = session.accepted if batch.durable else session.volatile
+            covered = ids.overlap(batch.first, batch.stop) == [(batch.first, batch.stop)]
+            _require(holds=covered, message=f"{name} forgot that it accepted {batch.first}")
+
+
+def _one_large(size: int) -> bool:
+    """A single message may be as large as a payload may be."""
+    return size <= 2 * (64 << 20)
+
+
+def _check_rows(ledger: Ledger, batches: list[Batch]) -> None:
+    rows = list(ledger.rows)
+    for row in rows:
+        for batch in row.batches:
+            _require(holds=batch.row is row, message=f"row {row.ref} names a batch of another")
+    for batch in batches:
+        if batch.durable:
+            known = batch.row is not None and batch.row in rows
+            _require(holds=known, message=f"batch {batch.first} has no record")
+            for outcome in batch.outcomes:
+                lo = outcome.first - batch.first
+                if batch.states.count(SETTLED, lo, lo + outcome.count) < outcome.count:
+                    kept = batch.row is not None and outcome.ref in batch.row.mentions
+                    _require(holds=kept, message=f"outcome {outcome.ref} may be pruned early")

@@ -1,0 +1,137 @@
+"""Everything that the coordinator knows, and the few operations that all of its parts share."""
+
+from collections import Counter, deque
+from collections.abc import Callable
+
+from farm.core.batch import Batch
+from farm.core.functions import Functions
+from farm.core.hosts import Host, Hosts
+from farm.core.jobs import Jobs
+from farm.core.port import Peer, Port
+from farm.core.ready import Delays, ReadyQueue
+from farm.core.rows import Rows
+from farm.core.sessions import Session
+from farm.core.settings import CoreSettings
+from farm.model import State
+from farm.protocol.records import AttemptEnd, Record, SessionMark
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """The state of a coordinator.
+
+    ``committed`` and ``last_ref`` are the greatest durable and the greatest given ``ref``; what
+    must wait for a commit waits in ``_after``, in order. ``open_tasks`` and ``open_bytes`` are
+    what admission has reserved; they are freed when the outcome is committed.
+    """
+
+    def __init__(
+        self,
+        settings: CoreSettings,
+        port: Port,
+        *,
+        epoch: int,
+        store: bytes,
+        durable: bool,
+        chance: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.port = port
+        self.epoch = epoch
+        self.store = store
+        self.durable = durable
+        self.chance = chance
+        self.wall_offset = 0.0
+        self.started_at = 0.0
+        self.counters: Counter[str] = Counter()
+        self.sessions: dict[bytes, Session] = {}
+        self.hosts = Hosts()
+        self.peers: dict[Peer, Session | Host] = {}
+        self.functions = Functions(port)
+        self.jobs = Jobs()
+        self.ready = ReadyQueue()
+        self.delays = Delays(State.SCHEDULED)
+        self.expiries = Delays(State.QUEUED)
+        self.rows = Rows()
+        self.over: list[Batch] = []  # batches without a record of which all is taken
+        self.open_tasks = 0
+        self.open_bytes = 0
+        self.last_ref = 0
+        self.committed = 0
+        self.leases_given = 0
+        self.recovering = False
+        self._after: deque[tuple[int, Callable[[float], None]]] = deque()  # one per record
+
+    def wall(self, now: float) -> float:
+        """Seconds since 1970 at a monotonic time; jumps of the wall clock do not show in it."""
+        return now + self.wall_offset
+
+    def monotonic(self, wall: float) -> float:
+        """The monotonic time of a stored wall-clock time."""
+        return wall - self.wall_offset
+
+    def persist(self, record: Record) -> int:
+        """Append a record to the journal; its ref."""
+        self.last_ref += 1
+        self.port.persist(self.last_ref, record)
+        return self.last_ref
+
+    def mark(self, session: Session, now: float) -> list[int]:
+        """Persist what a session has had accepted; the ref of the mark that this replaces."""
+        before = session.mark_ref
+        accepted = [(a, b - a) for a, b in session.accepted]
+        session.mark_ref = self.persist(
+            SessionMark(session.id, session.secret, self.wall(now), accepted, session.connection)
+        )
+        return [before] if before else []
+
+    def after_commit(self, action: Callable[[float], None], now: float) -> None:
+        """Do something once all that was persisted so far is durable; at once if it is."""
+        if self.committed >= self.last_ref:
+            action(now)
+        else:
+            self._after.append((self.last_ref, action))
+
+    def on_committed(self, ref: int, now: float) -> None:
+        """Everything up to ``ref`` is durable."""
+        self.committed = max(self.committed, ref)
+        while self._after and self._after[0][0] <= self.committed:
+            self._after.popleft()[1](now)
+
+    def session_of(self, peer: Peer) -> Session | None:
+        """The session that a connection belongs to, if it said HELLO."""
+        found = self.peers.get(peer)
+        return found if isinstance(found, Session) else None
+
+    def host_of(self, peer: Peer) -> Host | None:
+        """The host that a connection belongs to, if it said HELLO."""
+        found = self.peers.get(peer)
+        return found if isinstance(found, Host) else None
+
+    def room(self) -> tuple[int, int]:
+        """How many more tasks and payload bytes the farm admits."""
+        return (
+            max(0, self.settings.max_tasks - self.open_tasks),
+            max(0, self.settings.max_bytes - self.open_bytes),
+        )
+
+    def attempt_end(self, batch: Batch, index: int) -> AttemptEnd:
+        """What the journal must know of a task whose attempts differ from its batch's."""
+        own = batch.diverge(index)
+        return AttemptEnd(
+            batch.session.id,
+            batch.first + index,
+            1,
+            own.attempt,
+            own.retries,
+            own.losses,
+            0.0 if own.due is None else self.wall(own.due),
+            own.fence,
+            own.failure,
+        )
+
+    def queue(self, batch: Batch, lo: int, hi: int, *, front: bool = False) -> None:
+        """Queue whatever of ``[lo, hi)`` is in state QUEUED."""
+        for a, b in batch.runs(lo, hi, State.QUEUED):
+            self.ready.push(batch, a, b, front=front)

@@ -1,0 +1,214 @@
+"""Rebuilding the ledger from the records of the journal."""
+
+from typing import TYPE_CHECKING, Any
+
+from farm.core.batch import Batch, Outcome
+from farm.core.fencing import fence
+from farm.core.jobs import Job
+from farm.core.ledger import Ledger
+from farm.core.retention import Retention
+from farm.core.sessions import Session
+from farm.model import Ending, State
+from farm.protocol.parts import Result
+from farm.protocol.records import (
+    AttemptEnd,
+    AttemptsEnded,
+    Delivered,
+    Finished,
+    HostJoined,
+    JobOpened,
+    JobSealed,
+    Record,
+    Recovered,
+    SessionMark,
+    Submitted,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Loading"]
+
+FINAL = {
+    Ending.OK: State.SUCCEEDED,
+    Ending.LOST: State.DEAD,
+    Ending.CANCELLED: State.CANCELLED,
+    Ending.EXPIRED: State.EXPIRED,
+}
+ORDER: tuple[tuple[type, ...], ...] = (
+    (SessionMark,),
+    (JobOpened, JobSealed),
+    (Submitted,),
+    (Finished, AttemptsEnded, Delivered, Recovered, HostJoined),
+)
+"""Tasks come before what is said of them: survivors are copied out to younger records."""
+
+
+class Loading:
+    """Gathers the stored records, then applies them; ``hosts`` are those of the last epoch."""
+
+    def __init__(self, ledger: Ledger, retention: Retention) -> None:
+        self._ledger = ledger
+        self._retention = retention
+        self._later: list[tuple[int, Record]] = []  # the whole journal, until ``apply``
+        self._joined: list[int] = []
+        self.hosts: set[str] = set()
+        self._restorers: dict[type, Callable[[int, Any, float], None]] = {
+            SessionMark: self._restore_session,
+            JobOpened: self._open_job,
+            JobSealed: self._seal_job,
+            Submitted: self._restore_batches,
+            Finished: self._restore_outcomes,
+            AttemptsEnded: self._restore_attempts,
+            Delivered: self._restore_delivered,
+            Recovered: self._restore_fence,
+            HostJoined: self._join_host,
+        }
+
+    def restore(self, ref: int, record: Record) -> None:
+        """One stored record. Those about tasks are applied once all tasks are known."""
+        ledger = self._ledger
+        ledger.last_ref = max(ledger.last_ref, ref)
+        if isinstance(record, Finished):
+            for entry in record.entries:
+                entry.payloads = []  # read back when somebody wants them
+        self._later.append((ref, record))
+
+    def apply(self, now: float, wall: float) -> None:
+        """All records are here: rebuild the ledger from them."""
+        ledger = self._ledger
+        ledger.wall_offset = wall - now
+        ledger.started_at = now
+        ledger.committed = ledger.last_ref
+        later, self._later = self._later, []
+        for kinds in ORDER:
+            for ref, record in later:
+                if isinstance(record, kinds):
+                    self._restorers[type(record)](ref, record, now)
+        about = (Finished, AttemptsEnded, Delivered)
+        useless = ledger.rows.unmentioned(ref for ref, r in later if isinstance(r, about))
+        useless += self._joined
+        if useless:
+            ledger.port.prune(useless)
+        ledger.functions.drop_unused_stored()
+
+    def _open_job(self, ref: int, record: JobOpened, now: float) -> None:
+        session = self._session(record.session, now)
+        if record.job not in session.jobs:
+            job = Job(session, record.job, record.name, self._ledger.monotonic(record.at))
+            job.refs.append(ref)
+            self._ledger.jobs.add(job)
+
+    def _seal_job(self, ref: int, record: JobSealed, now: float) -> None:
+        job = self._session(record.session, now).jobs.get(record.job)
+        if job is not None:
+            job.sealed = record.count
+            job.refs.append(ref)
+
+    def _join_host(self, ref: int, record: HostJoined, _now: float) -> None:
+        self.hosts.add(record.name)
+        self._joined.append(ref)
+
+    def _session(self, identity: bytes, now: float) -> Session:
+        found = self._ledger.sessions.get(identity)
+        if found is None:  # its mark is always older than its tasks, so this is a damaged store
+            found = self._ledger.sessions[identity] = Session(identity, b"", now)
+        return found
+
+    def _restore_session(self, ref: int, record: SessionMark, now: float) -> None:
+        session = self._session(record.session, now)
+        session.secret = record.secret
+        session.mark_ref = ref
+        session.last_seen = now
+        for first, count in record.accepted:
+            session.accepted.add(first, first + count)
+
+    def _restore_batches(self, ref: int, record: Submitted, now: float) -> None:
+        ledger = self._ledger
+        session = self._session(record.session, now)
+        row = ledger.rows.open(ref)
+        for group in record.groups:
+            if next(session.batches.overlap(group.first, group.count), None) is not None:
+                continue  # copied out by a record whose predecessor was not deleted yet
+            batch = Batch(session, group, session.jobs.get(group.job), ledger.monotonic(record.at))
+            batch.row = row
+            batch.fence = record.fence
+            row.batches.append(batch)
+            session.batches.add(batch)
+            session.accepted.add(batch.first, batch.stop)
+            if batch.job is not None:
+                batch.job.batches[batch.first] = batch
+            ledger.open_tasks += batch.units
+            ledger.open_bytes += batch.size
+            if batch.function in ledger.functions:
+                ledger.functions.acquire(batch.function, durable=True)
+        if not row.batches:
+            ledger.port.prune(ledger.rows.close(row))
+
+    def _restore_outcomes(self, ref: int, record: Finished, _now: float) -> None:
+        for entry, result in enumerate(record.entries):
+            self._restore_outcome(ref, entry, result, record.at)
+
+    def _restore_outcome(self, ref: int, entry: int, result: Result, at: float) -> None:
+        ledger = self._ledger
+        session = ledger.sessions.get(result.session)
+        if session is None:
+            return
+        for batch, lo, hi in list(session.batches.overlap(result.first, result.count)):
+            ledger.open_tasks -= batch.units_of(lo, hi)
+            ledger.open_bytes -= batch.bytes_of(lo, hi)
+            final = FINAL.get(result.ending, State.FAILED)
+            batch.restore_final(lo, hi, final)
+            outcome = Outcome(batch, result, ref, entry)
+            outcome.result = None
+            batch.outcomes.append(outcome)
+            if not batch.open:
+                batch.finished_at = ledger.monotonic(at)
+            if batch.row is not None:
+                ledger.rows.mention(batch.row, ref)
+
+    def _restore_attempts(self, ref: int, record: AttemptsEnded, _now: float) -> None:
+        for end in record.entries:
+            self._restore_attempt(ref, end)
+
+    def _restore_attempt(self, ref: int, end: AttemptEnd) -> None:
+        ledger = self._ledger
+        session = ledger.sessions.get(end.session)
+        if session is None:
+            return
+        for batch, lo, hi in session.batches.overlap(end.first, end.count):
+            if batch.row is not None:
+                ledger.rows.mention(batch.row, ref)
+            for index in range(lo, hi):
+                if State(min(batch.states[index], State.DEAD)).is_final:
+                    continue
+                own = batch.diverge(index)
+                own.attempt, own.retries, own.losses = end.attempt, end.retries, end.losses
+                own.fence, own.failure, own.ref = end.fence, end.failure, ref
+                own.due = ledger.monotonic(end.due) if end.due else None
+                batch.states[index] = State.QUEUED if own.due is None else State.SCHEDULED
+
+    def _restore_delivered(self, ref: int, record: Delivered, _now: float) -> None:
+        for owner, first, count in record.tasks:
+            session = self._ledger.sessions.get(owner)
+            if session is None:
+                continue
+            for batch, lo, hi in session.batches.overlap(first, count):
+                if batch.row is not None:
+                    self._ledger.rows.mention(batch.row, ref)
+                    self._ledger.rows.touched.add(batch.row)
+                for a, b in _final_runs(batch, lo, hi):
+                    batch.settle(a, b)
+
+    def _restore_fence(self, ref: int, record: Recovered, _now: float) -> None:
+        """Everything submitted before is fenced off below this epoch, except what was adopted."""
+        self._retention.recovered_refs.append(ref)
+        for session in self._ledger.sessions.values():
+            for batch in session.batches:
+                if batch.row is not None and batch.row.ref < ref and batch.open:
+                    fence(batch, record.epoch, record.adopted)
+
+
+def _final_runs(batch: Batch, lo: int, hi: int) -> list[tuple[int, int]]:
+    """The runs of ``[lo, hi)`` that are in a final state and not settled."""
+    return [run for state in State if state.is_final for run in batch.runs(lo, hi, state)]

@@ -1,0 +1,125 @@
+"""Choosing hosts for tasks, by credit."""
+
+from farm.core.batch import Batch
+from farm.core.hosts import Host, Lease
+from farm.core.ledger import Ledger
+from farm.core.states import Event
+from farm.protocol.messages import Assign, Function
+from farm.protocol.parts import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Grant
+
+__all__ = ["Placement"]
+
+
+class _Parcel:
+    """What a host is given in this turn, not sent yet."""
+
+    __slots__ = ("grants", "payloads", "size")
+
+    def __init__(self) -> None:
+        self.grants: list[Grant] = []
+        self.payloads = 0
+        self.size = 0
+
+
+class Placement:
+    """Gives queued tasks to hosts with room.
+
+    A task known to be short may wait on a host behind others, up to the host's window; any other
+    is given only to a host with a free slot, so that nothing waits behind something long.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def place(self, now: float) -> None:
+        """Lease queued tasks, in order, until no host has room for the next."""
+        ledger = self._ledger
+        parcels: dict[Host, _Parcel] = {}
+        while (head := ledger.ready.head()) is not None:
+            batch, lo, hi = head
+            if batch.gone:
+                ledger.ready.take(hi - lo)
+                continue
+            expected = ledger.functions.expected(batch.function)
+            short = self._is_short(batch, hi - lo, expected)
+            host = ledger.hosts.pick(short=short)
+            if host is None:
+                break
+            room = host.room if short else host.slots - host.held
+            lo, hi, attempt = next(batch.attempt_runs(lo, hi))
+            if not batch.packed:
+                hi = min(hi, lo + room, lo + ledger.settings.grant_tasks)
+            ledger.ready.take(hi - lo)
+            self._lease(host, batch, (lo, hi), attempt, expected, parcels, now)
+        for host, parcel in parcels.items():
+            self._send(host, parcel)
+
+    def _is_short(self, batch: Batch, count: int, expected: float) -> bool:
+        if expected < 0:
+            return False
+        cost = expected * count if batch.packed else expected
+        return cost <= self._ledger.settings.short_seconds
+
+    def _lease(
+        self,
+        host: Host,
+        batch: Batch,
+        run: tuple[int, int],
+        attempt: int,
+        expected: float,
+        parcels: dict[Host, _Parcel],
+        now: float,
+    ) -> None:
+        ledger = self._ledger
+        lo, hi = run
+        batch.move(lo, hi, Event.LEASE)
+        ledger.leases_given += 1
+        key = (ledger.epoch, ledger.leases_given)
+        lease = Lease(key, host, batch, run, attempt)
+        lease.since = now
+        host.leases[key] = lease
+        host.held += lease.units
+        ledger.hosts.update(host)
+        payloads = batch.payloads if batch.packed else batch.payloads[lo:hi]
+        grant = Grant(
+            key[1],
+            attempt,
+            batch.session.id,
+            batch.first + lo,
+            hi - lo,
+            batch.function,
+            payloads,
+            batch.size if batch.packed else sum(map(len, payloads)),
+            batch.packed,
+            batch.start + lo,
+            batch.start + lo,
+            expected,
+            batch.template.time_limit,
+        )
+        parcel = parcels.setdefault(host, _Parcel())
+        self._give_function(host, batch.function)
+        if parcel.grants and (
+            parcel.payloads + len(payloads) > TASKS_PER_MESSAGE_MAX
+            or parcel.size + grant.size > BATCH_BYTES
+        ):
+            self._send(host, parcel)
+            parcel = parcels[host] = _Parcel()
+        parcel.grants.append(grant)
+        parcel.payloads += len(payloads)
+        parcel.size += grant.size
+
+    def _send(self, host: Host, parcel: _Parcel) -> None:
+        if host.peer is not None and parcel.grants:
+            self._ledger.port.send(host.peer, Assign(self._ledger.epoch, parcel.grants))
+
+    def _give_function(self, host: Host, digest: bytes) -> None:
+        if digest not in host.functions:
+            self.on_need_function(host, digest)
+
+    def on_need_function(self, host: Host, digest: bytes) -> None:
+        """Send a host a function that it lacks."""
+        data = self._ledger.functions.data(digest)
+        if data is not None and host.peer is not None:
+            host.functions.add(digest)
+            name = self._ledger.functions.name(digest)
+            self._ledger.port.send(host.peer, Function(digest, name, data))

@@ -1,0 +1,45 @@
+"""What the core asks of the world."""
+
+from collections.abc import Hashable, Sequence
+from typing import Protocol
+
+from farm.protocol.messages import ToClient, ToHost
+from farm.protocol.records import Record
+
+__all__ = ["Peer", "Port"]
+
+Peer = Hashable
+"""One connection, as the shell names it; never reused."""
+
+
+class Port(Protocol):
+    """The outputs of the core.
+
+    ``persist``, ``prune``, ``keep_function`` and ``drop_functions`` form one ordered sequence of
+    changes: they are committed in that order, in groups, and ``Core.on_committed`` is told the
+    greatest ``ref`` that is durable.
+    """
+
+    def send(self, peer: Peer, message: ToClient | ToHost) -> None:
+        """Send to a connection; if it is gone, nothing happens but ``Core.on_closed`` later."""
+
+    def close(self, peer: Peer) -> None:
+        """Close a connection after what was sent."""
+
+    def persist(self, ref: int, record: Record) -> None:
+        """Append a record to the journal."""
+
+    def prune(self, refs: Sequence[int]) -> None:
+        """Delete records from the journal."""
+
+    def keep_function(self, digest: bytes, name: str, data: bytes) -> None:
+        """Store a function's bytes."""
+
+    def drop_functions(self, digests: Sequence[bytes]) -> None:
+        """Delete functions that no task uses any more."""
+
+    def load(self, ref: int) -> None:
+        """Read a committed record back; answered by ``Core.on_loaded``."""
+
+    def stop(self, reason: str) -> None:
+        """This coordinator must not serve; the process says why and ends."""

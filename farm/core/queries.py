@@ -1,0 +1,194 @@
+"""Answers to questions about the farm, as plain data."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from farm.core.batch import SETTLED, Batch
+from farm.core.hosts import Host, Lease
+from farm.core.ledger import Ledger
+from farm.model import State, TaskId
+
+__all__ = ["Queries"]
+
+LIMIT = 100
+LIMIT_MAX = 10_000
+Row = dict[str, Any]
+
+
+class Queries:
+    """Read-only views of the ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._kinds: dict[str, Callable[[dict[str, Any], float], Any]] = {
+            "status": self._status,
+            "hosts": self._hosts,
+            "jobs": self._jobs,
+            "tasks": self._tasks,
+            "task": self._task,
+        }
+
+    def answer(self, what: str, arguments: dict[str, Any], now: float) -> Any:
+        """The answer; raises ``ValueError`` saying what is wrong with the question."""
+        kind = self._kinds.get(what)
+        if kind is None:
+            raise ValueError(f"there is no query {what!r}; there are {', '.join(self._kinds)}")
+        return kind(arguments, now)
+
+    def _status(self, _arguments: dict[str, Any], now: float) -> Row:
+        ledger = self._ledger
+        states: Counter[str] = Counter()
+        for batch in self._batches():
+            for state in State:
+                states[state.name.lower()] += batch.states.count(state)
+            states["delivered"] += batch.settled
+        hosts = ledger.hosts.all.values()
+        return {
+            "epoch": ledger.epoch,
+            "version": ledger.settings.farm,
+            "python": ledger.settings.python,
+            "durable": ledger.durable,
+            "recovering": ledger.recovering,
+            "uptime_seconds": now - ledger.started_at,
+            "tasks": {name: count for name, count in states.items() if count},
+            "hosts": sum(host.peer is not None for host in hosts),
+            "slots": sum(host.slots for host in hosts if host.peer is not None),
+            "sessions": sum(session.peer is not None for session in ledger.sessions.values()),
+            "limits": {
+                "max_tasks": ledger.settings.max_tasks,
+                "open_tasks": ledger.open_tasks,
+                "max_bytes": ledger.settings.max_bytes,
+                "open_bytes": ledger.open_bytes,
+            },
+            "journal": {
+                "committed": ledger.committed,
+                "behind": ledger.last_ref - ledger.committed,
+            },
+            "counters": dict(ledger.counters),
+        }
+
+    def _hosts(self, _arguments: dict[str, Any], now: float) -> list[Row]:
+        return [self._host(host, now) for host in self._ledger.hosts.all.values()]
+
+    def _host(self, host: Host, now: float) -> Row:
+        return {
+            "name": host.name,
+            "instance": host.instance.hex(),
+            "slots": host.slots,
+            "running": sum(len(lease.started) for lease in host.leases.values()),
+            "held": host.held,
+            "window": host.window,
+            "connected": host.peer is not None,
+            "unusable": host.unusable,
+            "last_seen_seconds": max(0.0, now - host.last_seen),
+            "load": host.load,
+            **host.facts,
+        }
+
+    def _jobs(self, _arguments: dict[str, Any], now: float) -> list[Row]:
+        return [
+            {
+                "id": job.id,
+                "name": job.name,
+                "state": job.state,
+                "total": sum(batch.count for batch in job.batches.values()),
+                "counts": job.counts(),
+                "age_seconds": max(0.0, now - job.at),
+                "session": job.session.id.hex(),
+            }
+            for job in self._ledger.jobs.all.values()
+        ]
+
+    def _tasks(self, arguments: dict[str, Any], now: float) -> list[Row]:
+        wanted = _state(arguments.get("state"))
+        longer_than = float(arguments.get("longer_than") or 0.0)
+        limit = max(1, min(LIMIT_MAX, int(arguments.get("limit") or LIMIT)))
+        leases = self._leases()
+        found: list[Row] = []
+        for batch in self._batches():
+            for row in self._runs(batch, 0, batch.count, wanted, leases, now):
+                if (row["running_seconds"] or row["age_seconds"]) >= longer_than:
+                    found.append(row)
+                if len(found) >= limit:
+                    return found
+        return found
+
+    def _task(self, arguments: dict[str, Any], now: float) -> Row:
+        task = TaskId.parse(str(arguments.get("id", "")))
+        session = self._ledger.sessions.get(task.session)
+        if session is not None:
+            for batch, lo, hi in session.batches.overlap(task.counter, 1):
+                row = next(self._runs(batch, lo, hi, None, self._leases(), now))
+                own = batch.diverged.get(lo)
+                failure = own.failure if own else None
+                ending = batch.ending(lo)
+                return row | {
+                    "retries": own.retries if own else 0,
+                    "losses": own.losses if own else 0,
+                    "failure": failure.message or failure.cause if failure else "",
+                    "ending": ending.name.lower() if ending is not None else "",
+                }
+            if task.counter in session.accepted:
+                raise ValueError(f"task {task} was delivered to its owner and is not kept")
+        raise ValueError(f"the farm has no task {task}")
+
+    def _batches(self) -> Iterator[Batch]:
+        for session in self._ledger.sessions.values():
+            yield from session.batches
+
+    def _leases(self) -> dict[Batch, list[Lease]]:
+        found: dict[Batch, list[Lease]] = {}
+        for host in self._ledger.hosts.all.values():
+            for lease in host.leases.values():
+                found.setdefault(lease.batch, []).append(lease)
+        return found
+
+    def _runs(
+        self,
+        batch: Batch,
+        lo: int,
+        hi: int,
+        wanted: int | None,
+        leases: dict[Batch, list[Lease]],
+        now: float,
+    ) -> Iterator[Row]:
+        """Runs of tasks in one state, a row each; leased ones by lease."""
+        for state in (*State, SETTLED):
+            if wanted is not None and state != wanted:
+                continue
+            for a, b in list(batch.runs(lo, hi, state)):
+                if state != State.LEASED:
+                    yield self._row(batch, a, b, state, None, now)
+                    continue
+                for lease in leases.get(batch, []):
+                    for c, d in lease.live_runs():
+                        if max(a, c) < min(b, d):
+                            yield self._row(batch, max(a, c), min(b, d), state, lease, now)
+
+    def _row(
+        self, batch: Batch, lo: int, hi: int, state: int, lease: Lease | None, now: float
+    ) -> Row:
+        return {
+            "id": str(TaskId(batch.session.id, batch.first + lo)),
+            "count": hi - lo,
+            "state": "delivered" if state == SETTLED else State(state).name.lower(),
+            "function": self._ledger.functions.name(batch.function),
+            "job": batch.job.id if batch.job else "",
+            "attempt": batch.attempt(lo),
+            "host": lease.host.name if lease else "",
+            "age_seconds": max(0.0, now - batch.at),
+            "running_seconds": max(0.0, now - lease.since) if lease else 0.0,
+            "priority": batch.template.priority,
+        }
+
+
+def _state(text: object) -> int | None:
+    if not text:
+        return None
+    names = {state.name.lower(): int(state) for state in State} | {"delivered": SETTLED}
+    aliases = {"running": int(State.LEASED), "waiting": int(State.QUEUED)}
+    found = (names | aliases).get(str(text).lower())
+    if found is None:
+        raise ValueError(f"there is no state {text!r}; there are {', '.join(names)}")
+    return found

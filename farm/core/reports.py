@@ -1,0 +1,243 @@
+"""What hosts report: ends, starts, tasks given back, progress; and what lost leases mean."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from farm.core.batch import Batch
+from farm.core.cancels import Cancels
+from farm.core.endings import Endings
+from farm.core.hosts import Host, Lease
+from farm.core.ledger import Ledger
+from farm.core.states import Event
+from farm.model import Ending, State
+from farm.protocol.messages import Noted, Progress, Report, Started
+from farm.protocol.parts import Ended, Failure
+
+if TYPE_CHECKING:
+    from farm.core.sessions import Session
+
+__all__ = ["Reports"]
+
+SPENT_MAX = 10_000
+"""Losses remembered per host, in case it was only cut off."""
+
+
+class Reports:
+    """Handles reports; everything stale is counted and dropped."""
+
+    def __init__(self, ledger: Ledger, endings: Endings, cancels: Cancels) -> None:
+        self._ledger = ledger
+        self._endings = endings
+        self._cancels = cancels
+        self._noting: dict[Host, int] = {}
+        self._starting: set[Session] = set()
+        self._notes: dict[Session, list[tuple[bytes, int, float, float, str]]] = {}
+
+    def on_report(self, host: Host, message: Report, now: float) -> None:
+        """One report; it is noted once all that it caused is durable."""
+        for ended in message.ended:
+            self._on_ended(host, ended, now)
+        for epoch, number, first, count in message.returned:
+            self._on_returned(host, (epoch, number), first, count)
+        for epoch, number, first, count in message.started:
+            self._on_started(host, (epoch, number), first, count)
+        for epoch, number, counter, done, total, note in message.progress:
+            self._on_progress(host, (epoch, number), counter, (done, total, note))
+        self._endings.flush(now)
+        host.window = max(0, message.window)
+        self._ledger.hosts.update(host)
+        action = partial(self._note, host, host.connection, message.number)
+        self._ledger.after_commit(action, now)
+
+    # ------------------------------------------------------------ the leases named
+
+    def _held(
+        self, host: Host, key: tuple[int, int], first: int, count: int
+    ) -> list[tuple[Lease, int, int]]:
+        """The parts of a named run that this host really holds under that lease."""
+        lease = host.leases.get(key)
+        if lease is None or count < 1:
+            self._ledger.counters["stale"] += max(0, count)
+            return []
+        batch = lease.batch
+        lo, hi = first - batch.first, first - batch.first + count
+        if lo < lease.lo or hi > lease.hi:
+            self._ledger.counters["stale"] += count
+            return []
+        alike = not batch.diverged and lease.attempt == 1
+        if alike and batch.states.count(State.LEASED, lo, hi) == count:
+            return [(lease, lo, hi)]
+        found = [
+            (lease, max(a, lo), min(b, hi)) for a, b in lease.live_runs() if max(a, lo) < min(b, hi)
+        ]
+        self._ledger.counters["stale"] += count - sum(b - a for _, a, b in found)
+        return found
+
+    def _let_go(self, lease: Lease, count: int) -> None:
+        """Tasks of a lease ended: free the host's room, and the lease with its last task."""
+        host = lease.host
+        before = lease.units
+        lease.left -= count
+        host.held -= before - lease.units
+        if not lease.left:
+            del host.leases[lease.key]
+        self._ledger.hosts.update(host)
+
+    # ------------------------------------------------------------ ends
+
+    def _on_ended(self, host: Host, ended: Ended, now: float) -> None:
+        key = (ended.epoch, ended.lease)
+        lease = host.leases.get(key)
+        if lease is not None and lease.attempt != ended.attempt:
+            self._ledger.counters["stale"] += ended.count
+            return
+        for lease, lo, hi in self._held(host, key, ended.first, ended.count):
+            batch = lease.batch
+            if ended.packed and hi - lo != ended.count:
+                # A packed value cannot be cut: the rest was decided otherwise. Run these again.
+                self._endings.give_back(batch, lo, hi)
+                self._let_go(lease, hi - lo)
+                continue
+            if ended.ending in {Ending.OK, Ending.EXCEPTION} and ended.seconds >= 0:
+                self._ledger.functions.measured(batch.function, ended.count, ended.seconds)
+            self._cancels.resolve(batch, lo, hi, cancelled=False)
+            self._end(batch, lo, hi, ended, now)
+            self._let_go(lease, hi - lo)
+
+    def _end(self, batch: Batch, lo: int, hi: int, ended: Ended, now: float) -> None:
+        at = lo - (ended.first - batch.first)
+        payloads, size = ended.payloads, ended.size
+        if payloads and not ended.packed and len(payloads) != hi - lo:
+            payloads = payloads[at : at + hi - lo]
+            size = sum(map(len, payloads))
+        if ended.ending is Ending.OK:
+            self._endings.finish(
+                batch, lo, hi, Event.SUCCEED, Ending.OK,
+                payloads=payloads, size=size, packed=ended.packed,
+            )  # fmt: skip
+        elif ended.ending is Ending.LOST:
+            self._endings.lose(batch, lo, hi, ended.failure or Failure("exit", host=""))
+        else:
+            for index in range(lo, hi):
+                own = payloads[index - lo : index - lo + 1]
+                self._fail(batch, index, ended, own, now)
+
+    def _fail(
+        self, batch: Batch, index: int, ended: Ended, payloads: list[bytes], now: float
+    ) -> None:
+        """One task failed: it is tried again if it has retries left."""
+        diverged = batch.diverged.get(index)
+        spent = diverged.retries if diverged else 0
+        if spent < batch.template.retries and ended.ending is not Ending.BROKEN:
+            self._endings.retry(batch, index, ended.failure, now)
+        else:
+            self._endings.finish(
+                batch, index, index + 1, Event.FAIL, ended.ending,
+                payloads=payloads, size=sum(map(len, payloads)), failure=ended.failure,
+            )  # fmt: skip
+
+    # ------------------------------------------------------------ the rest of a report
+
+    def _on_returned(self, host: Host, key: tuple[int, int], first: int, count: int) -> None:
+        for lease, lo, hi in self._held(host, key, first, count):
+            self._return(lease, lo, hi)
+
+    def _return(self, lease: Lease, lo: int, hi: int) -> None:
+        """Tasks that never began, or whose attempt was only cut short: cancel or wait again."""
+        batch = lease.batch
+        for a, b, wanted in self._cancels.split(batch, lo, hi):
+            if wanted and not lease.started.overlap(a, b):
+                self._endings.finish(batch, a, b, Event.CANCEL, Ending.CANCELLED)
+                self._cancels.resolve(batch, a, b, cancelled=True)
+            else:
+                self._cancels.resolve(batch, a, b, cancelled=False)
+                self._endings.give_back(batch, a, b)
+        self._let_go(lease, hi - lo)
+
+    def on_running(self, host: Host, runs: list[tuple[int, int, int, int]]) -> None:
+        """A beat says what the workers run."""
+        for epoch, number, first, count in runs:
+            self._on_started(host, (epoch, number), first, count)
+
+    def _on_started(self, host: Host, key: tuple[int, int], first: int, count: int) -> None:
+        for lease, lo, hi in self._held(host, key, first, count):
+            session = lease.batch.session
+            for a, b in lease.started.gaps(lo, hi):
+                lease.started.add(a, b)
+                if session.peer is not None:
+                    session.started.append((lease.batch.first + a, b - a))
+                    self._starting.add(session)
+            self._cancels.resolve(lease.batch, lo, hi, cancelled=False)
+
+    def _on_progress(
+        self, host: Host, key: tuple[int, int], counter: int, note: tuple[float, float, str]
+    ) -> None:
+        for lease, lo, _ in self._held(host, key, counter, 1):
+            batch = lease.batch
+            for session in {batch.session, *batch.watchers}:
+                if session.peer is not None:
+                    own = (batch.session.id, batch.first + lo, *note)
+                    self._notes.setdefault(session, []).append(own)
+
+    def flush(self) -> None:
+        """Send what gathered in this turn: notes to hosts, starts and progress to clients."""
+        noting, self._noting = self._noting, {}
+        for host, number in noting.items():
+            if host.peer is not None:
+                self._ledger.port.send(host.peer, Noted(number, self._ledger.committed))
+        starting, self._starting = self._starting, set()
+        for session in starting:
+            runs, session.started = session.started, []
+            if session.peer is not None and runs:
+                self._ledger.port.send(session.peer, Started(runs))
+        notes, self._notes = self._notes, {}
+        for session, own in notes.items():
+            if session.peer is not None:
+                self._ledger.port.send(session.peer, Progress(own))
+
+    def _note(self, host: Host, connection: int, number: int, _now: float) -> None:
+        if host.peer is not None and host.connection == connection:
+            self._noting[host] = max(self._noting.get(host, 0), number)
+
+    # ------------------------------------------------------------ lost leases
+
+    def lose_host(self, host: Host, cause: str, now: float) -> None:
+        """A host is gone: what it had begun spends a loss, the rest goes back."""
+        failure = Failure("host_lost", f"host {host.name} was lost: {cause}", host.name)
+        for lease in list(host.leases.values()):
+            for lo, hi in lease.live_runs():
+                self._lose_run(lease, lo, hi, failure)
+        host.leases.clear()
+        host.held = 0
+        host.functions.clear()
+        self._ledger.hosts.update(host)
+        self._endings.flush(now)
+
+    def _lose_run(self, lease: Lease, lo: int, hi: int, failure: Failure) -> None:
+        batch = lease.batch
+        for a, b in lease.started.gaps(lo, hi):
+            self._return(lease, a, b)
+        for a, b in lease.started.overlap(lo, hi):
+            self._cancels.resolve(batch, a, b, cancelled=False)
+            self._endings.lose(batch, a, b, failure)
+            if len(lease.host.spent) < SPENT_MAX:
+                lease.host.spent += [(batch, index) for index in range(a, b)]
+            self._let_go(lease, b - a)
+
+    def return_unclaimed(self, host: Host, lease: Lease, lo: int, hi: int) -> None:
+        """The host came back and does not hold these tasks: they never reached it."""
+        for a, b in lease.live_runs():
+            if max(a, lo) < min(b, hi):
+                self._return(lease, max(a, lo), min(b, hi))
+
+    def restore_losses(self, host: Host, now: float) -> None:
+        """The same agent came back: it was cut off, not dead, and nobody pays for that."""
+        spent, host.spent = host.spent, []
+        for batch, index in spent:
+            if not batch.gone and batch.states[index] in {
+                State.QUEUED,
+                State.LEASED,
+                State.SCHEDULED,
+            }:
+                self._endings.restore_losses(batch, index)
+        self._endings.flush(now)

@@ -1,0 +1,193 @@
+"""What is forgotten, and when.
+
+A submitted record goes when all of its tasks are over: finished, and taken by their owner or past
+their time. Tasks of named jobs, and those with a ``result_ttl``, stay readable for that time even
+when taken. A record of which less than a quarter still lives has the living copied out, so that
+one task that never ends does not hold the records of its siblings.
+"""
+
+from typing import TYPE_CHECKING
+
+from farm.core.batch import SETTLED, Batch
+from farm.core.jobs import Job
+from farm.core.ledger import Ledger
+from farm.core.rows import Row
+from farm.protocol.parts import Group
+from farm.protocol.records import AttemptsEnded, Submitted
+
+if TYPE_CHECKING:
+    from farm.core.sessions import Session
+
+__all__ = ["Retention"]
+
+REWRITE_SHARE = 4
+SWEEP_SECONDS = 30.0
+
+
+class Retention:
+    """Deletes what is over."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._due: float | None = None
+        self._sweep_at = 0.0
+        self.recovered_refs: list[int] = []
+
+    def next_deadline(self) -> float:
+        """When to call ``on_tick`` next."""
+        return self._sweep_at if self._due is None else min(self._due, self._sweep_at)
+
+    def on_tick(self, now: float) -> None:
+        """Forget what is over, together, after a short while."""
+        ledger = self._ledger
+        over, ledger.over = ledger.over, []
+        for batch in over:
+            if self._is_over(batch, now):
+                self._forget(batch)
+        if self._due is None and ledger.rows.touched:
+            self._due = now + ledger.settings.prune_seconds
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_SECONDS
+            self._sweep(now)
+        elif self._due is not None and now >= self._due:
+            self._prune(list(ledger.rows.touched), now)
+
+    def _is_over(self, batch: Batch, now: float) -> bool:
+        if batch.open:
+            return False
+        ttl = batch.template.result_ttl
+        limit = self._ledger.settings.result_ttl if ttl is None else ttl
+        taken = batch.settled == batch.count
+        return now >= batch.finished_at + limit or (taken and not self._is_kept(batch))
+
+    def _prune(self, rows: list[Row], now: float) -> None:
+        self._due = None
+        ledger = self._ledger
+        ledger.rows.touched.clear()
+        refs: list[int] = []
+        dirty: set[Session] = set()
+        for row in rows:
+            if all(self._is_over(batch, now) for batch in row.batches):
+                dirty.add(row.batches[0].session)
+                for batch in row.batches:
+                    self._forget(batch)
+                refs += ledger.rows.close(row)
+            elif REWRITE_SHARE * self._living(row) < row.count:
+                dirty.add(row.batches[0].session)
+                refs += self._rewrite(row, now)
+        for session in dirty:
+            refs += ledger.mark(session, now)
+        oldest = ledger.rows.oldest
+        while self.recovered_refs and (oldest is None or self.recovered_refs[0] < oldest):
+            refs.append(self.recovered_refs.pop(0))
+        if refs:
+            ledger.port.prune(refs)
+
+    def _living(self, row: Row) -> int:
+        return sum(
+            batch.count - (0 if self._is_kept(batch) else batch.settled) for batch in row.batches
+        )
+
+    def _is_kept(self, batch: Batch) -> bool:
+        """Whether outcomes stay readable for their time even when their owner has them."""
+        named = batch.job is not None and bool(batch.job.name)
+        return named or batch.template.result_ttl is not None
+
+    def _rewrite(self, row: Row, now: float) -> list[int]:
+        """Copy the living tasks of a row to a new record; the refs that may be deleted."""
+        ledger = self._ledger
+        session = row.batches[0].session
+        living = [batch for batch in row.batches if not self._is_over(batch, now)]
+        for batch in row.batches:
+            if batch not in living:
+                self._forget(batch)
+        groups = [group for batch in living for group in survivors(batch)]
+        at = ledger.wall(living[0].at)
+        new = ledger.rows.open(ledger.persist(Submitted(session.id, at, groups, living[0].fence)))
+        new.batches = living
+        for batch in living:
+            batch.row = new
+            for outcome in batch.outcomes:
+                lo = outcome.first - batch.first
+                taken = batch.states.count(SETTLED, lo, lo + outcome.count)
+                if outcome.ref and taken < outcome.count:
+                    ledger.rows.mention(new, outcome.ref)
+        self._restate_attempts(living, new, now)
+        return ledger.rows.close(row)
+
+    def _restate_attempts(self, living: list[Batch], row: Row, now: float) -> None:
+        """Say again what is special about the attempts of the living, in one record."""
+        ends = [
+            self._ledger.attempt_end(batch, index) for batch in living for index in batch.diverged
+        ]
+        if ends:
+            ref = self._ledger.persist(AttemptsEnded(self._ledger.wall(now), ends))
+            self._ledger.rows.mention(row, ref)
+
+    def _forget(self, batch: Batch) -> None:
+        batch.gone = True
+        batch.session.batches.remove(batch)
+        self._ledger.functions.release(batch.function)
+        job = batch.job
+        if job is not None:
+            del job.batches[batch.first]
+            self._end_job(job)
+        batch.outcomes = []
+        batch.watchers = set()
+
+    def _end_job(self, job: Job) -> None:
+        """Forget a job of which nothing is left, unless its client may still add to it."""
+        if job.batches or job.state == "open":
+            return
+        self._ledger.jobs.remove(job)
+        if job.refs:
+            self._ledger.port.prune(job.refs)
+
+    def _sweep(self, now: float) -> None:
+        ledger = self._ledger
+        self._prune(list(ledger.rows), now)
+        for session in list(ledger.sessions.values()):
+            for batch in list(session.batches):
+                if batch.row is None and self._is_over(batch, now):
+                    self._forget(batch)
+            if session.peer is not None:
+                continue
+            for job in list(session.jobs.values()):
+                self._end_job(job)
+            silent = now - session.last_seen
+            used = session.mark_ref or session.jobs or session.outbox
+            if not len(session.batches) and (not used or silent > ledger.settings.session_ttl):
+                del ledger.sessions[session.id]
+                if session.mark_ref:
+                    ledger.port.prune([session.mark_ref])
+
+
+def survivors(batch: Batch) -> list[Group]:
+    """The tasks of a batch that are not settled, as groups under their old counters."""
+    groups: list[Group] = []
+    at = 0
+    while at < batch.count:
+        if batch.states[at] == SETTLED:
+            at += 1
+            continue
+        end = at + 1
+        while end < batch.count and batch.states[end] != SETTLED:
+            end += 1
+        payloads = batch.payloads if batch.packed else batch.payloads[at:end]
+        if not payloads:  # all finished: only the outcomes matter now
+            payloads = [b""] * (1 if batch.packed else end - at)
+        groups.append(
+            Group(
+                batch.first + at,
+                end - at,
+                batch.function,
+                payloads,
+                sum(map(len, payloads)),
+                batch.packed,
+                batch.start + at,
+                batch.job.number if batch.job else 0,
+                batch.template,
+            )
+        )
+        at = end
+    return groups

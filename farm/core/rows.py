@@ -1,0 +1,92 @@
+"""Which journal records still matter, and why.
+
+A ``Submitted`` record matters while a task of it does. Every other record about tasks (outcomes,
+ends of attempts, deliveries) is *mentioned* by the submitted records whose tasks it names, and is
+deleted in the same change as the last of those: if outcomes went earlier, a restart would run
+their tasks again.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from farm.core.batch import Batch
+
+__all__ = ["Row", "Rows"]
+
+
+class Row:
+    """A ``Submitted`` record: its ref, its batches and the records that it mentions."""
+
+    __slots__ = ("batches", "mentions", "ref")
+
+    def __init__(self, ref: int) -> None:
+        self.ref = ref
+        self.batches: list[Batch] = []
+        self.mentions: set[int] = set()
+
+    @property
+    def count(self) -> int:
+        """How many tasks it names."""
+        return sum(batch.count for batch in self.batches)
+
+    @property
+    def unsettled(self) -> int:
+        """How many of them still run, wait, or have an outcome that was not taken."""
+        return sum(batch.count - batch.settled for batch in self.batches)
+
+
+class Rows:
+    """All submitted records, by ref."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, Row] = {}
+        self._mentioned: Counter[int] = Counter()
+        self.touched: set[Row] = set()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(list(self._rows.values()))
+
+    @property
+    def oldest(self) -> int | None:
+        """The smallest ref, or None if there are no rows."""
+        return min(self._rows, default=None)
+
+    @property
+    def mentioned(self) -> int:
+        """How many other records are kept for the rows."""
+        return len(self._mentioned)
+
+    def open(self, ref: int) -> Row:
+        """A new row."""
+        row = self._rows[ref] = Row(ref)
+        return row
+
+    def mention(self, row: Row, ref: int) -> None:
+        """The record ``ref`` says something about tasks of this row."""
+        if ref not in row.mentions:
+            row.mentions.add(ref)
+            self._mentioned[ref] += 1
+
+    def close(self, row: Row) -> list[int]:
+        """Forget a row; the refs that may now be deleted, its own among them."""
+        del self._rows[row.ref]
+        self.touched.discard(row)
+        return [row.ref, *self._release(row.mentions)]
+
+    def _release(self, refs: Iterable[int]) -> list[int]:
+        free: list[int] = []
+        for ref in refs:
+            self._mentioned[ref] -= 1
+            if not self._mentioned[ref]:
+                del self._mentioned[ref]
+                free.append(ref)
+        return free
+
+    def unmentioned(self, refs: Iterable[int]) -> list[int]:
+        """Those of ``refs`` that no row mentions: after loading, records about nothing."""
+        return [ref for ref in refs if ref not in self._mentioned]

@@ -1,0 +1,134 @@
+"""A client's identity: what was accepted from it, what it may send, what it is still to get."""
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from farm.core.batch import Batch, Outcome
+from farm.core.port import Peer
+from farm.ranges import RangeSet
+
+if TYPE_CHECKING:
+    from farm.core.jobs import Job
+
+__all__ = ["BatchIndex", "Delivery", "Session"]
+
+STALE_MIN = 64
+
+
+class BatchIndex:
+    """The batches of a session, by counter. Adding in order and finding are cheap."""
+
+    def __init__(self) -> None:
+        self._firsts: list[int] = []  # of batches that are, or were not long ago, here
+        self._batches: dict[int, Batch] = {}
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches, in order of counter."""
+        return (self._batches[first] for first in self._firsts if first in self._batches)
+
+    def add(self, batch: Batch) -> None:
+        """Add a batch whose counters nothing else has."""
+        if self._firsts and batch.first <= self._firsts[-1]:
+            if batch.first not in self._batches:
+                at = bisect_right(self._firsts, batch.first)
+                if not at or self._firsts[at - 1] != batch.first:
+                    insort(self._firsts, batch.first)
+        else:
+            self._firsts.append(batch.first)
+        self._batches[batch.first] = batch
+
+    def remove(self, batch: Batch) -> None:
+        """Forget a batch."""
+        del self._batches[batch.first]
+        if len(self._firsts) > STALE_MIN and len(self._firsts) > 2 * len(self._batches):
+            self._firsts = [first for first in self._firsts if first in self._batches]
+
+    def overlap(self, first: int, count: int) -> Iterator[tuple[Batch, int, int]]:
+        """The parts of ``[first, first + count)`` that are here: ``(batch, lo, hi)`` by index."""
+        stop = first + count
+        at = max(0, bisect_right(self._firsts, first) - 1)
+        while at < len(self._firsts) and self._firsts[at] < stop:
+            batch = self._batches.get(self._firsts[at])
+            if batch is not None and batch.stop > first:
+                yield (
+                    batch,
+                    max(first, batch.first) - batch.first,
+                    min(stop, batch.stop) - batch.first,
+                )
+            at += 1
+
+
+class Delivery:
+    """An outcome, or a part of one, on its way to a session."""
+
+    __slots__ = ("count", "first", "outcome")
+
+    def __init__(self, outcome: Outcome, first: int, count: int) -> None:
+        self.outcome = outcome
+        self.first = first
+        self.count = count
+
+
+class Session:
+    """What the coordinator knows of one client.
+
+    Credit: ``granted`` is what the connection may send in all, ``received`` what it has sent.
+    ``accepted`` has every durable counter ever accepted, ``volatile`` the others.
+    """
+
+    def __init__(self, identity: bytes, secret: bytes, now: float) -> None:
+        self.id = identity
+        self.secret = secret
+        self.accepted = RangeSet()
+        self.volatile = RangeSet()
+        self.batches = BatchIndex()
+        self.jobs: dict[int, Job] = {}
+        self.mark_ref = 0
+        self.marked = False  # whether the mark is up to date
+        self.last_seen = now
+        self.following: set[Job] = set()
+        self.python_differs = ""
+        # of the connection
+        self.peer: Peer | None = None
+        self.connection = -1
+        self.granted_tasks = 0
+        self.granted_bytes = 0
+        self.received_tasks = 0
+        self.received_bytes = 0
+        self.refused = False
+        self.accepting: list[tuple[int, int]] = []
+        self.started: list[tuple[int, int]] = []
+        # results, bounded by admission of the tasks that they end
+        self.window_bytes = 0
+        self.outbox: deque[Delivery] = deque()
+        self.inflight: deque[tuple[int, int, list[Delivery]]] = deque()
+        self.inflight_bytes = 0
+        self.resident_bytes = 0
+        self.results_sent = 0
+
+    def connect(self, peer: Peer, connection: int, window_bytes: int, now: float) -> None:
+        """Begin a connection: credit and numbers count from zero."""
+        self.disconnect()
+        self.peer = peer
+        self.connection = connection
+        self.window_bytes = window_bytes
+        self.last_seen = now
+
+    def disconnect(self) -> None:
+        """End the connection: what was not taken will be sent again."""
+        self.peer = None
+        self.granted_tasks = self.granted_bytes = 0
+        self.received_tasks = self.received_bytes = 0
+        self.refused = False
+        self.accepting = []
+        self.started = []
+        for _, _, deliveries in reversed(self.inflight):
+            self.outbox.extendleft(reversed(deliveries))
+        self.inflight.clear()
+        self.inflight_bytes = 0
+        self.results_sent = 0

@@ -1,0 +1,61 @@
+"""The bounds and times of a coordinator."""
+
+import msgspec
+
+from farm.errors import ConfigError
+
+__all__ = ["CoreSettings"]
+
+DAY = 86_400.0
+
+
+class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds in tasks and payload bytes, times in seconds. Raises ``ConfigError`` if they clash.
+
+    ``python`` is the minor version whose pickles this farm carries, such as ``"3.11"``.
+    """
+
+    max_tasks: int = 1_000_000
+    max_bytes: int = 2 << 30
+    low_water: float = 0.9
+    """A farm that was full takes work again below this share of its bounds."""
+    session_tasks: int = 65_536
+    """The most tasks that one client may have on the way unasked."""
+    session_bytes: int = 128 << 20
+    resident_result_bytes: int = 64 << 20
+    """Per session: results waiting for their client beyond this are left in the store."""
+    payload_bytes_max: int = 64 << 20
+    grant_tasks: int = 128
+    """The most tasks in one lease."""
+    short_seconds: float = 0.1
+    """Tasks expected to take longer never wait on a host behind others."""
+    lease_seconds: float = 30.0
+    beat_seconds: float = 10.0
+    recovery_seconds: float = 5.0
+    """How long a restarted coordinator waits for the hosts of the last epoch."""
+    backoff_seconds_max: float = 300.0
+    result_ttl: float = 7 * DAY
+    """How long unclaimed results live, and those of named jobs in any case."""
+    session_ttl: float = 7 * DAY
+    """How long a silent session without work is remembered."""
+    prune_seconds: float = 0.5
+    """How long finished records may wait to be deleted together."""
+    python: str = ""
+    farm: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("max_tasks", "max_bytes", "session_tasks", "session_bytes", "grant_tasks"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 < self.low_water <= 1:
+            raise ConfigError(f"low_water is {self.low_water}; it must be above 0 and at most 1")
+        if self.beat_seconds <= 0 or self.lease_seconds < 2 * self.beat_seconds:
+            raise ConfigError(
+                f"lease_seconds is {self.lease_seconds} and beat_seconds {self.beat_seconds}; "
+                "a lease must last two beats or more"
+            )
+        if self.payload_bytes_max > min(self.session_bytes, self.max_bytes):
+            raise ConfigError(
+                f"payload_bytes_max is {self.payload_bytes_max}, more than session_bytes or "
+                "max_bytes allow at all; lower it or raise them"
+            )
