@@ -29,6 +29,8 @@ class Admission:
 
     def on_submit(self, session: Session, message: Submit, now: float) -> None:
         """Accept what is new and fits; answer the rest."""
+        if not session.mark_ref:  # before its first task: a mark names only what came before it
+            self._ledger.mark(session, now)
         admitted: list[Batch] = []
         durable: list[Group] = []
         for group in message.groups:
@@ -43,8 +45,6 @@ class Admission:
                         durable.append(taken[1])
         if durable:
             ledger = self._ledger
-            if not session.mark_ref:  # before its first task, so that nobody can take its name
-                ledger.mark(session, now)
             row = ledger.rows.open(
                 ledger.persist(Submitted(session.id, ledger.wall(now), durable, self._fence()))
             )

@@ -113,7 +113,7 @@ class Connections:
         self._welcome_client(peer, session, hello)
         return True
 
-    def _welcome_client(self, peer: Peer, session: Session, hello: ClientHello, now: float) -> None:
+    def _welcome_client(self, peer: Peer, session: Session, hello: ClientHello) -> None:
         ledger, settings = self._ledger, self._ledger.settings
         ledger.port.send(
             peer,

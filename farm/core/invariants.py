@@ -1,4 +1,4 @@
-"""What must hold of a core at every moment; the simulator and the tests check it after each step."""
+"""What must hold of a core at every moment; simulator and tests check it after each step."""
 
 from collections import Counter
 
@@ -29,7 +29,7 @@ def _require(*, holds: bool, message: str) -> None:
 
 
 def _check_batch(batch: Batch) -> None:
-    final = sum(batch.states.count(state) for state in (*State, SETTLED) if state >= 3)  # noqa: PLR2004 - the first final state
+    final = sum(batch.states.count(s) for s in (*State, SETTLED) if s >= State.SUCCEEDED)
     name = f"batch {batch.first}+{batch.count}"
     _require(holds=len(batch.states) == batch.count, message=f"{name} lost a state")
     _require(holds=batch.open == batch.count - final, message=f"{name} miscounts open tasks")
