@@ -98,19 +98,40 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     )
     max_bytes: Annotated[
         int, Meta(ge=1, extra=SIZE, description="How many bytes of arguments they may have")
-    ] = 4 << 30
+    ] = 2 << 30
     beat_seconds: Annotated[
         float,
         Meta(gt=0, extra=DURATION, description="How often each side of a connection shows life"),
-    ] = 1.0
+    ] = 10.0
     lease_seconds: Annotated[
         float,
         Meta(
             gt=0,
             extra=DURATION,
-            description="After how long a silence of its host a task is given to another",
+            description="After how long a silence of its host a task is given to another;"
+            " at least two beats",
         ),
-    ] = 15.0
+    ] = 30.0
+    recovery_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            extra=DURATION,
+            description="How long a restarted coordinator waits for the hosts it had",
+        ),
+    ] = 5.0
+    result_ttl: Annotated[
+        float,
+        Meta(gt=0, extra=DURATION, description="How long results that nobody took are kept"),
+    ] = 604_800.0
+    session_ttl: Annotated[
+        float,
+        Meta(
+            gt=0,
+            extra=DURATION,
+            description="How long a silent client without work is remembered",
+        ),
+    ] = 604_800.0
 
 
 class HostConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,49 @@
+"""The ``farm`` command: all commands, its help, and its start."""
+
+from typing import Annotated
+
+import typer
+
+from farm._version import __version__
+from farm.cli import demo, look, services, settings, submit  # noqa: F401 - they register their commands
+from farm.cli.exitcodes import ExitCode
+from farm.cli.run import app
+
+__all__ = ["app", "main"]
+
+# In help, as one meets them.
+ORDER = (
+    *("demo", "up", "coordinator", "worker"),
+    *("submit", "result", "cancel"),
+    *("status", "jobs", "tasks", "hosts", "config", "version"),
+)
+CODES = "; ".join(f"[bold]{code.value}[/bold] {code.meaning}" for code in ExitCode)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"farm {__version__}")
+        raise typer.Exit
+
+
+@app.callback(no_args_is_help=True, epilog=f"[bold]Exit codes:[/bold] {CODES}.")
+def farm(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Run Python functions on every core of every host you own.
+
+    Try it: [bold]farm demo[/bold]. Then [bold]farm up[/bold] in one terminal, and
+    [bold]farm submit math:factorial 20[/bold] in another.
+    """
+
+
+app.registered_commands.sort(key=lambda one: ORDER.index(one.name or ""))
+
+
+def main() -> None:
+    """Run the command line of this process and leave with its exit code."""
+    app(prog_name="farm")

@@ -1,0 +1,174 @@
+"""Commands that work with tasks: submit, result, cancel."""
+
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from farm.cli.arguments import find_function, parse_arguments
+from farm.cli.exitcodes import NotDone, TaskFailed
+from farm.cli.output import plain
+from farm.cli.run import AddressOption, Run, command
+from farm.errors import Expired, UnknownTask
+from farm.model import State, TaskId, seconds
+
+if TYPE_CHECKING:
+    from farm import Future, Options
+
+__all__: list[str] = []
+
+PANEL = "Work"
+
+TimeoutOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Wait no longer: seconds, or 250ms, 30s, 5m, 2h. The task goes on.",
+        show_default=False,
+    ),
+]
+
+
+@command(
+    "submit",
+    panel=PANEL,
+    examples=[
+        "farm submit math:factorial 20",
+        "farm submit statistics:fmean [1,2,6] weights=[1,1,2]",
+        "farm submit mymodule:crunch data.csv --retries 2 --time-limit 10m",
+        "farm result --wait $(farm submit mymodule:crunch data.csv --detach)",
+    ],
+    settings={"ignore_unknown_options": True},
+)
+def submit(  # noqa: PLR0913 - one for each option
+    run: Run,
+    function: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FUNCTION",
+            help="What to run; the module is looked for in the current folder first.",
+        ),
+    ],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ARGS...",
+            help="Its arguments: JSON if they can be read so, else text. KEY=VALUE is a keyword.",
+        ),
+    ] = None,
+    *,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Do not wait; print the task's id.")
+    ] = False,
+    job: Annotated[
+        str | None, typer.Option("--job", "-j", help="Name of the job.", show_default=False)
+    ] = None,
+    priority: Annotated[int, typer.Option(help="A higher one runs earlier.")] = 0,
+    retries: Annotated[int, typer.Option(min=0, help="Run again if it raises.")] = 0,
+    time_limit: Annotated[
+        str | None, typer.Option(metavar="TIME", help="End it after this.", show_default=False)
+    ] = None,
+    delay: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Start not before.", show_default=False)
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Start not after.", show_default=False)
+    ] = None,
+    timeout: TimeoutOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Run a function on the farm, wait, and print its result.
+
+    Ctrl-C stops the waiting; the task goes on.
+    """
+    wait_seconds = None if timeout is None else seconds(timeout, "--timeout")
+    target = find_function(function)
+    positional, keywords = parse_arguments(arguments or [])
+    options: Options = {"priority": priority, "retries": retries, "block": False}
+    if job is not None:
+        options["name"] = job
+    if time_limit is not None:
+        options["time_limit"] = seconds(time_limit, "--time-limit")
+    if delay is not None:
+        options["delay"] = seconds(delay, "--delay")
+    if expires is not None:
+        options["expires"] = seconds(expires, "--expires")
+    with run.client(address) as client:
+        future = client.options(**options).submit(target, *positional, **keywords)
+        if detach:
+            client.flush()
+            run.output.answer({"id": future.id}, future.id)
+            return
+        with _says_it_goes_on(run, future.id):
+            _print_result(run, future, wait_seconds)
+
+
+@contextmanager
+def _says_it_goes_on(run: Run, task: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, NotDone):
+        run.output.note(f"The task goes on: farm result --wait {task}")
+        raise
+
+
+@command(
+    "result",
+    panel=PANEL,
+    examples=["farm result ID", "farm result --wait --timeout 1h ID", "farm result --json ID"],
+)
+def result(
+    run: Run,
+    task: Annotated[str, typer.Argument(metavar="ID", help="The task.")],
+    *,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until it ended.")] = False,
+    timeout: TimeoutOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Print the result of a task. Reading does not consume it."""
+    wait_seconds = None if timeout is None else seconds(timeout, "--timeout")
+    _check_id(task)
+    with run.client(address) as client:
+        if not wait and wait_seconds is None:
+            state = client.query("task", id=task)["state"]
+            if not State[state.upper()].is_final:
+                raise NotDone(f"task {task} is {state}; --wait waits for it")
+        _print_result(run, client.future(task), wait_seconds)
+
+
+def _check_id(task: str) -> None:
+    try:
+        TaskId.parse(task)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _print_result(run: Run, future: "Future[Any]", wait_seconds: float | None) -> None:
+    """Wait for a task and print what it returned; raise what says how else it ended."""
+    try:
+        error = future.exception(wait_seconds)
+    except TimeoutError:
+        raise NotDone(f"task {future.id} has not ended after {wait_seconds:g} s") from None
+    except CancelledError:
+        raise CancelledError(f"task {future.id} was cancelled") from None
+    if isinstance(error, Expired | UnknownTask):
+        raise error
+    if error is not None:
+        text = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise TaskFailed(f"task {future.id} failed: {text}") from error
+    value = future.result()
+    text = value if isinstance(value, str) else repr(value)
+    run.output.answer({"id": future.id, "state": "succeeded", "result": plain(value)}, text)
+
+
+@command("cancel", panel=PANEL, examples=["farm cancel ID", "farm cancel nightly-report"])
+def cancel(
+    run: Run,
+    what: Annotated[str, typer.Argument(metavar="ID", help="A task, or a job's id or name.")],
+    address: AddressOption = None,
+) -> None:
+    """Cancel a task that no worker has begun, or all such tasks of a job."""
+    with run.client(address) as client:
+        raise NotImplementedError(client, what)

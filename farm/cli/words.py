@@ -1,0 +1,41 @@
+"""Numbers as people read them."""
+
+__all__ = ["bytes_text", "count_text", "dash", "seconds_text"]
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A duration in its two largest units: ``0.25 s``, ``4 min 10 s``, ``3 d 2 h``."""
+    if seconds is None or seconds < 0:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < MINUTE:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE} s"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes: ``312 B``, ``1.5 MiB``."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:  # noqa: PLR2004 - what the units mean
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def count_text(count: float | None) -> str:
+    """A number with its thousands apart: ``12,345``."""
+    return "-" if count is None else f"{count:,.0f}"
+
+
+def dash(value: object) -> str:
+    """Any value as text, and a dash for none."""
+    return "-" if value is None or value == "" else str(value)

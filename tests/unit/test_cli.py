@@ -1,0 +1,457 @@
+"""The commands, with a client that answers as the farm would."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import CancelledError, Future
+
+import pytest
+
+import farm
+from farm.cli import main
+from farm.cli.exitcodes import ExitCode, exit_code
+from farm.errors import (
+    Busy,
+    ConfigError,
+    Delivered,
+    Expired,
+    PayloadError,
+    StoreLocked,
+    UnknownTask,
+    WorkerLost,
+)
+
+TASK = "0" * 31 + "1-42"
+
+STATUS = {
+    "epoch": 7,
+    "version": "0.1.0",
+    "durable": True,
+    "uptime_seconds": 250.0,
+    "tasks": {"queued": 1200, "leased": 2, "dead": 0},
+    "hosts": 1,
+    "slots": 2,
+    "sessions": 3,
+    "limits": {"max_tasks": 1_000_000, "max_bytes": 2 << 30},
+    "counters": {"stale_reports": 0, "losses": 4},
+}
+HOST = {
+    "name": "north",
+    "instance": "ab",
+    "slots": 4,
+    "running": 2,
+    "held": 3,
+    "window": 5,
+    "connected": True,
+    "unusable": "",
+    "last_seen_seconds": 0.5,
+    "pid": 17,
+    "address": "10.0.0.2",
+    "python": "3.11",
+}
+JOB = {
+    "id": "0" * 31 + "1-j1",
+    "name": "nightly",
+    "state": "open",
+    "total": 10,
+    "counts": {"queued": 7, "succeeded": 3},
+    "session": "0" * 31 + "1",
+}
+ROW = {
+    "id": TASK,
+    "count": 1,
+    "state": "leased",
+    "function": "mod.f",
+    "job": None,
+    "attempt": 1,
+    "host": "north",
+    "age_seconds": 12.0,
+    "running_seconds": 3.0,
+    "priority": 0,
+}
+
+
+class FakeClient:
+    """Answers queries from a table and runs what is submitted at once."""
+
+    def __init__(self, address, *, connect_timeout):
+        self.address, self.connect_timeout = address, connect_timeout
+        self.asked, self.used = [], {}
+        self.answers = {"status": STATUS, "hosts": [HOST], "jobs": [JOB], "tasks": [ROW]}
+        self.outcome = None
+        self.closed = False
+        FakeClient.made.append(self)
+        if FakeClient.prepare:
+            FakeClient.prepare(self)
+
+    def query(self, what, **arguments):
+        self.asked.append((what, arguments))
+        answer = self.answers[what]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def options(self, **options):
+        self.used |= options
+        return self
+
+    def submit(self, function, *args, **kwargs):
+        if self.outcome is not None:
+            return self.outcome
+        try:
+            return done(function(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - it becomes the outcome
+            return done(error=error)
+
+    def future(self, task):
+        self.asked.append(("future", task))
+        return self.outcome
+
+    def shutdown(self, wait=True):
+        self.closed = not wait
+
+
+def done(value=None, error=None):
+    future = Future()
+    future.id = TASK
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
+    return future
+
+
+def pending():
+    future = Future()
+    future.id = TASK
+    return future
+
+
+def cancelled():
+    future = pending()
+    future.cancel()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+@pytest.fixture
+def cli(monkeypatch, tmp_path, capsys):
+    """Runs a command line; `prepare` may change the client before it is used."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr(farm, "Client", FakeClient, raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    FakeClient.made, FakeClient.prepare = [], None
+
+    def run(*words, prepare=None):
+        FakeClient.prepare = prepare
+        monkeypatch.setattr(sys, "argv", ["farm", *words])
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def answers(**tables):
+    return lambda client: client.answers.update(tables)
+
+
+def ends(outcome):
+    return lambda client: setattr(client, "outcome", outcome)
+
+
+# ---------------------------------------------------------------- looking
+
+
+def test_status_for_people(cli):
+    code, out, err = cli("status")
+    lines = dict(line.split("  ", 1) for line in out.splitlines())
+    assert (code, err) == (0, "")
+    assert "tcp://127.0.0.1:7070, version 0.1.0" in lines["farm"]
+    assert "1,200 queued, 2 leased" in lines["tasks"]
+    assert "1,000,000" in out
+    assert "2.0 GiB" in out
+    assert "losses" in out
+    assert "stale reports" not in out  # it is zero
+
+
+def test_status_says_when_nothing_can_run(cli):
+    _, _, err = cli("status", prepare=answers(status=STATUS | {"hosts": 0}))
+    assert "No host is connected" in err
+    assert "farm worker tcp://127.0.0.1:7070" in err
+
+
+@pytest.mark.parametrize(
+    ("what", "data"), [("status", STATUS), ("hosts", [HOST]), ("jobs", [JOB]), ("tasks", [ROW])]
+)
+def test_what_a_program_is_told_is_what_the_coordinator_said(cli, what, data):
+    code, out, err = cli(what, "--json")
+    told = json.loads(out)
+    assert (code, err) == (0, "")
+    if what == "hosts":
+        assert told[0].pop("state") == "works"
+    assert told == data
+
+
+def test_hosts_say_why_they_get_no_work(cli):
+    rows = [HOST, HOST | {"connected": False}, HOST | {"unusable": "it runs Python 3.12"}]
+    _, out, _ = cli("hosts", prepare=answers(hosts=rows))
+    assert [line.split("10.0.0.2")[1].strip() for line in out.splitlines()[1:]] == [
+        "works",
+        "gone",
+        "it runs Python 3.12",
+    ]
+
+
+def test_jobs_say_how_far_they_are(cli):
+    _, out, _ = cli("jobs")
+    assert "nightly" in out
+    assert "7 queued, 3 succeeded" in out
+
+
+def test_tasks_are_asked_for_by_state_and_time(cli):
+    _, out, err = cli("tasks", "--state", "Leased", "--longer-than", "5m", "--limit", "1")
+    assert FakeClient.made[0].asked == [
+        ("tasks", {"state": "leased", "longer_than": 300.0, "limit": 1})
+    ]
+    assert TASK in out
+    assert "There may be more than 1" in err
+
+
+def test_the_shortest_list_of_tasks_is_their_ids(cli):
+    assert cli("tasks", "-q") == (0, f"{TASK}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["tasks", "--state", "lost"], 2, "'lost' is no state; there are scheduled, queued"),
+        (["tasks", "--longer-than", "soon"], 3, "--longer-than is 'soon'"),
+        (["tasks", "--limit", "0"], 2, "--limit"),
+        (["status", "--json", "--quiet"], 2, "choose one of --json and --quiet"),
+        (["stats"], 2, "No such command 'stats'"),
+        (["submit"], 2, "Missing argument"),
+        (["submit", "math:factoral", "1"], 2, "did you mean 'factorial'?"),
+        (["submit", "math:factorial", "--detatch"], 2, "no such option: --detatch"),
+        (["result", "nonsense"], 2, "'nonsense' is not a task id"),
+    ],
+)
+def test_slips_of_the_command_line(cli, words, code, says):
+    found, out, err = cli(*words)
+    assert (found, out) == (code, "")
+    assert says in " ".join(err.replace("│", " ").split())
+
+
+# ---------------------------------------------------------------- working
+
+
+def test_submit_prints_the_result(cli):
+    assert cli("submit", "math:factorial", "20") == (0, "2432902008176640000\n", "")
+    assert FakeClient.made[0].used == {"priority": 0, "retries": 0, "block": False}
+    assert FakeClient.made[0].closed
+
+
+def test_submit_prints_a_text_as_it_is(cli):
+    assert cli("submit", "os.path:join", "a", "b") == (0, "a/b\n", "")
+
+
+def test_submit_for_a_program(cli):
+    _, out, _ = cli("submit", "builtins:sorted", "[3, 1]", "reverse=true", "--json")
+    assert json.loads(out) == {"id": TASK, "state": "succeeded", "result": [3, 1]}
+    _, out, _ = cli("submit", "builtins:complex", "1", "2", "--json")
+    assert json.loads(out)["result"] == "(1+2j)"
+
+
+def test_submit_takes_options_anywhere_and_numbers_below_zero(cli):
+    code, out, _ = cli("submit", "--retries", "2", "builtins:abs", "-3", "--time-limit", "5m", "-q")
+    assert (code, out) == (0, "3\n")
+    used = FakeClient.made[0].used
+    assert (used["retries"], used["time_limit"]) == (2, 300.0)
+
+
+def test_submit_finds_modules_of_the_current_folder(cli, tmp_path):
+    (tmp_path / "mine_of_cli.py").write_text("def hello(name='you'): return f'hello {name}'")
+    assert cli("submit", "mine_of_cli:hello", "name=farm") == (0, "hello farm\n", "")
+
+
+def test_result_of_a_task_that_ended(cli):
+    def prepare(client):
+        client.answers["task"] = ROW | {"state": "succeeded"}
+        client.outcome = done([1, 2])
+
+    assert cli("result", TASK, prepare=prepare) == (0, "[1, 2]\n", "")
+    assert FakeClient.made[0].asked == [("task", {"id": TASK}), ("future", TASK)]
+
+
+def test_result_of_a_task_that_runs(cli):
+    code, out, err = cli("result", TASK, prepare=answers(task=ROW))
+    assert (code, out) == (ExitCode.NOT_DONE, "")
+    assert err == f"farm: task {TASK} is leased; --wait waits for it\n"
+
+
+def test_result_waits_when_told(cli):
+    assert cli("result", TASK, "--wait", prepare=ends(done(5))) == (0, "5\n", "")
+    assert FakeClient.made[0].asked == [("future", TASK)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "says"),
+    [
+        (done(error=ValueError("no such day")), ExitCode.FAILED, "failed: ValueError: no such day"),
+        (done(error=ConnectionError()), ExitCode.FAILED, "failed: ConnectionError\n"),
+        (done(error=WorkerLost("signal 9")), ExitCode.FAILED, "failed: WorkerLost: signal 9"),
+        (done(error=PayloadError("argument 1")), ExitCode.FAILED, "PayloadError: argument 1"),
+        (done(error=Expired()), ExitCode.EXPIRED, "expired"),
+        (done(error=UnknownTask("none such")), ExitCode.UNKNOWN, "none such"),
+        (done(error=Delivered()), ExitCode.UNKNOWN, "was delivered"),
+        (cancelled(), ExitCode.CANCELLED, f"task {TASK} was cancelled"),
+        (pending(), ExitCode.NOT_DONE, "has not ended after 0.001 s"),
+    ],
+)
+def test_other_ends_are_a_line_and_a_code(cli, outcome, code, says):
+    found, out, err = cli("result", TASK, "--timeout", "1ms", prepare=ends(outcome))
+    assert (found, out) == (code, "")
+    assert err.startswith("farm: ")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_an_error_for_a_program(cli):
+    code, out, err = cli("result", TASK, "--wait", "--json", prepare=ends(done(error=Expired("x"))))
+    assert (code, out) == (8, "")
+    assert json.loads(err) == {"error": "x", "kind": "expired", "exit_code": 8}
+
+
+def test_debug_shows_where_an_error_comes_from(cli):
+    prepare = ends(done(error=ValueError("no such day")))
+    _, _, err = cli("result", TASK, "--wait", "--debug", prepare=prepare)
+    assert "Traceback" in err
+    assert "ValueError: no such day" in err
+    assert err.splitlines()[-1].startswith("farm: ")
+
+
+class Interrupted(Future):
+    id = TASK
+
+    def exception(self, timeout=None):
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_quietly_and_says_that_the_task_goes_on(cli):
+    prepare = ends(Interrupted())
+    code, out, err = cli("submit", "math:sqrt", "1", prepare=prepare)
+    assert (code, out) == (130, "")
+    assert err == f"The task goes on: farm result --wait {TASK}\n"
+    assert cli("result", TASK, "--wait", prepare=prepare) == (130, "", "")
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_the_address_is_from_the_flag_or_the_settings(cli, monkeypatch, tmp_path):
+    (tmp_path / "farm.toml").write_text('[client]\naddress = "tcp://file:1"\nconnect_timeout = 2')
+    cli("status")
+    monkeypatch.setenv("FARM_ADDRESS", "tcp://variable:1")
+    cli("status")
+    cli("status", "-a", "tcp://flag:1")
+    (tmp_path / "other.toml").write_text("[client]\nconnect_timeout = 3")
+    cli("status", "--config", "other.toml")
+    assert [(client.address, client.connect_timeout) for client in FakeClient.made] == [
+        ("tcp://file:1", 2.0),
+        ("tcp://variable:1", 2.0),
+        ("tcp://flag:1", 2.0),
+        ("tcp://variable:1", 3.0),
+    ]
+
+
+def test_a_wrong_setting_is_a_line_and_a_code(cli, tmp_path):
+    (tmp_path / "farm.toml").write_text('[client]\nadress = "x"')
+    code, out, err = cli("status")
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert err == (
+        f"farm: {tmp_path}/farm.toml: [client] has no 'adress'; did you mean 'address'?\n"
+    )
+
+
+def test_config_says_where_each_value_comes_from(cli, tmp_path):
+    (tmp_path / "farm.toml").write_text("[host]\nslots = 3")
+    _, out, _ = cli("config", "--json")
+    rows = {row["setting"]: row for row in json.loads(out)}
+    assert rows["host.slots"]["value"] == 3
+    assert rows["host.slots"]["from"] == str(tmp_path / "farm.toml")
+    assert rows["client.address"]["from"] == "default"
+    _, out, _ = cli("config")
+    assert "FARM_HOST_SLOTS" in out
+
+
+def test_version(cli):
+    _, out, _ = cli("version", "--json")
+    assert json.loads(out)["farm"] == farm.__version__
+    assert cli("--version")[1] == f"farm {farm.__version__}\n"
+
+
+# ---------------------------------------------------------------- help and codes
+
+
+def test_help_names_all_commands_and_all_codes(cli):
+    code, out, _ = cli("--help")
+    text = " ".join(out.replace("│", " ").split())
+    assert code == 0
+    for name in main.ORDER:
+        assert f" {name} " in text
+    for one in ExitCode:
+        assert one.meaning in text
+
+
+@pytest.mark.parametrize("name", main.ORDER)
+def test_help_of_a_command_has_examples(cli, name):
+    code, out, _ = cli(name, "--help")
+    assert code == 0
+    assert f"$ farm {name}" in out or f" farm {name}" in out
+    assert "--json" in out
+
+
+def test_help_loads_nothing_that_runs_a_farm():
+    heavy = ["zmq", "psutil", "cloudpickle", "sqlite3", "farm.client", "farm.core", "farm.local"]
+    program = (
+        "import sys; from farm.cli import main; "
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("x"), ExitCode.CONFIG),
+        (ConnectionError("x"), ExitCode.NO_FARM),
+        (ConnectionRefusedError("x"), ExitCode.NO_FARM),
+        (BrokenPipeError(), ExitCode.PIPE),
+        (StoreLocked("x"), ExitCode.STORE),
+        (Busy("x"), ExitCode.BUSY),
+        (Delivered("x"), ExitCode.UNKNOWN),
+        (PayloadError("x"), ExitCode.FAILED),
+        (CancelledError(), ExitCode.CANCELLED),
+        (TimeoutError("x"), ExitCode.NOT_DONE),
+        (PermissionError("x"), ExitCode.REFUSED),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED),
+        (AttributeError("x"), ExitCode.BUG),
+    ],
+)
+def test_every_kind_of_error_has_a_code(error, code):
+    assert exit_code(error) is code
+
+
+def test_what_nobody_foresaw_says_so(cli):
+    def prepare(client):
+        raise AttributeError("no x")
+
+    code, _, err = cli("status", prepare=prepare)
+    assert code == 70
+    assert err == ("farm: AttributeError: no x; this is a mistake in farm, --debug shows where\n")
