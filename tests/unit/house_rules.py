@@ -22,7 +22,7 @@ PACKAGES = {
 }
 
 PLAIN = ("farm._version", "farm.errors", "farm.model", "farm.ranges")
-LEAVES = (*PLAIN, "farm.config", "farm.logs", "farm.payload", "farm.task")
+LEAVES = (*PLAIN, "farm.config", "farm.logs", "farm.parent", "farm.payload", "farm.task")
 
 # Which layer may import which. A name covers its submodules, except "farm", which is
 # farm/__init__.py alone; a trailing * covers every module whose name begins so. The most specific
@@ -32,9 +32,11 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm.errors": (),
     "farm.ranges": (),
     "farm.logs": (),
+    "farm.parent": (),
     "farm.model": ("farm.errors", "farm.ranges"),
     "farm.config": ("farm.errors", "farm.model"),
-    "farm.payload": ("farm.errors", "farm.model"),
+    "farm.payload": ("farm.errors", "farm.model", "farm._payload_*"),
+    "farm._payload_*": ("farm.errors",),
     "farm.task": ("farm.errors", "farm.model"),
     "farm.protocol": PLAIN,
     "farm.core": (*PLAIN, "farm.protocol"),
@@ -45,6 +47,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
         *PLAIN,
         "farm.config",
         "farm.logs",
+        "farm.parent",
         "farm.protocol",
         "farm.core",
         "farm.store",

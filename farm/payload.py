@@ -1,0 +1,393 @@
+"""Python objects as bytes and back: the one module of the farm that pickles.
+
+Plain pickle, protocol 5, where the data allows it; cloudpickle for what comes from ``__main__``,
+is defined inside a function, or belongs to a module that cannot be imported by its name. Only
+clients and workers call this; the coordinator and the host agent carry the bytes unopened.
+
+Whatever fails raises ``PayloadError``, which names the smallest part that cannot travel and the
+path to it; the cause of the error has no frames, which would keep arguments alive. All functions
+may be called from any thread.
+"""
+
+import functools
+import io
+import pickle
+import sys
+import types
+from collections.abc import Callable, Sequence
+from itertools import chain
+from types import FunctionType, ModuleType
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+from cloudpickle.cloudpickle import (  # type: ignore[import-untyped]
+    list_registry_pickle_by_value,
+)
+
+from farm._payload_captures import ATOMS, found_by_name
+from farm._payload_culprit import refusal_of, without_frames
+from farm._payload_exceptions import (
+    Link,
+    exception_text,
+    join_exception,
+    message_of,
+    qualified_name,
+    split_exception,
+)
+from farm._payload_memory import (
+    CacheWrapper,
+    FunctionMemory,
+    FunctionPayload,
+    is_importable,
+    name_of,
+)
+from farm.errors import PayloadError, TaskError
+
+__all__ = [
+    "PAYLOAD_BYTES_MAX",
+    "FunctionPayload",
+    "check_size",
+    "dump_call",
+    "dump_exception",
+    "dump_function",
+    "dump_items",
+    "dump_value",
+    "dump_values",
+    "load_call",
+    "load_exception",
+    "load_function",
+    "load_items",
+    "load_value",
+    "load_values",
+    "open_values",
+]
+
+PAYLOAD_BYTES_MAX = 64 << 20
+"""The largest payload that travels inline; the protocol's limit of the same name."""
+SNAPSHOT_BYTES_MAX = 1 << 16
+"""Captured data whose pickle is larger makes a function be pickled anew each time."""
+
+_PROTOCOL = 5
+_MAIN = b"_main__"  # ends __main__ and __mp_main__, the main script's name in spawned processes
+
+
+# ---------------------------------------------------------------- pickling
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle, which also takes functions under ``functools.cache`` by value."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is CacheWrapper and not _by_name(obj):
+            return _cached_again, (obj.__wrapped__, obj.cache_parameters())
+        return super().reducer_override(obj)
+
+
+def _cached_again(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _plain(value: Any) -> bytes | None:
+    """The plain pickle of a value; None if it has none, or something is to travel by value."""
+    try:
+        data = pickle.dumps(value, _PROTOCOL)
+    except Exception:  # noqa: BLE001 -- cloudpickle will do better, or say why not
+        return None
+    return None if data.find(_MAIN) >= 0 or _names_by_value(data) else data
+
+
+def _dumps(value: Any) -> bytes:
+    """The pickle of a value; raises whatever pickling raises."""
+    data = _plain(value)
+    return _dumps_by_value(value) if data is None else data
+
+
+def _dumps_by_value(value: Any) -> bytes:
+    main = sys.modules.get("__mp_main__")
+    if main is not None:
+        _register(main)
+    with io.BytesIO() as file:
+        _Pickler(file, _PROTOCOL).dump(value)
+        return file.getvalue()
+
+
+def _names_by_value(data: bytes) -> bool:
+    """Whether a pickle may name something of a module that was registered to travel by value."""
+    names = list_registry_pickle_by_value()
+    return bool(names) and any(data.find(name.encode()) >= 0 for name in names)
+
+
+def _register(module: ModuleType) -> None:
+    if (
+        module.__name__ not in list_registry_pickle_by_value()
+        and sys.modules.get(module.__name__) is module
+    ):
+        cloudpickle.register_pickle_by_value(module)
+
+
+def _refusal(values: Sequence[Any], name: Callable[[int], str], error: Exception) -> PayloadError:
+    return refusal_of(values, name, error, _dumps)
+
+
+def _load(data: bytes, what: str, classes: list[type] | None = None) -> Any:
+    try:
+        return _PartUnpickler(data, classes).load() if classes else pickle.loads(data)
+    except Exception as error:
+        text = f"{what} cannot be unpickled here: {type(error).__name__}: {message_of(error)}"
+        if isinstance(error, ModuleNotFoundError):
+            text += f"; install {error.name!r} here, or register it with cloudpickle to be sent"
+        raise without_frames(PayloadError(text), error) from error
+
+
+def check_size(size: int, what: str, limit: int = PAYLOAD_BYTES_MAX) -> None:
+    """Raise ``PayloadError`` if a payload of ``size`` bytes is too large to travel inline."""
+    if size > limit:
+        raise PayloadError(
+            f"{what} is {size / 2**20:,.1f} MiB when pickled, and at most {limit / 2**20:g} MiB "
+            "can be sent; send a path or a key instead and read it in the task, or split it"
+        )
+
+
+# ---------------------------------------------------------------- calls and values
+
+_NO_ARGUMENTS = pickle.dumps((), _PROTOCOL)
+_NONE = pickle.dumps(None, _PROTOCOL)
+
+
+def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """The arguments of one call. Raises ``PayloadError``."""
+    if not kwargs:
+        if not args:
+            return _NO_ARGUMENTS
+        call: Any = args
+    else:
+        call = [args, kwargs]
+    try:
+        return _dumps(call)
+    except Exception as error:  # noqa: BLE001 -- whatever users' __reduce__ raises
+        refusal = _refusal([*args, *kwargs.values()], _argument_namer(args, kwargs), error)
+    raise refusal
+
+
+def _argument_namer(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[int], str]:
+    names = [f"argument {i + 1}" for i in range(len(args))] + [f"argument {k!r}" for k in kwargs]
+    return names.__getitem__
+
+
+def load_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments that ``dump_call`` wrote. Raises ``PayloadError``."""
+    if data == _NO_ARGUMENTS:
+        return (), {}
+    call = _load(data, "the argument list")
+    return (call, {}) if type(call) is tuple else tuple(call)
+
+
+def dump_value(value: Any) -> bytes:
+    """A result. Raises ``PayloadError``."""
+    if value is None:
+        return _NONE
+    try:
+        return _dumps(value)
+    except Exception as error:  # noqa: BLE001 -- whatever users' __reduce__ raises
+        refusal = _refusal([value], lambda _: "the result", error)
+    raise refusal
+
+
+def load_value(data: bytes) -> Any:
+    """The result that ``dump_value`` wrote. Raises ``PayloadError``."""
+    return None if data == _NONE else _load(data, "the result")
+
+
+# ---------------------------------------------------------------- packed items and values
+#
+# Items of one payload must not come to share an object that one of them may change: packing is
+# invisible. Numbers and text cannot be changed, so a list of them is one pickle. Anything else is
+# pickled by itself, which also lets it fail by itself: a tuple of pickles, and the pickle of a list
+# of the classes that travel by value, to which they all refer.
+
+_ATOMS_AND_TUPLE = ATOMS | {tuple}
+
+
+def _unsharing(values: Sequence[Any]) -> bool:
+    """Whether nothing in these can be changed, so that sharing parts goes unnoticed."""
+    kinds = set(map(type, values))
+    if kinds <= ATOMS:
+        return True
+    tuples = (value for value in values if type(value) is tuple)
+    return kinds <= _ATOMS_AND_TUPLE and set(map(type, chain.from_iterable(tuples))) <= ATOMS
+
+
+class _PartPickler(_Pickler):
+    """Pickles one of many parts; classes that travel by value go to a list that all share."""
+
+    def __init__(self, file: io.BytesIO, classes: dict[type, int]) -> None:
+        super().__init__(file, _PROTOCOL)
+        self._classes = classes
+
+    def persistent_id(self, obj: Any) -> int | None:
+        if not isinstance(obj, type) or obj in _BUILTIN_TYPES or _by_name(obj):
+            return None
+        return self._classes.setdefault(obj, len(self._classes))
+
+
+_BUILTIN_TYPES = frozenset(value for value in vars(types).values() if isinstance(value, type))
+
+
+class _PartUnpickler(pickle.Unpickler):
+    """Unpickles one part, given the classes that all share."""
+
+    def __init__(self, data: bytes, classes: list[type]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._classes = classes
+
+    def persistent_load(self, pid: int) -> type:
+        return self._classes[pid]
+
+
+def _dump_parts(values: Sequence[Any], refusal: Callable[[int, Exception], PayloadError]) -> bytes:
+    classes: dict[type, int] = {}
+    parts = []
+    for number, value in enumerate(values):
+        try:
+            part = _plain(value)
+            if part is None:
+                with io.BytesIO() as file:
+                    _PartPickler(file, classes).dump(value)
+                    part = file.getvalue()
+            parts.append(part)
+        except Exception as error:  # noqa: BLE001 -- whatever users' __reduce__ raises
+            refused = refusal(number, error)
+            raise refused from refused.__cause__
+    shared = _dumps_by_value(list(classes)) if classes else b""
+    return pickle.dumps((parts, shared), _PROTOCOL)
+
+
+def dump_items(items: Sequence[tuple[Any, ...]]) -> bytes:
+    """The positional arguments of many items. Raises ``PayloadError``."""
+    if _unsharing(items):
+        return pickle.dumps(list(items), _PROTOCOL)
+
+    def refusal(number: int, error: Exception) -> PayloadError:
+        return _refusal(items[number], lambda i: f"item {number}, argument {i + 1}", error)
+
+    return _dump_parts(items, refusal)
+
+
+def load_items(data: bytes, start: int = 0, stop: int | None = None) -> list[tuple[Any, ...]]:
+    """Items ``[start, stop)`` of those that ``dump_items`` wrote. Raises ``PayloadError``."""
+    items, load = _open_parts(data, "the argument list of an item")
+    items = items[start:stop]
+    return list(map(load, items)) if load else items
+
+
+def dump_values(values: list[Any]) -> bytes:
+    """The results of many items. Raises ``PayloadError``: then dump them one by one."""
+    if _unsharing(values):
+        return pickle.dumps(values, _PROTOCOL)
+    return _dump_parts(
+        values, lambda number, error: _refusal([values[number]], lambda _: "the result", error)
+    )
+
+
+def open_values(data: bytes) -> tuple[list[Any], Callable[[bytes], Any] | None]:
+    """The results that ``dump_values`` wrote, and what is to be called on each to get its value.
+
+    The latter is None if they are values already. This runs no code of users, whatever the
+    results are; the function returned may. Both raise ``PayloadError``.
+    """
+    return _open_parts(data, "the result")
+
+
+def _open_parts(data: bytes, what: str) -> tuple[list[Any], Callable[[bytes], Any] | None]:
+    outer = _load(data, what)
+    if type(outer) is list:
+        return outer, None
+    parts, shared = outer
+    classes: list[type] = []
+
+    def load(part: bytes) -> Any:
+        if shared and not classes:
+            classes.extend(_load(shared, what))
+        return _load(part, what, classes)
+
+    return parts, load
+
+
+def load_values(data: bytes) -> list[Any]:
+    """The results that ``dump_values`` wrote. Raises ``PayloadError``."""
+    values, load = open_values(data)
+    return list(map(load, values)) if load else values
+
+
+# ---------------------------------------------------------------- functions
+
+
+def dump_function(function: Callable[..., Any]) -> FunctionPayload:
+    """A function as it travels; quick if nothing that it takes along can have changed.
+
+    Raises ``PayloadError``.
+    """
+    payload = _functions.get(function)
+    if payload is not None:
+        return payload
+    try:
+        payload = _functions.make(function)
+    except Exception as error:  # noqa: BLE001 -- whatever users' __reduce__ raises
+        refusal = _refusal([function], lambda _: f"function {name_of(function)}", error)
+    else:
+        check_size(len(payload.data), f"function {payload.name} with what it captures")
+        return payload
+    raise refusal
+
+
+def _by_name(thing: Any) -> bool:
+    """Whether a function or class travels as its name: importable, and found there."""
+    module = getattr(thing, "__module__", None) or ""
+    if module in {"__main__", "__mp_main__"} or not found_by_name(thing):
+        return False
+    if isinstance(thing, FunctionType) and not is_importable(module):
+        _register(sys.modules[module])
+    names = list_registry_pickle_by_value()
+    return not any(module == name or module.startswith(f"{name}.") for name in names)
+
+
+def _snapshot(value: Any) -> bytes | None:
+    """The plain pickle of captured data; None if it has none, or is large."""
+    data = _plain(value)
+    return None if data is None or len(data) > SNAPSHOT_BYTES_MAX else data
+
+
+_functions = FunctionMemory(_dumps, _by_name, _snapshot, list_registry_pickle_by_value)
+
+
+def load_function(data: bytes) -> Callable[..., Any]:
+    """The function that ``dump_function`` wrote. Raises ``PayloadError``."""
+    function: Callable[..., Any] = _load(data, "the function")
+    if not callable(function):
+        raise PayloadError(f"the function is no function but {type(function).__name__}")
+    return function
+
+
+# ---------------------------------------------------------------- exceptions
+
+
+def dump_exception(exc: BaseException) -> tuple[bytes, str, str]:
+    """An exception as a payload, its qualified type name and its message; never fails."""
+    try:
+        plain = split_exception(exc, _dumps, pickle.loads)
+        link = Link(*plain)
+        payload = pickle.dumps((plain, exception_text(exc)), _PROTOCOL)
+        return payload, link.type_name, link.message
+    except Exception:  # noqa: BLE001 -- out of memory or stack; say what is left to say
+        name, message = qualified_name(type(exc)), f"{type(exc).__name__} (it cannot be described)"
+        plain = tuple(Link(b"", name, message, (), suppress=False))
+        return pickle.dumps((plain, ""), _PROTOCOL), name, message
+
+
+def load_exception(data: bytes) -> BaseException:
+    """The exception that ``dump_exception`` wrote, or a ``TaskError``; never raises."""
+    try:
+        plain, text = pickle.loads(data)
+        return join_exception(plain, text, pickle.loads)
+    except Exception as error:  # noqa: BLE001 -- damaged, or of another version
+        return TaskError(f"the task failed, and its exception cannot be read: {error!r}")
