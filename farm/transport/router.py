@@ -163,11 +163,13 @@ class Router:
                 self._waiting.pop(connection, None)
 
     def close(self, connection: Connection) -> None:
-        """Forget a connection; what it still sends is dropped, and it is not said to be gone."""
+        """Forget a connection, after what was sent.
+
+        What it still sends is dropped, and it is not said to be gone.
+        """
         if connection.open:
             connection.open = False
             self._connections.pop(connection.routing_id, None)
-            self._waiting.pop(connection, None)
 
     def shut(self, linger_seconds: float = 0.0) -> None:
         """Close the socket, giving what was sent that long to leave."""
@@ -194,6 +196,7 @@ class Router:
         if connection.open and self._connections.get(connection.routing_id) is connection:
             self._closed.append(connection)
         self.close(connection)
+        self._waiting.pop(connection, None)
         connection.outbox.clear()
 
     def _refuse(

@@ -1,0 +1,252 @@
+"""The reactor: sockets, clock and journal around the core, on one thread.
+
+Each turn waits, drains the sockets without blocking and up to a bound, tells the core what was
+committed and what time it is, hands its changes to the journal and sends what could not be sent.
+No message ends the loop: one on which the core raises is a bug, which is logged and counted, and
+costs its sender the connection. A journal that failed ends the process, for what it promised can
+only be recovered from disk.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import zmq
+
+from farm.coordinator.journal import Journal
+from farm.coordinator.metrics import Counters
+from farm.coordinator.settings import ExitCode
+from farm.core import Core
+from farm.logs import Seldom
+from farm.protocol.messages import HostHello, Message
+from farm.protocol.records import Record
+from farm.store import Append, Delete, DropFunctions, PutFunction
+from farm.transport import Connection, Router, Waker
+
+__all__ = ["Loop", "ShellPort"]
+
+logger = logging.getLogger("farm.coordinator")
+
+TURN_MESSAGES = 256
+"""The most messages taken from one socket in one turn."""
+BATCH_MESSAGES = 64
+"""The most taken from one socket before the other has its turn."""
+RETRY_SECONDS = 0.01
+"""How soon a message that could not be sent is tried again."""
+BUG_SECONDS = 0.25
+"""How long a tick that raised is not tried again."""
+LINGER_SECONDS = 0.5
+"""How long its last messages have to leave."""
+
+
+class ShellPort:
+    """The core's port to the sockets and the journal of this process."""
+
+    def __init__(self, routers: Sequence[Router], journal: Journal, counters: Counters) -> None:
+        self.stopped = ""
+        """Why the core said that this process must not serve."""
+        self._routers: dict[str, Router] = {router.side: router for router in routers}
+        self._journal = journal
+        self._counters = counters
+
+    def send(self, peer: Hashable, message: Message) -> None:
+        """See ``farm.core.port``."""
+        if isinstance(peer, Connection):
+            self._routers[peer.side].send(peer, message)
+
+    def close(self, peer: Hashable) -> None:
+        """See ``farm.core.port``."""
+        if isinstance(peer, Connection):
+            self._routers[peer.side].close(peer)
+
+    def persist(self, ref: int, record: Record) -> None:
+        """See ``farm.core.port``."""
+        self._journal.append(Append(ref, record))
+
+    def prune(self, refs: Sequence[int]) -> None:
+        """See ``farm.core.port``."""
+        self._journal.append(Delete(refs))
+
+    def keep_function(self, digest: bytes, name: str, data: bytes) -> None:
+        """See ``farm.core.port``."""
+        self._journal.append(PutFunction(digest, name, data))
+
+    def drop_functions(self, digests: Sequence[bytes]) -> None:
+        """See ``farm.core.port``."""
+        self._journal.append(DropFunctions(digests))
+
+    def load(self, ref: int) -> None:
+        """See ``farm.core.port``."""
+        self._journal.read(ref)
+
+    def stop(self, reason: str) -> None:
+        """See ``farm.core.port``."""
+        self.stopped = self.stopped or reason
+
+    def counters(self) -> dict[str, int | float]:
+        """What this process counts about itself."""
+        return self._counters.snapshot()
+
+
+class Loop:
+    """Runs until it is told to stop, or cannot go on; ``run`` returns the exit code."""
+
+    def __init__(
+        self,
+        core: Core,
+        port: ShellPort,
+        journal: Journal,
+        waker: Waker,
+        routers: tuple[Router, Router],
+        counters: Counters,
+    ) -> None:
+        self._core = core
+        self._port = port
+        self._journal = journal
+        self._waker = waker
+        self._hosts, self._clients = routers
+        self._counters = counters
+        self._stopping = False
+        self._committed = journal.committed
+        self._not_before = 0.0
+        # Bounded by the connections of hosts.
+        self._names: dict[Connection, str] = {}
+        self._bugs = Seldom(logging.getLogger("farm.coordinator"))
+        self._poller = zmq.Poller()
+        self._poller.register(waker.fileno(), zmq.POLLIN)
+        self._poller.register(self._hosts.socket, zmq.POLLIN)
+        self._reading_clients = False
+        self._read_clients(wanted=True)
+
+    def stop(self) -> None:
+        """Stop after this turn; may be called from a signal handler."""
+        self._stopping = True
+        self._waker.wake()
+
+    def run(self) -> ExitCode:
+        """Serve. Everything that was acknowledged is committed when this returns."""
+        while True:
+            self._turn(self._timeout())
+            if self._journal.fatal is not None:
+                logger.error("the coordinator ends: %s", self._journal.fatal)
+                return ExitCode.JOURNAL
+            if self._port.stopped:
+                logger.error("the coordinator ends: %s", self._port.stopped)
+                self._leave()
+                return ExitCode.STEPPED_DOWN
+            if self._stopping:
+                return self._stop()
+
+    def _timeout(self) -> float:
+        """Seconds until something has to be done in any case."""
+        if self._journal.committed != self._committed:  # a store in memory commits at once
+            return 0.0
+        if self._hosts.backlog or self._clients.backlog:
+            return RETRY_SECONDS
+        deadline = self._core.next_deadline()
+        if deadline is None:
+            return 60.0
+        return min(max(deadline, self._not_before) - time.monotonic(), 60.0)
+
+    def _turn(self, timeout: float) -> None:
+        self._read_clients(wanted=not self._journal.behind)
+        # Rounded up: a deadline that is a fraction of a millisecond away is no reason to spin.
+        events = self._poller.poll(max(0, int(timeout * 1000 + 0.999)))
+        self._counters.turns += 1
+        if any(fd == self._waker.fileno() for fd, _ in events):
+            self._waker.clear()
+        self._drain()
+        self._hear_journal()
+        self._tick()
+        self._journal.hand_over()
+        self._hosts.flush()
+        self._clients.flush()
+
+    def _read_clients(self, *, wanted: bool) -> None:
+        """Listen to clients or not: while the disk is behind, they wait in their sockets."""
+        if wanted != self._reading_clients:
+            self._reading_clients = wanted
+            if wanted:
+                self._poller.register(self._clients.socket, zmq.POLLIN)
+            else:
+                self._poller.unregister(self._clients.socket)
+
+    def _drain(self) -> None:
+        """Take what has arrived, from hosts and clients by turns."""
+        open_routers = [self._hosts, self._clients] if self._reading_clients else [self._hosts]
+        for _ in range(TURN_MESSAGES // BATCH_MESSAGES):
+            for router in tuple(open_routers):
+                arrived = router.receive(BATCH_MESSAGES)
+                if len(arrived) < BATCH_MESSAGES:
+                    open_routers.remove(router)
+                if arrived:
+                    self._take(arrived, time.monotonic())
+            if not open_routers:
+                return
+
+    def _take(self, arrived: Sequence[tuple[Connection, Any]], now: float) -> None:
+        for connection, message in arrived:
+            if message is None:
+                self._note_gone(connection)
+                self._call(connection, self._core.on_closed, connection, now)
+            elif connection.open:
+                if type(message) is HostHello:
+                    self._note_host(connection, message)
+                self._call(connection, self._core.receive, connection, message, now)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        deadline = self._core.next_deadline()
+        if deadline is not None and now >= max(deadline, self._not_before):
+            self._call(None, self._core.on_tick, now)
+
+    def _hear_journal(self) -> None:
+        """Tell the core what is committed and loaded."""
+        now = time.monotonic()
+        if (committed := self._journal.committed) != self._committed:
+            self._committed = committed
+            self._call(None, self._core.on_committed, committed, now)
+        for ref, record in self._journal.take_loaded():
+            self._call(None, self._core.on_loaded, ref, record, now)
+
+    def _call(
+        self, connection: Connection | None, function: Callable[..., object], *arguments: object
+    ) -> None:
+        """Call the core; if that raises, the loop goes on without this connection."""
+        try:
+            function(*arguments)
+        except Exception as error:
+            self._counters.bugs += 1
+            what = f"{function.__name__} of {type(arguments[-2]).__name__}" if connection else ""
+            self._bugs.warning(f"a bug: {what or function.__name__} raised {error!r}")
+            logger.debug("where it was raised", exc_info=True)
+            if connection is None:
+                self._not_before = time.monotonic() + BUG_SECONDS
+            elif connection.open:
+                self._port.close(connection)
+                self._call(None, self._core.on_closed, connection, time.monotonic())
+
+    def _note_host(self, connection: Connection, hello: HostHello) -> None:
+        self._names[connection] = hello.name
+        logger.info("a host connected", extra={"host": hello.name, "slots": hello.slots})
+
+    def _note_gone(self, connection: Connection) -> None:
+        if name := self._names.pop(connection, ""):
+            logger.info("a host is gone", extra={"host": name})
+
+    def _stop(self) -> ExitCode:
+        """Commit what is in hand, answer it, say Bye."""
+        self._journal.close()
+        if self._journal.fatal is not None:
+            logger.error("the last commit failed: %s", self._journal.fatal)
+            return ExitCode.JOURNAL
+        self._hear_journal()
+        self._tick()
+        self._call(None, self._core.on_stopping, time.monotonic())
+        self._leave()
+        return ExitCode.OK
+
+    def _leave(self) -> None:
+        for router in (self._hosts, self._clients):
+            router.shut(LINGER_SECONDS)

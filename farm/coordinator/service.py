@@ -1,0 +1,170 @@
+"""A whole coordinator, put together: sockets, store, core, journal, loop.
+
+Promises: it listens where it was told or says why not, in that order: nothing is written before
+the addresses are its own, and nobody is answered before the new epoch is committed and the journal
+loaded. What went wrong is one logged line, one ``Word`` to whoever started it, and an exit code.
+"""
+
+import contextlib
+import gc
+import logging
+import os
+import random
+import signal
+import sys
+import time
+
+import msgspec
+import zmq
+
+from farm._version import __version__
+from farm.coordinator.journal import Journal
+from farm.coordinator.loop import Loop, ShellPort
+from farm.coordinator.metrics import Counters
+from farm.coordinator.settings import CoordinatorSettings, ExitCode, Word
+from farm.core import Core, CoreSettings
+from farm.errors import ConfigError, FarmError, StoreError
+from farm.logs import setup
+from farm.parent import watch_parent
+from farm.store import Opened, Store, open_store
+from farm.transport import (
+    AddressError,
+    Router,
+    Waker,
+    host_address,
+    parse_address,
+    raise_file_limit,
+)
+from farm.transport.options import FILES_WANTED
+
+__all__ = ["serve"]
+
+logger = logging.getLogger("farm.coordinator")
+
+SWITCH_SECONDS = 0.0005
+"""How long the loop may wait for the journal thread to let go of the interpreter. The default,
+5 ms, is ten times what a task takes from submission to result."""
+
+
+class Unsafe(ConfigError):
+    """Other machines could connect, and nothing would keep them from running code here."""
+
+
+def serve(settings: CoordinatorSettings) -> ExitCode:
+    """Run a coordinator until it is told to stop or cannot go on."""
+    setup(settings.log_format, settings.log_level)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    # Whatever was acknowledged is committed: the process can end at any moment.
+    watch_parent(lambda: os._exit(ExitCode.OK), settings.parent_fd, settings.parent_pid)
+    try:
+        return _serve(settings)
+    except FarmError as error:
+        logger.error("the coordinator cannot serve: %s", error)  # noqa: TRY400
+        _say(settings, Word(error=type(error).__name__, message=str(error)))
+        if isinstance(error, StoreError):
+            return ExitCode.STORE
+        refused = isinstance(error, AddressError | Unsafe)
+        return ExitCode.REFUSED if refused else ExitCode.CONFIG
+    except Exception as error:
+        logger.exception("the coordinator cannot serve")
+        _say(settings, Word(error=type(error).__name__, message=repr(error)))
+        return ExitCode.BUG
+
+
+def _serve(settings: CoordinatorSettings) -> ExitCode:
+    core_settings = settings.core_settings()
+    if (limit := raise_file_limit()) < FILES_WANTED:
+        logger.warning("only %d files may be open, and each connection is one; ulimit -n", limit)
+    with contextlib.ExitStack() as cleanup:
+        context = zmq.Context()
+        cleanup.callback(context.destroy, linger=0)
+        routers = _listen(settings, context)
+        store = open_store(settings.store)
+        cleanup.callback(store.close)
+        opened = store.open(settings.epoch_floor, time.time_ns() // 1_000_000)
+        waker = Waker()
+        journal = Journal(store, waker.wake)
+        counters = Counters(routers)
+        port = ShellPort(routers, journal, counters)
+        core = _load(core_settings, port, store, opened)
+        loop = Loop(core, port, journal, waker, routers, counters)
+        _stop_on_signals(loop)
+        logger.info(
+            "serving at %s",
+            settings.listen,
+            extra={"epoch": opened.epoch, "store": settings.store, "version": __version__},
+        )
+        _say(settings, Word(epoch=opened.epoch))
+        code = loop.run()
+        logger.info("the coordinator ends", extra={"epoch": opened.epoch, "code": int(code)})
+        return code
+
+
+def _listen(
+    settings: CoordinatorSettings, context: "zmq.Context[zmq.Socket[bytes]]"
+) -> tuple[Router, Router]:
+    """The sockets for hosts and for clients, bound."""
+    address = parse_address(settings.listen)
+    if not address.is_private and not settings.insecure:
+        raise Unsafe(
+            f"{address} is open to other machines, and without keys everyone who can connect can "
+            "run code on this farm: listen on tcp://127.0.0.1 or ipc://, or allow it with "
+            "--insecure on a network where you trust everyone"
+        )
+    if address.scheme == "tcp" and address.is_private:
+        logger.warning("without keys, every user of this machine can use %s", address)
+    hosts, clients = Router(context, "host"), Router(context, "client")
+    clients.bind(address)
+    hosts.bind(host_address(address))
+    return hosts, clients
+
+
+def _load(settings: CoreSettings, port: ShellPort, store: Store, opened: Opened) -> Core:
+    """The core with everything that is stored, started."""
+    began = time.monotonic()
+    core = Core(
+        settings,
+        port,
+        epoch=opened.epoch,
+        store=opened.store_id,
+        durable=store.durable,
+        chance=random.random,
+    )
+    # The last records may have been pruned; their refs are spent all the same.
+    core.ledger.last_ref = opened.commit
+    for digest, name, data in store.functions():
+        core.restore_function(digest, name, data)
+    records = 0
+    for ref, record in store.records():
+        core.restore(ref, record)
+        records += 1
+    core.start(time.monotonic(), time.time())
+    # What was loaded stays for long; the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    if records:
+        took = time.monotonic() - began
+        logger.info("the journal is loaded", extra={"records": records, "seconds": round(took, 3)})
+    return core
+
+
+def _stop_on_signals(loop: Loop) -> None:
+    """SIGTERM and SIGINT stop it in order; a second one at once."""
+
+    def at_once(number: int, _frame: object) -> None:
+        os._exit(128 + number)
+
+    def in_order(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGTERM, at_once)
+        signal.signal(signal.SIGINT, at_once)
+        loop.stop()
+
+    signal.signal(signal.SIGTERM, in_order)
+    signal.signal(signal.SIGINT, in_order)
+
+
+def _say(settings: CoordinatorSettings, word: Word) -> None:
+    """Tell whoever started this process; that it listens no more is its own affair."""
+    if settings.ready_fd is not None:
+        with contextlib.suppress(OSError), open(settings.ready_fd, "wb") as ready:  # noqa: PTH123
+            ready.write(msgspec.json.encode(word) + b"\n")
