@@ -1,0 +1,122 @@
+"""How many tasks a host asks for, and what it does with one credit."""
+
+from farm.model import Ending
+from farm.protocol.messages import Beat, Noted, Report
+from farm_workers.host_pace import Pace, slice_tasks
+from tests.unit.host_rig import Rig, one
+
+
+def echo(rig, seconds):
+    rig.host.receive(Beat(echo=rig.now - seconds), rig.now)
+
+
+def window(rig):
+    return rig.host._window()
+
+
+def test_slices_hold_a_few_milliseconds_of_work():
+    assert [slice_tasks(s) for s in (-1.0, 1.0, 0.002, 0.001, 0.0005, 1e-5, 0.0)] == [
+        1, 1, 1, 2, 4, 128, 128,
+    ]  # fmt: skip
+
+
+def test_there_is_no_lookahead_until_durations_and_the_round_trip_are_known():
+    rig = Rig(slots=4)
+    assert window(rig) == 4
+    echo(rig, 0.0009)
+    assert window(rig) == 4
+    slot, part = one(rig.assign())
+    rig.ended(slot, part, seconds=0.001)
+    assert window(rig) == 4 + 4 * 5  # a round trip and two slices, for each slot
+
+
+def test_long_tasks_get_no_lookahead_and_shorter_ones_one_for_each_slot():
+    pace = Pace()
+    pace.heard(0.001)
+    pace.learn_unit(1, 0.02)
+    assert pace.lookahead(2) == 2
+    pace = Pace()
+    pace.heard(0.001)
+    pace.learn_unit(1, 0.2)
+    assert pace.lookahead(2) == 0
+
+
+def test_the_window_is_capped():
+    rig = Rig(slots=2, window_max=50)
+    echo(rig, 0.1)
+    slot, part = one(rig.assign())
+    rig.ended(slot, part, seconds=1e-6)
+    assert window(rig) == 50
+
+
+def test_slots_that_are_stuck_in_a_long_task_get_no_lookahead():
+    rig = Rig(slots=2)
+    echo(rig, 0.009)
+    rig.ended(*one(rig.assign()), seconds=0.01)
+    assert window(rig) == 4
+    rig.assign(2, lease=2, first=2)
+    rig.tick(0.2)
+    assert window(rig) == 2
+
+
+def test_a_host_keeps_no_more_outcomes_than_its_bound():
+    rig = Rig(slots=2, unnoted_max=3)
+    for number in range(1, 4):
+        rig.ended(*one(rig.assign(lease=number, first=number)))
+        report = rig.report()
+        assert report.window == min(2, 3 - number)
+    assert rig.tick() == []
+    rig.host.receive(Noted(2, 1), rig.now)
+    report = rig.report()  # the window opens: worth a report of its own
+    assert (report.window, report.ended) == (2, [])
+    assert rig.tick() == []
+
+
+def test_large_outcomes_count_too():
+    rig = Rig(slots=1, unnoted_bytes_max=1)
+    rig.ended(*one(rig.assign()))
+    report = rig.report()
+    assert report.window == 0
+    rig.host.receive(Noted(report.number, 1), rig.now)
+    assert rig.report().window == 1
+
+
+def test_one_credit_everywhere_still_works():
+    rig = Rig(slots=1, window_max=1, unnoted_max=1)
+    for number in range(1, 5):
+        rig.ended(*one(rig.assign(lease=number, first=number, expected=1e-6)))
+        report = rig.report()
+        assert report.window == 0
+        rig.host.receive(Noted(report.number, number), rig.now)
+        report = rig.report()
+        assert report.window == 1
+        rig.host.receive(Noted(report.number, number), rig.now)
+
+
+def test_reports_on_the_way_are_bounded_and_the_rest_waits():
+    rig = Rig(slots=1)
+    for number in range(1, 71):
+        rig.ended(*one(rig.assign(lease=number, first=number)))
+        rig.tick()
+    assert rig.host._reports._number == 64
+    assert rig.host.next_deadline() > rig.now
+    rig.host.receive(Noted(1, 1), rig.now)
+    report = rig.report()
+    assert [e.lease for e in report.ended] == [65, 66, 67, 68, 69, 70]
+    rig.host.on_disconnected(rig.now)
+    rig.connect()
+    again = [m.number for _, m in rig.take() if isinstance(m, Report)]
+    assert again == list(range(2, 66))
+
+
+def test_large_outcomes_leave_in_reports_of_their_own():
+    rig = Rig(slots=1)
+    slot, part = one(rig.assign(3, expected=1e-5))
+    end = part.end(1, 3, Ending.OK, [b"x" * 700_000] * 3, seconds=0.3)
+    rig.host.on_worker_ended(slot, [end], rig.now)
+    reports = [call[1] for call in rig.tick()]
+    assert [[(e.first, e.count, e.size) for e in r.ended] for r in reports] == [
+        [(1, 1, 700_000)],
+        [(2, 1, 700_000)],
+        [(3, 1, 700_000)],
+    ]

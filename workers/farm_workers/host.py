@@ -1,0 +1,321 @@
+"""The host as a pure machine: what an agent does, without its sockets, processes and clock.
+
+The shell calls one method per event and ``on_tick`` at the end of each of its turns, and no later
+than ``next_deadline``; everything that the machine wants done goes to its ``HostPort``. What is
+to be reported is gathered during a turn and leaves in ``on_tick``.
+"""
+
+from farm.protocol.messages import (
+    PROTOCOL_VERSION,
+    Assign,
+    Beat,
+    Bye,
+    Drop,
+    Function,
+    HostHello,
+    HostWelcome,
+    NeedFunction,
+    Noted,
+    Recall,
+    Rejected,
+    Report,
+    ToHost,
+)
+from farm_workers.host_pace import Pace
+from farm_workers.host_reports import Reports
+from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
+from farm_workers.host_work import Work
+
+__all__ = ["Host"]
+
+SILENT_BEATS = 3
+"""A coordinator that says nothing for this many beats is gone."""
+PROBE_SECONDS = 0.25
+"""While reports flow, the round trip is measured this often."""
+FOREVER = float("inf")
+
+
+class Host:
+    """One agent's brain. Times are monotonic seconds.
+
+    ``connected``: the coordinator has welcomed it. ``drained``: it has said goodbye and may end.
+    ``unusable``: why the coordinator gives it no work. ``rejected``: the last refusal. ``broken``:
+    why no worker can be started.
+    """
+
+    def __init__(
+        self, settings: HostSettings, port: HostPort, *, instance: bytes, now: float
+    ) -> None:
+        self.connected = False
+        self.drained = False
+        self.unusable = ""
+        self.rejected: Rejected | None = None
+        self.epoch = 0
+        self._settings = settings
+        self._port = port
+        self._instance = instance
+        self._now = now
+        self._reports = Reports()
+        self._pace = Pace()
+        self._work = Work(settings, port, self._reports, self._pace, now)
+        self._linked = False  # a connection is there, welcomed or not
+        self._connection = 0
+        self._store_seen = b""
+        self._commit_seen = 0
+        self._window_told = 0
+        self._beat_seconds = settings.hello_seconds
+        self._heard_at = now
+        self._beat_at = FOREVER
+        self._probed_at = 0.0
+        self._reported = False  # since the last beat
+        self._draining = False
+        self._give_up_at = FOREVER
+        self._expected_tick = FOREVER
+
+    @property
+    def broken(self) -> str:
+        """Why no worker can be started; empty if they can."""
+        return self._work.roster.broken
+
+    @property
+    def draining(self) -> bool:
+        """Whether it was told to finish and leave."""
+        return self._draining
+
+    # ------------------------------------------------------------ the connection
+
+    def on_connected(self, now: float) -> None:
+        """A new connection is there: say who this is and what it holds."""
+        self._now = self._heard_at = now
+        self._linked = True
+        self.connected = False
+        self._connection += 1
+        self._reports.connected()
+        self._beat_seconds = self._settings.hello_seconds / SILENT_BEATS
+        settings = self._settings
+        claims = self._work.claims()
+        # What a worker runs may be fenced: until the welcome has said so, nothing more is taken.
+        busy = any(claim.started for claim in claims)
+        self._window_told = 0 if busy else self._window()
+        self._port.send(
+            HostHello(
+                PROTOCOL_VERSION,
+                settings.farm,
+                settings.python,
+                self._instance,
+                settings.name,
+                self._connection,
+                settings.slots,
+                self._window_told,
+                self.epoch,
+                self._store_seen,
+                self._commit_seen,
+                claims,
+                settings.pid,
+                settings.address,
+                settings.labels,
+            )
+        )
+
+    def on_disconnected(self, now: float) -> None:
+        """The connection is gone; work goes on, and outcomes are kept."""
+        self._now = now
+        self._linked = self.connected = False
+        self._beat_at = FOREVER
+
+    def receive(self, message: ToHost, now: float) -> None:
+        """A message of the coordinator; what comes out of turn is ignored."""
+        self._now = now
+        if not self._linked:
+            return
+        self._heard_at = now
+        match message:
+            case HostWelcome():
+                self._on_welcome(message)
+            case Rejected():
+                self.rejected = message
+                self._disconnect(message.message)
+            case Bye():
+                self._disconnect(f"the coordinator leaves: {message.reason}")
+            case _ if self.connected:
+                self._on_message(message)
+
+    def _on_welcome(self, message: HostWelcome) -> None:
+        if message.epoch < self.epoch:
+            self._disconnect(
+                f"the coordinator is at epoch {message.epoch}, and one of epoch {self.epoch} has "
+                "been here: it was restored from an old copy, or it is not the right one"
+            )
+            return
+        if message.store != self._store_seen:
+            self._commit_seen = 0
+        self.epoch = message.epoch
+        self._store_seen = message.store
+        self._commit_seen = max(self._commit_seen, message.commit)
+        self._beat_seconds = message.beat_seconds
+        self._beat_at = self._now
+        self.connected = True
+        self.rejected = None
+        self.unusable = message.unusable
+        self._work.drop(message.drop)
+        if self._work.roster.broken:
+            self._work.roster.revive(self._now)
+        for function in self._work.backlog.wanted():
+            self._port.send(NeedFunction(function))
+
+    def _on_message(self, message: ToHost) -> None:
+        now = self._now
+        match message:
+            case Assign():
+                for function in self._work.assign(message.epoch, message.grants, now):
+                    self._port.send(NeedFunction(function))
+            case Function():
+                self._work.learn(message.hash, message.name, message.data, now)
+            case Recall():
+                self._work.recall(message.runs, now)
+            case Drop():
+                self._work.drop(message.claims)
+            case Noted():
+                self._commit_seen = max(self._commit_seen, message.commit)
+                self._work.noted(self._reports.noted(message.number))
+            case Beat():
+                if message.echo:
+                    self._pace.heard(max(0.0, now - message.echo))
+                if message.stamp:
+                    self._port.send(Beat(echo=message.stamp, running=self._work.running))
+
+    def _disconnect(self, reason: str) -> None:
+        self.on_disconnected(self._now)
+        self._port.disconnect(reason)
+
+    # ------------------------------------------------------------ the workers
+
+    def on_worker_ready(self, slot: int, now: float) -> None:
+        """A worker that was spawned can take slices."""
+        self._now = now
+        self._work.ready(slot, now)
+
+    def on_worker_ended(self, slot: int, parts: list[SliceEnd], now: float) -> None:
+        """A worker ended parts of what it was given."""
+        self._now = now
+        self._work.ended(slot, parts, now)
+
+    def on_worker_progress(
+        self, slot: int, key: Key, counter: int, note: tuple[float, float, str], now: float
+    ) -> None:
+        """A running task says ``(done, total, note)``."""
+        self._now = now
+        self._work.progress(slot, key, counter, note)
+
+    def on_worker_limited(self, slot: int, index: int | None, now: float) -> None:
+        """After ``limit``: the worker begins nothing below it after the item ``index``."""
+        self._now = now
+        self._work.limited(slot, -1 if index is None else index, now)
+
+    def on_worker_exit(
+        self,
+        slot: int,
+        code: int,
+        index: int | None,
+        now: float,
+        error: str = "",
+        seconds: float = 0.0,
+    ) -> None:
+        """A worker process is gone, and all that it said has been passed on.
+
+        ``code`` is its exit code, or minus the signal. ``index`` is the ordinal of the last item
+        that it began, ``seconds`` for how long. ``error`` is what its initializer said.
+        """
+        self._now = now
+        self._work.exit(slot, code, index, now, error, seconds)
+
+    # ------------------------------------------------------------ time
+
+    def drain(self, now: float) -> None:
+        """Give back what has not begun, finish what runs, then say goodbye."""
+        if not self._draining:
+            self._now = now
+            self._draining = True
+            self._work.drain()
+
+    def on_tick(self, now: float) -> None:
+        """The turn is over, or the deadline: report, beat, and do what is due."""
+        self._now = now
+        late = now - self._expected_tick
+        if late > self._beat_seconds:
+            # It was stopped or starved: what it did not hear in that time says nothing.
+            self._heard_at = min(now, self._heard_at + late)
+        self._work.tick(now)
+        if self._linked and now >= self._heard_at + SILENT_BEATS * self._beat_seconds:
+            self._disconnect("the coordinator is silent")
+        if self.connected:
+            self._beat()
+            self._flush()
+        if self._draining and not self.drained:
+            self._leave()
+        self._expected_tick = self.next_deadline()
+
+    def next_deadline(self) -> float:
+        """When ``on_tick`` is next needed; not later than now if there is something to say."""
+        due = self._work.next_deadline()
+        if self._linked:
+            due = min(due, self._heard_at + SILENT_BEATS * self._beat_seconds)
+        if self.connected:
+            news = self._reports.has_room and self._is_news(self._window())
+            if news or self._reports.waiting:
+                return self._now
+            due = min(due, self._beat_at)
+        if self._draining and not self.drained and self._work.is_idle:
+            if self._reports.empty:
+                return self._now
+            due = min(due, self._give_up_at)
+        return due
+
+    def _beat(self) -> None:
+        probe = self._reported and self._now >= self._probed_at + PROBE_SECONDS
+        if probe or self._now >= self._beat_at:
+            self._reported = False
+            self._probed_at = self._now
+            self._beat_at = self._now + self._beat_seconds
+            self._port.send(Beat(stamp=self._now, running=self._work.running))
+
+    def _flush(self) -> None:
+        window = self._window()
+        news = self._is_news(window)
+        if self._reports.flush(window, self._send_report, always=news):
+            self._window_told = window
+            self._reported = True
+
+    def _send_report(self, report: Report) -> None:
+        self._port.send(report)
+
+    def _is_news(self, window: int) -> bool:
+        """Whether the window is worth a report of its own: it opens, closes, or halves."""
+        told = self._window_told
+        return (window == 0) != (told == 0) or window < told // 2
+
+    def _window(self) -> int:
+        """How many tasks this host wants to hold; outcomes that are not noted count against it."""
+        roster = self._work.roster
+        settings = self._settings
+        if self._draining or self._work.fencing:
+            return 0
+        if roster.broken:
+            # With an initializer the whole farm hears of it; else others may do better.
+            return settings.slots if settings.has_initializer else 0
+        if self._reports.bytes >= settings.unnoted_bytes_max:
+            return 0
+        free = sum(not slot.stuck for slot in roster.slots)
+        window = roster.live + self._pace.lookahead(min(free, roster.live))
+        room = settings.unnoted_max - self._reports.tasks
+        return max(0, min(window, settings.window_max, room))
+
+    def _leave(self) -> None:
+        """Say goodbye once everything is said, or nobody listens."""
+        if not self._work.is_idle:
+            return
+        self._give_up_at = min(self._give_up_at, self._now + self._settings.drain_seconds)
+        if self._reports.empty or self._now >= self._give_up_at:
+            self.drained = True
+            if self.connected:
+                self._port.send(Bye("drained"))

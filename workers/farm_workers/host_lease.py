@@ -1,0 +1,89 @@
+"""A lease as its host holds it, and the runs of it that are with workers."""
+
+import msgspec
+
+from farm.protocol.messages import Grant
+from farm.ranges import RangeSet
+from farm_workers.host_slices import Key, Slice
+
+__all__ = ["Lease", "Running"]
+
+
+class Lease:
+    """One ``Grant``: every task of it waits, is with a worker, or is done.
+
+    ``waiting`` has the counters that no worker was given. ``open`` counts those not done,
+    ``unnoted`` those done of which the coordinator has not yet said that it knows. ``recalled``
+    are counters asked back while a worker had them.
+    """
+
+    __slots__ = ("grant", "key", "open", "queued", "recalled", "unnoted", "waiting")
+
+    def __init__(self, key: Key, grant: Grant) -> None:
+        self.key = key
+        self.grant = grant
+        self.waiting = RangeSet()
+        self.open = grant.count
+        self.unnoted = 0
+        self.recalled = RangeSet()
+        self.queued = False
+
+    def cut(self, count: int, offset: int) -> Slice:
+        """Take up to ``count`` tasks from the front of what waits; a packed run goes whole."""
+        grant = self.grant
+        first, stop = next(iter(self.waiting))
+        if not grant.packed:
+            stop = min(stop, first + count)
+        self.waiting.remove(first, stop)
+        skip = first - grant.first
+        return Slice(
+            self.key,
+            grant.attempt,
+            grant.session,
+            first,
+            stop - first,
+            grant.function,
+            grant.payloads if grant.packed else grant.payloads[skip : skip + stop - first],
+            grant.packed,
+            grant.start + skip if grant.packed else 0,
+            grant.item + skip,
+            grant.time_limit,
+            offset,
+        )
+
+    def finish(self, count: int) -> None:
+        """``count`` tasks are done and will be reported."""
+        self.open -= count
+        self.unnoted += count
+        if not self.open:
+            # Arguments of what is over are not kept; the message they came in is not ours.
+            self.grant = msgspec.structs.replace(self.grant, payloads=[])
+
+
+class Running:
+    """A slice with a worker: ``[next, stop)`` is what has not ended. Items end in order.
+
+    ``dropped`` are counters that the coordinator has fenced off: they are not given back.
+    ``cost`` is how long it should take in seconds, and 0 if nobody knows.
+    """
+
+    __slots__ = ("announced", "cost", "dropped", "lease", "next", "part", "seconds", "stop")
+
+    def __init__(self, lease: Lease, part: Slice, cost: float) -> None:
+        self.lease = lease
+        self.part = part
+        self.cost = cost
+        self.next = part.first
+        self.stop = part.first + part.count
+        self.announced = False
+        self.dropped = RangeSet()
+        self.seconds = 0.0
+
+    def counter(self, ordinal: int) -> int | None:
+        """The task with this ordinal, if it is one of those that have not ended."""
+        counter = self.part.first + ordinal - self.part.offset
+        return counter if self.next <= counter < self.stop else None
+
+    def left(self) -> list[tuple[int, int]]:
+        """The runs that have not ended and are still wanted."""
+        return self.dropped.gaps(self.next, self.stop)

@@ -1,0 +1,86 @@
+"""How fast a host works: what its slices, its pipes and its window are sized by.
+
+Everything here is an estimate and only paces; nothing depends on it for being right.
+"""
+
+from collections import OrderedDict
+from math import ceil
+
+from farm.protocol.messages import Grant
+
+__all__ = ["PIPE_SECONDS", "SLICE_SECONDS", "SLICE_TASKS_MAX", "Pace", "slice_tasks"]
+
+SLICE_SECONDS = 0.002
+"""The work of one slice of short tasks: what a worker's message is worth."""
+SLICE_TASKS_MAX = 128
+PIPE_SECONDS = 0.005
+"""A worker is given a second slice only while the work in its pipe is less than this."""
+LONG_ROUND_TRIPS = 100
+"""Tasks longer than this many round trips get no lookahead: nothing waits behind them."""
+SECONDS_MIN = 2e-6
+"""No task is taken to be shorter: passing it on costs about this."""
+FUNCTIONS_MAX = 1024
+
+
+def slice_tasks(seconds: float) -> int:
+    """How many tasks of this expected duration make a slice; 1 if it is unknown (negative)."""
+    if not 0 <= seconds < SLICE_SECONDS:
+        return 1
+    return min(SLICE_TASKS_MAX, int(SLICE_SECONDS / max(seconds, SECONDS_MIN)))
+
+
+class Pace:
+    """Measured durations and the round trip to the coordinator, in seconds; -1 if unknown."""
+
+    def __init__(self) -> None:
+        # Of the last FUNCTIONS_MAX functions used; seconds for one item.
+        self._functions: OrderedDict[bytes, float] = OrderedDict()
+        self._unit = -1.0
+        self._round_trip = -1.0
+
+    def expected(self, grant: Grant) -> float:
+        """How long one item should take: as measured here, else as the coordinator says."""
+        return self._functions.get(grant.function, grant.expected)
+
+    def assigned(self, grant: Grant) -> None:
+        """Believe the coordinator about durations until there are some of our own."""
+        if self._unit < 0 <= grant.expected:
+            self._unit = grant.expected * (grant.count if grant.packed else 1)
+
+    def learn(self, function: bytes, count: int, seconds: float) -> None:
+        """``count`` items of a function took this long."""
+        known = self._functions.pop(function, -1.0)
+        if len(self._functions) >= FUNCTIONS_MAX:
+            self._functions.popitem(last=False)
+        self._functions[function] = _blend(known, seconds / count, count)
+
+    def learn_unit(self, count: int, seconds: float) -> None:
+        """``count`` tasks, as windows count them, took this long."""
+        self._unit = _blend(self._unit, seconds / count, count)
+
+    def heard(self, round_trip: float) -> None:
+        """A beat came back after this long."""
+        self._round_trip = _blend(self._round_trip, round_trip, 2)
+
+    def lookahead(self, slots: int) -> int:
+        """How many tasks to hold beyond ``slots``, so that these do not wait for the coordinator.
+
+        Little's law for each slot, L = λW, where W is a round trip and the two slices before it.
+        For each slot, because slots that began together end together. 0 as long as durations or
+        the round trip are unknown, and for long tasks.
+        """
+        if self._unit < 0 or self._round_trip < 0:
+            return 0
+        unit = max(self._unit, SECONDS_MIN)
+        if unit > LONG_ROUND_TRIPS * self._round_trip:
+            return 0
+        wait = self._round_trip + 2 * (SLICE_SECONDS if unit < SLICE_SECONDS else 0.0)
+        return slots * ceil(wait / unit)
+
+
+def _blend(known: float, value: float, count: int) -> float:
+    """A moving average in which ``count`` values weigh more than one."""
+    if known < 0:
+        return value
+    old = 0.8 ** min(count, 32)
+    return known * old + value * (1 - old)

@@ -1,0 +1,219 @@
+"""What a host has to tell, gathered into numbered reports and kept until it is noted.
+
+Bounded by the leases that the host may hold, which its window bounds; the window in turn counts
+what is kept here. Payloads are never looked into and never copied.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from farm.model import Ending
+from farm.protocol.messages import (
+    BATCH_BYTES,
+    TASKS_PER_MESSAGE_MAX,
+    Ended,
+    Failure,
+    Report,
+)
+from farm_workers.host_lease import Lease
+from farm_workers.host_slices import Key
+
+__all__ = ["Reports"]
+
+FLYING_MAX = 64
+"""Reports sent and not yet noted; more wait, so that neither side's socket fills."""
+FLYING_BYTES_MAX = 32 << 20
+
+Line = tuple[int, int, int, int]
+"""``(epoch, lease, first, count)``."""
+
+
+class Reports:
+    """``tasks`` and ``bytes`` count the outcomes kept, sent or not."""
+
+    def __init__(self) -> None:
+        self.tasks = 0
+        self.bytes = 0
+        self._number = 0
+        self._kept: deque[Report] = deque()
+        self._flying = 0  # how many of the kept reports this connection has carried
+        self._flying_bytes = 0
+        self._ended: deque[Ended] = deque()
+        self._returned: list[Line] = []
+        self._started: list[Line] = []
+        # The last word of each running task.
+        self._progress: dict[tuple[Key, int], tuple[float, float, str]] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another report may leave before one is noted."""
+        return self._flying < FLYING_MAX and self._flying_bytes < FLYING_BYTES_MAX
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a flush would send something."""
+        return self.has_room and bool(
+            self._flying < len(self._kept)
+            or self._ended
+            or self._returned
+            or self._started
+            or self._progress
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything has been said and noted."""
+        return not (self._kept or self._ended or self._returned or self._started)
+
+    def end(
+        self,
+        lease: Lease,
+        run: tuple[int, int],
+        ending: Ending,
+        payloads: list[bytes],
+        *,
+        packed: bool = False,
+        seconds: float = 0.0,
+        failure: Failure | None = None,
+    ) -> None:
+        """The tasks ``[first, stop)`` ended alike."""
+        first, stop = run
+        lease.finish(stop - first)
+        size = sum(map(len, payloads))
+        self.tasks += stop - first
+        self.bytes += size
+        epoch, number = lease.key
+        attempt = lease.grant.attempt
+        if size > BATCH_BYTES and len(payloads) > 1:
+            share = seconds / len(payloads)
+            for counter, data in enumerate(payloads, first):
+                self._ended.append(
+                    Ended(
+                        epoch, number, attempt, counter, 1, ending, [data], len(data), False, share
+                    )
+                )
+            return
+        if self._ended and payloads and not packed and failure is None:
+            last = self._ended[-1]
+            if (
+                (last.epoch, last.lease, last.ending) == (epoch, number, ending)
+                and last.first + last.count == first
+                and last.payloads
+                and not last.packed
+                and last.failure is None
+                and last.count + stop - first <= TASKS_PER_MESSAGE_MAX
+                and last.size + size <= BATCH_BYTES
+            ):
+                last.count += stop - first
+                last.payloads += payloads
+                last.size += size
+                last.seconds += seconds
+                return
+        count = stop - first
+        ended = Ended(epoch, number, attempt, first, count, ending, payloads, size, packed, seconds)
+        ended.failure = failure
+        self._ended.append(ended)
+
+    def give_back(self, lease: Lease, first: int, stop: int) -> None:
+        """These tasks will not run here."""
+        if first < stop:
+            lease.finish(stop - first)
+            self.tasks += stop - first
+            self._returned.append((*lease.key, first, stop - first))
+
+    def begin(self, lease: Lease, first: int, stop: int) -> None:
+        """A worker has these tasks."""
+        self._started.append((*lease.key, first, stop - first))
+
+    def progress(self, key: Key, counter: int, note: tuple[float, float, str]) -> None:
+        """A running task says how far it is."""
+        self._progress[key, counter] = note
+
+    def flush(self, window: int, send: Callable[[Report], None], *, always: bool = False) -> bool:
+        """Send what there is; ``always``: also when there is nothing but the window to say.
+
+        Returns whether a report left.
+        """
+        sent = False
+        while self.has_room and self._flying < len(self._kept):
+            self._send(self._kept[self._flying], window, send)
+            sent = True
+        while self.has_room and (
+            self._ended
+            or self._returned
+            or self._started
+            or self._progress
+            or (always and not sent)
+        ):
+            self._number += 1
+            report = Report(self._number, window, self._take(), self._started, self._returned)
+            self._kept.append(report)
+            # Progress is news, not worth saying twice: the report that is kept has none.
+            notes = [(*key, counter, *note) for (key, counter), note in self._progress.items()]
+            self._started, self._returned, self._progress = [], [], {}
+            self._send(report, window, send, notes)
+            sent = True
+        return sent
+
+    def connected(self) -> None:
+        """A new connection: all that is kept will be sent again."""
+        self._flying = self._flying_bytes = 0
+
+    def noted(self, number: int) -> list[tuple[Key, int]]:
+        """Forget the reports up to this number; returns how many tasks of which leases."""
+        gone: list[tuple[Key, int]] = []
+        while self._kept and self._kept[0].number <= number:
+            report = self._kept.popleft()
+            if self._flying:
+                self._flying -= 1
+                self._flying_bytes -= _size(report)
+            self.bytes -= _size(report)
+            gone += [((ended.epoch, ended.lease), ended.count) for ended in report.ended]
+            gone += [((epoch, lease), count) for epoch, lease, _, count in report.returned]
+        self.tasks -= sum(count for _, count in gone)
+        return gone
+
+    def held(self) -> Iterator[tuple[Key, int, int, bool]]:
+        """``(key, first, count, began)`` of everything that is kept."""
+        for report in self._kept:
+            yield from _lines(report.ended, report.returned)
+        yield from _lines(self._ended, self._returned)
+
+    def _send(
+        self,
+        report: Report,
+        window: int,
+        send: Callable[[Report], None],
+        notes: Sequence[tuple[int, int, int, float, float, str]] = (),
+    ) -> None:
+        self._flying += 1
+        self._flying_bytes += _size(report)
+        send(msgspec.structs.replace(report, window=window, progress=list(notes)))
+
+    def _take(self) -> list[Ended]:
+        """As much of what ended as fits in one message."""
+        taken: list[Ended] = []
+        payloads = size = 0
+        while self._ended:
+            ended = self._ended[0]
+            payloads += len(ended.payloads) or 1
+            size += ended.size
+            if taken and (payloads > TASKS_PER_MESSAGE_MAX or size > BATCH_BYTES):
+                break
+            taken.append(self._ended.popleft())
+        return taken
+
+
+def _size(report: Report) -> int:
+    return sum(ended.size for ended in report.ended)
+
+
+def _lines(
+    ended: list[Ended] | deque[Ended], returned: list[Line]
+) -> Iterator[tuple[Key, int, int, bool]]:
+    for end in ended:
+        yield (end.epoch, end.lease), end.first, end.count, True
+    for epoch, lease, first, count in returned:
+        yield (epoch, lease), first, count, False

@@ -1,0 +1,130 @@
+"""The workers of a host: started, replaced when they die, given up when they cannot start."""
+
+from typing import NamedTuple
+
+from farm.model import Ending
+from farm.protocol.messages import Failure
+from farm_workers.host_backlog import Backlog
+from farm_workers.host_lease import Running
+from farm_workers.host_slices import HostPort, HostSettings, signal_name
+from farm_workers.host_slots import Slot, SlotState
+
+__all__ = ["Roster", "Verdict"]
+
+SETTLED_SECONDS = 1.0
+"""A worker that dies sooner, without having ended a task, has failed to start."""
+UNBLAMED_MAX = 3
+"""Workers that may die in a row with no task to blame, before the next in line is blamed."""
+SIGKILL = 9
+
+
+class Verdict(NamedTuple):
+    """The task that a dead worker was at, and how that ended it."""
+
+    running: Running
+    counter: int
+    ending: Ending
+    failure: Failure
+
+
+class Roster:
+    """``broken`` says why no worker is up or coming up; it is empty as long as one is."""
+
+    def __init__(self, settings: HostSettings, port: HostPort, now: float) -> None:
+        self.slots = [Slot(number) for number in range(settings.slots)]
+        self.broken = ""
+        self.draining = False
+        self.retry_at = float("inf")
+        self._settings = settings
+        self._port = port
+        self._failures = 0
+        self._unblamed = 0
+        self._error = ""
+        self.revive(now)
+
+    @property
+    def live(self) -> int:
+        """How many slots have a worker, or will in a moment."""
+        return sum(slot.state is not SlotState.EMPTY for slot in self.slots)
+
+    def revive(self, now: float) -> None:
+        """Start a worker in every empty slot, whatever became of the last."""
+        self.broken = ""
+        self._failures = 0
+        self.retry_at = float("inf")
+        for slot in self.slots:
+            if slot.state is SlotState.EMPTY and not self.draining:
+                self._spawn(slot.number, now)
+
+    def worked(self) -> None:
+        """A worker ended a task: workers do start here."""
+        self._unblamed = 0
+        if self._failures < self._settings.failures_max:
+            self._failures = 0
+
+    def kill(self, slot: Slot) -> None:
+        """End a worker; its slot is busy until the process is gone."""
+        if slot.state in {SlotState.READY, SlotState.STARTING}:
+            slot.state = SlotState.KILLED
+            self._port.kill(slot.number)
+
+    def blame(self, slot: Slot, code: int, index: int | None, backlog: Backlog) -> Verdict | None:
+        """The task to blame for the end of a worker; nobody if we wanted it to end."""
+        if slot.fencing:
+            return None
+        if slot.overdue is not None:
+            running, counter = slot.overdue
+            if running.next != counter:
+                return None  # it ended after all, and the next one is innocent
+            limit = running.part.time_limit
+            text = f"it ran longer than its time limit of {limit} s and was ended"
+            failure = Failure("time_limit", text, self._settings.name, code)
+            return Verdict(running, counter, Ending.TIME_LIMIT, failure)
+        found = None if index is None else slot.find(index)
+        if found is None and slot.pipe:
+            self._unblamed += 1
+            if self._unblamed >= UNBLAMED_MAX:
+                found = slot.pipe[0], slot.pipe[0].next
+        if found is None:
+            return None
+        self._unblamed = 0
+        name = backlog.function(found[0].part.function)[0]
+        return Verdict(*found, Ending.LOST, self._failure(code, name))
+
+    def replace(self, slot: Slot, code: int, now: float, error: str) -> None:
+        """A worker is gone: start another, unless too many in a row failed to start."""
+        self.slots[slot.number] = Slot(slot.number)
+        if slot.state is SlotState.STARTING or (
+            slot.state is SlotState.READY
+            and not slot.worked
+            and not slot.pipe
+            and now < slot.spawned + SETTLED_SECONDS
+        ):
+            self._failures += 1
+            self._error = error or f"a worker {_how(code)} before it was ready"
+        if self.draining:
+            return
+        if self._failures < self._settings.failures_max:
+            self._spawn(slot.number, now)
+            return
+        if not self._settings.has_initializer:
+            self.retry_at = min(self.retry_at, now + self._settings.retry_seconds)
+        if not self.live:
+            self.broken = self._error
+
+    def _spawn(self, number: int, now: float) -> None:
+        slot = self.slots[number] = Slot(number)
+        slot.state = SlotState.STARTING
+        slot.spawned = now
+        self._port.spawn(number)
+
+    def _failure(self, code: int, function: str) -> Failure:
+        host = self._settings.name
+        text = f"its worker on host {host} {_how(code)} while running {function or 'it'}"
+        if code == -SIGKILL:
+            text += " (somebody's kill -9, or the system was out of memory)"
+        return Failure("signal" if code < 0 else "exit", text, host, code)
+
+
+def _how(code: int) -> str:
+    return f"was killed by {signal_name(-code)}" if code < 0 else f"exited with code {code}"

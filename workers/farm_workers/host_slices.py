@@ -1,0 +1,150 @@
+"""What passes between the host machine and its workers, and the port that carries it.
+
+Items of a worker are numbered from 0 in the order in which they are handed to it, over its whole
+life: an *ordinal* says where a worker is with a single integer in its shared page.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from farm._version import __version__
+from farm.model import Ending
+from farm.protocol.messages import Failure, FromHost
+
+__all__ = ["HostPort", "HostSettings", "Key", "Slice", "SliceEnd", "signal_name"]
+
+Key = tuple[int, int]
+"""``(epoch, lease)``."""
+
+_SIGNALS = {
+    1: "SIGHUP",
+    2: "SIGINT",
+    3: "SIGQUIT",
+    4: "SIGILL",
+    5: "SIGTRAP",
+    6: "SIGABRT",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    11: "SIGSEGV",
+    13: "SIGPIPE",
+    14: "SIGALRM",
+    15: "SIGTERM",
+}
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal whose number is the same on every Unix, or ``signal N``."""
+    return _SIGNALS.get(number, f"signal {number}")
+
+
+class Slice(msgspec.Struct, array_like=True, gc=False):
+    """A part of one lease, given to one worker in one message; it runs in order.
+
+    ``payloads`` has one entry for each of the ``count`` tasks, or, if ``packed``, one entry of
+    which the slice is the items ``[start, start + count)``. ``item`` is the index of the first
+    task inside its group; ``offset`` the ordinal of the first task in its worker. With a
+    ``time_limit`` (seconds, for each item) the worker reports every item on its own.
+    """
+
+    key: Key
+    attempt: int
+    session: bytes
+    first: int
+    count: int
+    function: bytes
+    payloads: list[bytes]
+    packed: bool = False
+    start: int = 0
+    item: int = 0
+    time_limit: float | None = None
+    offset: int = 0
+
+    def end(
+        self,
+        first: int,
+        count: int,
+        ending: Ending,
+        payloads: list[bytes],
+        *,
+        packed: bool = False,
+        seconds: float = 0.0,
+        failure: Failure | None = None,
+    ) -> "SliceEnd":
+        """What to say when the tasks ``[first, first + count)`` ended alike."""
+        offset = self.offset + first - self.first
+        return SliceEnd(self.key, first, count, offset, ending, payloads, packed, seconds, failure)
+
+
+class SliceEnd(msgspec.Struct, array_like=True, gc=False):
+    """A run of a slice that ended alike; the runs of a slice come in order, without gaps.
+
+    ``offset`` is the ordinal of its first item. ``payloads`` as in ``Ended``. ``CANCELLED`` says
+    that the rest of the slice was skipped because of a ``limit``: nothing of it has begun.
+    """
+
+    key: Key
+    first: int
+    count: int
+    offset: int
+    ending: Ending
+    payloads: list[bytes] = []
+    packed: bool = False
+    seconds: float = 0.0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostSettings:
+    """What a host is and its bounds; times in seconds.
+
+    ``window_max`` bounds the tasks it holds, ``unnoted_max`` and ``unnoted_bytes_max`` the
+    outcomes it keeps. With an initializer a host whose workers do not start fails its tasks;
+    without one it gives them back and tries again every ``retry_seconds``.
+    """
+
+    slots: int
+    name: str = "host"
+    python: str = "3.11"
+    farm: str = __version__
+    pid: int = 0
+    address: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    has_initializer: bool = False
+    window_max: int = 4096
+    unnoted_max: int = 16_384
+    unnoted_bytes_max: int = 256 << 20
+    function_bytes_max: int = 256 << 20
+    failures_max: int = 3
+    hello_seconds: float = 10.0
+    drain_seconds: float = 10.0
+    retry_seconds: float = 30.0
+
+
+class HostPort(Protocol):
+    """What the host machine does to the world; nothing here may call the machine back."""
+
+    def send(self, message: FromHost) -> None:
+        """Send to the coordinator."""
+
+    def disconnect(self, reason: str) -> None:
+        """Close the connection; the machine has already let go of it."""
+
+    def spawn(self, slot: int) -> None:
+        """Start a worker process; ``on_worker_ready`` or ``on_worker_exit`` follows."""
+
+    def kill(self, slot: int) -> None:
+        """End a worker and its descendants by force; ``on_worker_exit`` follows."""
+
+    def run(self, slot: int, part: Slice) -> None:
+        """Give a slice to a worker, behind what it already has."""
+
+    def function(self, slot: int, hash: bytes, name: str, data: bytes) -> None:  # noqa: A002
+        """Give a function to a worker, which keeps the last ``FUNCTIONS_PER_WORKER`` used."""
+
+    def limit(self, slot: int, ordinal: int) -> None:
+        """Let the worker begin nothing below this ordinal any more; it runs what comes after.
+
+        ``on_worker_limited`` follows with what it had begun by then.
+        """

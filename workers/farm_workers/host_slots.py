@@ -1,0 +1,145 @@
+"""The slots of a host: what each worker is doing, as far as the machine knows."""
+
+from collections import OrderedDict, deque
+from enum import Enum
+
+from farm_workers.host_lease import Lease, Running
+from farm_workers.host_pace import PIPE_SECONDS, SLICE_TASKS_MAX
+from farm_workers.host_slices import Slice
+
+__all__ = ["FUNCTIONS_PER_WORKER", "Slot", "SlotState"]
+
+FUNCTIONS_PER_WORKER = 32
+"""A worker keeps the functions used last; its host counts along and sends what is missing."""
+PIPE_SLICES_MAX = 32
+"""Slices may be tiny when leases are; this bounds their number in one pipe."""
+STUCK_SECONDS = 0.1
+"""A slice of short tasks that makes no progress for this long holds up those behind it."""
+STUCK_TIMES = 10
+"""Short: this many of them would fit."""
+
+
+class SlotState(Enum):
+    """What a slot's worker process is doing."""
+
+    EMPTY = "empty"
+    STARTING = "starting"
+    READY = "ready"
+    KILLED = "killed"
+    """Told to end; busy until its exit is confirmed."""
+
+
+class Slot:
+    """One slot and one worker process; a new process is a new ``Slot``.
+
+    ``moved`` is when the worker was last heard to get on with its pipe, and it is ``stuck`` if
+    that is long ago. ``limited``: it was told to begin nothing more of what it has, which is all
+    below the ordinal ``limit``. ``fencing``: it is being ended because of fenced tasks.
+    ``overdue``: because of this item's time limit.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.state = SlotState.EMPTY
+        # Bounded by PIPE_SLICES_MAX and PIPE_SECONDS in has_room.
+        self.pipe: deque[Running] = deque()
+        self._functions: OrderedDict[bytes, None] = OrderedDict()
+        self._offset = 0
+        self.spawned = 0.0
+        self.moved = 0.0
+        self.cost = 0.0
+        self.deadline = float("inf")
+        self.worked = False
+        self.stuck = False
+        self.limited = False
+        self.limit = 0
+        self.fencing = False
+        self.overdue: tuple[Running, int] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether its worker could begin something at once."""
+        return self.state is SlotState.READY and not self.pipe
+
+    @property
+    def next_ordinal(self) -> int:
+        """The ordinal of the next item that is handed over."""
+        return self._offset
+
+    def has_room(self) -> bool:
+        """Whether more short work may follow what is in the pipe."""
+        return (
+            self.state is SlotState.READY
+            and not self.limited
+            and self.cost < PIPE_SECONDS
+            and len(self.pipe) < PIPE_SLICES_MAX
+            and sum(running.stop - running.next for running in self.pipe) <= SLICE_TASKS_MAX
+            and all(running.cost for running in self.pipe)
+        )
+
+    def has_function(self, hash: bytes) -> bool:  # noqa: A002
+        """Whether the worker has it; if not, it must be sent now, and counts as sent."""
+        if hash in self._functions:
+            self._functions.move_to_end(hash)
+            return True
+        self._functions[hash] = None
+        if len(self._functions) > FUNCTIONS_PER_WORKER:
+            self._functions.popitem(last=False)
+        return False
+
+    def take(self, lease: Lease, count: int, seconds: float, now: float) -> Slice:
+        """Put a slice of a lease into the pipe; ``seconds`` is what an item should take, or -1."""
+        part = lease.cut(count, self._offset)
+        self._offset += part.count
+        known = seconds >= 0 and part.time_limit is None
+        running = Running(lease, part, max(seconds, 1e-9) * part.count if known else 0.0)
+        if not self.pipe:
+            self.moved = now
+            if part.time_limit is not None:
+                self.deadline = now + part.time_limit
+        self.pipe.append(running)
+        self.cost += running.cost
+        return part
+
+    def progressed(self, now: float) -> None:
+        """The worker ended something: forget slices that are over, and count from now."""
+        self.moved = now
+        self.stuck = False
+        self.worked = True
+        while self.pipe and self.pipe[0].next >= self.pipe[0].stop:
+            self.cost -= self.pipe.popleft().cost
+        if not self.pipe:
+            self.cost = 0.0
+            self.limited = False
+        limit = self.pipe[0].part.time_limit if self.pipe else None
+        self.deadline = float("inf") if limit is None else now + limit
+
+    def forget(self, running: Running) -> None:
+        """Nothing of a slice is left."""
+        self.pipe.remove(running)
+        self.cost -= running.cost
+        if not self.pipe:
+            self.cost = 0.0
+            self.limited = False
+
+    def holding(self, ordinal: int) -> Running | None:
+        """The slice that this ordinal was given to."""
+        for running in self.pipe:
+            if 0 <= ordinal - running.part.offset < running.part.count:
+                return running
+        return None
+
+    def find(self, ordinal: int) -> tuple[Running, int] | None:
+        """The item with this ordinal and its slice, if it has not ended."""
+        running = self.holding(ordinal)
+        counter = running.counter(ordinal) if running else None
+        return (running, counter) if running and counter is not None else None
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether tasks wait behind the one that its worker is at, which should be short."""
+        head = self.pipe[0]
+        return (
+            sum(running.stop - running.next for running in self.pipe) > 1
+            and 0 < head.cost < head.part.count * STUCK_SECONDS / STUCK_TIMES
+        )

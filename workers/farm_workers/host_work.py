@@ -1,0 +1,378 @@
+"""The work of a host: leases cut into slices, slices given to workers, ends gathered.
+
+A task of a lease is in one place at any time: it waits, is in the pipe of one worker, or is done
+and in the reports. A worker that dies costs the item it was at, and nobody else anything: what
+it had finished without saying so, and what it had not begun, is given back.
+"""
+
+from math import ceil
+
+from farm.model import Ending
+from farm.protocol.messages import Claim, Failure, Grant
+from farm_workers.host_backlog import Backlog
+from farm_workers.host_lease import Lease, Running
+from farm_workers.host_pace import Pace, slice_tasks
+from farm_workers.host_reports import Reports
+from farm_workers.host_roster import Roster
+from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
+from farm_workers.host_slots import STUCK_SECONDS, Slot, SlotState
+
+__all__ = ["Work"]
+
+ANNOUNCE_SECONDS = 0.005
+"""Tasks that end sooner are not worth saying that they started."""
+PREFETCH_SECONDS = 0.005
+"""Tasks longer than this are not put behind others in a worker's pipe."""
+
+
+class Work:
+    """All leases of a host, and its workers."""
+
+    def __init__(
+        self, settings: HostSettings, port: HostPort, reports: Reports, pace: Pace, now: float
+    ) -> None:
+        self.backlog = Backlog(settings.function_bytes_max)
+        self.roster = Roster(settings, port, now)
+        self._settings = settings
+        self._port = port
+        self._reports = reports
+        self._pace = pace
+
+    @property
+    def fencing(self) -> bool:
+        """Whether workers are still being ended because of fenced tasks."""
+        return any(slot.fencing for slot in self.roster.slots)
+
+    @property
+    def running(self) -> list[tuple[int, int, int, int]]:
+        """What the workers are at: ``(epoch, lease, first, count)``."""
+        heads = [slot.pipe[0] for slot in self.roster.slots if slot.pipe]
+        return [(*head.lease.key, head.next, head.stop - head.next) for head in heads]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no worker has anything."""
+        return not any(slot.pipe for slot in self.roster.slots)
+
+    # ------------------------------------------------------------ leases
+
+    def assign(self, epoch: int, grants: list[Grant], now: float) -> list[bytes]:
+        """Take leases; returns the functions to ask for."""
+        wanted: list[bytes] = []
+        for grant in grants:
+            lease = self.backlog.add((epoch, grant.lease), grant)
+            if lease is None:
+                continue
+            self._pace.assigned(grant)
+            if not self._put(lease, grant.first, grant.first + grant.count):
+                wanted.append(grant.function)
+        self.fill(now)
+        return wanted
+
+    def learn(self, function: bytes, name: str, data: bytes, now: float) -> None:
+        """A function came."""
+        self.backlog.learn(function, name, data)
+        self.fill(now)
+
+    def recall(self, runs: list[tuple[int, int, int, int]], now: float) -> None:
+        """Give back what has not begun; where a worker has it, find out first."""
+        asked: dict[int, Slot] = {}
+        for epoch, number, first, count in runs:
+            lease = self.backlog.leases.get((epoch, number))
+            if lease is None:
+                continue
+            for a, b in self.backlog.withdraw(lease, first, first + count):
+                self._reports.give_back(lease, a, b)
+            for slot, _, lo, hi in self._with_workers(lease, first, first + count):
+                lease.recalled.add(lo, hi)
+                asked[slot.number] = slot
+        for slot in asked.values():
+            self._limit(slot)
+        self.fill(now)
+
+    def drop(self, claims: list[Claim]) -> None:
+        """Forget fenced tasks, and end the workers that have them."""
+        for claim in claims:
+            lease = self.backlog.leases.get((claim.epoch, claim.lease))
+            if lease is None:
+                continue
+            stop = claim.first + claim.count
+            lease.open -= sum(b - a for a, b in self.backlog.withdraw(lease, claim.first, stop))
+            for slot, running, lo, hi in self._with_workers(lease, claim.first, stop):
+                running.dropped.add(lo, hi)
+                slot.fencing = True
+                self.roster.kill(slot)
+            self.backlog.settle(lease)
+
+    def noted(self, done: list[tuple[Key, int]]) -> None:
+        """The coordinator knows how these tasks ended."""
+        for key, count in done:
+            lease = self.backlog.leases[key]
+            lease.unnoted -= count
+            self.backlog.settle(lease)
+
+    def claims(self) -> list[Claim]:
+        """Everything held: what runs, waits, or is done without having been noted."""
+        claims: list[Claim] = []
+        runs: list[tuple[Key, int, int, bool]] = [
+            (key, a, b, False)
+            for key, lease in self.backlog.leases.items()
+            for a, b in lease.waiting
+        ]
+        for slot in self.roster.slots:
+            runs += [(r.lease.key, a, b, True) for r in slot.pipe for a, b in r.left()]
+        runs += [(key, a, a + n, began) for key, a, n, began in self._reports.held()]
+        for key, first, stop, began in sorted(runs):
+            last = claims[-1] if claims else None
+            if (
+                last
+                and (last.epoch, last.lease, last.started) == (*key, began)
+                and last.first + last.count == first
+            ):
+                last.count += stop - first
+                continue
+            grant = self.backlog.leases[key].grant
+            claims.append(Claim(*key, grant.attempt, grant.session, first, stop - first, began))
+        return claims
+
+    def drain(self) -> None:
+        """Give back what has not begun, and begin nothing more."""
+        self.roster.draining = True
+        self._put_all()
+        for slot in self.roster.slots:
+            if slot.pipe:
+                self._limit(slot)
+
+    # ------------------------------------------------------------ workers
+
+    def fill(self, now: float) -> None:
+        """Give every idle worker something, then short work to follow it."""
+        idle = [slot for slot in self.roster.slots if slot.idle] if self.backlog.waiting else []
+        for done, slot in enumerate(idle):
+            lease = self.backlog.head()
+            if lease is None:
+                return
+            self._hand(slot, lease, ceil(self.backlog.waiting / (len(idle) - done)), now)
+        while self.backlog.waiting:
+            roomy = [slot for slot in self.roster.slots if slot.has_room()]
+            for slot in roomy:
+                lease = self.backlog.head()
+                if lease is None or not self._is_short(lease):
+                    return
+                self._hand(slot, lease, ceil(self.backlog.waiting / len(roomy)), now)
+            if not roomy:
+                return
+
+    def ended(self, number: int, parts: list[SliceEnd], now: float) -> None:
+        """A worker ended parts of what it has; one that makes no sense is ended itself."""
+        slot = self.roster.slots[number]
+        for part in parts:
+            if not self._take_end(slot, part):
+                self.roster.kill(slot)
+                return
+        self.roster.worked()
+        slot.progressed(now)
+        self.fill(now)
+
+    def limited(self, number: int, index: int, now: float) -> None:
+        """A worker will begin nothing after the item ``index``: take back what comes then."""
+        slot = self.roster.slots[number]
+        for running in list(slot.pipe):
+            if running.part.offset >= slot.limit:
+                continue  # handed over after the question
+            begun = running.part.first + index + 1 - running.part.offset
+            keep = max(running.next, min(running.stop, begun))
+            lease = running.lease
+            for a, b in lease.recalled.overlap(running.next, keep):
+                self._reports.begin(lease, a, b)
+                lease.recalled.remove(a, b)
+            stop, running.stop = running.stop, keep
+            self._put(lease, keep, stop, front=True)
+            if running.next >= running.stop:
+                slot.forget(running)
+        self.fill(now)
+
+    def progress(self, number: int, key: Key, counter: int, note: tuple[float, float, str]) -> None:
+        """A task says how far it is; one that is over has nothing to say."""
+        for running in self.roster.slots[number].pipe:
+            if running.lease.key == key and running.next <= counter < running.stop:
+                self._reports.progress(key, counter, note)
+
+    def ready(self, number: int, now: float) -> None:
+        """A worker is up."""
+        self.roster.slots[number].state = SlotState.READY
+        self.fill(now)
+
+    def exit(
+        self, number: int, code: int, index: int | None, now: float, error: str, ran: float
+    ) -> None:
+        """A worker process is gone; ``index`` is the ordinal of the item it was at."""
+        slot = self.roster.slots[number]
+        verdict = self.roster.blame(slot, code, index, self.backlog)
+        for running in slot.pipe:
+            lease = running.lease
+            for first, stop in running.left():
+                if verdict and verdict.running is running and first <= verdict.counter < stop:
+                    self._reports.give_back(lease, first, verdict.counter)
+                    first = verdict.counter + 1  # noqa: PLW2901
+                    run = verdict.counter, first
+                    failure = verdict.failure
+                    self._reports.end(lease, run, verdict.ending, [], seconds=ran, failure=failure)
+                self._reports.give_back(lease, first, stop)
+            dropped = running.dropped.overlap(running.next, running.stop)
+            lease.open -= sum(b - a for a, b in dropped)
+            lease.recalled.remove(running.next, running.stop)
+            self.backlog.settle(lease)
+        self.roster.replace(slot, code, now, error)
+        if self.roster.broken:
+            self._put_all()
+        self.fill(now)
+
+    # ------------------------------------------------------------ time
+
+    def tick(self, now: float) -> None:
+        """Whatever is due: announcements, time limits, slots that are stuck."""
+        for slot in self.roster.slots:
+            if not slot.pipe:
+                continue
+            head = slot.pipe[0]
+            if not head.announced and now >= slot.moved + ANNOUNCE_SECONDS:
+                head.announced = True
+                self._reports.begin(head.lease, head.next, head.stop)
+            if now >= slot.deadline and slot.state is SlotState.READY:
+                slot.overdue = head, head.next
+                self.roster.kill(slot)
+            if not slot.stuck and now >= slot.moved + STUCK_SECONDS:
+                slot.stuck = True
+                if slot.holds_up:
+                    self._limit(slot)
+        if now >= self.roster.retry_at:
+            self.roster.revive(now)
+
+    def next_deadline(self) -> float:
+        """When ``tick`` is next needed."""
+        due = self.roster.retry_at
+        for slot in self.roster.slots:
+            if slot.pipe:
+                if not slot.pipe[0].announced:
+                    due = min(due, slot.moved + ANNOUNCE_SECONDS)
+                elif not slot.stuck:
+                    due = min(due, slot.moved + STUCK_SECONDS)
+                if slot.state is SlotState.READY:
+                    due = min(due, slot.deadline)
+        return due
+
+    # ------------------------------------------------------------ inside
+
+    def _put(self, lease: Lease, first: int, stop: int, *, front: bool = False) -> bool:
+        """Let tasks wait for a worker, unless they are wanted back or none will come.
+
+        Returns False if their function must be asked for.
+        """
+        if first >= stop:
+            return True
+        for a, b in lease.recalled.overlap(first, stop):
+            self._reports.give_back(lease, a, b)
+        waits = lease.recalled.gaps(first, stop)
+        lease.recalled.remove(first, stop)
+        known = True
+        for a, b in waits:
+            if self.roster.broken and self._settings.has_initializer:
+                failure = Failure("initializer", self.roster.broken, self._settings.name)
+                self._reports.end(lease, (a, b), Ending.BROKEN, [], failure=failure)
+            elif self.roster.broken or self.roster.draining:
+                self._reports.give_back(lease, a, b)
+            else:
+                known = self.backlog.put(lease, a, b, front=front)
+        return known
+
+    def _put_all(self) -> None:
+        """Decide anew about everything that waits."""
+        for lease in self.backlog.leases.values():
+            grant = lease.grant
+            for a, b in self.backlog.withdraw(lease, grant.first, grant.first + grant.count):
+                self._put(lease, a, b)
+
+    def _hand(self, slot: Slot, lease: Lease, share: int, now: float) -> None:
+        """Give a worker a slice of a lease, at most ``share`` tasks."""
+        grant = lease.grant
+        seconds = self._pace.expected(grant)
+        count = 1 if grant.time_limit is not None else min(slice_tasks(seconds), share)
+        if not slot.has_function(grant.function):
+            name, data = self.backlog.function(grant.function)
+            self._port.function(slot.number, grant.function, name, data)
+        part = slot.take(lease, count, seconds, now)
+        self.backlog.took(part.count)
+        self._port.run(slot.number, part)
+
+    def _is_short(self, lease: Lease) -> bool:
+        grant = lease.grant
+        seconds = self._pace.expected(grant) * (grant.count if grant.packed else 1)
+        return grant.time_limit is None and 0 <= seconds < PREFETCH_SECONDS
+
+    def _limit(self, slot: Slot) -> None:
+        """Take back what a worker has not begun; one that is being ended gives it back anyway."""
+        if slot.state is SlotState.READY:
+            slot.limited = True
+            slot.limit = slot.next_ordinal
+            self._port.limit(slot.number, slot.limit)
+
+    def _with_workers(
+        self, lease: Lease, first: int, stop: int
+    ) -> list[tuple[Slot, Running, int, int]]:
+        """The parts of ``[first, stop)`` that workers have."""
+        found = []
+        for slot in self.roster.slots:
+            for running in slot.pipe:
+                lo, hi = max(first, running.next), min(stop, running.stop)
+                if running.lease is lease and lo < hi:
+                    found.append((slot, running, lo, hi))
+        return found
+
+    def _take_end(self, slot: Slot, part: SliceEnd) -> bool:
+        """Report how a run ended; returns whether it makes sense."""
+        running = slot.holding(part.offset)
+        if part.ending is Ending.CANCELLED:
+            if running and running.next <= part.first < running.stop:
+                stop, running.stop = running.stop, part.first
+                self._put(running.lease, part.first, stop, front=True)
+            return True
+        if running is None or not _fits(running, part):
+            return False
+        lease = running.lease
+        stop = running.next = part.first + part.count
+        running.seconds += part.seconds
+        self._pace.learn(running.part.function, part.count, part.seconds)
+        if not running.part.packed:
+            self._pace.learn_unit(part.count, part.seconds)
+        elif running.next == running.stop:
+            self._pace.learn_unit(1, running.seconds)
+        if part.failure:
+            part.failure.host = self._settings.name
+        lease.recalled.remove(part.first, stop)
+        self._reports.end(
+            lease,
+            (part.first, stop),
+            part.ending,
+            part.payloads,
+            packed=part.packed,
+            seconds=part.seconds,
+            failure=part.failure,
+        )
+        return True
+
+
+def _fits(running: Running, part: SliceEnd) -> bool:
+    """Whether a worker may say this about its slice now; user code can reach its pipe."""
+    return (
+        part.key == running.lease.key
+        and part.first == running.next
+        and 0 < part.count <= running.stop - running.next
+        and part.first - running.part.first == part.offset - running.part.offset
+        and len(part.payloads) == (1 if part.packed else part.count)
+        and (
+            (part.ending is Ending.OK and part.packed <= running.part.packed)
+            or (part.ending is Ending.EXCEPTION and not part.packed)
+        )
+        and part.seconds >= 0
+    )
