@@ -91,7 +91,7 @@ def _names(parameter, kind, info):
     if kind is bool:
         return written
     metavar = info.metavar or ("N" if int in (kind, *get_args(kind)) else "TEXT")
-    return f"{written} `{metavar}`"
+    return f"{written} `{metavar}`".replace("|", "\\|")  # the table has bars of its own
 
 
 def _default(parameter):

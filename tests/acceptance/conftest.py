@@ -1,0 +1,189 @@
+"""Real processes, as people start them: the `farm` command and scripts."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import REPOSITORY
+
+WAIT_SECONDS = 30
+"""How long anything here may take before the test fails; nothing is known to take a third."""
+
+
+class Running:
+    """A process that goes on while a test talks to it."""
+
+    def __init__(self, process):
+        self.process = process
+        self.pid = process.pid
+        self.lines = queue.Queue()  # bounded by what one test's process prints
+        self.errors = []
+        self.logged = queue.Queue()  # bounded in the same way
+        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._read_errors, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line.rstrip("\n"))
+        self.lines.put(None)
+
+    def _read_errors(self):
+        for line in self.process.stderr:
+            self.errors.append(line)
+            self.logged.put(line)
+        self.logged.put(None)
+
+    def line(self):
+        """The next line that it prints; fails the test if there is none."""
+        try:
+            line = self.lines.get(timeout=WAIT_SECONDS)
+        except queue.Empty:
+            line = None
+        if line is None:
+            pytest.fail(f"it printed nothing more; on stderr: {''.join(self.errors)}")
+        return line
+
+    def log(self, text):
+        """The next line on stderr that has the text; fails the test if there is none."""
+        while True:
+            try:
+                line = self.logged.get(timeout=WAIT_SECONDS)
+            except queue.Empty:
+                line = None
+            if line is None:
+                pytest.fail(f"it did not log {text!r}, but: {''.join(self.errors)}")
+            if text in line:
+                return line
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(WAIT_SECONDS)
+
+    def wait(self):
+        """Its exit code."""
+        return self.process.wait(WAIT_SECONDS)
+
+    def family(self):
+        """It and all its descendants."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self.pid)
+            return [parent, *parent.children(recursive=True)]
+        return []
+
+
+class Machine:
+    """A folder, an environment and free ports of one test's own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.address = f"tcp://127.0.0.1:{free_ports()}"
+        self.running = []
+        paths = [REPOSITORY / name for name in ("", "workers", "scheduler")]
+        self.environ = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("FARM_", "XDG_"))
+        } | {
+            "HOME": str(folder),
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "FARM_ADDRESS": self.address,
+            "FARM_COORDINATOR_LISTEN": self.address,
+        }
+
+    def farm(self, *words, **options):
+        """Run a `farm` command to its end: its exit code, stdout and stderr."""
+        done = subprocess.run(
+            [sys.executable, "-m", "farm", *words],
+            cwd=self.folder,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=options.get("timeout", WAIT_SECONDS),
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def ask(self, *words):
+        """What a `farm` command answers a program."""
+        code, out, err = self.farm(*words, "--json")
+        assert (code, err) == (0, "")
+        return json.loads(out)
+
+    def start(self, *words):
+        """Start a `farm` command that goes on."""
+        return self._start([sys.executable, "-m", "farm", *words])
+
+    def script(self, text):
+        """Start a Python script that goes on."""
+        path = self.folder / f"script_{len(self.running)}.py"
+        path.write_text(text)
+        return self._start([sys.executable, str(path)])
+
+    def _start(self, command):
+        process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.running.append(Running(process))
+        return self.running[-1]
+
+    def up(self, *words):
+        """A whole farm, once it is ready."""
+        running = self.start("up", "--json", *words)
+        assert json.loads(running.line())["address"] == self.address
+        return running
+
+    def coordinator(self, *words):
+        """A coordinator, once it serves."""
+        running = self.start("coordinator", *words)
+        running.log("serving at")
+        return running
+
+    def stop(self):
+        families = [one for running in self.running for one in running.family()]
+        for running in self.running:
+            if running.process.poll() is None:
+                running.signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(families, timeout=5)
+        for one in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        for running in self.running:
+            running.process.wait(WAIT_SECONDS)
+            running.process.stdout.close()
+            running.process.stderr.close()
+
+
+def free_ports():
+    """A port that is free, and so is the next."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + 1))
+                return port
+
+
+@pytest.fixture
+def machine(tmp_path):
+    found = Machine(Path(tmp_path))
+    yield found
+    found.stop()
