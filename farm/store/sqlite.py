@@ -32,7 +32,7 @@ from farm.store.files import PAGE_BYTES, Reserve, Turn, beside, connect, create,
 from farm.store.large import LARGE_BYTES, LargeRows
 from farm.store.lock import MOUNTS, FileLock, refuse_network
 from farm.store.queries import load_queries
-from farm.store.upkeep import Upkeep
+from farm.store.upkeep import SURPLUS_PAGES, Upkeep, surplus_pages
 
 __all__ = ["SqliteStore"]
 
@@ -68,6 +68,7 @@ class SqliteStore:
         self._places: dict[int, tuple[int, int]] = {}
         self._commit = 0
         self._touched = 0  # bytes written or freed since the last maintenance
+        self._surplus = 0  # free pages too many, when last looked at
         self._failed = ""
 
     # ------------------------------------------------------------ opening and closing
@@ -259,6 +260,7 @@ class SqliteStore:
             (greatest,) = writer.execute(sql["greatest_ref"]).fetchone()
             if greatest != commit:
                 writer.execute(sql["commit_number"], (commit,))
+            self._surplus = surplus_pages(writer)
         writer.execute("COMMIT")
         self._commit = commit
         self._touched += PAGE_BYTES * (2 + len(dead))
@@ -286,14 +288,15 @@ class SqliteStore:
 
     @property
     def wants_maintenance(self) -> bool:
-        """Whether 16 MiB were written or freed since the last time, or the reserve is gone."""
-        return self._touched >= _MAINTAIN_BYTES or bool(self.short)
+        """Whether much was written or freed since the last time, or the reserve is gone."""
+        due = self._touched >= _MAINTAIN_BYTES or self._surplus >= SURPLUS_PAGES
+        return due or bool(self.short)
 
     def maintain(self) -> None:
         """Empty the log, give free space back, hold the reserve again; see ``Store.maintain``."""
         self._check_usable()
         assert self._upkeep is not None  # noqa: S101 - for the type checker: it is usable
-        self._touched = 0
+        self._touched = self._surplus = 0
         try:
             self._note_reserve(held=self._upkeep.maintain())
         except StoreError as error:

@@ -14,7 +14,7 @@ from farm.store.files import PAGE_BYTES, Reserve, Turn, connect, store_error
 from farm.store.large import LargeRows
 from farm.store.queries import load_queries
 
-__all__ = ["Upkeep"]
+__all__ = ["SURPLUS_PAGES", "Upkeep", "surplus_pages"]
 
 _PASSES = 4  # over the log without the turn; each leaves what was committed meanwhile
 _REST_PAGES = 64  # of the log, few enough to be copied while commits wait
@@ -22,6 +22,18 @@ _FREE_PAGES_KEPT = (16 << 20) // PAGE_BYTES  # free pages are the next commit's 
 _VACUUM_PAGES = 64  # given back in one turn
 _VACUUM_CHECKPOINT_PAGES = 2048  # given back before the log is emptied again
 _LARGE_SLACK_BYTES = 64 << 20
+
+
+SURPLUS_PAGES = 256
+"""Free pages above the slack that make maintenance worth its while."""
+
+
+def surplus_pages(connection: sqlite3.Connection) -> int:
+    """How many free pages should go back to the file system; negative below the slack."""
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    surplus: int = free - max(_FREE_PAGES_KEPT, (pages - free) // 4)
+    return surplus
 
 
 class Upkeep:
@@ -76,9 +88,7 @@ class Upkeep:
         done = 0
         while True:
             with self._turn:
-                (free,) = self._fetch("PRAGMA freelist_count")
-                (pages,) = self._fetch("PRAGMA page_count")
-                surplus = free - max(_FREE_PAGES_KEPT, (pages - free) // 4)
+                surplus = surplus_pages(self._connection)
                 if surplus <= 0:
                     break
                 # fetchall: each step of this statement gives back one page.

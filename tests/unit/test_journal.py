@@ -1,0 +1,352 @@
+"""The journal thread: order, grouping, failures, reading, stopping."""
+
+import threading
+
+import pytest
+
+from farm.coordinator.journal import Journal
+from farm.store import Append, Delete, PutFunction, StoreFailed, StoreFull
+from farm.store.base import Opened
+from farm.store.memory import MemoryStore
+from tests.unit.store_records import record_of
+
+SECONDS = 20  # no wait takes as long, unless something is wrong
+
+
+class FakeStore:
+    """A durable store that does what the test says, when it says so."""
+
+    durable = True
+
+    def __init__(self):
+        self.short = ""
+        self.wants_maintenance = False
+        self.commits = []
+        self.attempts = []
+        self.rows = {}
+        self.errors = []  # raised by the next commits, one each
+        self.go = threading.Event()
+        self.go.set()
+        self.begun = threading.Semaphore(0)
+        self.maintained = threading.Semaphore(0)
+        self.maintain_errors = []
+        self.read_error = None
+
+    def open(self, epoch_floor, wall_ms):
+        return Opened(1, bytes(16), 0)
+
+    def functions(self):
+        return iter(())
+
+    def records(self):
+        return iter(())
+
+    def commit(self, changes):
+        self.attempts.append(list(changes))
+        self.begun.release()
+        assert self.go.wait(SECONDS)
+        if self.errors:
+            raise self.errors.pop(0)
+        self.commits.append(list(changes))
+        for change in changes:
+            if isinstance(change, Append):
+                self.rows[change.ref] = change.record
+
+    def read(self, ref):
+        if self.read_error:
+            raise self.read_error
+        return self.rows.get(ref)
+
+    def maintain(self):
+        self.maintained.release()
+        if self.maintain_errors:
+            raise self.maintain_errors.pop(0)
+
+    def close(self):
+        pass
+
+
+class Shell:
+    """A journal, its store, and a way to wait for its news."""
+
+    def __init__(self, **settings):
+        self.store = FakeStore()
+        self._news = threading.Condition()
+        self.journal = Journal(self.store, self._notify, **settings)
+
+    def _notify(self):
+        with self._news:
+            self._news.notify_all()
+
+    def until(self, condition):
+        with self._news:
+            assert self._news.wait_for(condition, SECONDS)
+
+    def append(self, *refs, size=1):
+        for ref in refs:
+            self.journal.append(Append(ref, record_of(size)))
+
+    def hold(self):
+        """From now on commits begin but do not end."""
+        self.store.go.clear()
+
+    def begun(self):
+        assert self.store.begun.acquire(timeout=SECONDS)
+
+
+@pytest.fixture
+def shells():
+    made = []
+
+    def make(**settings):
+        made.append(Shell(**settings))
+        return made[-1]
+
+    yield make
+    for shell in made:
+        shell.store.go.set()
+        shell.journal.close()
+
+
+@pytest.fixture
+def shell(shells):
+    return shells()
+
+
+def refs(changes):
+    return [change.ref for change in changes]
+
+
+def test_what_is_handed_over_is_committed_and_told(shell):
+    shell.append(1, 2)
+    assert shell.store.attempts == []
+    assert shell.journal.committed == 0
+    shell.journal.hand_over()
+    shell.until(lambda: shell.journal.committed == 2)
+    assert [refs(commit) for commit in shell.store.commits] == [[1, 2]]
+
+
+def test_committed_moves_only_after_the_store_is_done(shell):
+    shell.hold()
+    shell.append(1)
+    shell.journal.hand_over()
+    shell.begun()
+    assert shell.journal.committed == 0
+    shell.store.go.set()
+    shell.until(lambda: shell.journal.committed == 1)
+
+
+def test_while_one_commit_runs_the_next_gathers(shell):
+    shell.hold()
+    for ref in range(1, 8):
+        shell.append(ref)
+        shell.journal.hand_over()
+        if ref == 1:
+            shell.begun()
+    shell.store.go.set()
+    shell.until(lambda: shell.journal.committed == 7)
+    assert [refs(commit) for commit in shell.store.commits] == [[1], [2, 3, 4, 5, 6, 7]]
+
+
+def test_changes_of_all_kinds_keep_their_order(shell):
+    shell.hold()
+    changes = [
+        PutFunction(b"a", "a", b"1"), Append(1, record_of(1)), Delete([1]), Append(2, record_of(2)),
+        Delete([2]),
+    ]  # fmt: skip
+    for change in changes:
+        shell.journal.append(change)
+        shell.journal.hand_over()
+    shell.store.go.set()
+    shell.until(lambda: shell.journal.committed == 2)
+    assert [change for commit in shell.store.commits for change in commit] == changes
+
+
+def test_handing_over_nothing_commits_nothing(shell):
+    shell.journal.hand_over()
+    shell.journal.close()
+    assert shell.store.attempts == []
+
+
+def test_too_many_changes_are_behind_until_they_are_committed(shells):
+    shell = shells(behind_changes=3)
+    shell.hold()
+    shell.append(1, 2, 3)
+    assert not shell.journal.behind
+    shell.journal.hand_over()
+    shell.begun()
+    assert not shell.journal.behind
+    shell.append(4)
+    assert shell.journal.behind
+    shell.journal.hand_over()
+    assert shell.journal.behind
+    shell.store.go.set()
+    shell.until(lambda: shell.journal.committed == 4)
+    shell.until(lambda: not shell.journal.behind)
+
+
+def test_too_many_bytes_are_behind_whatever_carries_them(shells):
+    shell = shells(behind_bytes=1000)
+    shell.hold()
+    shell.append(1, size=600)
+    shell.journal.append(PutFunction(b"a", "a", bytes(300)))
+    shell.journal.hand_over()
+    assert not shell.journal.behind
+    shell.append(2, size=200)
+    assert shell.journal.behind
+    shell.journal.hand_over()
+    assert shell.journal.behind
+    shell.store.go.set()
+    shell.until(lambda: not shell.journal.behind)
+
+
+def test_a_full_disk_retries_the_same_batch_before_anything_later(shells):
+    shell = shells(retry_seconds=(0.0, 0.0))
+    shell.store.errors = [StoreFull("no room")] * 3
+    shell.hold()
+    shell.append(1, 2)
+    shell.journal.hand_over()
+    shell.begun()
+    shell.append(3)
+    shell.journal.hand_over()
+    shell.store.go.set()
+    shell.until(lambda: shell.journal.committed == 3)
+    assert [refs(attempt) for attempt in shell.store.attempts] == [[1, 2]] * 4 + [[3]]
+    assert shell.journal.failing == ""
+    assert shell.journal.fatal is None
+
+
+def test_while_a_commit_is_stalled_the_reason_is_told_and_upkeep_tried(shells):
+    shell = shells(retry_seconds=(SECONDS, SECONDS))
+    shell.store.errors = [StoreFull("no room")]
+    shell.append(1)
+    shell.journal.hand_over()
+    shell.until(lambda: shell.journal.failing == "no room")
+    assert shell.journal.committed == 0
+    assert shell.store.maintained.acquire(timeout=SECONDS)
+
+
+def test_a_store_that_is_short_is_failing_and_asked_again_without_commits(shells):
+    shell = shells(retry_seconds=(0.0, 0.0))
+    shell.store.wants_maintenance = True
+    shell.store.short = "nearly full"
+    assert shell.journal.failing == "nearly full"
+    shell.append(1)
+    shell.journal.hand_over()
+    for _ in range(3):
+        assert shell.store.maintained.acquire(timeout=SECONDS)
+    shell.store.short = ""
+    assert shell.journal.failing == ""
+
+
+@pytest.mark.parametrize("error", [StoreFailed("fsync failed"), ValueError("a bug")])
+def test_a_failed_store_is_fatal_and_commits_nothing_more(shell, error):
+    shell.store.errors = [error]
+    shell.append(1)
+    shell.journal.hand_over()
+    shell.until(lambda: shell.journal.fatal is not None)
+    assert str(error.args[0]) in str(shell.journal.fatal)
+    shell.append(2)
+    shell.journal.hand_over()
+    shell.journal.close()
+    assert len(shell.store.attempts) == 1
+    assert shell.journal.committed == 0
+
+
+def test_records_are_read_in_the_order_of_asking(shell):
+    shell.store.rows = {1: record_of(1), 2: record_of(2)}
+    for ref in (2, 9, 1):
+        shell.journal.read(ref)
+    found = []
+    shell.until(lambda: found.extend(shell.journal.take_loaded()) or len(found) == 3)
+    assert found == [(2, record_of(2)), (9, None), (1, record_of(1))]
+    assert shell.journal.take_loaded() == []
+
+
+def test_a_record_on_its_way_to_the_disk_is_waited_for(shell):
+    shell.hold()
+    shell.append(5)
+    shell.journal.read(5)
+    shell.journal.hand_over()
+    shell.begun()
+    assert shell.journal.take_loaded() == []
+    shell.store.go.set()
+    found = []
+    shell.until(lambda: found.extend(shell.journal.take_loaded()) or found)
+    assert found == [(5, record_of(1))]
+
+
+def test_a_record_that_cannot_be_read_is_fatal(shell):
+    shell.store.read_error = StoreFailed("row 1 vanished")
+    shell.journal.read(1)
+    shell.until(lambda: shell.journal.fatal is not None)
+    assert "row 1" in str(shell.journal.fatal)
+
+
+def test_maintenance_runs_when_the_store_wants_it_and_only_then(shell):
+    shell.append(1)
+    shell.journal.hand_over()
+    shell.until(lambda: shell.journal.committed == 1)
+    assert not shell.store.maintained.acquire(blocking=False)
+    shell.store.wants_maintenance = True
+    shell.append(2)
+    shell.journal.hand_over()
+    assert shell.store.maintained.acquire(timeout=SECONDS)
+
+
+def test_stalled_maintenance_is_no_failure_but_failed_maintenance_is(shell):
+    shell.store.wants_maintenance = True
+    shell.store.maintain_errors = [StoreFull("no room"), StoreFailed("fsync failed")]
+    shell.append(1)
+    shell.journal.hand_over()
+    assert shell.store.maintained.acquire(timeout=SECONDS)
+    assert shell.journal.fatal is None
+    shell.until(lambda: shell.journal.committed == 1)
+    shell.append(2)
+    shell.journal.hand_over()
+    shell.until(lambda: shell.journal.fatal is not None)
+
+
+def test_closing_commits_all_that_was_gathered_and_ends_the_threads(shell):
+    shell.hold()
+    shell.append(1)
+    shell.journal.hand_over()
+    shell.begun()
+    shell.append(2)
+    closer = threading.Thread(target=shell.journal.close)
+    closer.start()
+    shell.store.go.set()
+    closer.join(SECONDS)
+    assert not closer.is_alive()
+    assert [refs(commit) for commit in shell.store.commits] == [[1], [2]]
+    assert shell.journal.committed == 2
+    shell.journal.close()
+
+
+def test_closing_a_stalled_journal_tries_once_more_and_says_what_was_not_committed(shells):
+    shell = shells(retry_seconds=(SECONDS, SECONDS))
+    shell.store.errors = [StoreFull("no room")] * 2
+    shell.append(1)
+    shell.journal.hand_over()
+    shell.until(lambda: shell.journal.failing)
+    shell.journal.close()
+    assert len(shell.store.attempts) == 2
+    assert "no room" in str(shell.journal.fatal)
+    assert shell.journal.committed == 0
+
+
+def test_a_store_in_memory_needs_no_threads():
+    news = []
+    journal = Journal(MemoryStore(), lambda: news.append(1))
+    before = threading.active_count()
+    journal.append(Append(3, record_of(4)))
+    assert journal.committed == 0
+    journal.hand_over()
+    assert journal.committed == 3
+    assert not journal.behind
+    journal.read(3)
+    journal.read(4)
+    assert journal.take_loaded() == [(3, record_of(4)), (4, None)]
+    assert news
+    journal.close()
+    assert threading.active_count() == before
