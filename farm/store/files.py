@@ -5,6 +5,7 @@ space that a full disk cannot take; every error of SQLite or of the system becom
 ``StoreError`` that says whether trying again can help.
 """
 
+import contextlib
 import errno
 import os
 import secrets
@@ -97,6 +98,8 @@ def create(path: Path) -> None:
     _sync(fresh)
     fresh.rename(path)
     _sync(path.parent)
+    with contextlib.suppress(OSError):  # it may not be ours to open, but then it is not new either
+        _sync(path.parent.parent)
 
 
 def _sync(path: Path) -> None:

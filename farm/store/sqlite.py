@@ -76,10 +76,10 @@ class SqliteStore:
     def open(self, epoch_floor: int, wall_ms: int) -> Opened:
         """Take the lock, check the file, commit a new epoch; see ``Store.open``."""
         path = self._path
-        if path.exists():
-            check_header(path)  # before anything of ours appears beside a file that is not
-        refuse_network(path, self._mounts)
         try:
+            if path.exists():
+                check_header(path)  # before anything of ours appears beside a file that is not
+            refuse_network(path, self._mounts)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock.acquire()
         except OSError as error:
