@@ -115,7 +115,7 @@ class Batch:
         self.outcomes: list[Outcome] = []
         self.watchers: set[Session] = set()
         self.cancelling: set[int] = set()
-        self.finished_at = 0.0
+        self.finished_at: float | None = None  # when its last outcome was published
         self.gone = False  # forgotten: its time, or its owner's interest, is over
         self.expires_at: float | None = None
 

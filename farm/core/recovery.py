@@ -52,7 +52,7 @@ class Recovery:
             for batch in session.batches:
                 if batch.open:
                     self._backlog.append(batch)
-                elif not batch.finished_at:
+                elif batch.finished_at is None:
                     batch.finished_at = now
         ledger.recovering = bool(self._backlog)
         if ledger.recovering:

@@ -6,6 +6,7 @@ when taken. A record of which less than a quarter still lives has the living cop
 one task that never ends does not hold the records of its siblings.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from farm.core.batch import SETTLED, Batch
@@ -53,7 +54,7 @@ class Retention:
             self._prune(list(ledger.rows.touched), now)
 
     def _is_over(self, batch: Batch, now: float) -> bool:
-        if batch.open:
+        if batch.open or batch.finished_at is None:
             return False
         ttl = batch.template.result_ttl
         limit = self._ledger.settings.result_ttl if ttl is None else ttl
@@ -101,7 +102,7 @@ class Retention:
         for batch in row.batches:
             if batch not in living:
                 self._forget(batch)
-        groups = [group for batch in living for group in survivors(batch)]
+        groups = [group for batch in living for group in self._survivors(batch)]
         at = ledger.wall(living[0].at)
         new = ledger.rows.open(ledger.persist(Submitted(session.id, at, groups, living[0].fence)))
         new.batches = living
@@ -110,8 +111,11 @@ class Retention:
             for outcome in batch.outcomes:
                 lo = outcome.first - batch.first
                 taken = batch.states.count(SETTLED, lo, lo + outcome.count)
-                if outcome.ref and taken < outcome.count:
+                if outcome.ref and (taken < outcome.count or self._is_kept(batch)):
                     ledger.rows.mention(new, outcome.ref)
+        for ref in row.mentions:
+            if ref > ledger.committed:  # perhaps an outcome that is not published yet
+                ledger.rows.mention(new, ref)
         self._restate_attempts(living, new, now)
         return ledger.rows.close(row)
 
@@ -123,6 +127,12 @@ class Retention:
         if ends:
             ref = self._ledger.persist(AttemptsEnded(self._ledger.wall(now), ends))
             self._ledger.rows.mention(row, ref)
+
+    def _survivors(self, batch: Batch) -> list[Group]:
+        """The tasks of a batch that must outlive its row, as groups under their old counters."""
+        if self._is_kept(batch):
+            return [_group(batch, 0, batch.count)]
+        return [_group(batch, lo, hi) for lo, hi in _unsettled(batch)]
 
     def _forget(self, batch: Batch) -> None:
         batch.gone = True
@@ -162,9 +172,8 @@ class Retention:
                     ledger.port.prune([session.mark_ref])
 
 
-def survivors(batch: Batch) -> list[Group]:
-    """The tasks of a batch that are not settled, as groups under their old counters."""
-    groups: list[Group] = []
+def _unsettled(batch: Batch) -> Iterator[tuple[int, int]]:
+    """The runs of tasks whose outcome is not settled."""
     at = 0
     while at < batch.count:
         if batch.states[at] == SETTLED:
@@ -173,21 +182,22 @@ def survivors(batch: Batch) -> list[Group]:
         end = at + 1
         while end < batch.count and batch.states[end] != SETTLED:
             end += 1
-        payloads = batch.payloads if batch.packed else batch.payloads[at:end]
-        if not payloads:  # all finished: only the outcomes matter now
-            payloads = [b""] * (1 if batch.packed else end - at)
-        groups.append(
-            Group(
-                batch.first + at,
-                end - at,
-                batch.function,
-                payloads,
-                sum(map(len, payloads)),
-                batch.packed,
-                batch.start + at,
-                batch.job.number if batch.job else 0,
-                batch.template,
-            )
-        )
+        yield at, end
         at = end
-    return groups
+
+
+def _group(batch: Batch, lo: int, hi: int) -> Group:
+    payloads = batch.payloads if batch.packed else batch.payloads[lo:hi]
+    if not payloads:  # all finished: only the outcomes matter now
+        payloads = [b""] * (1 if batch.packed else hi - lo)
+    return Group(
+        batch.first + lo,
+        hi - lo,
+        batch.function,
+        payloads,
+        sum(map(len, payloads)),
+        batch.packed,
+        batch.start + lo,
+        batch.job.number if batch.job else 0,
+        batch.template,
+    )
