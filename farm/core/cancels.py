@@ -1,6 +1,7 @@
 """Cancelling what no worker has begun."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from farm.core.batch import Batch
@@ -43,6 +44,7 @@ class Cancels:
         self._endings = endings
         self._waiting: dict[tuple[Batch, int], list[_Request]] = {}
         self._held_back: list[tuple[Peer, Cancel]] = []
+        self._decided: list[_Request] = []
 
     def on_cancel(self, peer: Peer, message: Cancel, now: float) -> None:
         """Cancel what can be; during recovery, a queued task may be running, so wait."""
@@ -125,9 +127,15 @@ class Cancels:
                     self._reply(request)
 
     def _reply(self, request: _Request) -> None:
-        self._ledger.after_commit(lambda _now: self._send(request), 0.0)
+        self._decided.append(request)
 
-    def _send(self, request: _Request) -> None:
+    def flush(self, now: float) -> None:
+        """Answer what was decided in this turn, once all records of the turn are durable."""
+        decided, self._decided = self._decided, []
+        for request in decided:
+            self._ledger.after_commit(partial(self._send, request), now)
+
+    def _send(self, request: _Request, _now: float) -> None:
         if request.peer in self._ledger.peers:
             reply = CancelReply(request.number, request.cancelled)
             self._ledger.port.send(request.peer, reply)

@@ -221,6 +221,7 @@ class Core:
         self.retention.on_tick(now)
         self.placement.place(now)
         self.reports.flush()
+        self.cancels.flush(now)
         self.following.flush()
         self.deliveries.flush()
         self.admission.flush()
