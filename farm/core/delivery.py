@@ -72,7 +72,9 @@ class Deliveries:
             while session.peer is not None and session.outbox:
                 if session.inflight and session.inflight_bytes >= session.window_bytes:
                     break
-                entries, deliveries, size = self._gather(session)
+                left = session.window_bytes - session.inflight_bytes
+                budget = min(BATCH_BYTES, left) if session.inflight else BATCH_BYTES
+                entries, deliveries, size = self._gather(session, budget)
                 if not entries:
                     break
                 self._send(session, entries, deliveries, size)
@@ -88,15 +90,18 @@ class Deliveries:
         message = Results(session.results_sent, self._ledger.committed, entries)
         self._ledger.port.send(session.peer, message)
 
-    def _gather(self, session: Session) -> tuple[list[Result], list[Delivery], int]:
-        """The next message: its entries, what they came from, and payload bytes."""
+    def _gather(self, session: Session, budget: int) -> tuple[list[Result], list[Delivery], int]:
+        """The next message: its entries, what they came from, and payload bytes.
+
+        It has at most ``budget`` bytes, or, with nothing else on the way, one entry.
+        """
         entries: list[Result] = []
         deliveries: list[Delivery] = []
         size = count = 0
         while session.outbox and count < TASKS_PER_MESSAGE_MAX:
             delivery = session.outbox[0]
             outcome = delivery.outcome
-            if entries and size + outcome.size > BATCH_BYTES:
+            if (entries or session.inflight) and size + outcome.size > budget:
                 break
             if outcome.batch is not None and outcome.batch.gone:
                 session.outbox.popleft()
