@@ -25,7 +25,7 @@ class TaskContext:
 
     __slots__ = ("_report", "attempt", "deadline", "id", "item", "token")
 
-    def __init__(  # noqa: PLR0913 -- made in one place, by the worker
+    def __init__(
         self,
         id: str,  # noqa: A002 -- the name that users see
         item: int,
