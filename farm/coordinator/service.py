@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -54,8 +55,7 @@ def serve(settings: CoordinatorSettings) -> ExitCode:
     """Run a coordinator until it is told to stop or cannot go on."""
     setup(settings.log_format, settings.log_level)
     sys.setswitchinterval(SWITCH_SECONDS)
-    # Whatever was acknowledged is committed: the process can end at any moment.
-    watch_parent(lambda: os._exit(ExitCode.OK), settings.parent_fd, settings.parent_pid)
+    watch_parent(lambda: _end_with_parent(settings), settings.parent_fd, settings.parent_pid)
     try:
         return _serve(settings)
     except FarmError as error:
@@ -161,6 +161,13 @@ def _stop_on_signals(loop: Loop) -> None:
 
     signal.signal(signal.SIGTERM, in_order)
     signal.signal(signal.SIGINT, in_order)
+
+
+def _end_with_parent(settings: CoordinatorSettings) -> None:
+    """Whatever was acknowledged is committed: the process can end at any moment."""
+    if settings.remove:
+        shutil.rmtree(settings.remove, ignore_errors=True)
+    os._exit(ExitCode.OK)
 
 
 def _say(settings: CoordinatorSettings, word: Word) -> None:

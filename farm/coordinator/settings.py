@@ -43,6 +43,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """The process ends at once when this pipe does."""
     parent_pid: int | None = None
     """The process ends at once when this parent of it does."""
+    remove: str = ""
+    """A temporary folder of the parent's, removed by this process when the parent is gone."""
     ready_fd: int | None = None
     """One ``Word`` is written here, as a line of JSON, once it is known whether it serves."""
     log_format: Literal["text", "json"] = "text"

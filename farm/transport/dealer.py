@@ -24,13 +24,14 @@ from farm.transport.options import OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX, prepar
 __all__ = ["Dealer"]
 
 ATTEMPT_SECONDS = 6.0
-"""A connection that takes longer to come about is lost; an unknown name is never reported."""
+"""A connection that takes longer to come about is lost: something listens and never answers."""
 RECEIVE_BYTES = 32 << 20
 """``receive`` returns after this many bytes, however many messages it was allowed."""
 
 _CONNECTED = zmq.EVENT_HANDSHAKE_SUCCEEDED
 _REASONS = {
     zmq.EVENT_CLOSED: "nothing answers at {address}",
+    zmq.EVENT_CONNECT_RETRIED: "nothing answers at {address}",  # alone if the name is unknown
     zmq.EVENT_DISCONNECTED: "{address} closed the connection",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "{address} is no farm: it does not speak its protocol",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "{address} is no farm: it does not speak its protocol",

@@ -45,8 +45,10 @@ _ROUTER = {
     zmq.BACKLOG: 1024,
 }
 _DEALER = {
-    # One socket per connection: a message queued for the last one never opens the next.
-    zmq.RECONNECT_IVL: -1,
+    # One socket per connection: a message queued for the last one never opens the next. -1, which
+    # says the same, would drop what has arrived and is not yet read when the connection ends; six
+    # days come to never, for the socket is closed as soon as its end is noticed.
+    zmq.RECONNECT_IVL: 1 << 29,
     zmq.CONNECT_TIMEOUT: 5_000,
 }
 COPY_BYTES_MAX = 1 << 16

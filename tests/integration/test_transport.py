@@ -153,8 +153,12 @@ def test_a_dealer_that_left_is_gone_when_it_is_sent_to(router, dealer):
 def test_a_dealer_learns_that_the_router_left_after_its_last_words(router, dealer):
     dealer.send(Beat())
     [(connection, _)] = wait([router], len)
+    wait([dealer], lambda _: dealer.connected)
     router.send(connection, Bye("the end"))
     router.shut(linger_seconds=5)
+    # The end is known before the last words are read, and does not take them away.
+    assert dealer.sockets[1].poll(PATIENCE * 1000)
+    dealer.socket.poll(PATIENCE * 1000)
     got = wait([dealer], lambda _: dealer.lost)
     assert got == [Bye("the end")]
     assert "closed the connection" in dealer.lost
@@ -162,10 +166,12 @@ def test_a_dealer_learns_that_the_router_left_after_its_last_words(router, deale
     dealer.flush()
 
 
-@pytest.mark.parametrize("kind", ["tcp", "no such socket", "dead socket"])
+@pytest.mark.parametrize("kind", ["tcp", "no such name", "no such socket", "dead socket"])
 def test_an_address_without_a_farm_is_reported_at_once(context, tmp_path, kind, free_address):
     if kind == "tcp":
         address = parse_address(free_address())
+    elif kind == "no such name":
+        address = parse_address("tcp://no-such-name.invalid:7070")
     else:
         address = parse_address(f"ipc://{tmp_path}/s")
         if kind == "dead socket":

@@ -33,6 +33,8 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm.ranges": (),
     "farm.logs": (),
     "farm.parent": (),
+    "farm._start": (),  # runs services by name
+    "farm.supervisor": ("farm.errors",),
     "farm.model": ("farm.errors", "farm.ranges"),
     "farm.config": ("farm.errors", "farm.model"),
     "farm.payload": ("farm.errors", "farm.model", "farm._payload_*"),
@@ -58,6 +60,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     # Not farm_workers: a local farm starts its hosts as processes.
     "farm.local": (
         *LEAVES,
+        "farm.supervisor",
         "farm.protocol",
         "farm.store",
         "farm.transport",
