@@ -188,6 +188,17 @@ class Batch:
             yield at, end
             at = states.find(state, end, hi)
 
+    def unsettled(self, lo: int, hi: int) -> Iterator[tuple[int, int]]:
+        """The runs of ``[lo, hi)`` that are not settled, in order."""
+        states = self.states
+        while lo < hi:
+            end = lo
+            while end < hi and states[end] != SETTLED:
+                end += 1
+            if lo < end:
+                yield lo, end
+            lo = end + 1
+
     def attempt_runs(self, lo: int, hi: int) -> Iterator[tuple[int, int, int]]:
         """``[lo, hi)`` cut into runs of equal attempt: ``(lo, hi, attempt)``."""
         if not self.diverged:

@@ -103,6 +103,7 @@ class Core:
     def start(self, now: float, wall: float) -> None:
         """Begin to serve; ``wall`` is the time since 1970 at ``now``, in seconds."""
         self.loading.apply(now, wall)
+        self.deliveries.restore()
         self.recovery.begin(self.loading.hosts, now)
         self._event(now)
 

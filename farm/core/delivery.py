@@ -58,6 +58,15 @@ class Deliveries:
         session.outbox.append(Delivery(outcome, first, count))
         self._waiting.add(session)
 
+    def restore(self) -> None:
+        """After loading: every outcome that its owner has not taken waits for it again."""
+        for session in self._ledger.sessions.values():
+            for batch in session.batches:
+                for outcome in batch.outcomes:
+                    lo = outcome.first - batch.first
+                    for a, b in batch.unsettled(lo, lo + outcome.count):
+                        self.enqueue(session, outcome, batch.first + a, b - a)
+
     def resume(self, session: Session) -> None:
         """A session has connected: send what waits for it."""
         if session.outbox:

@@ -6,7 +6,6 @@ when taken. A record of which less than a quarter still lives has the living cop
 one task that never ends does not hold the records of its siblings.
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from farm.core.batch import SETTLED, Batch
@@ -132,7 +131,7 @@ class Retention:
         """The tasks of a batch that must outlive its row, as groups under their old counters."""
         if self._is_kept(batch):
             return [_group(batch, 0, batch.count)]
-        return [_group(batch, lo, hi) for lo, hi in _unsettled(batch)]
+        return [_group(batch, lo, hi) for lo, hi in batch.unsettled(0, batch.count)]
 
     def _forget(self, batch: Batch) -> None:
         batch.gone = True
@@ -170,20 +169,6 @@ class Retention:
                 del ledger.sessions[session.id]
                 if session.mark_ref:
                     ledger.port.prune([session.mark_ref])
-
-
-def _unsettled(batch: Batch) -> Iterator[tuple[int, int]]:
-    """The runs of tasks whose outcome is not settled."""
-    at = 0
-    while at < batch.count:
-        if batch.states[at] == SETTLED:
-            at += 1
-            continue
-        end = at + 1
-        while end < batch.count and batch.states[end] != SETTLED:
-            end += 1
-        yield at, end
-        at = end
 
 
 def _group(batch: Batch, lo: int, hi: int) -> Group:
