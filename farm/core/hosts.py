@@ -20,9 +20,12 @@ class Lease:
     """A host's expiring claim on the tasks ``[lo, hi)`` of a batch.
 
     ``left`` counts those that have not ended; ``started`` has the indices known to have begun.
+    Of an adopted lease only the indices in ``adopted`` are its own.
     """
 
-    __slots__ = ("attempt", "batch", "hi", "host", "key", "left", "lo", "since", "started")
+    __slots__ = (
+        "adopted", "attempt", "batch", "hi", "host", "key", "left", "lo", "since", "started",
+    )  # fmt: skip
 
     def __init__(
         self, key: LeaseKey, host: "Host", batch: Batch, run: tuple[int, int], attempt: int
@@ -34,7 +37,17 @@ class Lease:
         self.attempt = attempt
         self.left = self.hi - self.lo
         self.started = RangeSet()
+        self.adopted: RangeSet | None = None
         self.since = 0.0
+
+    def adopt(self, lo: int, hi: int) -> None:
+        """These tasks are its own too."""
+        if self.adopted is None:  # the lease is new, and this its first run
+            self.adopted = RangeSet([(lo, hi)])
+            return
+        self.adopted.add(lo, hi)
+        self.left += hi - lo
+        self.lo, self.hi = min(self.lo, lo), max(self.hi, hi)
 
     @property
     def units(self) -> int:
@@ -43,12 +56,19 @@ class Lease:
 
     def live_runs(self) -> list[tuple[int, int]]:
         """The runs of its tasks that it still holds: leased, and by this very attempt."""
-        return [
+        runs = [
             (lo, hi)
             for a, b in self.batch.runs(self.lo, self.hi, State.LEASED)
             for lo, hi, attempt in self.batch.attempt_runs(a, b)
             if attempt == self.attempt
         ]
+        if self.adopted is None:
+            return runs
+        return [run for lo, hi in runs for run in self.adopted.overlap(lo, hi)]
+
+    def live_in(self, lo: int, hi: int) -> list[tuple[int, int]]:
+        """The parts of ``[lo, hi)`` that it still holds."""
+        return [(max(a, lo), min(b, hi)) for a, b in self.live_runs() if max(a, lo) < min(b, hi)]
 
 
 class Host:

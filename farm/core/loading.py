@@ -45,14 +45,16 @@ ORDER: tuple[tuple[type, ...], ...] = (
 
 
 class Loading:
-    """Gathers the stored records, then applies them; ``hosts`` are those of the last epoch."""
+    """Gathers the stored records, then applies them.
+
+    ``hosts`` are those of the last epoch, each with the refs of its records.
+    """
 
     def __init__(self, ledger: Ledger, retention: Retention) -> None:
         self._ledger = ledger
         self._retention = retention
         self._later: list[tuple[int, Record]] = []  # the whole journal, until ``apply``
-        self._joined: list[int] = []
-        self.hosts: set[str] = set()
+        self.hosts: dict[str, list[int]] = {}
         self._restorers: dict[type, Callable[[int, Any, float], None]] = {
             SessionMark: self._restore_session,
             JobOpened: self._open_job,
@@ -87,7 +89,6 @@ class Loading:
                     self._restorers[type(record)](ref, record, now)
         about = (Finished, AttemptsEnded, Delivered)
         useless = ledger.rows.unmentioned(ref for ref, r in later if isinstance(r, about))
-        useless += self._joined
         if useless:
             ledger.port.prune(useless)
         ledger.functions.drop_unused_stored()
@@ -106,8 +107,7 @@ class Loading:
             job.refs.append(ref)
 
     def _join_host(self, ref: int, record: HostJoined, _now: float) -> None:
-        self.hosts.add(record.name)
-        self._joined.append(ref)
+        self.hosts.setdefault(record.name, []).append(ref)
 
     def _session(self, identity: bytes, now: float) -> Session:
         found = self._ledger.sessions.get(identity)

@@ -17,6 +17,7 @@ from farm.core.states import Event
 from farm.model import State
 from farm.protocol.parts import Claim, TaskRun
 from farm.protocol.records import Recovered
+from farm.ranges import RangeSet
 
 __all__ = ["Recovery"]
 
@@ -39,14 +40,18 @@ class Recovery:
         self._retention = retention
         self._reports = reports
         self._cancels = cancels
-        self._expected: set[str] = set()
+        self._expected: dict[str, list[int]] = {}
         self._adopted: list[TaskRun] = []
         self._backlog: list[Batch] = []
         self.deadline: float | None = None
 
-    def begin(self, hosts: set[str], now: float) -> None:
-        """The ledger is rebuilt: wait for the hosts of the last epoch if there is a backlog."""
-        self._expected = set(hosts)
+    def begin(self, hosts: dict[str, list[int]], now: float) -> None:
+        """The ledger is rebuilt: wait for the hosts of the last epoch if there is a backlog.
+
+        ``hosts`` has the refs of the records that say so, by name; they are kept as long as
+        recovery waits, for the next restart may come before.
+        """
+        self._expected = dict(hosts)
         ledger = self._ledger
         for session in ledger.sessions.values():
             for batch in session.batches:
@@ -59,6 +64,8 @@ class Recovery:
             self.deadline = now + ledger.settings.recovery_seconds
             if not self._expected:
                 self.finish(now)
+        else:
+            self._forget_hosts()
 
     # ------------------------------------------------------------ claims
 
@@ -67,39 +74,61 @@ class Recovery:
         drop: list[Claim] = []
         claimed: Claimed = {}
         for claim in claims:
-            kept = self._known(host, claim, claimed) or self._adopt(host, claim, claimed, now)
-            if not kept:
-                self._ledger.counters["fenced"] += claim.count
-                drop.append(claim)
+            kept = RangeSet()
+            for batch, lo, hi in self._tasks_of(claim):
+                for lease, a, b in self._keep(host, claim, batch, (lo, hi), now):
+                    kept.add(batch.first + a, batch.first + b)
+                    claimed.setdefault(lease, []).append((a, b))
+                    if claim.started:
+                        lease.started.add(a, b)
+            drop += _rest(claim, kept)
+        self._ledger.counters["fenced"] += sum(claim.count for claim in drop)
         for lease in list(host.leases.values()):
             self._return_unclaimed(host, lease, claimed.get(lease, []))
         self._endings.flush(now)
-        self._expected.discard(host.name)
-        if self._ledger.recovering and not self._expected:
-            self.finish(now)
+        self._arrived(host.name, now)
         return drop
 
-    def _known(self, host: Host, claim: Claim, claimed: Claimed) -> bool:
-        """Whether this very lease is still the host's, for all that it claims of it."""
-        lease = host.leases.get((claim.epoch, claim.lease))
-        if lease is None or lease.attempt != claim.attempt:
-            return False
-        if lease.batch.session.id != claim.session:
-            return False
-        lo = claim.first - lease.batch.first
-        hi = lo + claim.count
-        if not any(a <= lo and hi <= b for a, b in _joined(lease.live_runs())):
-            return self._is_over_in_part(lease, lo, hi, claimed)
-        claimed.setdefault(lease, []).append((lo, hi))
-        if claim.started:
-            lease.started.add(lo, hi)
-        return True
+    def _tasks_of(self, claim: Claim) -> list[tuple[Batch, int, int]]:
+        session = self._ledger.sessions.get(claim.session)
+        return list(session.batches.overlap(claim.first, claim.count)) if session else []
 
-    def _is_over_in_part(self, lease: Lease, lo: int, hi: int, claimed: Claimed) -> bool:
-        """Some of the claimed tasks have ended, as when a report was not noted: keep the rest."""
-        live = [(max(a, lo), min(b, hi)) for a, b in lease.live_runs() if max(a, lo) < min(b, hi)]
-        claimed.setdefault(lease, []).extend(live)
-        return bool(live)
+    def _keep(
+        self, host: Host, claim: Claim, batch: Batch, run: tuple[int, int], now: float
+    ) -> list[tuple[Lease, int, int]]:
+        """The parts of a claimed run that are the host's, or become so by adoption.
+
+        What else it claims has ended, perhaps unnoted, or was fenced off.
+        """
+        lease = host.leases.get((claim.epoch, claim.lease))
+        if lease is not None and (lease.batch is not batch or lease.attempt != claim.attempt):
+            return []
+        kept = [] if lease is None else [(lease, a, b) for a, b in lease.live_in(*run)]
+        if self._ledger.recovering:
+            for a, b in _adoptable(batch, claim, run):
+                lease = self._adopt(host, claim, batch, (a, b), now)
+                kept.append((lease, a, b))
+        return kept
+
+    def _adopt(
+        self, host: Host, claim: Claim, batch: Batch, run: tuple[int, int], now: float
+    ) -> Lease:
+        """Take back a run that a lease of an older epoch has."""
+        lo, hi = run
+        if batch.states[lo] == State.SCHEDULED:  # it was due before the restart
+            batch.move(lo, hi, Event.DUE)
+        batch.move(lo, hi, Event.LEASE)
+        key = (claim.epoch, claim.lease)
+        lease = host.leases.get(key)
+        held = 0 if lease is None else lease.units
+        if lease is None:
+            lease = host.leases[key] = Lease(key, host, batch, run, claim.attempt)
+            lease.since = now
+        lease.adopt(lo, hi)
+        host.held += lease.units - held
+        self._adopted.append((claim.session, batch.first + lo, hi - lo))
+        self._ledger.counters["adopted"] += hi - lo
+        return lease
 
     def _return_unclaimed(self, host: Host, lease: Lease, claimed: list[tuple[int, int]]) -> None:
         at = lease.lo
@@ -108,52 +137,24 @@ class Recovery:
                 self._reports.return_unclaimed(host, lease, at, a)
             at = max(at, b)
 
-    def _adopt(
-        self,
-        host: Host,
-        claim: Claim,
-        claimed: Claimed,
-        now: float,
-    ) -> bool:
-        """Take back a lease of an older epoch, if nothing has fenced it off since."""
-        ledger = self._ledger
-        session = ledger.sessions.get(claim.session)
-        if not ledger.recovering or session is None or claim.count < 1:
-            return False
-        key = (claim.epoch, claim.lease)
-        found = list(session.batches.overlap(claim.first, claim.count))
-        if len(found) != 1 or key in host.leases:
-            return False
-        batch, lo, hi = found[0]
-        if hi - lo != claim.count or batch.states.count(State.QUEUED, lo, hi) != hi - lo:
-            return False
-        for index in range(lo, hi) if batch.diverged else (lo,):
-            if claim.epoch < batch.fence_of(index) or claim.attempt != batch.attempt(index):
-                return False
-        batch.move(lo, hi, Event.LEASE)
-        lease = Lease(key, host, batch, (lo, hi), claim.attempt)
-        lease.since = now
-        if claim.started:
-            lease.started.add(lo, hi)
-        host.leases[key] = lease
-        host.held += lease.units
-        claimed.setdefault(lease, []).append((lo, hi))
-        self._adopted.append((claim.session, claim.first, claim.count))
-        ledger.counters["adopted"] += claim.count
-        return True
+    def _arrived(self, name: str, now: float) -> None:
+        """A host of the last epoch is here, or will not come: recovery waits for the others."""
+        refs = self._expected.pop(name, None)
+        if refs:
+            self._ledger.port.prune(refs)
+        if self._ledger.recovering and not self._expected:
+            self.finish(now)
 
     def on_host_gone(self, name: str, now: float) -> None:
         """A host is forgotten; recovery does not wait for it."""
-        self._expected.discard(name)
-        if self._ledger.recovering and not self._expected:
-            self.finish(now)
+        self._arrived(name, now)
 
     def finish(self, now: float) -> None:
         """Fence off every older token that was not adopted, and let the backlog run."""
         ledger = self._ledger
         ledger.recovering = False
         self.deadline = None
-        self._expected.clear()
+        self._forget_hosts()
         backlog, self._backlog = self._backlog, []
         adopted, self._adopted = self._adopted, []
         self._retention.recovered_refs.append(ledger.persist(Recovered(ledger.epoch, adopted)))
@@ -162,6 +163,13 @@ class Recovery:
                 if batch.open:
                     fence(batch, ledger.epoch, adopted)
         ledger.after_commit(lambda at: self._release(backlog, at), now)
+
+    def _forget_hosts(self) -> None:
+        """Hosts of the last epoch that did not come are waited for no more."""
+        refs = [ref for refs in self._expected.values() for ref in refs]
+        self._expected.clear()
+        if refs:
+            self._ledger.port.prune(refs)
 
     def _release(self, backlog: list[Batch], now: float) -> None:
         ledger = self._ledger
@@ -185,12 +193,28 @@ class Recovery:
             self._ledger.delays.push(due, batch, index, index + 1)
 
 
-def _joined(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Adjacent runs, made one."""
-    joined: list[tuple[int, int]] = []
-    for a, b in runs:
-        if joined and joined[-1][1] == a:
-            joined[-1] = (joined[-1][0], b)
-        else:
-            joined.append((a, b))
-    return joined
+def _rest(claim: Claim, kept: RangeSet) -> list[Claim]:
+    """The parts of a claim that are not kept."""
+    stop = claim.first + claim.count
+    epoch, lease, attempt = claim.epoch, claim.lease, claim.attempt
+    return [
+        Claim(epoch, lease, attempt, claim.session, a, b - a, claim.started)
+        for a, b in kept.gaps(claim.first, stop)
+    ]
+
+
+def _adoptable(batch: Batch, claim: Claim, run: tuple[int, int]) -> list[tuple[int, int]]:
+    """The runs of a claimed run, each in one state, that wait and are not fenced off."""
+    found: list[tuple[int, int]] = []
+    for state in (State.QUEUED, State.SCHEDULED):
+        for lo, hi in batch.runs(*run, state):
+            if not batch.diverged:
+                if claim.attempt == 1 and claim.epoch >= batch.fence:
+                    found.append((lo, hi))
+                continue
+            counts = RangeSet()
+            for index in range(lo, hi):
+                if claim.attempt == batch.attempt(index) and claim.epoch >= batch.fence_of(index):
+                    counts.add(index, index + 1)
+            found += counts
+    return found

@@ -61,15 +61,11 @@ class Reports:
             return []
         batch = lease.batch
         lo, hi = first - batch.first, first - batch.first + count
-        if lo < lease.lo or hi > lease.hi:
-            self._ledger.counters["stale"] += count
-            return []
-        alike = not batch.diverged and lease.attempt == 1
-        if alike and batch.states.count(State.LEASED, lo, hi) == count:
-            return [(lease, lo, hi)]
-        found = [
-            (lease, max(a, lo), min(b, hi)) for a, b in lease.live_runs() if max(a, lo) < min(b, hi)
-        ]
+        if not batch.diverged and lease.attempt == 1 and lease.lo <= lo and hi <= lease.hi:
+            own = lease.adopted is None
+            if own and batch.states.count(State.LEASED, lo, hi) == count:
+                return [(lease, lo, hi)]
+        found = [(lease, a, b) for a, b in lease.live_in(lo, hi)]
         self._ledger.counters["stale"] += count - sum(b - a for _, a, b in found)
         return found
 
@@ -216,7 +212,10 @@ class Reports:
     def _lose_run(self, lease: Lease, lo: int, hi: int, failure: Failure) -> None:
         batch = lease.batch
         for a, b in lease.started.gaps(lo, hi):
-            self._return(lease, a, b)
+            # If somebody wants them cancelled, the answer is no: they may have begun out there.
+            self._cancels.resolve(batch, a, b, cancelled=False)
+            self._endings.give_back(batch, a, b)
+            self._let_go(lease, b - a)
         for a, b in lease.started.overlap(lo, hi):
             self._cancels.resolve(batch, a, b, cancelled=False)
             self._endings.lose(batch, a, b, failure)
@@ -226,9 +225,8 @@ class Reports:
 
     def return_unclaimed(self, host: Host, lease: Lease, lo: int, hi: int) -> None:
         """The host came back and does not hold these tasks: they never reached it."""
-        for a, b in lease.live_runs():
-            if max(a, lo) < min(b, hi):
-                self._return(lease, max(a, lo), min(b, hi))
+        for a, b in lease.live_in(lo, hi):
+            self._return(lease, a, b)
 
     def restore_losses(self, host: Host, now: float) -> None:
         """The same agent came back: it was cut off, not dead, and nobody pays for that."""
