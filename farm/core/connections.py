@@ -26,6 +26,8 @@ __all__ = ["Connections"]
 
 ID_BYTES = 16
 FORGET_HOST_SECONDS = 3600.0
+LOOK_AT_CLIENTS_SECONDS = 10.0
+"""Clients may be many, so those that fell silent are looked for this often only."""
 
 
 class Connections:
@@ -46,6 +48,7 @@ class Connections:
         self._following = following
         self._reports = reports
         self._recovery = recovery
+        self._look_at_clients = 0.0
 
     # ------------------------------------------------------------ hello
 
@@ -260,6 +263,9 @@ class Connections:
         """End the leases of hosts that were silent for too long."""
         ledger = self._ledger
         lease = ledger.settings.lease_seconds
+        if now >= self._look_at_clients:
+            self._look_at_clients = now + LOOK_AT_CLIENTS_SECONDS
+            self._close_silent_clients(now)
         for host in list(ledger.hosts.all.values()):
             silent = now - host.last_seen
             if silent < lease:
@@ -273,6 +279,17 @@ class Connections:
             ledger.hosts.update(host)
             if silent > max(FORGET_HOST_SECONDS, lease):
                 self._forget(host, now)
+
+    def _close_silent_clients(self, now: float) -> None:
+        """A client that is silent for as long as a lease has gone; if not, it says HELLO again.
+
+        It loses nothing by this; its open jobs are abandoned until it comes back.
+        """
+        for session in self._ledger.sessions.values():
+            peer = session.peer
+            if peer is not None and now - session.last_seen >= self._ledger.settings.lease_seconds:
+                self.on_closed(peer, now)
+                self._ledger.port.close(peer)
 
     def next_deadline(self) -> float | None:
         """When the next host's lease ends."""
