@@ -58,6 +58,7 @@ class ShellPort:
     def close(self, peer: Hashable) -> None:
         """See ``farm.core.port``."""
         if isinstance(peer, Connection):
+            _note_gone(peer)
             self._routers[peer.side].close(peer)
 
     def persist(self, ref: int, record: Record) -> None:
@@ -110,8 +111,6 @@ class Loop:
         self._stopping = False
         self._committed = journal.committed
         self._not_before = 0.0
-        # Bounded by the connections of hosts.
-        self._names: dict[Connection, str] = {}
         self._bugs = Seldom(logging.getLogger("farm.coordinator"))
         self._poller = zmq.Poller()
         self._poller.register(waker.fileno(), zmq.POLLIN)
@@ -188,7 +187,7 @@ class Loop:
     def _take(self, arrived: Sequence[tuple[Connection, Any]], now: float) -> None:
         for connection, message in arrived:
             if message is None:
-                self._note_gone(connection)
+                _note_gone(connection)
                 self._call(connection, self._core.on_closed, connection, now)
             elif connection.open:
                 if type(message) is HostHello:
@@ -228,12 +227,8 @@ class Loop:
                 self._call(None, self._core.on_closed, connection, time.monotonic())
 
     def _note_host(self, connection: Connection, hello: HostHello) -> None:
-        self._names[connection] = hello.name
+        connection.label = hello.name
         logger.info("a host connected", extra={"host": hello.name, "slots": hello.slots})
-
-    def _note_gone(self, connection: Connection) -> None:
-        if name := self._names.pop(connection, ""):
-            logger.info("a host is gone", extra={"host": name})
 
     def _stop(self) -> ExitCode:
         """Commit what is in hand, answer it, say Bye."""
@@ -250,3 +245,9 @@ class Loop:
     def _leave(self) -> None:
         for router in (self._hosts, self._clients):
             router.shut(LINGER_SECONDS)
+
+
+def _note_gone(connection: Connection) -> None:
+    if connection.label:
+        logger.info("a host is gone", extra={"host": connection.label})
+        connection.label = ""

@@ -33,15 +33,19 @@ TOLD_MAX = 1024
 
 
 class Connection:
-    """One connection as the coordinator sees it; compared by identity, never used again."""
+    """One connection as the coordinator sees it; compared by identity, never used again.
 
-    __slots__ = ("numbering", "open", "outbox", "outbox_bytes", "routing_id", "side")
+    ``label`` is for whoever logs about it.
+    """
+
+    __slots__ = ("label", "numbering", "open", "outbox", "outbox_bytes", "routing_id", "side")
 
     def __init__(self, side: str, routing_id: bytes, numbering: Numbering[Any]) -> None:
         self.side = side
         self.routing_id = routing_id
         self.numbering = numbering
         self.open = True
+        self.label = ""
         # Bounded by OUTBOX_MESSAGES_MAX and OUTBOX_BYTES_MAX in Router.send.
         self.outbox: deque[list[bytes]] = deque()
         self.outbox_bytes = 0
