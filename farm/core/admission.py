@@ -23,7 +23,7 @@ class Admission:
         self._ledger = ledger
         self._following = following
         self._full = False
-        self._touched: set[Session] = set()
+        self._touched: dict[Session, None] = {}
 
     # ------------------------------------------------------------ submissions
 
@@ -122,7 +122,7 @@ class Admission:
         self._ledger.counters["refused"] += group.count
         self._full = self._full or reason == "busy"
         session.refused = True
-        self._touched.add(session)
+        self._touched[session] = None
         if session.peer is not None:
             self._ledger.port.send(
                 session.peer, Refused(group.first, group.count, reason, BUSY_SECONDS, message)
@@ -159,7 +159,7 @@ class Admission:
             runs[-1] = (runs[-1][0], runs[-1][1] + count)
         else:
             runs.append((first, count))
-        self._touched.add(session)
+        self._touched[session] = None
 
     # ------------------------------------------------------------ credit
 
@@ -177,7 +177,7 @@ class Admission:
 
     def flush(self) -> None:
         """Acknowledge, and give credit where it is low, unless the farm is full."""
-        touched, self._touched = self._touched, set()
+        touched, self._touched = self._touched, {}
         for session in touched:
             if session.peer is not None and session.accepting:
                 message = Accepted(self._ledger.committed, session.accepting)

@@ -113,7 +113,7 @@ class Batch:
         self.row: Row | None = None
         self.diverged: dict[int, Divergence] = {}
         self.outcomes: list[Outcome] = []
-        self.watchers: set[Session] = set()
+        self.watchers: dict[Session, None] = {}
         self.cancelling: set[int] = set()
         self.finished_at: float | None = None  # when its last outcome was published
         self.gone = False  # forgotten: its time, or its owner's interest, is over

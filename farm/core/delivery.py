@@ -26,8 +26,8 @@ class Deliveries:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._loading: dict[int, tuple[list[Outcome], set[Session]]] = {}
-        self._waiting: set[Session] = set()
+        self._loading: dict[int, tuple[list[Outcome], dict[Session, None]]] = {}
+        self._waiting: dict[Session, None] = {}
 
     # ------------------------------------------------------------ offering
 
@@ -43,7 +43,7 @@ class Deliveries:
     def enqueue(self, session: Session, outcome: Outcome, first: int, count: int) -> None:
         """Put a part of an outcome in a session's outbox."""
         session.outbox.append(Delivery(outcome, first, count))
-        self._waiting.add(session)
+        self._waiting[session] = None
         if outcome.result is not None:
             session.resident_bytes += outcome.size
             bound = self._ledger.settings.resident_result_bytes
@@ -56,7 +56,7 @@ class Deliveries:
         owner, first, count = run
         outcome = Outcome(None, Result(owner, first, count, ending, []), 0, 0)
         session.outbox.append(Delivery(outcome, first, count))
-        self._waiting.add(session)
+        self._waiting[session] = None
 
     def restore(self) -> None:
         """After loading: every outcome that its owner has not taken waits for it again."""
@@ -70,13 +70,13 @@ class Deliveries:
     def resume(self, session: Session) -> None:
         """A session has connected: send what waits for it."""
         if session.outbox:
-            self._waiting.add(session)
+            self._waiting[session] = None
 
     # ------------------------------------------------------------ sending
 
     def flush(self) -> None:
         """Send what the windows of the connected sessions allow."""
-        waiting, self._waiting = self._waiting, set()
+        waiting, self._waiting = self._waiting, {}
         for session in waiting:
             while session.peer is not None and session.outbox:
                 if session.inflight and session.inflight_bytes >= session.window_bytes:
@@ -134,15 +134,15 @@ class Deliveries:
             outcome = delivery.outcome
             if outcome.result is None:
                 if outcome.ref not in self._loading:
-                    self._loading[outcome.ref] = ([], set())
+                    self._loading[outcome.ref] = ([], {})
                     self._ledger.port.load(outcome.ref)
                 outcomes, readers = self._loading[outcome.ref]
                 outcomes.append(outcome)
-                readers.add(session)
+                readers[session] = None
 
     def on_loaded(self, ref: int, record: Record | None) -> None:
         """A record of outcomes was read back; None if it is gone."""
-        outcomes, readers = self._loading.pop(ref, ([], set()))
+        outcomes, readers = self._loading.pop(ref, ([], {}))
         for outcome in outcomes:
             batch = outcome.batch
             if batch is None or outcome.result is not None:
@@ -172,7 +172,7 @@ class Deliveries:
                     self._settle(outcome.batch, delivery, runs)
                 if outcome.ref:
                     outcome.result = None
-        self._waiting.add(session)
+        self._waiting[session] = None
         if runs:
             ref = ledger.persist(Delivered(ledger.wall(now), runs))
             for owner, first, count in runs:
@@ -188,7 +188,7 @@ class Deliveries:
             if batch.settled == batch.count:
                 self._ledger.over.append(batch)
             return
-        self._ledger.rows.touched.add(batch.row)
+        self._ledger.rows.touched[batch.row] = None
         last = runs[-1] if runs else None
         if last and last[0] == batch.session.id and last[1] + last[2] == delivery.first:
             runs[-1] = (last[0], last[1], last[2] + delivery.count)

@@ -19,7 +19,7 @@ class Following:
     def __init__(self, ledger: Ledger, deliveries: Deliveries) -> None:
         self._ledger = ledger
         self._deliveries = deliveries
-        self._changed: set[Job] = set()
+        self._changed: dict[Job, None] = {}
 
     def on_message(self, session: Session, message: JobOpen | JobSeal | Attach, now: float) -> None:
         """Whatever a client says about jobs and attaching."""
@@ -53,18 +53,18 @@ class Following:
         job.sealed = message.count
         record = JobSealed(session.id, message.job, message.count)
         job.refs.append(self._ledger.persist(record))
-        self._changed.add(job)
+        self._changed[job] = None
 
     def note_growth(self, job: Job, batch: Batch) -> None:
         """A job gained tasks: its followers follow them too."""
         if job.followers:
-            batch.watchers.update(job.followers.values())
-            batch.watchers.discard(batch.session)
-            self._changed.add(job)
+            batch.watchers.update(dict.fromkeys(job.followers.values()))
+            batch.watchers.pop(batch.session, None)
+            self._changed[job] = None
 
     def flush(self) -> None:
         """Tell followers of jobs that changed in this turn."""
-        changed, self._changed = self._changed, set()
+        changed, self._changed = self._changed, {}
         for job in changed:
             for (_, request), follower in list(job.followers.items()):
                 self._inform(follower, request, job)
@@ -112,7 +112,7 @@ class Following:
 
     def _follow_batch(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
         if session is not batch.session:
-            batch.watchers.add(session)
+            batch.watchers[session] = None
         self.deliver_again(session, batch, lo, hi)
 
     def deliver_again(self, session: Session, batch: Batch, lo: int, hi: int) -> None:

@@ -196,7 +196,7 @@ class Loading:
             for batch, lo, hi in session.batches.overlap(first, count):
                 if batch.row is not None:
                     self._ledger.rows.mention(batch.row, ref)
-                    self._ledger.rows.touched.add(batch.row)
+                    self._ledger.rows.touched[batch.row] = None
                 for a, b in _final_runs(batch, lo, hi):
                     batch.settle(a, b)
 

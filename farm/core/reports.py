@@ -30,7 +30,7 @@ class Reports:
         self._endings = endings
         self._cancels = cancels
         self._noting: dict[Host, int] = {}
-        self._starting: set[Session] = set()
+        self._starting: dict[Session, None] = {}
         self._notes: dict[Session, list[tuple[bytes, int, float, float, str]]] = {}
 
     def on_report(self, host: Host, message: Report, now: float) -> None:
@@ -162,7 +162,7 @@ class Reports:
                 lease.started.add(a, b)
                 if session.peer is not None:
                     session.started.append((lease.batch.first + a, b - a))
-                    self._starting.add(session)
+                    self._starting[session] = None
             self._cancels.resolve(lease.batch, lo, hi, cancelled=False)
 
     def _on_progress(
@@ -170,7 +170,7 @@ class Reports:
     ) -> None:
         for lease, lo, _ in self._held(host, key, counter, 1):
             batch = lease.batch
-            for session in {batch.session, *batch.watchers}:
+            for session in dict.fromkeys((batch.session, *batch.watchers)):
                 if session.peer is not None:
                     own = (batch.session.id, batch.first + lo, *note)
                     self._notes.setdefault(session, []).append(own)
@@ -181,7 +181,7 @@ class Reports:
         for host, number in noting.items():
             if host.peer is not None:
                 self._ledger.port.send(host.peer, Noted(number, self._ledger.committed))
-        starting, self._starting = self._starting, set()
+        starting, self._starting = self._starting, {}
         for session in starting:
             runs, session.started = session.started, []
             if session.peer is not None and runs:

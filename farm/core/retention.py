@@ -65,15 +65,15 @@ class Retention:
         ledger = self._ledger
         ledger.rows.touched.clear()
         refs: list[int] = []
-        dirty: set[Session] = set()
+        dirty: dict[Session, None] = {}
         for row in rows:
             if all(self._is_over(batch, now) for batch in row.batches):
-                dirty.add(row.batches[0].session)
+                dirty[row.batches[0].session] = None
                 for batch in row.batches:
                     self._forget(batch)
                 refs += ledger.rows.close(row)
             elif REWRITE_SHARE * self._living(row) < row.count:
-                dirty.add(row.batches[0].session)
+                dirty[row.batches[0].session] = None
                 refs += self._rewrite(row, now)
         for session in dirty:
             refs += ledger.mark(session, now)
@@ -142,7 +142,7 @@ class Retention:
             del job.batches[batch.first]
             self._end_job(job)
         batch.outcomes = []
-        batch.watchers = set()
+        batch.watchers = {}
 
     def _end_job(self, job: Job) -> None:
         """Forget a job of which nothing is left, unless its client may still add to it."""

@@ -43,7 +43,7 @@ class Rows:
     def __init__(self) -> None:
         self._rows: dict[int, Row] = {}
         self._mentioned: Counter[int] = Counter()
-        self.touched: set[Row] = set()
+        self.touched: dict[Row, None] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -75,7 +75,7 @@ class Rows:
     def close(self, row: Row) -> list[int]:
         """Forget a row; the refs that may now be deleted, its own among them."""
         del self._rows[row.ref]
-        self.touched.discard(row)
+        self.touched.pop(row, None)
         return [row.ref, *self._release(row.mentions)]
 
     def _release(self, refs: Iterable[int]) -> list[int]:
