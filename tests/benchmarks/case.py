@@ -1,0 +1,64 @@
+"""What a benchmark case is: how to measure it, for whom, and what is to be reached.
+
+A case is measured for several contenders, each time in a process of its own that does nothing
+else. ``measure`` returns numbers by metric; the last part of a metric's name is its unit.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["BARE", "FARM", "MEMORY", "POOL", "PPE", "UNDURABLE", "WORKERS", "Case", "Goal", "Order"]
+
+WORKERS = 2
+
+FARM = "farm"
+MEMORY = "farm in memory"
+UNDURABLE = "farm durable=False"
+PPE = "ProcessPoolExecutor"
+POOL = "Pool"
+BARE = "two bare processes"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One measurement to make: ``size`` is the case's count, ``spin`` 20 ms of ``spin``."""
+
+    case: str
+    contender: str
+    size: int
+    spin: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A number to reach, by the medians.
+
+    ``metric`` of ``contender``, divided by the best of ``over`` if there are any, is to be at least
+    or at most ``target``; without a target it is only shown.
+    """
+
+    metric: str
+    contender: str = FARM
+    over: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def more_is_better(self) -> bool:
+        """Whether a greater number is the better one."""
+        return self.metric.endswith("per_second")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure. ``size`` counts tasks or items; ``quick`` is one for trying it out."""
+
+    name: str
+    title: str
+    contenders: tuple[str, ...]
+    size: int
+    quick: int
+    measure: Callable[[Order], Mapping[str, float]]
+    goals: tuple[Goal, ...]

@@ -1,0 +1,27 @@
+"""All cases, in the order in which they are measured."""
+
+from tests.benchmarks import (
+    case_backlog,
+    case_bytes,
+    case_first_result,
+    case_map,
+    case_pure_python,
+    case_round_trip,
+    case_submit,
+)
+from tests.benchmarks.case import Case
+
+__all__ = ["CASES"]
+
+CASES: dict[str, Case] = {
+    module.CASE.name: module.CASE
+    for module in (
+        case_submit,
+        case_map,
+        case_round_trip,
+        case_pure_python,
+        case_bytes,
+        case_first_result,
+        case_backlog,
+    )
+}
