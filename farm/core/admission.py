@@ -33,11 +33,12 @@ class Admission:
             self._ledger.mark(session, now)
         admitted: list[Batch] = []
         durable: list[Group] = []
+        known: list[tuple[int, int]] = []
         for group in message.groups:
             units = 1 if group.packed else group.count
             session.received_tasks += units
             session.received_bytes += group.size
-            for fresh in self._fresh(session, group):
+            for fresh in self._fresh(session, group, known):
                 taken = self._admit(session, fresh, now)
                 if taken is not None:
                     admitted.append(taken[0])
@@ -53,21 +54,30 @@ class Admission:
                 batch.row = row
         for batch in admitted:
             self._start(batch, now)
-
-    def _fresh(self, session: Session, group: Group) -> list[Group]:
-        """The parts of a group never accepted before; the others are acknowledged again."""
-        stop = group.first + group.count
-        known = session.accepted.overlap(group.first, stop)
-        known += session.volatile.overlap(group.first, stop)
-        if not known:
-            return [group]
-        for a, b in known:
+        for a, b in known:  # only now: this very message may have named them before
             self._accept(session, a, b - a, self._ledger.last_ref)
+
+    def _fresh(
+        self, session: Session, group: Group, known: list[tuple[int, int]]
+    ) -> list[Group]:
+        """The parts of a group never accepted before; ``known`` gets the others."""
+        stop = group.first + group.count
+        before = session.accepted.overlap(group.first, stop)
+        before += session.volatile.overlap(group.first, stop)
+        if not before:
+            return [group]
+        known += before
         gaps = [
             (c, d)
             for a, b in session.accepted.gaps(group.first, stop)
             for c, d in session.volatile.gaps(a, b)
         ]
+        if group.packed and len(gaps) > 1:  # each part would carry the whole payload
+            text = "some of the packed task's items are known; submit the others by themselves"
+            for a, b in gaps:
+                rest = _cut(group, a - group.first, b - group.first)
+                self._refuse(session, rest, "overlap", text)
+            return []
         return [_cut(group, a - group.first, b - group.first) for a, b in gaps]
 
     def _admit(self, session: Session, group: Group, now: float) -> tuple[Batch, Group] | None:
