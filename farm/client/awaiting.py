@@ -1,0 +1,54 @@
+"""Event loops that wait for farm futures.
+
+The IO thread wakes a loop once for all futures that end before it gets round to looking.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Generator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+__all__ = ["Awaiter"]
+
+Landing = asyncio.Future[None]
+
+_lock = threading.RLock()  # re-entrant, as a finalizer may end a future
+# What has ended and each loop has not seen yet; bounded by what its tasks await.
+_ended: WeakKeyDictionary[asyncio.AbstractEventLoop, deque[Landing]] = WeakKeyDictionary()
+
+
+class Awaiter:
+    """One task of the running event loop that waits for one future; a waiter of that future."""
+
+    Cancelled = asyncio.CancelledError
+
+    def __init__(self) -> None:
+        self._landing: Landing = asyncio.get_running_loop().create_future()
+
+    def wait(self) -> Generator[Any, None, None]:
+        """Wait until the future has ended; raises ``Cancelled`` if the task is cancelled."""
+        return self._landing.__await__()
+
+    def add_result(self, _future: object) -> None:
+        """The future has ended. Never blocks; may be called from any thread."""
+        loop = self._landing.get_loop()
+        with _lock:
+            ended = _ended.setdefault(loop, deque())
+            ended.append(self._landing)
+            if len(ended) > 1:
+                return  # the loop has been woken and has not looked yet
+        try:
+            loop.call_soon_threadsafe(_land, ended)
+        except RuntimeError:  # it is closed: nobody waits any more
+            ended.clear()
+
+    add_exception = add_cancelled = add_result
+
+
+def _land(ended: deque[Landing]) -> None:
+    while ended:
+        landing = ended.popleft()
+        if not landing.done():
+            landing.set_result(None)

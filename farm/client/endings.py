@@ -1,0 +1,59 @@
+"""The exceptions that a task's ending stands for, where the task itself raised none."""
+
+from concurrent.futures import BrokenExecutor, CancelledError
+
+from farm.errors import (
+    Delivered,
+    Expired,
+    FarmError,
+    MemoryLimitExceeded,
+    TaskError,
+    TimeLimitExceeded,
+    UnknownTask,
+    WorkerLost,
+)
+from farm.model import Ending
+from farm.protocol.parts import Failure
+
+__all__ = ["error_of"]
+
+_ADVICE = {
+    Ending.LOST: "it is not run again: look for a crash in native code, os._exit, or too little"
+    " memory; max_losses says how many crashes to forgive",
+    Ending.TIME_LIMIT: "raise time_limit, or make its work smaller",
+    Ending.MEMORY_LIMIT: "raise the memory limit, or make its work smaller",
+    Ending.EXPIRED: "no worker was free in time: raise expires, or add workers",
+    Ending.UNKNOWN: "it was never submitted, its result was kept no longer, or the farm's state"
+    " was restored from an older copy: submit it again",
+    Ending.DELIVERED: "it went to the client that submitted the task; name the job, or set"
+    " result_ttl, to keep results for other readers",
+    Ending.BROKEN: "look into the initializer and the host's log; later tasks are tried again",
+}
+_EVENTS: dict[Ending, tuple[type[FarmError], str]] = {
+    Ending.LOST: (WorkerLost, "the worker process died while running it"),
+    Ending.TIME_LIMIT: (TimeLimitExceeded, "it ran longer than its time limit and was ended"),
+    Ending.MEMORY_LIMIT: (MemoryLimitExceeded, "it used more memory than its limit and was ended"),
+    Ending.EXPIRED: (Expired, "it had not started when it expired"),
+    Ending.UNKNOWN: (UnknownTask, "the farm knows no such task"),
+    Ending.DELIVERED: (Delivered, "its result was delivered and is no longer kept"),
+    Ending.BROKEN: (WorkerLost, "no worker could be started for it"),
+}
+
+
+def error_of(ending: Ending, failure: Failure | None, task: str) -> BaseException:
+    """The exception for a task that ended so: what happened, to which task, what to do."""
+    failure = failure or Failure()
+    if ending is Ending.CANCELLED:
+        return CancelledError(f"task {task} was cancelled")
+    if ending is Ending.EXCEPTION:
+        said = f"{failure.type_name or 'an exception'}: {failure.message}".removesuffix(": ")
+        return TaskError(f"task {task} raised {said}", failure.type_name)
+    cls, event = _EVENTS.get(ending, (FarmError, f"it ended as {ending!r}"))
+    event = failure.message or event
+    if failure.losses > 1:
+        event += f", {failure.losses} times"
+    advice = _ADVICE.get(ending)
+    return cls(f"task {task}: {event}" + (f"; {advice}" if advice else ""))
+
+
+assert issubclass(WorkerLost, BrokenExecutor)  # noqa: S101 -- what the standard library raises
