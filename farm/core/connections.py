@@ -204,6 +204,7 @@ class Connections:
         ledger.peers[peer] = host
         if not host.joined_ref:
             host.joined_ref = ledger.persist(HostJoined(host.name, host.instance))
+        ledger.hosts.update(host)  # it is given nothing until it is welcomed
 
     # ------------------------------------------------------------ the end of a connection
 

@@ -112,8 +112,8 @@ class Deliveries:
             outcome = delivery.outcome
             if (entries or session.inflight) and size + outcome.size > budget:
                 break
-            if outcome.batch is not None and outcome.batch.gone:
-                session.outbox.popleft()
+            if outcome.result is None and outcome.batch is not None and outcome.batch.gone:
+                self._tell_gone(session)
                 continue
             if outcome.result is None:
                 self._load_ahead(session)
@@ -126,6 +126,14 @@ class Deliveries:
             size += entry.size
             count += max(1, len(entry.payloads))
         return entries, deliveries, size
+
+    def _tell_gone(self, session: Session) -> None:
+        """The next outcome was forgotten while it waited: whoever waits for it must hear that."""
+        delivery = session.outbox[0]
+        batch = delivery.outcome.batch
+        owner = b"" if batch is None else batch.session.id
+        result = Result(owner, delivery.first, delivery.count, Ending.DELIVERED, [])
+        session.outbox[0] = Delivery(Outcome(None, result, 0, 0), delivery.first, delivery.count)
 
     # ------------------------------------------------------------ reading back
 

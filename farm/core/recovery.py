@@ -43,6 +43,7 @@ class Recovery:
         self._expected: dict[str, list[int]] = {}
         self._adopted: list[TaskRun] = []
         self._backlog: list[Batch] = []
+        self._taken: dict[Batch, RangeSet] = {}  # of the backlog: adopted
         self.deadline: float | None = None
 
     def begin(self, hosts: dict[str, list[int]], now: float) -> None:
@@ -125,6 +126,7 @@ class Recovery:
             lease = host.leases[key] = Lease(key, host, batch, run, claim.attempt)
             lease.since = now
         lease.adopt(lo, hi)
+        self._taken.setdefault(batch, RangeSet()).add(lo, hi)
         host.held += lease.units - held
         self._adopted.append((claim.session, batch.first + lo, hi - lo))
         self._ledger.counters["adopted"] += hi - lo
@@ -156,13 +158,14 @@ class Recovery:
         self.deadline = None
         self._forget_hosts()
         backlog, self._backlog = self._backlog, []
+        taken, self._taken = self._taken, {}
         adopted, self._adopted = self._adopted, []
         self._retention.recovered_refs.append(ledger.persist(Recovered(ledger.epoch, adopted)))
         for session in ledger.sessions.values():
             for batch in session.batches:
                 if batch.open:
                     fence(batch, ledger.epoch, adopted)
-        ledger.after_commit(lambda at: self._release(backlog, at), now)
+        ledger.after_commit(lambda at: self._release(backlog, taken, at), now)
 
     def _forget_hosts(self) -> None:
         """Hosts of the last epoch that did not come are waited for no more."""
@@ -171,7 +174,8 @@ class Recovery:
         if refs:
             self._ledger.port.prune(refs)
 
-    def _release(self, backlog: list[Batch], now: float) -> None:
+    def _release(self, backlog: list[Batch], taken: dict[Batch, RangeSet], now: float) -> None:
+        """Let the backlog run; what was adopted since runs on by itself, or waits already."""
         ledger = self._ledger
         for batch in backlog:
             if batch.gone or not batch.open:
@@ -180,9 +184,10 @@ class Recovery:
             if expires is not None:
                 batch.expires_at = batch.at + expires
                 ledger.expiries.push(batch.expires_at, batch, 0, batch.count)
-            ledger.queue(batch, 0, batch.count)
-            for lo, hi in list(batch.runs(0, batch.count, State.SCHEDULED)):
-                self._delay(batch, lo, hi)
+            for lo, hi in taken.get(batch, RangeSet()).gaps(0, batch.count):
+                ledger.queue(batch, lo, hi)
+                for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
+                    self._delay(batch, a, b)
         self._cancels.on_recovered(now)
 
     def _delay(self, batch: Batch, lo: int, hi: int) -> None:
