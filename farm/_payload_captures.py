@@ -20,6 +20,7 @@ import functools
 import sys
 from collections.abc import Callable
 from enum import EnumType
+from itertools import repeat
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -44,6 +45,7 @@ TUPLE_MAX = 64
 """Elements of a tuple looked into; a longer one is compared by its pickle."""
 
 _MISSING = object()
+_MISSING_ALL = repeat(_MISSING)  # endless
 _GLOBAL_OPERATIONS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
 _DESCRIPTORS = (classmethod, staticmethod, property)
 _SLOTS = frozenset({GetSetDescriptorType, MemberDescriptorType})
@@ -115,7 +117,8 @@ class _Record:
             self.names = global_names(thing.__code__)
         elif isinstance(thing, type):
             self._split(thing)
-        self.size = len(thing.__dict__)
+        # Of a class, since its view has only the members that it had.
+        self.size = len(thing.__dict__) if isinstance(thing, type) else None
         self.ids = list(map(id, self.view(thing)))
         self.kept: list[Any] = []  # held, so that no other object can come to have their id
         self.data: list[int] = []  # places in the view of objects to be compared by pickle
@@ -135,16 +138,16 @@ class _Record:
         """All that it holds now, in an order that only a change can change."""
         if isinstance(thing, FunctionType):
             namespace = thing.__globals__
-            view = [namespace.get(name, _MISSING) for name in self.names]
-            view += (thing.__code__, thing.__defaults__)
-            if thing.__kwdefaults__:
-                view += thing.__kwdefaults__
-                view += thing.__kwdefaults__.values()
-            if thing.__dict__:
-                view += thing.__dict__
-                view += thing.__dict__.values()
-            if thing.__closure__:
-                view += map(_content, thing.__closure__)
+            view: list[Any] = [thing.__code__, thing.__defaults__]
+            view += map(namespace.get, self.names, _MISSING_ALL)
+            if keywords := thing.__kwdefaults__:
+                view += keywords
+                view += keywords.values()
+            if attributes := thing.__dict__:
+                view += attributes
+                view += attributes.values()
+            if cells := thing.__closure__:
+                view += map(_content, cells)
             return view
         if isinstance(thing, type):
             members = thing.__dict__
@@ -231,7 +234,9 @@ class Captures:
             if thing is None:
                 return False
             view = record.view(thing)
-            if list(map(id, view)) != record.ids or len(thing.__dict__) != record.size:
+            if list(map(id, view)) != record.ids:
+                return False
+            if record.size is not None and record.size != len(thing.__dict__):
                 return False
             for place in record.data:
                 data.append(view[place])  # noqa: PERF401 -- mostly none: no comprehension to set up
