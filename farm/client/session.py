@@ -31,7 +31,8 @@ class Session:
 
     For reading: ``connected`` (the welcome has come), ``closed``, ``durable`` (as the coordinator
     said last), ``epoch_seen``, ``payload_bytes_max``, ``round_trip`` (seconds, measured by beats,
-    or None), ``retry_after`` (seconds, as the coordinator said when it was last busy).
+    or None), ``retry_after`` (seconds, as the coordinator said when it was last busy), ``open``
+    (the counters of all tasks that are not settled).
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Session:
         self.payload_bytes_max = m.PAYLOAD_BYTES_MAX
         self.round_trip: float | None = None
         self.retry_after = 0.0
+        self.open = RangeSet()
         self._settings, self._port = settings, port
         self._secret, self._instance = secret, instance
         self._connection = 0
@@ -58,7 +60,6 @@ class Session:
         self._heard = self._ticked = self._beat_due = 0.0
         self._beat_seconds = 1.0
         self._taken = self._received = 0  # numbers of Results
-        self._open = RangeSet()  # every task of ours that is not settled
         self._outbox = Outbox()
         self._jobs, self._cancels, self._follows = Jobs(), Cancels(), Follows()
         self._queries: dict[int, m.Query] = {}
@@ -72,11 +73,6 @@ class Session:
     def unacknowledged(self) -> int:
         """Tasks that no coordinator has accepted yet."""
         return self._outbox.tasks + self._outbox.unacked.tasks
-
-    @property
-    def pending(self) -> int:
-        """Tasks that are not settled yet."""
-        return len(self._open)
 
     @property
     def waits_for_credit(self) -> bool:
@@ -93,7 +89,7 @@ class Session:
         Counters are given out in order; groups may come a little out of order.
         """
         for group in groups:
-            self._open.add(group.first, group.first + group.count)
+            self.open.add(group.first, group.first + group.count)
             self._jobs.held(group.job, group.count)
         self._outbox.add(groups, functions)
         self._pump(now)
@@ -113,7 +109,7 @@ class Session:
         for session, first, count in tasks:
             if session == self.session:
                 done += self._cancel_fresh(first, first + count)
-                rest = self._open.overlap(first, first + count)
+                rest = self.open.overlap(first, first + count)
                 asked += [(session, a, b - a) for a, b in rest]
             else:
                 asked.append((session, first, count))
@@ -158,7 +154,7 @@ class Session:
                 store_seen=self.store_seen,
                 commit_seen=self.commit_seen,
                 window_bytes=self._settings.window_bytes,
-                pending=[(a, b - a) for a, b in self._outbox.accepted_for_good(self._open)],
+                pending=[(a, b - a) for a, b in self._outbox.accepted_for_good(self.open)],
             )
         )
 
@@ -273,7 +269,7 @@ class Session:
                 self._cancel_fresh(a, b)
             return
         for piece in pieces:
-            self._open.remove(piece.first, piece.first + piece.count)
+            self.open.remove(piece.first, piece.first + piece.count)
             self._jobs.held(piece.job, -piece.count, gone=True)
             self._port.failed(piece.first, piece.count, reason, message.message)
 
@@ -286,7 +282,7 @@ class Session:
             if entry.ending is Ending.CANCELLED and self._cancels:
                 self._cancels.cancelled(entry.session, first, stop)
             parts = self._follows.settle(entry.session, first, stop)
-            if entry.session == self.session and (mine := self._open.overlap(first, stop)):
+            if entry.session == self.session and (mine := self.open.overlap(first, stop)):
                 self._settle(first, stop)
                 parts = mine if mine == [(first, stop)] or not parts else [*RangeSet(mine + parts)]
             if parts == [(first, stop)] or (parts and entry.packed):
@@ -304,7 +300,7 @@ class Session:
         results = []
         for session, first, count in cancelled:
             if session == self.session:
-                for a, b in self._open.overlap(first, first + count):
+                for a, b in self.open.overlap(first, first + count):
                     self._settle(a, b)
                     results.append(m.Result(session, a, b - a, Ending.CANCELLED, []))
         if results:
@@ -364,7 +360,7 @@ class Session:
 
     def _settle(self, first: int, stop: int) -> None:
         """Tasks of ours are over, and no copy of them is needed any more."""
-        self._open.remove(first, stop)
+        self.open.remove(first, stop)
         for piece in self._outbox.settled(first, stop):
             self._jobs.held(piece.job, -piece.count)
 
@@ -375,7 +371,7 @@ class Session:
             self._jobs.held(piece.job, -piece.count, gone=True)
         runs = list(RangeSet((piece.first, piece.first + piece.count) for piece in pieces))
         for a, b in runs:
-            self._open.remove(a, b)
+            self.open.remove(a, b)
             self._cancels.cancelled(self.session, a, b)
         if runs:
             cancelled = [m.Result(self.session, a, b - a, Ending.CANCELLED, []) for a, b in runs]

@@ -126,7 +126,7 @@ def test_refused_for_good_fails_the_tasks():
     port.take()
     session.receive(m.Refused(2, 1, "too_large", 0.0, "too large"), 0.1)
     assert port.take() == [("failed", (2, 1, "too_large", "too large"))]
-    assert session.pending == 2
+    assert len(session.open) == 2
 
 
 def test_results_are_settled_once_and_taken_once_a_turn():
@@ -141,7 +141,7 @@ def test_results_are_settled_once_and_taken_once_a_turn():
     session.on_tick(0.2)
     assert port.take() == [("send", m.Taken(2))]
     assert session.commit_seen == 4
-    assert session.pending == 1
+    assert len(session.open) == 1
 
 
 def test_unacknowledged_tasks_are_sent_again_and_accepted_ones_are_pending():
@@ -233,7 +233,7 @@ def test_a_task_refused_while_it_is_being_cancelled_never_runs():
     port.take()
     session.on_tick(5.0)
     assert sent(port.take()) == []
-    assert session.pending == 0
+    assert len(session.open) == 0
 
 
 def test_a_cancel_waits_until_what_may_be_there_was_sent_again():

@@ -159,7 +159,7 @@ def test_every_task_ends_once(seed, durable):
         coordinator.finish()
     coordinator.turn()
     assert sorted(coordinator.settled) == list(range(1, counter))
-    assert (session.pending, session.unacknowledged) == (0, 0)
+    assert (len(session.open), session.unacknowledged) == (0, 0)
     assert len(session._outbox.retained) == 0
     assert coordinator.cancelled <= {
         i for i, end in coordinator.settled.items() if end is Ending.CANCELLED

@@ -1,0 +1,246 @@
+"""What callers have handed over and the IO thread has not taken yet, and the gate before it.
+
+Callers append under a lock; the IO thread takes everything at once. A task costs its caller one
+list entry; the group that the tasks of a run become is made here, so the IO thread has no work
+for each. Every addition takes effect by one append, so a KeyboardInterrupt between any two steps
+leaves either the whole task or nothing.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, NamedTuple
+
+from farm.errors import Busy
+from farm.protocol.messages import Function, Template
+
+__all__ = ["BYTES_MAX", "TASKS_MAX", "Backlog", "Entry", "Lane"]
+
+TASKS_MAX = 8192
+"""Tasks that may wait in this process to be sent, a packed one counting as one."""
+BYTES_MAX = 64 << 20
+"""Payload bytes that may wait; the task that passes the bound is still taken."""
+RESUME = 0.5
+"""Submitters that had to wait go on when the backlog is below this share of its bounds."""
+WAIT_SECONDS = 1.0
+"""How long a wait lasts before the world is looked at again."""
+
+
+class Lane(NamedTuple):
+    """What the tasks of a group have in common."""
+
+    function: Function
+    template: Template | None
+    job: int
+
+
+class Entry:
+    """Tasks of one lane with counters from ``first`` on, or a ``command`` between tasks.
+
+    ``items`` is 0, or the number of items that the single payload packs.
+    """
+
+    __slots__ = ("command", "first", "items", "lane", "payloads")
+
+    def __init__(
+        self,
+        first: int,
+        lane: Lane | None,
+        payloads: list[bytes],
+        items: int = 0,
+        command: Callable[[float], None] | None = None,
+    ) -> None:
+        self.first = first
+        self.lane = lane
+        self.payloads = payloads
+        self.items = items
+        self.command = command
+
+    @property
+    def stop(self) -> int:
+        """The counter after the last."""
+        return self.first + (self.items or len(self.payloads))
+
+
+class Backlog:
+    """A bounded list of entries. ``sleeping`` says whether ``wake`` must be called to be heard.
+
+    ``closed`` is None or what submitting raises from now on; ``shut`` the same for all but maps
+    that have begun. ``full_since`` is the time at which somebody began to wait for room, or None.
+    ``may_block`` says whether this thread may wait.
+    """
+
+    def __init__(
+        self, wake: Callable[[], None], may_block: Callable[[], bool] = lambda: True
+    ) -> None:
+        self.closed: Callable[[], Exception] | None = None
+        self.shut: Callable[[], Exception] | None = None
+        self.sleeping = False
+        self.full_since: float | None = None
+        self.starved = False  # the farm is full: whoever does not block is told so
+        self.retry_after = 1.0
+        self._wake = wake
+        self._may_block = may_block
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._entries: list[Entry] = []
+        # Bounded by what callers do besides submitting: each call adds one.
+        self._later: deque[Callable[[float], None]] = deque()
+        self._next = 1  # the first counter after those taken
+        self._count = self._bytes = 0  # of the entries
+        self._count_max, self._bytes_max = TASKS_MAX, BYTES_MAX  # what the unsent leaves of them
+        self._full = False
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(
+        self, lane: Lane, payload: bytes, register: Callable[[int], Any], *, block: bool
+    ) -> Any:
+        """Add a task and return what ``register`` makes of its counter; waits for room.
+
+        ``register`` is called before the task can be seen. Raises ``Busy`` if there is no room and
+        it may not wait, and what ``closed`` makes once it is set.
+        """
+        with self._lock:
+            if self.shut is not None or self._full or not block:
+                if self.shut is not None:
+                    raise self.shut()
+                self._admit(block=block)
+            entries = self._entries
+            last = entries[-1] if entries else None
+            self._count += 1
+            self._bytes += len(payload)
+            if self._count >= self._count_max or self._bytes >= self._bytes_max:
+                self._full = True
+            if last is not None and last.lane is lane and not last.items:
+                registered = register(last.first + len(last.payloads))
+                last.payloads.append(payload)
+            else:
+                first = self._next if last is None else last.stop
+                registered = register(first)
+                entries.append(Entry(first, lane, [payload]))
+        if self.sleeping:
+            self.rouse()
+        return registered
+
+    def put_packed(
+        self, lane: Lane, payload: bytes, items: int, register: Callable[[int], Any], *, block: bool
+    ) -> bool:
+        """Add a task of many items; False if there is no room and it may not wait."""
+        with self._lock:
+            if self.closed is not None or self._full:
+                if self.closed is None and not block:
+                    return False
+                self._admit(block=True)
+            self._count += 1
+            self._bytes += len(payload)
+            if self._count >= self._count_max or self._bytes >= self._bytes_max:
+                self._full = True
+            first = self._entries[-1].stop if self._entries else self._next
+            register(first)
+            self._entries.append(Entry(first, lane, [payload], items))
+        if self.sleeping:
+            self.rouse()
+        return True
+
+    def skip(self) -> int:
+        """A counter for a task that will never be submitted."""
+        with self._lock:
+            counter = self._entries[-1].stop if self._entries else self._next
+            self._entries.append(Entry(counter, None, [], 1))
+        return counter
+
+    def before(self, command: Callable[[float], None]) -> None:
+        """Have the IO thread call this, with the time, before it sees what is added later."""
+        with self._lock:
+            if self.closed is not None:
+                raise self.closed()
+            first = self._entries[-1].stop if self._entries else self._next
+            self._entries.append(Entry(first, None, [], command=command))
+        if self.sleeping:
+            self.rouse()
+
+    def after(self, command: Callable[[float], None]) -> bool:
+        """Have the IO thread call this, with the time, after it has seen what was added before.
+
+        Takes no lock, so that a finalizer may call it in the middle of anything. False if it is
+        over: then nothing is called any more.
+        """
+        if self.closed is not None:
+            return False
+        self._later.append(command)
+        if self.sleeping:
+            self.rouse()
+        return True
+
+    def rouse(self) -> None:
+        """End the sleep of the IO thread."""
+        self.sleeping = False
+        self._wake()
+
+    def busy(self) -> Busy:
+        """What is raised where there is no room and no waiting."""
+        return Busy(
+            f"the farm has no room for more tasks; try again in {self.retry_after:.2g} s",
+            self.retry_after,
+        )
+
+    def _admit(self, *, block: bool) -> None:
+        """Return when there is room; called with the lock held."""
+        no_room = self._full or (self.starved and not block)
+        # A task that waited here would keep its slot from those that it waits for.
+        if no_room and self.closed is None and not (block and self._may_block()):
+            raise self.busy()
+        try:
+            while self._full and self.closed is None:  # a map goes on after ``shut``
+                self.full_since = self.full_since or monotonic()
+                self._room.wait(WAIT_SECONDS)
+        finally:
+            if not self._full:
+                self.full_since = None
+        if self.closed is not None:
+            raise self.closed()
+
+    # ------------------------------------------------------------ for the IO thread
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether there is anything to take."""
+        return bool(self._entries or self._later)
+
+    def take(self) -> list[Entry]:
+        """Everything added so far."""
+        later = [self._later.popleft() for _ in range(len(self._later))]
+        if not self._entries:
+            return [Entry(0, None, [], command=command) for command in later]
+        with self._lock:
+            entries, self._entries = self._entries, []
+            self._next = entries[-1].stop
+            self._count = self._bytes = 0
+        entries += [Entry(0, None, [], command=command) for command in later]
+        return entries
+
+    def left(self, tasks: int, size: int) -> None:
+        """So much of what was taken is unsent; lets waiting submitters go on when it is little."""
+        self._count_max, self._bytes_max = TASKS_MAX - tasks, BYTES_MAX - size
+        if not self._full:
+            return
+        with self._lock:
+            if self._count + tasks < TASKS_MAX * RESUME and self._bytes + size < BYTES_MAX * RESUME:
+                self._full = False
+                self.full_since = None
+                self._room.notify_all()
+
+    def close(self, error: Callable[[], Exception]) -> None:
+        """Nothing may be added any more; whoever waits raises what ``error`` makes."""
+        with self._lock:
+            self.closed = self.shut = error
+            self._room.notify_all()
+
+    def after_fork(self, error: Callable[[], Exception]) -> None:
+        """In the child of a fork: the lock's holder may not exist here."""
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self.closed = self.shut = error

@@ -1,0 +1,382 @@
+"""A client's connection, for callers of any thread; its IO thread is ``loop.py``."""
+
+import contextlib
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from itertools import count
+from time import monotonic
+from typing import Any
+
+from farm._version import __version__
+from farm.client.attached import AttachedJob
+from farm.client.backlog import Lane
+from farm.client.callbacks import CallbackThread
+from farm.client.endings import error_of
+from farm.client.future import Future, Origin
+from farm.client.loop import Loop, shut_down
+from farm.client.mapping import Chunk
+from farm.client.replies import Reply
+from farm.client.session import SessionSettings
+from farm.client.waiting import Waiting
+from farm.errors import FarmError, UnknownTask
+from farm.model import Ending, TaskId, job_id, parse_job_id
+from farm.payload import load_exception
+from farm.protocol import messages as m
+from farm.ranges import RangeSet
+from farm.transport import Address
+
+__all__ = ["Connection"]
+
+CANCEL_SECONDS = 5.0
+"""How long ``future.cancel()`` waits to hear whether the task is cancelled."""
+SLOTS_SECONDS = 1.0
+"""How old the count of workers may be before it is asked for again."""
+
+_FORKED = (
+    "this client belongs to the process that this one was forked from; make a client of your own "
+    "after the fork"
+)
+_all: "weakref.WeakSet[Connection]" = weakref.WeakSet()
+
+
+class Connection:
+    """One session, served by one daemon thread.
+
+    ``may_block`` says whether a submit in this thread may wait for room. ``on_epoch`` is called on
+    the IO thread with each new epoch of the coordinator, ``on_ended`` once when that thread ends;
+    ``epoch_seen`` is the highest epoch so far.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        python: str,
+        *,
+        may_block: Callable[[], bool] = lambda: True,
+        on_epoch: Callable[[int], object] | None = None,
+        on_ended: Callable[[], object] | None = None,
+    ) -> None:
+        self.address = address
+        self.forked = False
+        self.callbacks = CallbackThread()
+        identity = secrets.token_bytes(16), secrets.token_bytes(16), secrets.token_bytes(16)
+        self._session = identity[0]
+        self._waiting = Waiting(self._origin(self._session))
+        self._loop = Loop(
+            address,
+            SessionSettings(__version__, python),
+            identity,
+            waiting=self._waiting,
+            may_block=may_block,
+            on_epoch=on_epoch,
+            on_ended=on_ended,
+        )
+        self._backlog = self._loop.backlog
+        self._job_numbers = count(1)
+        self._named: dict[str, int] = {}  # bounded by the names that the user gives
+        self._named_lock = threading.Lock()
+        self._slots, self._slots_at = 1, float("-inf")
+        self._thread = threading.Thread(target=self._loop.run, name="farm-client", daemon=True)
+        _all.add(self)
+        self._thread.start()
+
+    @property
+    def epoch_seen(self) -> int:
+        """The highest epoch of a coordinator so far."""
+        return self._loop.epoch_seen
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection, if there is none."""
+        return self._loop.line.trouble
+
+    @property
+    def error(self) -> FarmError | None:
+        """Why the connection broke for good, if it did."""
+        return self._loop.error
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing goes on here any more."""
+        return self._loop.ended.is_set()
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether a map's results are still being taken."""
+        return self._loop.maps > 0
+
+    def is_current_thread(self) -> bool:
+        """Whether this is the IO thread, which must not wait for itself."""
+        return threading.current_thread() is self._thread
+
+    def wait_opened(self, timeout: float) -> bool:
+        """Wait for the first welcome, or the refusal that ``error`` has then."""
+        return self._loop.opened.wait(timeout)
+
+    # ------------------------------------------------------------ tasks
+
+    def submit(self, lane: Lane, payload: bytes, *, block: bool) -> Future[Any]:
+        """Submit a task; waits for room, or raises ``Busy``."""
+        future: Future[Any] = self._backlog.put(lane, payload, self._waiting.new, block=block)
+        return future
+
+    def failed(self, error: Exception) -> Future[Any]:
+        """The future of a task that cannot even be submitted."""
+        future: Future[Any] = Future(self._waiting.origin, self._backlog.skip())
+        future.set_exception(error)
+        return future
+
+    def put_chunk(self, lane: Lane, payload: bytes, chunk: Chunk, *, block: bool) -> bool:
+        """Submit a chunk of a map; False if there is no room and it may not wait."""
+
+        def register(first: int) -> None:
+            self._waiting.add_chunk(chunk, first)
+
+        return self._backlog.put_packed(lane, payload, chunk.count, register, block=block)
+
+    def drop_chunks(self, chunks: list[Chunk]) -> None:
+        """Cancel chunks, without waiting to hear whether it worked."""
+        for chunk in chunks:
+            chunk.dropped = True
+        self.cancel([(self._session, chunk.first, chunk.count) for chunk in chunks])
+
+    def map_begun(self) -> None:
+        """A map will submit more as its results are taken: the connection stays until its end."""
+        self._after(lambda _: self._count_maps(1))
+
+    def map_ended(self) -> None:
+        """A map will submit nothing more."""
+        self._after(lambda _: self._count_maps(-1))
+
+    def _count_maps(self, change: int) -> None:
+        self._loop.maps += change
+
+    def busy(self) -> Exception:
+        """What is raised when there is no room and no waiting."""
+        return self._backlog.busy()
+
+    def error_at(self, entry: m.Result, counter: int) -> BaseException:
+        """What a task whose result is not a value raises."""
+        if entry.ending is Ending.EXCEPTION and entry.payloads:
+            return load_exception(entry.payloads[counter - entry.first])
+        return error_of(entry.ending, entry.failure, str(TaskId(entry.session, counter)))
+
+    def slots(self) -> int:
+        """How many workers the farm had a moment ago; asks anew now and then. At least 1."""
+        now = monotonic()
+        if now - self._slots_at > SLOTS_SECONDS:
+            self._slots_at = now
+            self._query("status", {}, self._learn_slots)
+        return self._slots
+
+    def _learn_slots(self, answer: m.Answer) -> None:
+        slots = answer.data.get("slots") if isinstance(answer.data, dict) else 0
+        if isinstance(slots, int) and slots > 0:
+            self._slots = slots
+
+    def cancel(self, tasks: list[m.TaskRun]) -> Reply:
+        """Ask for tasks to be cancelled."""
+        return self._ask(lambda request, now: self._loop.session.cancel(request, tasks, now))
+
+    def cancel_all(self) -> Reply:
+        """Ask for all tasks of this session to be cancelled."""
+
+        def cancel(request: int, now: float) -> None:
+            session = self._loop.session
+            runs = [(session.session, first, stop - first) for first, stop in session.open]
+            session.cancel(request, runs, now)
+
+        return self._ask(cancel)
+
+    def own_runs(self, futures: Sequence[Future[Any]]) -> list[m.TaskRun]:
+        """The tasks of futures of this session, as runs."""
+        return _runs(self._session, futures)
+
+    def cancel_job(self, job: str, futures: Sequence[Future[Any]]) -> int:
+        """Cancel tasks of a job; how many were, as far as is known after a few seconds."""
+        found = parse_job_id(job)
+        if found is None or not futures or self.has_ended:
+            return 0
+        answer = self.cancel(_runs(found[0], futures)).wait(CANCEL_SECONDS)
+        return sum(run[2] for run in answer.cancelled) if answer else 0
+
+    def _origin(self, session: bytes) -> Origin:
+        return Origin(session, self._cancel_future, self.callbacks)
+
+    def _cancel_future(self, future: Future[Any], wait: bool) -> bool:
+        if self.has_ended or self.forked:
+            return False
+        task = (TaskId.parse(future.id).session, future.counter, 1)
+        reply = self.cancel([task])
+        with contextlib.suppress(FarmError, RuntimeError):  # it ended meanwhile: not cancelled
+            answer = reply.wait(CANCEL_SECONDS) if wait else None
+            return answer is not None and task in answer.cancelled
+        return False
+
+    # ------------------------------------------------------------ jobs, others' tasks, questions
+
+    def open_job(self, name: str) -> int:
+        """Begin a job; its number."""
+        number = next(self._job_numbers)
+        self._check_process()
+        self._backlog.before(lambda now: self._loop.session.open_job(number, name, now))
+        return number
+
+    def named_job(self, name: str) -> int:
+        """The number of the open job of this name that the client's own submits join."""
+        with self._named_lock:
+            number = self._named.get(name)
+            if number is None:
+                number = self._named[name] = self.open_job(name)
+            return number
+
+    def seal_job(self, number: int) -> None:
+        """No more tasks will join the job."""
+        self._after(lambda now: self._seal(number, now))
+
+    def _seal(self, number: int, now: float) -> None:
+        self._loop.session.seal_job(number, self._loop.job_tasks.pop(number, 0), now)
+
+    def job_id(self, number: int) -> str:
+        """The id of one of our jobs."""
+        return job_id(self._session, number)
+
+    def attach_task(self, task: TaskId) -> Future[Any]:
+        """A future for any task: ours if it is on the way, else one that follows it."""
+        if task.session == self._session and (found := self._waiting.find(task.counter)):
+            return found
+        future: Future[Any] = Future(self._origin(task.session), task.counter)
+
+        def follow(request: int, now: float) -> None:
+            self._waiting.follow(future, task.session)
+            self._loop.session.attach(request, [(*task, 1)], "", now)
+
+        def hear(info: m.JobInfo) -> None:
+            if info.error:
+                self._waiting.fail_followed([(*task, 1)], info.error)
+
+        self._ask(follow, hear)
+        return future
+
+    def attach_job(self, job: str, timeout: float) -> AttachedJob:
+        """Follow a job by id or name; raises ``UnknownTask`` if there is none."""
+        attached = AttachedJob(self._origin, self._waiting.follow)
+        reply = self._ask(
+            lambda request, now: self._loop.session.attach(request, [], job, now),
+            attached.learn,
+            lasting=True,
+        )
+        info = self._wait(reply, timeout)
+        if info.error:
+            raise UnknownTask(info.error)
+        return attached
+
+    def query(self, what: str, arguments: dict[str, Any], timeout: float) -> Any:
+        """Ask a question about the farm; raises ``FarmError`` if it is wrong."""
+        answer = self._wait(self._query(what, arguments, None), timeout)
+        if answer.error:
+            raise FarmError(answer.error)
+        return answer.data
+
+    def _query(
+        self, what: str, arguments: dict[str, Any], hear: Callable[[Any], None] | None
+    ) -> Reply:
+        return self._ask(
+            lambda request, now: self._loop.session.query(request, what, arguments, now), hear
+        )
+
+    def _ask(
+        self,
+        send: Callable[[int, float], None],
+        hear: Callable[[Any], None] | None = None,
+        *,
+        lasting: bool = False,
+    ) -> Reply:
+        """Have ``send(request, now)`` called on the IO thread, and ``hear`` with the answer."""
+        reply = self._loop.replies.expect(hear, lasting=lasting)
+        if not self._after(lambda now: send(reply.request, now)):
+            reply.set(None, self.error or RuntimeError("the client was shut down"))
+        return reply
+
+    def _wait(self, reply: Reply, timeout: float) -> Any:
+        answer = reply.wait(timeout)
+        if answer is None:
+            raise ConnectionError(
+                f"the farm at {self.address} did not answer within {timeout:g} s"
+                + (f": {self.trouble}" if self.trouble else "")
+            )
+        return answer
+
+    # ------------------------------------------------------------ the end
+
+    def wait_idle(self, timeout: float | None = None) -> bool:
+        """Wait until no task is on the way; whether none is."""
+        loop = self._loop
+        return self._wait_until(lambda: not (loop.session.open or len(loop.backlog)), timeout)
+
+    def wait_acknowledged(self, timeout: float | None = None) -> bool:
+        """Wait until the farm has accepted every task; whether it has."""
+        loop = self._loop
+        return self._wait_until(
+            lambda: not (loop.session.unacknowledged or len(loop.backlog)), timeout
+        )
+
+    def _wait_until(self, done: Callable[[], bool], timeout: float | None) -> bool:
+        event = threading.Event()
+        if not self._after(lambda _: self._loop.waits.append((done, event))):
+            return True
+        return event.wait(timeout)
+
+    def shut(self) -> None:
+        """Take no more tasks, but for maps that have begun; what was taken goes on."""
+        self._backlog.shut = shut_down
+        for number in list(self._named.values()):
+            self.seal_job(number)
+        self._named.clear()
+
+    def leave(self) -> None:
+        """End when nothing is on the way any more and no map goes on; at once, after a fork."""
+        if not self.forked:
+            self.shut()
+            self._after(lambda _: setattr(self._loop, "leaving", True))
+
+    def end(self) -> None:
+        """End now: what is on the way stays with the farm, whoever waits here gets an error."""
+        self.shut()
+        self._after(lambda _: setattr(self._loop, "done", True))
+
+    def give_up(self, error: FarmError) -> None:
+        """End now, and have everything that waits fail with this error."""
+        self._after(lambda _: setattr(self._loop, "fatal", error))
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the IO thread; whether it has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _after(self, command: Callable[[float], None]) -> bool:
+        """Have the IO thread call this after all that was submitted; False if it has ended."""
+        self._check_process()
+        return self._backlog.after(command)
+
+    def _check_process(self) -> None:
+        if self.forked:
+            raise RuntimeError(_FORKED)
+
+
+def _runs(session: bytes, futures: Sequence[Future[Any]]) -> list[m.TaskRun]:
+    counters = RangeSet((future.counter, future.counter + 1) for future in futures)
+    return [(session, first, stop - first) for first, stop in counters]
+
+
+def _after_fork() -> None:
+    for connection in list(_all):
+        connection.forked = True
+        connection._backlog.after_fork(lambda: RuntimeError(_FORKED))  # noqa: SLF001 - our own
+    _all.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,110 @@
+"""The line to the coordinator: one dealer after another, opened again when one is lost.
+
+After a loss the next attempt comes at once, then after growing pauses with jitter, so that many
+clients of a coordinator that restarts do not come all at the same moment. Belongs to one thread.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from farm.protocol.messages import Message
+from farm.transport import Address, Dealer, Waker
+
+__all__ = ["Line"]
+
+PAUSE_SECONDS = 0.02
+PAUSE_SECONDS_MAX = 2.0
+PAUSE_SECONDS_MAX_PRIVATE = 0.25
+"""The same on this machine, where asking costs nobody anything."""
+OPENING_SECONDS = 0.5
+"""How often an attempt is looked at until it has come about."""
+CONGESTED_SECONDS = 0.002
+"""How soon sending is tried again when the socket takes nothing."""
+LINGER_SECONDS = 1.0
+"""How long goodbyes may take to leave."""
+
+
+class Line:
+    """``up`` says whether there is a connection, ``trouble`` why there was none last time."""
+
+    def __init__(self, address: Address, waker: Waker, chance: Callable[[], float]) -> None:
+        self.up = False
+        self.trouble = ""
+        self._address, self._waker, self._chance = address, waker, chance
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._poller.register(waker.fileno(), zmq.POLLIN)
+        self._dealer: Dealer | None = None
+        self._due = 0.0  # when the next attempt is
+        self._pause = 0.0
+
+    def step(self, limit: int, now: float) -> tuple[bool, list[Any], bool]:
+        """Whether a connection came about, what arrived on it, and whether it was then lost."""
+        dealer = self._dealer
+        if dealer is None:
+            if now < self._due:
+                return False, [], False
+            dealer = self._open()
+        messages = dealer.receive(limit)
+        opened = dealer.connected and not self.up
+        self.up = dealer.connected
+        if not dealer.lost:
+            return opened, messages, False
+        self.drop(dealer.lost, now)
+        return opened, messages, True
+
+    def welcomed(self) -> None:
+        """The coordinator speaks to us: after a loss try again at once."""
+        self._pause = 0.0
+        self.trouble = ""
+
+    def send(self, message: Message) -> None:
+        """Send on the present connection, if there is one."""
+        if self._dealer is not None:
+            self._dealer.send(message)
+
+    def flush(self) -> None:
+        """Try again to send what could not be sent."""
+        if self._dealer is not None and self._dealer.backlog:
+            self._dealer.flush()
+
+    def drop(self, reason: str, now: float, linger_seconds: float = 0.0) -> None:
+        """Close the present connection; the next attempt comes after a pause."""
+        dealer, self._dealer = self._dealer, None
+        self.up = False
+        self.trouble = reason
+        if dealer is not None:
+            for socket in dealer.sockets:
+                self._poller.unregister(socket)
+            dealer.close(linger_seconds)
+        self._due = now + self._pause * (0.5 + 0.5 * self._chance())
+        most = PAUSE_SECONDS_MAX_PRIVATE if self._address.is_private else PAUSE_SECONDS_MAX
+        self._pause = min(max(2 * self._pause, PAUSE_SECONDS), most)
+
+    def sleep(self, seconds: float) -> None:
+        """Return when something arrives, somebody wakes us, or after so many seconds."""
+        self._poller.poll(max(0, int(seconds * 1000 + 0.999)))
+        self._waker.clear()
+
+    def patience(self, seconds: float, now: float) -> float:
+        """How long to sleep at most, where nothing else is due for ``seconds``."""
+        if self._dealer is None:
+            return min(seconds, max(0.0, self._due - now))
+        if self._dealer.backlog:
+            return min(seconds, CONGESTED_SECONDS)
+        return seconds if self.up else min(seconds, OPENING_SECONDS)
+
+    def close(self, now: float) -> None:
+        """Close everything, after what was said has left."""
+        self.drop("closed", now, LINGER_SECONDS if self.up else 0.0)
+        self._context.term()
+        self._waker.close()
+
+    def _open(self) -> Dealer:
+        dealer = self._dealer = Dealer(self._context, "client")
+        for socket in dealer.sockets:
+            self._poller.register(socket, zmq.POLLIN)
+        dealer.connect(self._address)
+        return dealer

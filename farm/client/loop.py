@@ -1,0 +1,262 @@
+"""A client's IO thread: turns what callers left and what arrives into calls of the session.
+
+Promises: no code of users runs here; nothing that the network or the coordinator does raises
+here; a lost connection is opened again, without end, and meanwhile everything waits. If this
+machine itself breaks, everything that waits fails with the error that broke it.
+"""
+
+import contextlib
+import logging
+import random
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from farm.client.backlog import Backlog, Entry
+from farm.client.line import Line
+from farm.client.replies import Replies
+from farm.client.session import Session, SessionSettings
+from farm.client.waiting import Waiting, refusal
+from farm.client.watch import Watch
+from farm.errors import FarmError
+from farm.protocol import messages as m
+from farm.transport import Address, Waker
+
+__all__ = ["Loop", "shut_down"]
+
+RECEIVE_MESSAGES_MAX = 64
+"""Messages handled before the rest of a turn has its turn."""
+SLEEP_SECONDS_MAX = 60.0
+RATE_SECONDS = 1.0
+"""How long outcomes are counted for their rate."""
+
+_log = logging.getLogger("farm.client")
+
+
+class Loop:
+    """The thread's body and the session's port. Used from its thread, but for what is said below.
+
+    From any thread: ``opened`` and ``ended`` (events: welcomed for the first time or broken; over),
+    ``error`` (why it broke), ``epoch_seen``.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        settings: SessionSettings,
+        identity: tuple[bytes, bytes, bytes],
+        *,
+        waiting: Waiting,
+        may_block: Callable[[], bool],
+        on_epoch: Callable[[int], object] | None,
+        on_ended: Callable[[], object] | None,
+    ) -> None:
+        self.opened, self.ended = threading.Event(), threading.Event()
+        self.error: FarmError | None = None
+        self.epoch_seen = 0
+        self.maps = 0  # that may still submit
+        self.leaving = False  # end when nothing is on the way
+        self.done = False  # end now
+        self.fatal: FarmError | None = None  # end now, and this is why
+        self.job_tasks: dict[int, int] = {}  # of jobs that are not sealed
+        self.replies = Replies()
+        self.waiting = waiting
+        # Bounded by the threads that wait.
+        self.waits: list[tuple[Callable[[], bool], threading.Event]] = []
+        waker = Waker()
+        self.backlog = Backlog(waker.wake, may_block)
+        session, secret, instance = identity
+        self.session = Session(settings, self, session=session, secret=secret, instance=instance)
+        self._on_epoch, self._on_ended = on_epoch, on_ended
+        self.line = Line(address, waker, random.random)
+        self._watch = Watch(str(address))
+        self._now = monotonic()
+        self._rated_at, self._ended_tasks = self._now, 0
+
+    def run(self) -> None:
+        """The thread: turns until it is over; ends in order whatever happens."""
+        error: FarmError | None = None
+        try:
+            while not self.done:
+                self._turn()
+            error = self.fatal
+        except Exception as problem:  # noqa: BLE001 - told to all who wait, and logged
+            _log.exception("the client of %s broke", self.session.session.hex())
+            error = FarmError(f"the client broke: {problem!r}; make a new one, and report this")
+        finally:
+            self._end(error)
+
+    # ------------------------------------------------------------ one turn
+
+    def _turn(self) -> None:
+        now = self._now = monotonic()
+        if entries := self.backlog.take():
+            self._submit(entries, now)
+        opened, messages, lost = self.line.step(RECEIVE_MESSAGES_MAX, now)
+        if opened:
+            self.session.on_connected(now)
+        for message in messages:
+            self.session.receive(message, now)
+        if lost:
+            self.session.on_disconnected(now)
+        self.session.on_tick(now)
+        self.line.flush()
+        self._look(now)
+        if self.done or len(messages) == RECEIVE_MESSAGES_MAX:
+            return
+        self._sleep(now)
+
+    def _submit(self, entries: list[Entry], now: float) -> None:
+        """Hand entries to the session, as groups no larger than a message."""
+        groups: list[m.Group] = []
+        functions: list[m.Function] = []
+        counts = self.job_tasks
+        most = m.TASKS_PER_MESSAGE_MAX
+        for entry in entries:
+            lane, payloads = entry.lane, entry.payloads
+            if lane is None:
+                self.session.submit(groups, functions, now)
+                groups, functions = [], []
+                if entry.command is not None:
+                    entry.command(now)
+                continue
+            functions.append(lane.function)
+            if lane.job:
+                counts[lane.job] = counts.get(lane.job, 0) + (entry.items or len(payloads))
+            for at in range(0, len(payloads), most):
+                some = payloads if len(payloads) <= most else payloads[at : at + most]
+                groups.append(
+                    m.Group(
+                        first=entry.first + at,
+                        count=entry.items or len(some),
+                        function=lane.function.hash,
+                        payloads=some,
+                        size=sum(map(len, some)),
+                        packed=bool(entry.items),
+                        job=lane.job,
+                        template=lane.template,
+                    )
+                )
+        self.session.submit(groups, functions, now)
+
+    def _look(self, now: float) -> None:
+        """What follows from how things stand at the end of a turn."""
+        session, backlog = self.session, self.backlog
+        if session.epoch_seen > self.epoch_seen:
+            self.epoch_seen = session.epoch_seen
+            if self._on_epoch is not None:
+                self._on_epoch(self.epoch_seen)
+        if session.connected and not self.opened.is_set():
+            self.opened.set()
+        if session.connected and self.line.trouble:
+            self.line.welcomed()
+        tasks, size = session.unsent
+        backlog.left(tasks, size)
+        backlog.starved = session.waits_for_credit
+        if self._watch.look(now, len(session.open), self.line.trouble, connected=session.connected):
+            reply = self.replies.expect(self._tell_status, lasting=False)
+            session.query(reply.request, "status", {}, now)
+        for wait in [wait for wait in self.waits if wait[0]()]:
+            self.waits.remove(wait)
+            wait[1].set()
+        if now - self._rated_at > RATE_SECONDS:
+            rate = self._ended_tasks / (now - self._rated_at)
+            waiting = min(60.0, tasks / rate) if rate else 0.0
+            backlog.retry_after = max(waiting, session.retry_after, 0.05)
+            self._rated_at, self._ended_tasks = now, 0
+        idle = not (self.maps or session.open or len(backlog))
+        self.done = self.done or self.fatal is not None or (self.leaving and idle)
+
+    def _tell_status(self, answer: m.Answer) -> None:
+        full = self.backlog.full_since is not None
+        self._watch.answered(answer.data, len(self.session.open), full=full)
+
+    def _sleep(self, now: float) -> None:
+        due = [at for at in (self.session.next_deadline(), self._watch.due()) if at is not None]
+        seconds = max(0.0, min([SLEEP_SECONDS_MAX, *(at - now for at in due)]))
+        seconds = self.line.patience(seconds, now)
+        backlog = self.backlog
+        backlog.sleeping = True
+        # Looked at after sleeping is said: who adds later sees it, and wakes us.
+        if not backlog.has_entries:
+            self.line.sleep(seconds)
+        backlog.sleeping = False
+
+    def _end(self, error: FarmError | None) -> None:
+        """Nothing goes on after this: whoever waits is told."""
+        now = monotonic()
+        self.error = error
+        reason = error or FarmError("the client was shut down before this task ended")
+
+        def because(_task: str = "") -> Exception:
+            return reason
+
+        try:
+            self.backlog.close(because if error else shut_down)
+            for entry in self.backlog.take():
+                if entry.lane is not None:
+                    self.waiting.fail(entry.first, entry.stop, because, now)
+                elif entry.command is not None:
+                    with contextlib.suppress(Exception):
+                        entry.command(now)
+            self.session.close(now)
+            self.line.flush()
+            self.line.close(now)
+        finally:
+            self.waiting.fail_all(because, now)
+            self.replies.fail(reason)
+            self.opened.set()
+            self.ended.set()
+            for _, event in self.waits:
+                event.set()
+            if self._on_ended is not None:
+                self._on_ended()
+
+    # ------------------------------------------------------------ the session's port
+
+    def send(self, message: m.FromClient) -> None:
+        """Send a message on the present connection."""
+        self.line.send(message)
+
+    def disconnect(self, reason: str) -> None:
+        """End the present connection."""
+        self.line.drop(reason, self._now)
+
+    def settled(self, results: list[m.Result]) -> None:
+        """Tasks ended."""
+        self._watch.moved()
+        self._ended_tasks += sum(entry.count for entry in results)
+        self.waiting.settle(results, self._now)
+
+    def failed(self, first: int, count: int, reason: str, message: str) -> None:
+        """The coordinator refused tasks for good."""
+        self.waiting.fail(first, first + count, refusal(reason, message), self._now)
+
+    def started(self, runs: list[m.Run]) -> None:
+        """Workers have begun tasks."""
+        self._watch.moved()
+        self.waiting.started(runs)
+
+    def progress(self, notes: list[tuple[bytes, int, float, float, str]]) -> None:
+        """Running tasks say how far they are."""
+        self._watch.moved()
+        self.waiting.progress(notes)
+
+    def replied(self, message: m.CancelReply | m.JobInfo | m.Answer) -> None:
+        """A request is answered."""
+        self.replies.answer(message)
+
+    def rejected(self, code: str, message: str, retry: bool) -> None:
+        """The coordinator refuses this session; without hope, everything fails."""
+        if not retry and code != "replaced":
+            self.fatal = FarmError(f"the coordinator refuses this client: {message}")
+        _log.warning("the coordinator refused the connection: %s", message)
+
+    def room(self, tasks: int, size: int) -> None:
+        """So much is unsent; it was more."""
+        self.backlog.left(tasks, size)
+
+
+def shut_down() -> Exception:
+    """What the standard library raises."""
+    return RuntimeError("cannot schedule new futures after shutdown")

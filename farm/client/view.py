@@ -1,0 +1,154 @@
+"""Submitting with options: what a client and the views of it have in common."""
+
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
+from typing import Any, ParamSpec, TypeVar, Unpack
+
+from farm.client.backlog import Lane
+from farm.client.connection import Connection
+from farm.client.future import Future
+from farm.client.job import Job, OwnTasks
+from farm.client.mapping import MapSettings, map_results
+from farm.client.options import Settings, merge
+from farm.errors import PayloadError
+from farm.model import Options
+from farm.payload import (
+    PAYLOAD_BYTES_MAX,
+    FunctionPayload,
+    check_size,
+    dump_call,
+    dump_function,
+)
+from farm.protocol.messages import Function
+
+__all__ = ["View"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LANES_MAX = 64
+"""Functions that a view remembers, to have tasks of the same one travel together."""
+
+
+class View:
+    """Submits to a farm with certain options. Views of one client share its connection.
+
+    Tasks that are submitted one by one through a view with a ``name`` join one job of that name,
+    which is complete when the client is shut down; ``map`` and ``submit_many`` make their own.
+    """
+
+    _connection: Connection
+
+    def __init__(self, connection: Connection, settings: Settings, owner: object) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._owner = owner  # the client lives as long as its views
+        self._lanes: dict[bytes, Lane] = {}  # by function, for tasks submitted one by one
+
+    def options(self, **options: Unpack[Options]) -> "View":
+        """The same farm with other options; those not named stay as they are here.
+
+        ``priority`` (a greater one goes first), ``retries`` after an exception, ``backoff`` before
+        the first retry, ``max_losses`` of its worker, ``time_limit``, ``durable``, ``name`` of the
+        job, ``result_ttl``, ``expires`` if not begun, ``delay``, and ``block``: whether to wait, or
+        raise ``Busy``, when the farm is full. Durations are seconds, ``timedelta`` or ``"30s"``.
+        """
+        return View(self._connection, merge(self._settings, options), self._owner)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run ``fn(*args, **kwargs)`` on the farm.
+
+        Waits while the farm is full, or raises ``Busy`` if ``block=False``. What cannot travel
+        makes the future fail with ``PayloadError``.
+        """
+        try:
+            function = dump_function(fn)
+            lane = self._lanes.get(function.hash) or self._add_lane(function)
+            payload = dump_call(args, kwargs)
+            if len(payload) > PAYLOAD_BYTES_MAX:
+                check_size(len(payload), "the argument list")
+        except PayloadError as error:
+            return self._connection.failed(error.with_traceback(None))
+        return self._connection.submit(lane, payload, block=self._settings.block)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> Iterator[T]:
+        """The results of ``fn`` for the items of the iterables, as the built-in ``map`` has them.
+
+        Items are packed into tasks of ``chunksize``, by default of about 50 ms of work. The
+        iterables may be infinite: they are read as results are taken, at most ``buffersize`` items
+        ahead if it is given. ``ordered=False`` gives results as they come. Closing the iterator
+        cancels the rest; ``TimeoutError`` is raised ``timeout`` seconds after the call.
+        """
+        if chunksize is not None and chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None:
+            if not isinstance(buffersize, int):
+                raise TypeError("buffersize must be an integer or None")
+            if buffersize < 1:
+                raise ValueError("buffersize must be None or > 0")
+        deadline = None if timeout is None else monotonic() + timeout
+        settings = MapSettings(chunksize, buffersize, deadline, ordered, self._settings.block)
+        connection = self._connection
+        connection.map_begun()
+        job = connection.open_job(self._settings.name) if self._settings.name else 0
+
+        def ended() -> None:
+            if job:
+                connection.seal_job(job)
+            connection.map_ended()
+
+        lane: Lane | PayloadError
+        try:
+            lane = self._lane(dump_function(fn), job)
+        except PayloadError as error:
+            lane = error.with_traceback(None)
+        return map_results(connection, lane, zip(*iterables, strict=False), settings, ended)
+
+    def submit_many(self, fn: Callable[[Any], T], iterable: Iterable[Any], /) -> Job[T]:
+        """Run ``fn(item)`` for each item, as one job; consumes the iterable before it returns.
+
+        If the iterable raises, what was submitted is cancelled.
+        """
+        connection = self._connection
+        name = self._settings.name or ""
+        job = connection.open_job(name)
+        futures: list[Future[T]] = []
+        lane: Lane | None = None
+        try:
+            for item in iterable:
+                try:
+                    function = dump_function(fn)
+                    if lane is None or lane.function.hash != function.hash:
+                        lane = self._lane(function, job)
+                    payload = dump_call((item,), {})
+                    check_size(len(payload), "the item")
+                except PayloadError as error:
+                    futures.append(connection.failed(error.with_traceback(None)))
+                else:
+                    futures.append(connection.submit(lane, payload, block=self._settings.block))
+        except BaseException:
+            connection.cancel(connection.own_runs(futures))
+            raise
+        finally:
+            connection.seal_job(job)
+        return Job(connection.job_id(job), name, OwnTasks(futures), connection.cancel_job)
+
+    def _lane(self, function: FunctionPayload, job: int) -> Lane:
+        message = Function(function.hash, function.name, function.data)
+        return Lane(message, self._settings.template, job)
+
+    def _add_lane(self, function: FunctionPayload) -> Lane:
+        if len(self._lanes) >= LANES_MAX:
+            self._lanes.clear()
+        name = self._settings.name
+        job = self._connection.named_job(name) if name else 0
+        lane = self._lanes[function.hash] = self._lane(function, job)
+        return lane
