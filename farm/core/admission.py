@@ -47,7 +47,7 @@ class Admission:
         if durable:
             ledger = self._ledger
             row = ledger.rows.open(
-                ledger.persist(Submitted(session.id, ledger.wall(now), durable, self._fence()))
+                ledger.persist(Submitted(session.id, ledger.wall(now), durable, ledger.epoch))
             )
             row.batches = [batch for batch in admitted if batch.durable]
             for batch in row.batches:
@@ -57,9 +57,7 @@ class Admission:
         for a, b in known:  # only now: this very message may have named them before
             self._accept(session, a, b - a, self._ledger.last_ref)
 
-    def _fresh(
-        self, session: Session, group: Group, known: list[tuple[int, int]]
-    ) -> list[Group]:
+    def _fresh(self, session: Session, group: Group, known: list[tuple[int, int]]) -> list[Group]:
         """The parts of a group never accepted before; ``known`` gets the others."""
         stop = group.first + group.count
         before = session.accepted.overlap(group.first, stop)
@@ -98,7 +96,7 @@ class Admission:
         ledger.open_bytes += group.size
         job = session.jobs.get(group.job)
         batch = Batch(session, group, job, now)
-        batch.fence = self._fence()
+        batch.fence = ledger.epoch  # whatever ran before it was accepted counts for nothing
         ledger.functions.acquire(batch.function, durable=batch.durable)
         accepted = session.accepted if batch.durable else session.volatile
         accepted.add(batch.first, batch.stop)
@@ -108,10 +106,6 @@ class Admission:
             self._following.note_growth(job, batch)
         ledger.counters["submitted"] += group.count
         return batch, group
-
-    def _fence(self) -> int:
-        """The lowest epoch whose claims on new tasks count: in recovery a host may hold them."""
-        return 0 if self._ledger.recovering else self._ledger.epoch
 
     def _refusal(self, session: Session, group: Group) -> tuple[str, str] | None:
         settings = self._ledger.settings

@@ -29,7 +29,13 @@ class _Request:
 
     def add(self, batch: Batch, lo: int, hi: int) -> None:
         """These tasks are cancelled."""
-        self.cancelled.append((batch.session.id, batch.first + lo, hi - lo))
+        first = batch.first + lo
+        if self.cancelled:
+            session, before, count = self.cancelled[-1]
+            if session == batch.session.id and before + count == first:
+                self.cancelled[-1] = (session, before, count + hi - lo)
+                return
+        self.cancelled.append((batch.session.id, first, hi - lo))
 
 
 class Cancels:

@@ -192,6 +192,9 @@ class Recovery:
 
     def _delay(self, batch: Batch, lo: int, hi: int) -> None:
         start = batch.at + (batch.template.delay or 0.0)
+        if not batch.diverged:
+            self._ledger.delays.push(start, batch, lo, hi)
+            return
         for index in range(lo, hi):
             own = batch.diverged.get(index)
             due = start if own is None or own.due is None else own.due

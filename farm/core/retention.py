@@ -103,7 +103,8 @@ class Retention:
                 self._forget(batch)
         groups = [group for batch in living for group in self._survivors(batch)]
         at = ledger.wall(living[0].at)
-        new = ledger.rows.open(ledger.persist(Submitted(session.id, at, groups, living[0].fence)))
+        fence = max(batch.fence for batch in living)  # those that were over were not fenced
+        new = ledger.rows.open(ledger.persist(Submitted(session.id, at, groups, fence)))
         new.batches = living
         for batch in living:
             batch.row = new
