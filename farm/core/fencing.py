@@ -1,6 +1,7 @@
 """Fencing: from which epoch on a token counts."""
 
 from farm.core.batch import Batch
+from farm.model import State
 from farm.protocol.parts import TaskRun
 
 __all__ = ["fence"]
@@ -10,7 +11,8 @@ def fence(batch: Batch, epoch: int, adopted: list[TaskRun]) -> None:
     """Attempts of older epochs are fenced off, except those that were adopted."""
     kept = _indices(batch, adopted)
     for index in kept:
-        batch.diverge(index)  # it keeps the fence that the batch had
+        if batch.states[index] < State.SUCCEEDED:
+            batch.diverge(index)  # it keeps the fence that the batch had
     for index, own in batch.diverged.items():
         if index not in kept:
             own.fence = max(own.fence, epoch)
