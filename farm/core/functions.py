@@ -10,6 +10,7 @@ UNUSED_MAX = 64
 UNUSED_BYTES_MAX = 64 << 20
 TIMED_MAX = 10_000
 SMOOTHING = 0.3
+MEASURED_SECONDS_MAX = 1e9
 
 
 class _Function:
@@ -107,7 +108,9 @@ class Functions:
         return self._seconds.get(self.name(digest), -1.0)
 
     def measured(self, digest: bytes, count: int, seconds: float) -> None:
-        """``count`` calls took ``seconds`` together."""
+        """``count`` calls took ``seconds`` together; what is no time of a call is ignored."""
+        if not 0.0 <= seconds <= MEASURED_SECONDS_MAX:
+            return
         name = self.name(digest)
         each = seconds / count
         before = self._seconds.get(name)

@@ -45,7 +45,7 @@ class Placement:
             host = ledger.hosts.pick(short=short)
             if host is None:
                 break
-            room = host.room if short else host.slots - host.held
+            room = host.room if short else min(host.room, host.slots - host.held)
             lo, hi, attempt = next(batch.attempt_runs(lo, hi))
             if not batch.packed:
                 hi = min(hi, lo + room, lo + ledger.settings.grant_tasks)

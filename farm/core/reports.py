@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Reports"]
 
+REPORTED = frozenset(
+    {
+        Ending.OK,
+        Ending.EXCEPTION,
+        Ending.LOST,
+        Ending.TIME_LIMIT,
+        Ending.MEMORY_LIMIT,
+        Ending.BROKEN,
+    }
+)
+"""The endings that a host can report."""
 SPENT_MAX = 10_000
 """Losses remembered per host, in case it was only cut off."""
 
@@ -94,7 +105,7 @@ class Reports:
                 self._endings.give_back(batch, lo, hi)
                 self._let_go(lease, hi - lo)
                 continue
-            if ended.ending in {Ending.OK, Ending.EXCEPTION} and ended.seconds >= 0:
+            if ended.ending in {Ending.OK, Ending.EXCEPTION}:
                 self._ledger.functions.measured(batch.function, ended.count, ended.seconds)
             self._cancels.resolve(batch, lo, hi, cancelled=False)
             self._end(batch, lo, hi, ended, now)
@@ -113,6 +124,10 @@ class Reports:
             )  # fmt: skip
         elif ended.ending is Ending.LOST:
             self._endings.lose(batch, lo, hi, ended.failure or Failure("exit", host=""))
+        elif ended.ending not in REPORTED:
+            self._ledger.counters["unexpected"] += 1
+            text = f"its host reported the ending {ended.ending.name}, which is not a host's to say"
+            self._endings.lose(batch, lo, hi, Failure("protocol", text))
         else:
             for index in range(lo, hi):
                 own = payloads[index - lo : index - lo + 1]
