@@ -137,9 +137,13 @@ class Loop:
             if self._stopping:
                 return self._stop()
 
+    @property
+    def _has_news(self) -> bool:
+        return self._hosts.has_news or self._clients.has_news
+
     def _timeout(self) -> float:
         """Seconds until something has to be done in any case."""
-        if self._journal.committed != self._committed:  # a store in memory commits at once
+        if self._journal.committed != self._committed or self._has_news:
             return 0.0
         if self._hosts.backlog or self._clients.backlog:
             return RETRY_SECONDS
@@ -151,14 +155,18 @@ class Loop:
     def _turn(self, timeout: float) -> None:
         self._read_clients(wanted=not self._journal.behind)
         # Rounded up: a deadline that is a fraction of a millisecond away is no reason to spin.
-        events = self._poller.poll(max(0, int(timeout * 1000 + 0.999)))
+        ready = {source for source, _ in self._poller.poll(max(0, int(timeout * 1000 + 0.999)))}
         self._counters.turns += 1
-        if any(fd == self._waker.fileno() for fd, _ in events):
+        if self._waker.fileno() in ready:
             self._waker.clear()
-        self._drain()
+        self._drain([one for one in (self._hosts, self._clients) if one.socket in ready])
         self._hear_journal()
         self._tick()
         self._journal.hand_over()
+        if self._journal.committed != self._committed:  # a store in memory commits at once
+            self._hear_journal()
+            self._tick()
+            self._journal.hand_over()
         self._hosts.flush()
         self._clients.flush()
 
@@ -171,17 +179,19 @@ class Loop:
             else:
                 self._poller.unregister(self._clients.socket)
 
-    def _drain(self) -> None:
+    def _drain(self, ready: list[Router]) -> None:
         """Take what has arrived, from hosts and clients by turns."""
-        open_routers = [self._hosts, self._clients] if self._reading_clients else [self._hosts]
+        for router in (self._hosts, self._clients):
+            if router.has_news:
+                self._take(router.receive(0), time.monotonic())
         for _ in range(TURN_MESSAGES // BATCH_MESSAGES):
-            for router in tuple(open_routers):
+            for router in tuple(ready):
                 arrived = router.receive(BATCH_MESSAGES)
                 if len(arrived) < BATCH_MESSAGES:
-                    open_routers.remove(router)
+                    ready.remove(router)
                 if arrived:
                     self._take(arrived, time.monotonic())
-            if not open_routers:
+            if not ready:
                 return
 
     def _take(self, arrived: Sequence[tuple[Connection, Any]], now: float) -> None:

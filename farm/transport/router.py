@@ -104,6 +104,11 @@ class Router:
         """How many connections have messages waiting for ``flush``."""
         return len(self._waiting)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether ``receive`` would say that a connection is gone, although nothing arrived."""
+        return bool(self._closed)
+
     def receive(self, limit: int) -> list[tuple[Connection, Any]]:
         """What has arrived, at most ``limit`` messages, without waiting.
 
