@@ -144,7 +144,9 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
             description="How many tasks run at a time; 0: one for each CPU that it may use",
         ),
     ] = 0
-    name: Annotated[str, Meta(description="What the host is called; if empty, as its machine")] = ""
+    name: Annotated[
+        str, Meta(description="What the host is called; if empty, as its machine, with a number")
+    ] = ""
     preload: Annotated[
         list[str],
         Meta(description="Modules that are imported once, before the first worker starts"),

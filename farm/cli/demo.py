@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -100,8 +100,8 @@ def demo(
     with farm.local(workers=workers) as client:
         run.output.note(f"A farm on this machine, started in {perf_counter() - begun:.2f} s:")
         outcome = _run_on(client, [name for name, _ in files], run.output)
-        slots = client.query("status")["slots"]
-    _report(run.output, root, outcome, alone=alone, slots=slots)
+        status: Any = client.query("status")
+    _report(run.output, root, outcome, alone=alone, slots=status["slots"])
 
 
 def _find(path: Path | None) -> tuple[Path, list[tuple[str, int]]]:

@@ -13,14 +13,14 @@ from farm.errors import (
     UnknownTask,
 )
 
-__all__ = ["ExitCode", "NotDone", "Refused", "TaskFailed", "exit_code"]
+__all__ = ["ExitCode", "NotCancelled", "NotDone", "Refused", "TaskFailed", "exit_code"]
 
 
 class ExitCode(IntEnum):
     """How a command ended."""
 
     OK = 0, "done"
-    FAILED = 1, "the task failed, or could not be sent"
+    FAILED = 1, "the task failed, or could not be sent or cancelled"
     USAGE = 2, "the command line is wrong"
     CONFIG = 3, "a setting is wrong"
     NO_FARM = 4, "no farm answers at the address"
@@ -53,6 +53,10 @@ class TaskFailed(FarmError):
 
 class NotDone(FarmError):
     """The task has not ended yet."""
+
+
+class NotCancelled(FarmError):
+    """The task could not be cancelled: a worker has begun it, or it has ended."""
 
 
 class Refused(FarmError):

@@ -12,37 +12,41 @@ from farm.model import State, seconds
 __all__: list[str] = []
 
 PANEL = "Look"
-STATES = ", ".join(state.name.lower() for state in State)
+STATES = [*(state.name.lower() for state in State), "delivered"]
+ALIASES = ["running", "waiting"]
+ROWS_MAX = 10_000
+"""The most tasks that a coordinator lists at a time."""
 
 
 @command("status", panel=PANEL, examples=["farm status", "farm status --json"])
 def status(run: Run, address: AddressOption = None) -> None:
-    """Say how the farm is: its tasks, hosts and limits."""
+    """Say how the farm is: its tasks, its hosts, how much room it has."""
     with run.client(address) as client:
-        data = client.query("status")
-        url = run.config(client_address=address).client.address
+        data: Any = client.query("status")
+        url = client.address
+    limits = data["limits"]
     shown = {
-        "farm": f"{url}, version {data['version']}",
+        "farm": f"{url}, version {data['version']}, Python {data['python']}",
         "up for": seconds_text(data["uptime_seconds"]),
         "epoch": str(data["epoch"]),
-        "durable": "yes" if data["durable"] else "no: tasks are lost if the coordinator dies",
+        "durable": "yes" if data["durable"] else "no: tasks are lost if the coordinator ends",
         "hosts": f"{count_text(data['hosts'])} with {count_text(data['slots'])} slots",
         "clients": count_text(data["sessions"]),
         "tasks": _counts(data["tasks"]) or "none",
+        "room": f"{count_text(limits['open_tasks'])} of {count_text(limits['max_tasks'])} tasks,"
+        f" {bytes_text(limits['open_bytes'])} of {bytes_text(limits['max_bytes'])}",
     }
-    shown |= {_words(name): _limit(name, value) for name, value in data["limits"].items()}
-    shown |= {_words(name): count_text(value) for name, value in data["counters"].items() if value}
+    counters = {name: number for name, number in data["counters"].items() if number}
+    if counters:
+        shown["counted"] = ", ".join(
+            f"{count_text(number)} {name.replace('_', ' ')}"
+            for name, number in sorted(counters.items())
+        )
+    run.output.facts(data, shown)
+    if data["recovering"]:
+        run.output.note("It was restarted and waits some seconds for the hosts that it had.")
     if data["hosts"] == 0:
         run.output.note(f"No host is connected, so nothing runs. Start one: farm worker {url}")
-    run.output.facts(data, shown)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _limit(name: str, value: Any) -> str:
-    return bytes_text(value) if "bytes" in name else count_text(value)
 
 
 def _counts(tasks: dict[str, int]) -> str:
@@ -53,8 +57,8 @@ def _counts(tasks: dict[str, int]) -> str:
 def hosts(run: Run, address: AddressOption = None) -> None:
     """List the hosts, what they run, and why one gets no work."""
     with run.client(address) as client:
-        rows = client.query("hosts")
-        url = run.config(client_address=address).client.address
+        rows: Any = client.query("hosts")
+        url = client.address
     columns = [
         Column("name", "HOST"),
         Column("slots", "SLOTS", count_text, right=True),
@@ -82,12 +86,13 @@ def _ago(value: float | None) -> str:
 def jobs(run: Run, address: AddressOption = None) -> None:
     """List the jobs and how far they are."""
     with run.client(address) as client:
-        rows = client.query("jobs")
+        rows: Any = client.query("jobs")
     columns = [
         Column("id", "JOB"),
         Column("name", "NAME", dash),
         Column("state", "STATE"),
         Column("total", "TASKS", count_text, right=True),
+        Column("age_seconds", "AGE", seconds_text, right=True),
         Column("counts", "OF THEM", _counts),
     ]
     run.output.table(rows, columns, empty="No jobs.")
@@ -102,29 +107,32 @@ def tasks(
     run: Run,
     state: Annotated[
         str | None,
-        typer.Option(help=f"Only those in this state: {STATES}.", show_default=False),
+        typer.Option(
+            help=f"Only those in this state: {', '.join(STATES)}; running, waiting.",
+            show_default=False,
+        ),
     ] = None,
     longer_than: Annotated[
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Only those that have run this long: seconds, or 250ms, 30s, 5m, 2h.",
+            help="Only those that have run, or waited, this long: seconds, or 250ms, 30s, 5m, 2h.",
             show_default=False,
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=ROWS_MAX, help="At most so many.")] = 100,
     address: AddressOption = None,
 ) -> None:
-    """List tasks, those that run or wait first."""
+    """List tasks. Neighbours of one job in one state are one line, with their number as ITEMS."""
     asked: dict[str, Any] = {"limit": limit}
     if state is not None:
-        if state.upper() not in State.__members__:
-            raise typer.BadParameter(f"{state!r} is no state; there are {STATES}")
+        if state.lower() not in {*STATES, *ALIASES}:
+            raise typer.BadParameter(f"{state!r} is no state; there are {', '.join(STATES)}")
         asked["state"] = state.lower()
     if longer_than is not None:
         asked["longer_than"] = seconds(longer_than, "--longer-than")
     with run.client(address) as client:
-        rows = client.query("tasks", **asked)
+        rows: Any = client.query("tasks", **asked)
     columns = [
         Column("id", "TASK"),
         Column("count", "ITEMS", count_text, right=True),

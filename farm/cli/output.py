@@ -20,6 +20,9 @@ __all__ = ["Advance", "Column", "Listener", "Output", "plain"]
 Advance = Callable[..., None]
 """``advance(count=1, note="")``: so many more are done; the note is a remark on how it goes."""
 
+Show = Callable[[float, float, str], None]
+"""``show(done, total, note)``: how far it is; a total of 0 means that nobody knows."""
+
 PLAIN_STEPS = 10
 """How many lines a progress writes in a pipe."""
 
@@ -162,6 +165,30 @@ class Output:
 
             yield advance
 
+    @contextmanager
+    def waiting(self, label: str) -> Iterator[Show]:
+        """Show that something is waited for, and how far it says it is."""
+        if not self.draws:
+            yield _PlainWaiting(self.note, label)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=Console(file=self.stderr),
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task(label, total=None, note="")
+            yield lambda done, total, note: bar.update(
+                task, completed=done, total=total or None, note=note
+            )
+
     def error(self, message: str, code: ExitCode) -> None:
         """What went wrong, in one line."""
         if self.listener is Listener.PROGRAM:
@@ -185,6 +212,21 @@ class _PlainProgress:
             self._said = step
             tail = f" ({note})" if note else ""
             self._write(f"{self._label}: {self._done} of {self._total}{tail}")
+
+
+class _PlainWaiting:
+    """What a task says of its progress, as lines: at even steps, and when its note changes."""
+
+    def __init__(self, write: Callable[[str], None], label: str) -> None:
+        self._write, self._label = write, label
+        self._said: tuple[int, str] = (0, "")
+
+    def __call__(self, done: float, total: float, note: str) -> None:
+        step = int(done * PLAIN_STEPS / total) if total else 0
+        if (step, note) != self._said:
+            self._said = step, note
+            of = f": {done:g} of {total:g}" if total else ""
+            self._write(f"{self._label}{of}{f' ({note})' if note else ''}")
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -1,20 +1,48 @@
 """Commands that run a farm, or a part of one, in the foreground: up, coordinator, worker."""
 
 import os
+import signal
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from farm.cli.exitcodes import Refused
 from farm.cli.run import Run, command
 
 if TYPE_CHECKING:
     from farm.config import Config
+    from farm.local import LocalFarm
 
 __all__: list[str] = []
 
 PANEL = "Start"
 
+UP = """\
+Try, in another terminal:  farm submit math:factorial 20
+In Python:                 farm.Client().submit(function, argument).result()
+Ctrl-C stops it; tasks that wait are kept."""
+
+ListenOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where clients connect, tcp://HOST:PORT or ipc:///PATH; hosts use the next port, or"
+        " PATH.hosts. Default: tcp://127.0.0.1:7070.",
+        show_default=False,
+    ),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH|URL",
+        help="Where tasks are kept: a path, or memory:. Default: farm.db in the user's state"
+        " folder.",
+        show_default=False,
+    ),
+]
 InsecureOption = Annotated[
     bool,
     typer.Option(
@@ -37,12 +65,83 @@ LogLevelOption = Annotated[
 ]
 
 
-def state_folder() -> Path:
-    """Where a user's farm keeps its state; made if it is not there, for its owner alone."""
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    folder = Path(home).expanduser() / "farm"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+@command(
+    "up",
+    panel=PANEL,
+    examples=["farm up", "farm up --slots 8 --listen tcp://127.0.0.1:9000", "farm up --json"],
+)
+def up(
+    run: Run,
+    *,
+    slots: SlotsOption = None,
+    listen: ListenOption = None,
+    store: StoreOption = None,
+    insecure: InsecureOption = False,
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Run a whole farm on this machine; its tasks are on disk and survive a restart.
+
+    Ctrl-C stops it when the running tasks have ended, a second one at once. With --json, one line
+    says when it is ready.
+    """
+    from farm.local import LocalFarm
+    from farm.supervisor import ServiceFailed
+    from farm.transport import AddressError
+
+    config = run.config(
+        coordinator_listen=listen,
+        coordinator_store=store,
+        host_slots=slots,
+        log_format=log_format,
+        log_level=log_level,
+    )
+    _check_listen(config.coordinator.listen, insecure)
+    path = _store(config)
+    logs = {"log_format": config.log.format, "log_level": config.log.level}
+    stop = threading.Event()
+    local = LocalFarm(
+        slots=config.host.slots or None,
+        store=path,
+        listen=config.coordinator.listen,
+        name=config.host.name or "local",
+        coordinator={**logs, "insecure": insecure, "core": _core(config)},
+        host={**logs, "preload": config.host.preload, "sys_path": _worker_path()},
+        on_failed=lambda _: stop.set(),
+    )
+    _stop_on_signals(local, stop, run)
+    try:
+        local.start()
+    except (AddressError, ServiceFailed) as error:
+        raise Refused(str(error)) from error
+    try:
+        run.output.answer(
+            {"address": local.address, "store": path, "pids": list(local.pids)},
+            f"The farm is up at {local.address}, its tasks in {path}.",
+        )
+        run.output.note(UP)
+        stop.wait()
+    finally:
+        local.stop(drain=local.failed is None)
+    if local.failed is not None:
+        raise Refused(str(local.failed)) from local.failed
+
+
+def _stop_on_signals(local: "LocalFarm", stop: threading.Event, run: Run) -> None:
+    """SIGINT and SIGTERM drain the farm; a second one ends what runs."""
+
+    def drain(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, at_once)
+        signal.signal(signal.SIGTERM, at_once)
+        run.output.note("Stopping when the running tasks have ended; Ctrl-C again stops them, too.")
+        stop.set()
+
+    def at_once(_number: int, _frame: object) -> None:
+        # On another thread, for this one may hold the locks that it needs.
+        threading.Thread(target=local.host.end, kwargs={"at_once": True}, daemon=True).start()
+
+    signal.signal(signal.SIGINT, drain)
+    signal.signal(signal.SIGTERM, drain)
 
 
 @command(
@@ -57,24 +156,8 @@ def state_folder() -> Path:
 def coordinator(
     run: Run,
     *,
-    listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Where clients connect, tcp://HOST:PORT or ipc:///PATH; hosts use the next port,"
-            " or PATH.hosts. Default: tcp://127.0.0.1:7070.",
-            show_default=False,
-        ),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH|URL",
-            help="Where tasks are kept: a path, or memory:. Default: farm.db in the user's state"
-            " folder.",
-            show_default=False,
-        ),
-    ] = None,
+    listen: ListenOption = None,
+    store: StoreOption = None,
     insecure: InsecureOption = False,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
@@ -89,18 +172,96 @@ def coordinator(
         log_format=log_format,
         log_level=log_level,
     )
+    _check_listen(config.coordinator.listen, insecure)
     settings = CoordinatorSettings(
         listen=config.coordinator.listen,
-        store=config.coordinator.store or str(state_folder() / "farm.db"),
+        store=_store(config),
         insecure=insecure,
         log_format=config.log.format,
         log_level=config.log.level,
-        core=core_settings(config),
+        core=_core(config),
     )
     raise typer.Exit(serve(settings))
 
 
-def core_settings(config: "Config") -> dict[str, float | int]:
+@command(
+    "worker",
+    panel=PANEL,
+    examples=[
+        "farm worker tcp://farm-host:7070",
+        "farm worker tcp://farm-host:7070 --slots 8 --name north --preload numpy",
+    ],
+)
+def worker(
+    run: Run,
+    address: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ADDRESS",
+            help="The farm: the address that clients use. Default: FARM_ADDRESS, or farm.toml.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    slots: SlotsOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="What the host is called. Default: the machine's name and the process id.",
+            show_default=False,
+        ),
+    ] = None,
+    preload: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE",
+            help="Import it once, before the first worker starts; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Run a host: it runs tasks on this machine. Ctrl-C stops it when its tasks have ended.
+
+    Tasks find modules in the folder in which this command is given, then where this Python does.
+    """
+    from farm_workers.service import serve
+    from farm_workers.settings import AgentSettings
+
+    config = run.config(
+        client_address=address,
+        host_slots=slots,
+        host_name=name,
+        host_preload=preload or None,
+        log_format=log_format,
+        log_level=log_level,
+    )
+    settings = AgentSettings(
+        address=config.client.address,
+        slots=config.host.slots or None,
+        name=config.host.name,
+        preload=config.host.preload,
+        sys_path=_worker_path(),
+        log_format=config.log.format,
+        log_level=config.log.level,
+    )
+    raise typer.Exit(serve(settings))
+
+
+def _check_listen(address: str, insecure: bool) -> None:
+    """Refuse here what the coordinator would refuse, before anything is started."""
+    from farm.transport import parse_address
+
+    if not parse_address(address).is_private and not insecure:
+        raise Refused(
+            f"{address} is open to other machines, and without keys everyone who can connect can"
+            " run code on this farm; listen on tcp://127.0.0.1 or ipc://, or allow it with"
+            " --insecure on a network where you trust everyone"
+        )
+
+
+def _core(config: "Config") -> dict[str, float | int]:
     """What a configuration says about the core of a coordinator."""
     section = config.coordinator
     return {
@@ -112,3 +273,18 @@ def core_settings(config: "Config") -> dict[str, float | int]:
         "result_ttl": section.result_ttl,
         "session_ttl": section.session_ttl,
     }
+
+
+def _store(config: "Config") -> str:
+    """Where the tasks are kept: by default in the user's state folder, which is made."""
+    if config.coordinator.store:
+        return config.coordinator.store
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    folder = Path(home).expanduser() / "farm"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return str(folder / "farm.db")
+
+
+def _worker_path() -> list[str]:
+    """Where tasks find modules: in the folder in which the command was given, then as here."""
+    return list(dict.fromkeys([os.getcwd(), *filter(None, sys.path)]))  # noqa: PTH109 - texts

@@ -3,23 +3,27 @@
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from farm.cli.arguments import find_function, parse_arguments
-from farm.cli.exitcodes import NotDone, TaskFailed
+from farm.cli.exitcodes import NotCancelled, NotDone, TaskFailed
 from farm.cli.output import plain
 from farm.cli.run import AddressOption, Run, command
-from farm.errors import Expired, UnknownTask
-from farm.model import State, TaskId, seconds
+from farm.errors import Expired, FarmError, UnknownTask
+from farm.model import TaskId, seconds
 
 if TYPE_CHECKING:
-    from farm import Future, Options
+    from farm import Client, Future, Options
 
 __all__: list[str] = []
 
 PANEL = "Work"
+UNFINISHED = {"scheduled", "queued", "leased"}
+LOOK_SECONDS = 0.2
+"""How often the progress of a task that is waited for is looked at."""
 
 TimeoutOption = Annotated[
     str | None,
@@ -98,7 +102,7 @@ def submit(  # noqa: PLR0913 - one for each option
     with run.client(address) as client:
         future = client.options(**options).submit(target, *positional, **keywords)
         if detach:
-            client.flush()
+            client.connection.wait_acknowledged()
             run.output.answer({"id": future.id}, future.id)
             return
         with _says_it_goes_on(run, future.id):
@@ -131,11 +135,21 @@ def result(
     wait_seconds = None if timeout is None else seconds(timeout, "--timeout")
     _check_id(task)
     with run.client(address) as client:
+        future = client.future(task)
         if not wait and wait_seconds is None:
-            state = client.query("task", id=task)["state"]
-            if not State[state.upper()].is_final:
+            state = _state(client, task)
+            if state in UNFINISHED:
                 raise NotDone(f"task {task} is {state}; --wait waits for it")
-        _print_result(run, client.future(task), wait_seconds)
+        _print_result(run, future, wait_seconds)
+
+
+def _state(client: "Client", task: str) -> str:
+    """The state of a task; empty if the farm does not know it, as its future says, too."""
+    try:
+        found: Any = client.query("task", id=task)
+    except FarmError:
+        return ""
+    return str(found["state"])
 
 
 def _check_id(task: str) -> None:
@@ -147,12 +161,7 @@ def _check_id(task: str) -> None:
 
 def _print_result(run: Run, future: "Future[Any]", wait_seconds: float | None) -> None:
     """Wait for a task and print what it returned; raise what says how else it ended."""
-    try:
-        error = future.exception(wait_seconds)
-    except TimeoutError:
-        raise NotDone(f"task {future.id} has not ended after {wait_seconds:g} s") from None
-    except CancelledError:
-        raise CancelledError(f"task {future.id} was cancelled") from None
+    error = _wait(run, future, wait_seconds)
     if isinstance(error, Expired | UnknownTask):
         raise error
     if error is not None:
@@ -163,6 +172,25 @@ def _print_result(run: Run, future: "Future[Any]", wait_seconds: float | None) -
     run.output.answer({"id": future.id, "state": "succeeded", "result": plain(value)}, text)
 
 
+def _wait(run: Run, future: "Future[Any]", wait_seconds: float | None) -> BaseException | None:
+    """What a task raised, or None; shows its progress while it is waited for."""
+    until = None if wait_seconds is None else monotonic() + wait_seconds
+    with run.output.waiting(f"task {future.id}") as show:
+        while True:
+            left = LOOK_SECONDS if until is None else until - monotonic()
+            try:
+                return future.exception(max(min(left, LOOK_SECONDS), 0))
+            except TimeoutError:
+                if left <= 0:
+                    raise NotDone(
+                        f"task {future.id} has not ended after {wait_seconds:g} s"
+                    ) from None
+            except CancelledError:
+                raise CancelledError(f"task {future.id} was cancelled") from None
+            if future.progress is not None:
+                show(*future.progress)
+
+
 @command("cancel", panel=PANEL, examples=["farm cancel ID", "farm cancel nightly-report"])
 def cancel(
     run: Run,
@@ -171,4 +199,29 @@ def cancel(
 ) -> None:
     """Cancel a task that no worker has begun, or all such tasks of a job."""
     with run.client(address) as client:
-        raise NotImplementedError(client, what)
+        if _is_task(what):
+            if not client.future(what).cancel():
+                raise _uncancelled(client, what)
+            run.output.answer({"id": what, "cancelled": 1}, "cancelled")
+        else:
+            job = client.job(what)
+            count = job.cancel()
+            text = f"{count} of {len(job)} tasks cancelled"
+            run.output.answer({"id": job.id, "cancelled": count}, text)
+
+
+def _is_task(text: str) -> bool:
+    try:
+        TaskId.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _uncancelled(client: "Client", task: str) -> Exception:
+    """Why a task could not be cancelled."""
+    state = _state(client, task)
+    if not state:
+        return UnknownTask(f"the farm has no task {task}, or keeps it no more")
+    why = "a worker has begun it" if state in UNFINISHED else "it has ended"
+    return NotCancelled(f"task {task} was not cancelled: {why}")

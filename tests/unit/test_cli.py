@@ -15,6 +15,7 @@ from farm.errors import (
     ConfigError,
     Delivered,
     Expired,
+    FarmError,
     PayloadError,
     StoreLocked,
     UnknownTask,
@@ -26,14 +27,22 @@ TASK = "0" * 31 + "1-42"
 STATUS = {
     "epoch": 7,
     "version": "0.1.0",
+    "python": "3.11",
+    "recovering": False,
     "durable": True,
     "uptime_seconds": 250.0,
     "tasks": {"queued": 1200, "leased": 2, "dead": 0},
     "hosts": 1,
     "slots": 2,
     "sessions": 3,
-    "limits": {"max_tasks": 1_000_000, "max_bytes": 2 << 30},
-    "counters": {"stale_reports": 0, "losses": 4},
+    "limits": {
+        "max_tasks": 1_000_000,
+        "open_tasks": 1202,
+        "max_bytes": 2 << 30,
+        "open_bytes": 3 << 20,
+    },
+    "journal": {"committed": 9, "behind": 0},
+    "counters": {"stale": 0, "before_hello": 4},
 }
 HOST = {
     "name": "north",
@@ -55,6 +64,7 @@ JOB = {
     "state": "open",
     "total": 10,
     "counts": {"queued": 7, "succeeded": 3},
+    "age_seconds": 60.0,
     "session": "0" * 31 + "1",
 }
 ROW = {
@@ -76,6 +86,8 @@ class FakeClient:
 
     def __init__(self, address, *, connect_timeout):
         self.address, self.connect_timeout = address, connect_timeout
+        self.connection = self
+        self.acknowledged = False
         self.asked, self.used = [], {}
         self.answers = {"status": STATUS, "hosts": [HOST], "jobs": [JOB], "tasks": [ROW]}
         self.outcome = None
@@ -107,13 +119,31 @@ class FakeClient:
         self.asked.append(("future", task))
         return self.outcome
 
+    def job(self, name):
+        if name != "nightly":
+            raise UnknownTask(f"there is no job {name}")
+        return FakeJob()
+
+    def wait_acknowledged(self):
+        self.acknowledged = True
+
     def shutdown(self, wait=True):
         self.closed = not wait
 
 
+class FakeJob:
+    id = JOB["id"]
+
+    def __len__(self):
+        return 10
+
+    def cancel(self):
+        return 7
+
+
 def done(value=None, error=None):
     future = Future()
-    future.id = TASK
+    future.id, future.progress = TASK, None
     if error is not None:
         future.set_exception(error)
     else:
@@ -123,7 +153,7 @@ def done(value=None, error=None):
 
 def pending():
     future = Future()
-    future.id = TASK
+    future.id, future.progress = TASK, None
     return future
 
 
@@ -172,10 +202,8 @@ def test_status_for_people(cli):
     assert (code, err) == (0, "")
     assert "tcp://127.0.0.1:7070, version 0.1.0" in lines["farm"]
     assert "1,200 queued, 2 leased" in lines["tasks"]
-    assert "1,000,000" in out
-    assert "2.0 GiB" in out
-    assert "losses" in out
-    assert "stale reports" not in out  # it is zero
+    assert lines["room"].strip() == "1,202 of 1,000,000 tasks, 3.0 MiB of 2.0 GiB"
+    assert lines["counted"].strip() == "4 before hello"  # nothing that is zero
 
 
 def test_status_says_when_nothing_can_run(cli):
@@ -277,13 +305,35 @@ def test_submit_finds_modules_of_the_current_folder(cli, tmp_path):
     assert cli("submit", "mine_of_cli:hello", "name=farm") == (0, "hello farm\n", "")
 
 
+def test_submit_that_does_not_wait_prints_the_id_once_it_is_safe(cli):
+    assert cli("submit", "-d", "--job", "nightly", "math:sqrt", "4") == (0, f"{TASK}\n", "")
+    (client,) = FakeClient.made
+    assert client.acknowledged
+    assert client.used["name"] == "nightly"
+    _, out, _ = cli("submit", "--detach", "--json", "math:sqrt", "4")
+    assert json.loads(out) == {"id": TASK}
+
+
+def test_submit_to_a_full_farm(cli):
+    def prepare(client):
+        client.submit = Full()
+
+    code, _, err = cli("submit", "math:sqrt", "4", prepare=prepare)
+    assert (code, err) == (ExitCode.BUSY, "farm: no room, try again in 2 s\n")
+
+
+class Full:
+    def __call__(self, *args):
+        raise Busy("no room, try again in 2 s", 2.0)
+
+
 def test_result_of_a_task_that_ended(cli):
     def prepare(client):
         client.answers["task"] = ROW | {"state": "succeeded"}
         client.outcome = done([1, 2])
 
     assert cli("result", TASK, prepare=prepare) == (0, "[1, 2]\n", "")
-    assert FakeClient.made[0].asked == [("task", {"id": TASK}), ("future", TASK)]
+    assert FakeClient.made[0].asked == [("future", TASK), ("task", {"id": TASK})]
 
 
 def test_result_of_a_task_that_runs(cli):
@@ -319,6 +369,47 @@ def test_other_ends_are_a_line_and_a_code(cli, outcome, code, says):
     assert err.count("\n") == 1
 
 
+def test_result_of_a_task_that_nobody_knows(cli):
+    def prepare(client):
+        client.answers["task"] = FarmError("the farm has no task")
+        client.outcome = done(error=UnknownTask("none such"))
+
+    code, _, err = cli("result", TASK, prepare=prepare)
+    assert (code, err) == (ExitCode.UNKNOWN, "farm: none such\n")
+
+
+def test_cancel_of_a_task(cli):
+    future = pending()
+    assert cli("cancel", TASK, prepare=ends(future)) == (0, "cancelled\n", "")
+    assert future.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [
+        (ROW, ExitCode.FAILED, "was not cancelled: a worker has begun it"),
+        (ROW | {"state": "failed"}, ExitCode.FAILED, "was not cancelled: it has ended"),
+        (FarmError("x"), ExitCode.UNKNOWN, "the farm has no task"),
+    ],
+)
+def test_cancel_that_comes_too_late(cli, answer, code, says):
+    def prepare(client):
+        client.answers["task"] = answer
+        client.outcome = done(1)
+
+    found, out, err = cli("cancel", TASK, prepare=prepare)
+    assert (found, out) == (code, "")
+    assert says in err
+
+
+def test_cancel_of_a_job(cli):
+    assert cli("cancel", "nightly") == (0, "7 of 10 tasks cancelled\n", "")
+    _, out, _ = cli("cancel", "nightly", "--json")
+    assert json.loads(out) == {"id": JOB["id"], "cancelled": 7}
+    code, _, err = cli("cancel", "weekly")
+    assert (code, err) == (ExitCode.UNKNOWN, "farm: there is no job weekly\n")
+
+
 def test_an_error_for_a_program(cli):
     code, out, err = cli("result", TASK, "--wait", "--json", prepare=ends(done(error=Expired("x"))))
     assert (code, out) == (8, "")
@@ -331,6 +422,32 @@ def test_debug_shows_where_an_error_comes_from(cli):
     assert "Traceback" in err
     assert "ValueError: no such day" in err
     assert err.splitlines()[-1].startswith("farm: ")
+
+
+class Slow(Future):
+    """Says how far it is, then ends."""
+
+    id = TASK
+
+    def __init__(self):
+        super().__init__()
+        self.said = [(1, 4, ""), (1, 4, "reading"), (2, 4, "reading")]
+        self.progress = None
+        self.set_result("done")
+
+    def exception(self, timeout=None):
+        if self.said:
+            self.progress = self.said.pop(0)
+            raise TimeoutError
+
+
+def test_progress_of_a_task_is_shown(cli):
+    assert cli("result", TASK, "--wait", prepare=ends(Slow())) == (
+        0,
+        "done\n",
+        f"task {TASK}: 1 of 4\ntask {TASK}: 1 of 4 (reading)\ntask {TASK}: 2 of 4 (reading)\n",
+    )
+    assert cli("result", TASK, "--wait", "--quiet", prepare=ends(Slow())) == (0, "done\n", "")
 
 
 class Interrupted(Future):

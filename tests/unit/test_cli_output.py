@@ -133,6 +133,23 @@ def test_progress_on_a_terminal_is_a_bar():
     assert "[on]" in output.stderr.getvalue()
 
 
+def test_waiting_on_a_terminal_is_drawn():
+    output = speak(Listener.PEOPLE, stream=Terminal)
+    with output.waiting("task 1") as show:
+        show(1, 0, "[on]")
+        show(1, 2, "[on]")
+    assert "task 1" in output.stderr.getvalue()
+    assert "[on]" in output.stderr.getvalue()
+
+
+def test_waiting_in_a_pipe_is_a_line_for_what_is_new():
+    output = speak(Listener.PEOPLE)
+    with output.waiting("task 1") as show:
+        for done, total, note in [(0, 0, ""), (5, 0, "a"), (6, 0, "a"), (1, 4, "a"), (1, 4, "a")]:
+            show(done, total, note)
+    assert said(output) == ("", "task 1 (a)\ntask 1: 1 of 4 (a)\n")
+
+
 @pytest.mark.parametrize("listener", [Listener.QUIET, Listener.PROGRAM])
 def test_progress_is_for_people(listener):
     output = speak(listener, stream=Terminal)

@@ -1,0 +1,174 @@
+"""The commands that run a farm: what they hand to it, and how they end."""
+
+import json
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import ClassVar
+
+import pytest
+
+import farm.coordinator.service
+import farm_workers.service
+from farm.cli import main
+from farm.cli.exitcodes import ExitCode
+from farm.errors import StoreLocked
+from farm.supervisor import ServiceFailed
+from farm.transport import AddressError
+
+
+@pytest.fixture
+def served(monkeypatch, tmp_path):
+    """What the services are told instead of being run."""
+    told = {}
+    for module in (farm.coordinator.service, farm_workers.service):
+        monkeypatch.setattr(module, "serve", lambda settings: told.update(settings=settings) or 75)
+    monkeypatch.setattr(import_module("farm.local"), "LocalFarm", FakeLocalFarm)
+    FakeLocalFarm.made, FakeLocalFarm.start_error, FakeLocalFarm.failed = [], None, None
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("FARM_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield told
+    for number, handler in before.items():  # `farm up` sets its own
+        signal.signal(number, handler)
+
+
+class FakeLocalFarm:
+    """Is stopped by a SIGTERM as soon as it was started."""
+
+    pids = (2, 3)
+    start_error = None
+    failed = None
+    made: ClassVar = []
+
+    def __init__(self, **settings):
+        self.settings = settings
+        self.address = settings["listen"]
+        self.stopped = None
+        FakeLocalFarm.made.append(self)
+
+    def start(self):
+        if self.start_error:
+            raise self.start_error
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop(self, *, drain):
+        self.stopped = drain
+
+
+@pytest.fixture
+def cli(served, monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["farm", *words])
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def test_a_coordinator_is_told_what_the_settings_say(cli, served, tmp_path):
+    (tmp_path / "farm.toml").write_text(
+        '[coordinator]\nlisten = "tcp://127.0.0.1:1"\nmax_tasks = 5\nbeat_seconds = "1s"\n'
+        '[log]\nformat = "json"'
+    )
+    code, _, _ = cli("coordinator", "--store", "memory:", "--log-level", "debug")
+    settings = served["settings"]
+    assert code == 75
+    assert (settings.listen, settings.store) == ("tcp://127.0.0.1:1", "memory:")
+    assert (settings.log_format, settings.log_level) == ("json", "debug")
+    assert settings.core_settings().max_tasks == 5
+    assert settings.core_settings().beat_seconds == 1.0
+
+
+def test_a_coordinator_keeps_its_tasks_in_the_users_state_folder(cli, served, tmp_path):
+    cli("coordinator")
+    folder = tmp_path / ".local" / "state" / "farm"
+    assert served["settings"].store == str(folder / "farm.db")
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_state_folder_follows_xdg(cli, served, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    cli("coordinator")
+    assert served["settings"].store == str(tmp_path / "state" / "farm" / "farm.db")
+
+
+@pytest.mark.parametrize("command", ["coordinator", "up"])
+def test_listening_to_other_machines_has_to_be_asked_for(cli, served, command):
+    code, out, err = cli(command, "--listen", "tcp://0.0.0.0:7070")
+    assert (code, out) == (ExitCode.REFUSED, "")
+    assert "allow it with --insecure" in err
+    assert "settings" not in served
+    assert FakeLocalFarm.made == []
+
+
+def test_insecure_is_handed_on(cli, served):
+    cli("coordinator", "--listen", "tcp://0.0.0.0:7070", "--insecure")
+    assert served["settings"].insecure
+    assert served["settings"].listen == "tcp://0.0.0.0:7070"
+
+
+def test_a_host_is_told_what_the_settings_say(cli, served, tmp_path, monkeypatch):
+    monkeypatch.setenv("FARM_HOST_SLOTS", "3")
+    words = ["--name", "north", "--preload", "json", "--preload", "ast"]
+    code, _, _ = cli("worker", "tcp://h:7070", *words)
+    settings = served["settings"]
+    assert code == 75
+    assert (settings.address, settings.slots, settings.name) == ("tcp://h:7070", 3, "north")
+    assert settings.preload == ["json", "ast"]
+    assert settings.sys_path[0] == str(tmp_path)
+    assert set(filter(None, sys.path)) <= set(settings.sys_path)
+
+
+def test_a_host_has_a_slot_for_each_cpu_and_finds_the_farm_by_itself(cli, served, monkeypatch):
+    monkeypatch.setenv("FARM_ADDRESS", "tcp://h:1")
+    cli("worker")
+    assert (served["settings"].address, served["settings"].slots) == ("tcp://h:1", None)
+
+
+def test_up_is_a_farm_on_disk(cli, tmp_path):
+    code, out, err = cli("up", "--slots", "3")
+    (local,) = FakeLocalFarm.made
+    store = str(tmp_path / ".local" / "state" / "farm" / "farm.db")
+    assert code == 0
+    assert out == f"The farm is up at tcp://127.0.0.1:7070, its tasks in {store}.\n"
+    assert "farm submit math:factorial 20" in err
+    assert "Stopping when the running tasks have ended" in err
+    assert local.settings["slots"] == 3
+    assert local.settings["store"] == store
+    assert local.settings["host"]["sys_path"][0] == str(tmp_path)
+    assert local.settings["coordinator"]["core"]["max_tasks"] == 1_000_000
+    assert local.stopped is True
+
+
+def test_up_tells_a_program_when_it_is_ready(cli):
+    code, out, err = cli("up", "--json", "--listen", "tcp://127.0.0.1:9", "--store", "x.db")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"address": "tcp://127.0.0.1:9", "store": "x.db", "pids": [2, 3]}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StoreLocked("process 7 has it"), ExitCode.STORE),
+        (AddressError("taken"), ExitCode.REFUSED),
+        (ServiceFailed("it ended"), ExitCode.REFUSED),
+    ],
+)
+def test_up_that_cannot_start(cli, error, code):
+    FakeLocalFarm.start_error = error
+    found, out, err = cli("up")
+    assert (found, out, err) == (code, "", f"farm: {error}\n")
+
+
+def test_up_that_is_given_up(cli):
+    FakeLocalFarm.failed = ServiceFailed("the host ended with exit code 1")
+    code, _, err = cli("up")
+    assert code == ExitCode.REFUSED
+    assert err.endswith("farm: the host ended with exit code 1\n")
+    assert FakeLocalFarm.made[0].stopped is False
