@@ -18,7 +18,8 @@ from farm.protocol.records import Delivered, Finished, Record
 __all__ = ["Deliveries"]
 
 LOOK_AHEAD = 64
-"""How many waiting outcomes are looked at for payloads to be read back together."""
+LOOK_AHEAD_BYTES = 4 * BATCH_BYTES
+"""How many waiting outcomes, of which size in all, are read back together."""
 
 
 class Deliveries:
@@ -26,7 +27,7 @@ class Deliveries:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._loading: dict[int, tuple[list[Outcome], dict[Session, None]]] = {}
+        self._loading: dict[int, dict[Delivery, Session]] = {}
         self._waiting: dict[Session, None] = {}
 
     # ------------------------------------------------------------ offering
@@ -42,14 +43,15 @@ class Deliveries:
 
     def enqueue(self, session: Session, outcome: Outcome, first: int, count: int) -> None:
         """Put a part of an outcome in a session's outbox."""
-        session.outbox.append(Delivery(outcome, first, count))
+        delivery = Delivery(outcome, first, count)
+        session.outbox.append(delivery)
         self._waiting[session] = None
         if outcome.result is not None:
-            session.resident_bytes += outcome.size
             bound = self._ledger.settings.resident_result_bytes
-            if session.resident_bytes > bound and outcome.ref and outcome.size:
-                session.resident_bytes -= outcome.size
+            if session.resident_bytes + outcome.size > bound and outcome.ref and outcome.size:
                 outcome.result = None
+            else:
+                _hold(session, delivery, outcome.size)
 
     def enqueue_ending(self, session: Session, run: TaskRun, ending: Ending) -> None:
         """Tell a session of tasks that the farm does not know any more."""
@@ -119,7 +121,7 @@ class Deliveries:
                 self._load_ahead(session)
                 break
             session.outbox.popleft()
-            session.resident_bytes = max(0, session.resident_bytes - outcome.size)
+            _hold(session, delivery, 0)
             entry = _part(outcome.result, delivery.first, delivery.count)
             entries.append(entry)
             deliveries.append(delivery)
@@ -130,6 +132,7 @@ class Deliveries:
     def _tell_gone(self, session: Session) -> None:
         """The next outcome was forgotten while it waited: whoever waits for it must hear that."""
         delivery = session.outbox[0]
+        _hold(session, delivery, 0)
         batch = delivery.outcome.batch
         owner = b"" if batch is None else batch.session.id
         result = Result(owner, delivery.first, delivery.count, Ending.DELIVERED, [])
@@ -138,30 +141,32 @@ class Deliveries:
     # ------------------------------------------------------------ reading back
 
     def _load_ahead(self, session: Session) -> None:
+        size = 0
         for delivery in islice(session.outbox, LOOK_AHEAD):
             outcome = delivery.outcome
+            size += outcome.size
+            if size > LOOK_AHEAD_BYTES and size > outcome.size:
+                break
             if outcome.result is None:
                 if outcome.ref not in self._loading:
-                    self._loading[outcome.ref] = ([], {})
+                    self._loading[outcome.ref] = {}
                     self._ledger.port.load(outcome.ref)
-                outcomes, readers = self._loading[outcome.ref]
-                outcomes.append(outcome)
-                readers[session] = None
+                self._loading[outcome.ref][delivery] = session
 
     def on_loaded(self, ref: int, record: Record | None) -> None:
         """A record of outcomes was read back; None if it is gone."""
-        outcomes, readers = self._loading.pop(ref, ([], {}))
-        for outcome in outcomes:
+        for delivery, session in self._loading.pop(ref, {}).items():
+            self._waiting[session] = None
+            outcome = delivery.outcome
             batch = outcome.batch
-            if batch is None or outcome.result is not None:
-                continue
-            if isinstance(record, Finished) and outcome.entry < len(record.entries):
-                outcome.result = record.entries[outcome.entry]
-            else:
-                outcome.result = Result(
-                    batch.session.id, outcome.first, outcome.count, Ending.UNKNOWN, []
-                )
-        self._waiting |= readers
+            if batch is not None and outcome.result is None:
+                if isinstance(record, Finished) and outcome.entry < len(record.entries):
+                    outcome.result = record.entries[outcome.entry]
+                else:
+                    outcome.result = Result(
+                        batch.session.id, outcome.first, outcome.count, Ending.UNKNOWN, []
+                    )
+            _hold(session, delivery, outcome.size)
 
     # ------------------------------------------------------------ acknowledgement
 
@@ -202,6 +207,12 @@ class Deliveries:
             runs[-1] = (last[0], last[1], last[2] + delivery.count)
         else:
             runs.append((batch.session.id, delivery.first, delivery.count))
+
+
+def _hold(session: Session, delivery: Delivery, size: int) -> None:
+    """A waiting delivery keeps ``size`` bytes in memory from now on."""
+    session.resident_bytes += size - delivery.held
+    delivery.held = size
 
 
 def _part(result: Result, first: int, count: int) -> Result:

@@ -132,10 +132,13 @@ class Following:
 
     def _missing(self, session: Session, owner: Session, start: int, stop: int) -> None:
         """Tasks of which the farm has no record: settled long ago, or never accepted."""
-        for known, ending in ((True, Ending.DELIVERED), (False, Ending.UNKNOWN)):
-            runs = (
-                owner.accepted.overlap(start, stop) if known else owner.accepted.gaps(start, stop)
-            )
+        known = owner.accepted.overlap(start, stop) + owner.volatile.overlap(start, stop)
+        unknown = [
+            (c, d)
+            for a, b in owner.accepted.gaps(start, stop)
+            for c, d in owner.volatile.gaps(a, b)
+        ]
+        for runs, ending in ((known, Ending.DELIVERED), (unknown, Ending.UNKNOWN)):
             for a, b in runs:
                 self._deliveries.enqueue_ending(session, (owner.id, a, b - a), ending)
 

@@ -57,8 +57,9 @@ class Retention:
             return False
         ttl = batch.template.result_ttl
         limit = self._ledger.settings.result_ttl if ttl is None else ttl
-        taken = batch.settled == batch.count
-        return now >= batch.finished_at + limit or (taken and not self._is_kept(batch))
+        if batch.settled == batch.count:
+            return not self._is_kept(batch) or now >= batch.finished_at + limit
+        return now >= batch.finished_at + max(limit, self._ledger.settings.result_ttl)
 
     def _prune(self, rows: list[Row], now: float) -> None:
         self._due = None

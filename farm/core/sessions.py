@@ -64,14 +64,18 @@ class BatchIndex:
 
 
 class Delivery:
-    """An outcome, or a part of one, on its way to a session."""
+    """An outcome, or a part of one, on its way to a session.
 
-    __slots__ = ("count", "first", "outcome")
+    ``held`` is what it counts for in the session's ``resident_bytes``.
+    """
+
+    __slots__ = ("count", "first", "held", "outcome")
 
     def __init__(self, outcome: Outcome, first: int, count: int) -> None:
         self.outcome = outcome
         self.first = first
         self.count = count
+        self.held = 0
 
 
 class Session:

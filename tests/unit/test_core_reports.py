@@ -75,7 +75,7 @@ def test_a_report_is_noted_only_with_what_it_first_said():
     ],
 )
 def test_a_token_that_is_not_the_leases_is_dropped(change):
-    rig, client, host, (grant,) = farm(group(1, 2))
+    rig, _, host, (grant,) = farm(group(1, 2))
     said = ended(grant)
     for name, value in change.items():
         setattr(said, name, value)
