@@ -1,0 +1,102 @@
+"""The checkers of workers, outcomes as their owners see them, and what is left at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from farm.core import invariants
+from farm.model import Ending
+from tests.sim import work
+from tests.sim.truth import Violation
+
+if TYPE_CHECKING:
+    from tests.sim.coordinator import CoordinatorProcess
+    from tests.sim.truth import Execution, Outcome, Task
+    from tests.sim.world import World
+
+__all__ = ["began", "inside", "left_behind", "settled"]
+
+
+def began(world: World, task: Task, execution: Execution) -> None:
+    """A worker begins a task."""
+    stale = world.truth.is_stale(task, execution.epoch, execution.attempt)
+    if task.cancel_confirmed and task.durable and not stale:
+        raise Violation("cancelled task ran", f"{task.name}: {execution}")
+    if stale:
+        world.stats["stale executions"] += 1
+    if (
+        task.durable
+        and not task.template.max_losses
+        and not task.template.retries
+        and len(task.executions) > 1
+    ):
+        world.stats["ran twice with max_losses=0"] += 1
+
+
+def settled(world: World, task: Task) -> None:
+    """Its owner has a task's outcome: it must be one that the work could have."""
+    outcome = task.settled
+    assert outcome is not None
+    match outcome.ending:
+        case Ending.OK:
+            _made_by_an_execution(task, outcome)
+        case Ending.EXCEPTION:
+            _made_by_an_execution(task, outcome)
+            _retries_spent(task)
+        case Ending.TIME_LIMIT:
+            if task.template.time_limit is None:
+                raise Violation("endings", f"{task.name} has no time limit")
+            _retries_spent(task)
+        case Ending.LOST:
+            _losses_spent(world, task)
+        case Ending.CANCELLED:
+            if not task.cancel_asked:
+                raise Violation("endings", f"{task.name} was cancelled by nobody")
+        case Ending.EXPIRED:
+            if task.template.expires is None:
+                raise Violation("endings", f"{task.name} expired and had no time to")
+        case _:
+            raise Violation("endings", f"{task.name} ends as {outcome.ending.name}")
+
+
+def _made_by_an_execution(task: Task, outcome: Outcome) -> None:
+    token = work.made_by(outcome.payload, task.id)
+    how = "ok" if outcome.ending is Ending.OK else "raised"
+    if not any((e.epoch, e.attempt) == token and e.ended == how for e in task.executions):
+        raise Violation("endings", f"{task.name}: no execution made {outcome}")
+
+
+def _retries_spent(task: Task) -> None:
+    failures = {"raised"} if task.template.time_limit is None else {"raised", "died"}
+    failed = sum(execution.ended in failures for execution in task.executions)
+    if failed <= task.template.retries:
+        raise Violation("retries", f"{task.name} failed after {failed} attempts")
+
+
+def _losses_spent(world: World, task: Task) -> None:
+    """Every loss was an attempt that a worker had, and that did not count as a retry."""
+    lost = task.handed - world.truth.committed[task.id].retries
+    if lost <= task.template.max_losses:
+        raise Violation("losses", f"{task.name} is lost after {lost} attempts")
+
+
+def inside(coordinator: CoordinatorProcess | None) -> None:
+    """The core's own invariants."""
+    if coordinator is not None:
+        try:
+            invariants.check(coordinator.machine)
+        except AssertionError as error:
+            raise Violation("invariants", str(error)) from error
+
+
+def left_behind(world: World) -> list[str]:
+    """What is still kept when everybody has left."""
+    left = [f"record {ref}: {record}" for ref, record in world.truth.committed.records.items()]
+    if world.coordinator is not None:
+        ledger = world.coordinator.machine.ledger
+        left += [f"session {session.id.hex()[:4]}" for session in ledger.sessions.values()]
+        left += [f"host {name}" for name in ledger.hosts.all]
+        left += [f"job {job}" for job in ledger.jobs.all]
+        left += [f"{ledger.open_tasks} open tasks"] * bool(ledger.open_tasks)
+        left += [f"{ledger.open_bytes} open bytes"] * bool(ledger.open_bytes)
+    return left + [f"function {key.hex()[:4]}" for key in world.disk.functions]

@@ -1,0 +1,206 @@
+"""A client's process: the session, its port, its connection, and a program that uses it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from farm.client.session import Session, SessionSettings
+from farm.model import Ending
+from farm.protocol.messages import (
+    Accepted,
+    Answer,
+    CancelReply,
+    ClientWelcome,
+    Credit,
+    JobInfo,
+    Submit,
+)
+from tests.sim.checks_work import settled
+from tests.sim.plan import PYTHON
+from tests.sim.process import Process
+from tests.sim.program import Program
+from tests.sim.truth import Outcome, Violation, outcomes
+
+if TYPE_CHECKING:
+    from farm.protocol.messages import Result
+    from tests.sim.network import Connection
+    from tests.sim.truth import Id, Task
+    from tests.sim.world import World
+
+__all__ = ["ClientProcess"]
+
+
+class ClientProcess(Process):
+    """One process of a client; also its session's port, and a dealer."""
+
+    side = "client"
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name)
+        chance = world.chance
+        self.session = chance.randbytes(16)
+        self.connection: Connection | None = None
+        self.finished = False  # the program is over and the session closed
+        self.followed: dict[int, set[Id]] = {}  # what each request follows
+        self.heard: dict[Id, Outcome] = {}  # outcomes of followed tasks
+        self.replies: dict[int, Any] = {}
+        self._granted = (0, 0)
+        self._sent = (0, 0)
+        self.machine = Session(
+            SessionSettings("sim", PYTHON, window_bytes=world.plan.window_bytes, hello_seconds=2.0),
+            self,
+            session=self.session,
+            secret=chance.randbytes(16),
+            instance=chance.randbytes(8),
+        )
+        self.program = Program(self)
+        self.dial()
+
+    # ------------------------------------------------------------ connections
+
+    def dial(self) -> None:
+        """Try to connect until it works."""
+        if self.alive and self.connection is None and not self.finished:
+            self.world.dial(self)
+
+    def connected(self, connection: Connection) -> None:
+        self.connection = connection
+        self._granted = self._sent = (0, 0)
+        self.do(lambda: self.machine.on_connected(self.now))
+
+    def lost(self, connection: Connection) -> None:
+        self.do(self._lost, connection)
+
+    def _lost(self, connection: Connection) -> None:
+        if connection is self.connection:
+            self.connection = None
+            self.machine.on_disconnected(self.now)
+            self.dial()
+
+    def arrived(self, connection: Connection, message: Any) -> None:
+        self.do(self._arrived, connection, message)
+
+    def _arrived(self, connection: Connection, message: Any) -> None:
+        if connection is not self.connection:
+            return
+        match message:
+            case ClientWelcome():
+                self._granted = (message.credit_tasks, message.credit_bytes)
+            case Credit():
+                self._granted = (message.tasks, message.bytes)
+            case Accepted():
+                for first, count in message.runs:
+                    for task in self.world.truth.run(self.session, first, count):
+                        task.acknowledged = True
+        self.machine.receive(message, self.now)
+
+    # ------------------------------------------------------------ the session's port
+
+    def send(self, message: Any) -> None:
+        if self.connection is None:
+            return
+        if isinstance(message, Submit):
+            self._spend(message)
+        self.world.said(self.name, self.connection, message)
+        self.connection.send_up(message)
+
+    def _spend(self, message: Submit) -> None:
+        tasks, size = self._sent
+        for group in message.groups:
+            tasks += 1 if group.packed else group.count
+            size += group.size
+        self._sent = (tasks, size)
+        if tasks > self._granted[0] or size > self._granted[1]:
+            raise Violation("credit", f"{self.name} sent {self._sent} and may {self._granted}")
+
+    def disconnect(self, reason: str) -> None:
+        self.world.said(self.name, "gives up", reason)
+        if self.connection is not None:
+            self.connection.close_by_dealer()
+            self.connection = None
+            self.dial()
+
+    def settled(self, results: list[Result]) -> None:
+        for result in results:
+            for task, outcome in outcomes(result):
+                if task[0] == self.session:
+                    self._settled(self.world.truth.tasks[task], outcome, packed=result.packed)
+                else:
+                    self._heard(task, outcome)
+
+    def _settled(self, task: Task, outcome: Outcome, *, packed: bool) -> None:
+        if task.settled is not None:
+            # Again with a packed entry, or because the program follows what it owns.
+            if task.settled != outcome or not (packed or self.program.is_following(task.id)):
+                raise Violation("settled twice", f"{task.name}: {task.settled}, then {outcome}")
+            return
+        if outcome.ending in (Ending.UNKNOWN, Ending.DELIVERED):
+            raise Violation("lost", f"{task.name} ends as {outcome.ending.name}")
+        task.settled = outcome
+        settled(self.world, task)
+
+    def _heard(self, task: Id, outcome: Outcome) -> None:
+        known = self.world.truth.tasks.get(task)
+        if known is None:
+            if outcome.ending is not Ending.UNKNOWN:
+                raise Violation("endings", f"task {task[1]} never was, and ends as {outcome}")
+        elif outcome.ending not in (Ending.UNKNOWN, Ending.DELIVERED):
+            if known.durable and known.published != outcome:
+                raise Violation("two outcomes", f"{known.name}: a reader is told {outcome}")
+        else:
+            self._denied(known)
+        self.heard[task] = outcome
+
+    def _denied(self, task: Task) -> None:
+        """A reader is told that the farm has no outcome of a task (any more)."""
+        world = self.world
+        wanted = task.durable and world.disk.durable and task.id in self.program.must_know
+        if wanted and not world.checks.may_forget(task):
+            raise Violation("lost", f"{task.name} is denied to a reader")
+
+    def failed(self, first: int, count: int, reason: str, message: str) -> None:
+        raise Violation("refused", f"{self.name}: {count} tasks from {first}: {reason}, {message}")
+
+    def started(self, runs: list[tuple[int, int]]) -> None:
+        for first, count in runs:
+            for task in self.world.truth.run(self.session, first, count):
+                if not task.handed:
+                    raise Violation("started", f"{task.name} was said to be started, and is not")
+
+    def progress(self, notes: list[tuple[bytes, int, float, float, str]]) -> None:
+        pass
+
+    def replied(self, message: CancelReply | JobInfo | Answer) -> None:
+        if message.request in self.replies and not isinstance(message, JobInfo):
+            raise Violation("replied twice", f"{self.name}: {message}")
+        self.replies[message.request] = message
+        if isinstance(message, JobInfo):
+            followed = self.followed.setdefault(message.request, set())
+            for session, first, count in message.tasks:
+                followed.update((session, first + i) for i in range(count))
+        elif isinstance(message, CancelReply):
+            for run in message.cancelled:
+                for task in self.world.truth.run(*run):
+                    task.cancel_confirmed = True
+
+    def rejected(self, code: str, message: str, retry: bool) -> None:
+        self.world.said(self.name, "rejected", (code, message))
+        if not retry and code not in {"epoch", "store", "replaced"}:
+            raise Violation("rejected", f"{self.name}: {code}: {message}")
+
+    def room(self, tasks: int, size: int) -> None:
+        pass
+
+    # ------------------------------------------------------------ its end
+
+    def die(self) -> None:
+        super().die()
+        if self.connection is not None:
+            self.connection.close_by_dealer()
+            self.connection = None
+
+    def leave(self) -> None:
+        """The program is over: close the session and end."""
+        self.machine.close(self.now)
+        self.finished = True
+        self.die()

@@ -1,0 +1,147 @@
+"""The coordinator's process: the core, its port and its connections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from farm.core import Core
+from farm.protocol.records import Submitted
+from tests.sim.journal import Journal
+from tests.sim.process import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from farm.protocol.records import Record
+    from tests.sim.network import Connection
+    from tests.sim.world import World
+
+__all__ = ["CoordinatorProcess"]
+
+WALL = 1.75e9
+"""Seconds since 1970 when the simulated world began."""
+
+
+class CoordinatorProcess(Process):
+    """From opening the store to the end of the process; also the core's port."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, "coordinator")
+        self.side = "coordinator"
+        self.checks = world.checks
+        self.connections: dict[Any, Connection] = {}
+        disk = world.disk
+        self.journal = Journal(
+            disk, world.clock, world.chance, self.checks, lambda ref: self.do(self._committed, ref)
+        )
+        self.journal.commit_seconds = world.plan.commit_seconds
+        wall = WALL + world.clock.now
+        epoch = disk.open(int(wall * 1000))
+        self.epoch = epoch
+        self.checks.restarted(epoch)
+        self.machine = Core(
+            world.plan.core_settings,
+            self,
+            epoch=epoch,
+            store=disk.store,
+            durable=disk.durable,
+            chance=world.chance.random,
+        )
+        # The last records may have been pruned; their refs are spent all the same.
+        self.machine.ledger.last_ref = disk.commit
+        for key, (name, data) in disk.functions.items():
+            self.machine.restore_function(key, name, data)
+        for ref in sorted(disk.records):
+            record = self.journal.read(ref)
+            assert record is not None
+            self.machine.restore(ref, record)
+        self.machine.start(self.now, wall)
+        self._arm()
+
+    # ------------------------------------------------------------ what connections bring
+
+    def accept(self, connection: Connection) -> None:
+        self.connections[connection.peer] = connection
+
+    def arrived(self, connection: Connection, message: Any) -> None:
+        self.do(self._arrived, connection, message)
+
+    def _arrived(self, connection: Connection, message: Any) -> None:
+        if connection.peer in self.connections:
+            self.checks.received(connection, message)
+            self.machine.receive(connection.peer, message, self.now)
+
+    def gone(self, connection: Connection) -> None:
+        self.do(self._gone, connection)
+
+    def _gone(self, connection: Connection) -> None:
+        if self.connections.pop(connection.peer, None):
+            self.machine.on_closed(connection.peer, self.now)
+
+    def _committed(self, ref: int) -> None:
+        self.machine.on_committed(ref, self.now)
+
+    def _loaded(self, ref: int) -> None:
+        self.machine.on_loaded(ref, self.journal.read(ref), self.now)
+
+    # ------------------------------------------------------------ the core's port
+
+    def send(self, peer: Any, message: Any) -> None:
+        connection = self.connections.get(peer)
+        if connection is not None:
+            self.world.said(self.name, connection, message)
+            self.checks.sent(connection, message)
+            connection.send_down(message)
+
+    def close(self, peer: Any) -> None:
+        connection = self.connections.pop(peer, None)
+        if connection is not None:
+            connection.close_by_server()
+
+    def persist(self, ref: int, record: Record) -> None:
+        self.world.said(self.name, "journal", (ref, record))
+        if isinstance(record, Submitted) and self.checks.is_copy(record):
+            self.world.stats["rewritten"] += 1
+        self.checks.persisted(ref, record)
+        self.journal.append(ref, record)
+
+    def prune(self, refs: Sequence[int]) -> None:
+        self.world.said(self.name, "prune", refs)
+        self.checks.pruned(list(refs))
+        self.journal.delete(list(refs))
+
+    def keep_function(self, digest: bytes, name: str, data: bytes) -> None:
+        self.journal.put_function(digest, name, data)
+
+    def drop_functions(self, digests: Sequence[bytes]) -> None:
+        self.journal.drop_functions(list(digests))
+
+    def load(self, ref: int) -> None:
+        self.world.stats["loaded"] += 1
+        self.later(self.world.chance.uniform(0.0, 0.01), self._loaded, ref)
+
+    def stop(self, reason: str) -> None:
+        self.world.said(self.name, "stop", reason)
+        self.world.stats["stops"] += 1
+        self.world.crash_coordinator(restart_after=0.2)
+
+    # ------------------------------------------------------------ its end
+
+    def leave(self) -> None:
+        """SIGTERM: say goodbye, write everything, end."""
+        self.do(self._leave)
+
+    def _leave(self) -> None:
+        self.machine.on_stopping(self.now)
+        self.journal.close()
+        self.world.crash_coordinator(restart_after=0.3)
+
+    def die(self) -> None:
+        super().die()
+        counters = self.machine.ledger.counters
+        for name in ("adopted", "fenced", "refused"):
+            self.world.stats[name] += counters[name]
+        self.journal.crash()
+        for connection in self.connections.values():
+            connection.up.is_open = False
+            self.world.network.cut(connection)

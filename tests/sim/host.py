@@ -1,0 +1,176 @@
+"""A host's process: the host machine, its port, its connection and its workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from farm.protocol.messages import Assign, HostHello, Report
+from farm_workers.host import Host
+from farm_workers.host_slices import HostSettings
+from tests.sim.plan import PYTHON
+from tests.sim.process import Process
+from tests.sim.truth import Violation
+from tests.sim.worker import KILLED, Worker
+
+if TYPE_CHECKING:
+    from farm_workers.host_slices import Slice
+    from tests.sim.network import Connection
+    from tests.sim.world import World
+
+__all__ = ["HostProcess"]
+
+
+class HostProcess(Process):
+    """One agent; also its machine's port, and a dealer."""
+
+    side = "host"
+
+    def __init__(self, world: World, name: str, slots: int) -> None:
+        super().__init__(world, name)
+        self.slots = slots
+        self.connection: Connection | None = None
+        self.workers: dict[int, Worker] = {}
+        self._window = 0
+        self.machine = Host(
+            HostSettings(
+                slots=slots, name=name, python=PYTHON, farm="sim", hello_seconds=2.0,
+                drain_seconds=3.0, retry_seconds=1.0,
+            ),
+            self,
+            instance=world.chance.randbytes(8),
+            now=self.now,
+        )  # fmt: skip
+        self._arm()
+        self.dial()
+
+    @property
+    def holds(self) -> list[str]:
+        """What the host has not finished, or not been told to forget."""
+        return [f"lease {key}" for key in self.machine._work.backlog.leases]
+
+    # ------------------------------------------------------------ connections
+
+    def dial(self) -> None:
+        if self.alive and self.connection is None:
+            self.world.dial(self)
+
+    def connected(self, connection: Connection) -> None:
+        self.connection = connection
+        self._window = 0
+        self.do(lambda: self.machine.on_connected(self.now))
+
+    def lost(self, connection: Connection) -> None:
+        self.do(self._lost, connection)
+
+    def _lost(self, connection: Connection) -> None:
+        if connection is self.connection:
+            self.connection = None
+            self.machine.on_disconnected(self.now)
+            self.dial()
+
+    def arrived(self, connection: Connection, message: Any) -> None:
+        self.do(self._arrived, connection, message)
+
+    def _arrived(self, connection: Connection, message: Any) -> None:
+        if connection is not self.connection:
+            return
+        if isinstance(message, Assign):
+            self._assigned(message)
+        self.machine.receive(message, self.now)
+        self.after_turn()
+
+    def _assigned(self, message: Assign) -> None:
+        """The coordinator leases no more than the largest window of this connection."""
+        leases = self.machine._work.backlog.leases.values()
+        held = sum(min(lease.open, 1) if lease.grant.packed else lease.open for lease in leases)
+        held += sum(1 if grant.packed else grant.count for grant in message.grants)
+        if held > self._window:
+            raise Violation("host window", f"{self.name} would hold {held}, not {self._window}")
+
+    # ------------------------------------------------------------ workers
+
+    def heard(self, worker: Worker, what: str, *arguments: Any) -> None:
+        """A message, or the end, of a worker's pipe."""
+        self.do(self._heard, worker, what, arguments)
+
+    def _heard(self, worker: Worker, what: str, arguments: tuple[Any, ...]) -> None:
+        if self.workers.get(worker.slot) is not worker:
+            return
+        self.world.said(f"{self.name}.{worker.slot}", what, arguments)
+        match what:
+            case "ready":
+                self.machine.on_worker_ready(worker.slot, self.now)
+            case "ended":
+                self.machine.on_worker_ended(worker.slot, arguments[0], self.now)
+            case "limited":
+                self.machine.on_worker_limited(worker.slot, arguments[0], self.now)
+            case "exit":
+                del self.workers[worker.slot]
+                code, ordinal = arguments
+                self.machine.on_worker_exit(worker.slot, code, ordinal, self.now)
+        self.after_turn()
+
+    def lose_worker(self, slot: int) -> None:
+        """The kernel kills a worker process."""
+        worker = self.workers.get(slot)
+        if worker is not None and self.alive:
+            worker.die(KILLED)
+
+    # ------------------------------------------------------------ the machine's port
+
+    def send(self, message: Any) -> None:
+        if self.connection is None:
+            return
+        if isinstance(message, HostHello | Report):
+            self._window = max(message.window, self._window)
+        self.world.said(self.name, self.connection, message)
+        self.connection.send_up(message)
+
+    def disconnect(self, reason: str) -> None:
+        self.world.said(self.name, "gives up", reason)
+        if self.connection is not None:
+            self.connection.close_by_dealer()
+            self.connection = None
+            self.dial()
+
+    def spawn(self, slot: int) -> None:
+        if slot in self.workers:
+            raise Violation("slot", f"{self.name} starts a second worker in slot {slot}")
+        worker = self.workers[slot] = Worker(self, slot)
+        self.world.clock.after(self.world.chance.uniform(0.005, 0.03), worker.start)
+
+    def kill(self, slot: int) -> None:
+        worker = self.workers.get(slot)
+        if worker is not None:
+            self.world.clock.after(self.world.chance.uniform(0.0, 0.01), worker.die, KILLED)
+
+    def run(self, slot: int, part: Slice) -> None:
+        for task in self.world.truth.run(part.session, part.first, part.count):
+            task.handed += 1
+        self.world.said(self.name, f"slot {slot}", part)
+        self.workers[slot].tell("run", part)
+
+    def function(self, slot: int, hash: bytes, name: str, data: bytes) -> None:  # noqa: A002
+        self.workers[slot].tell("function", hash)
+
+    def limit(self, slot: int, ordinal: int) -> None:
+        self.workers[slot].tell("limit", ordinal)
+
+    # ------------------------------------------------------------ its end
+
+    def drain(self) -> None:
+        """SIGTERM."""
+        self.machine.drain(self.now)
+        self.after_turn()
+
+    def after_turn(self) -> None:
+        if self.alive and self.machine.drained:
+            self.world.host_left(self)
+
+    def die(self) -> None:
+        super().die()
+        for worker in self.workers.values():
+            worker.alive = False
+        if self.connection is not None:
+            self.connection.close_by_dealer()
+            self.connection = None

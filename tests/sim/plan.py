@@ -1,0 +1,95 @@
+"""What a seed decides before anything happens: machines, bounds, faults, work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from farm.core import CoreSettings
+
+__all__ = ["PYTHON", "Plan"]
+
+PYTHON = "3.11"
+
+FAULTS = (
+    "crash coordinator",
+    "restart coordinator",
+    "pause coordinator",
+    "crash host",
+    "drain host",
+    "pause host",
+    "kill worker",
+    "crash client",
+    "pause client",
+    "cut",
+    "isolate",
+    "slow disk",
+)
+
+
+@dataclass
+class Plan:
+    """The parameters of one simulated world."""
+
+    seed: int
+    hosts: int = 1
+    slots: list[int] = field(default_factory=list)
+    clients: int = 1
+    durable: bool = True
+    seconds: float = 12.0  # of faults and new work; then comes the rest
+    faults: list[str] = field(default_factory=list)
+    fault_seconds: float = 1.0  # mean time between faults
+    holes: float = 0.0
+    delay: float = 0.002
+    commit_seconds: float = 0.004
+    work_seconds: float = 0.05  # mean time of a task
+    submit_seconds: float = 1.5  # mean time between a client's submissions
+    tasks: int = 40  # at most, of each client
+    window_bytes: int = 1 << 20
+    deaths: bool = True  # whether work may kill its worker, or be killed for its time
+    core: dict[str, float | int] = field(default_factory=dict)
+
+    @property
+    def core_settings(self) -> CoreSettings:
+        return CoreSettings(python=PYTHON, farm="sim", **self.core)  # type: ignore[arg-type]
+
+    @property
+    def is_calm(self) -> bool:
+        return not self.faults and not self.holes
+
+    @classmethod
+    def of(cls, seed: int) -> Plan:
+        """The plan of a seed. Each choice is rare or common enough to meet most others."""
+        chance = Random(seed)
+        plan = cls(seed, hosts=chance.randint(1, 4), clients=chance.randint(1, 3))
+        plan.slots = [chance.randint(1, 4) for _ in range(plan.hosts)]
+        plan.durable = chance.random() < 0.8
+        plan.delay = chance.choice((0.0005, 0.002, 0.02))
+        plan.commit_seconds = chance.choice((0.001, 0.005, 0.05, 0.3))
+        plan.work_seconds = chance.choice((0.0005, 0.02, 0.2, 0.8))
+        plan.submit_seconds = chance.choice((0.4, 1.0, 2.0))
+        plan.tasks = chance.choice((10, 30, 60))
+        plan.window_bytes = chance.choice((1, 400, 1 << 20))
+        if chance.random() < 0.85:
+            plan.faults = chance.sample(FAULTS, chance.randint(1, len(FAULTS)))
+            plan.fault_seconds = chance.choice((0.5, 1.0, 2.5))
+            plan.holes = chance.choice((0.0, 0.0, 0.003))
+        else:
+            plan.deaths = chance.random() < 0.5
+        plan.core = {
+            "beat_seconds": 1.0,
+            "lease_seconds": chance.choice((2.5, 4.0)),
+            "recovery_seconds": chance.choice((0.5, 2.0, 5.0)),
+            "prune_seconds": chance.choice((0.01, 0.5)),
+            "max_tasks": chance.choice((2, 5, 1000)),
+            "max_bytes": chance.choice((2000, 1 << 20)),
+            "session_tasks": chance.choice((1, 4, 100)),
+            "grant_tasks": chance.choice((1, 3, 128)),
+            "short_seconds": chance.choice((0.0001, 0.05, 1.0)),
+            "resident_result_bytes": chance.choice((0, 100, 1 << 20)),
+            "payload_bytes_max": 1500,
+            "result_ttl": 100.0,
+            "session_ttl": 150.0,
+            "session_bytes": chance.choice((1500, 1 << 20)),
+        }
+        return plan

@@ -1,0 +1,237 @@
+"""What a simulated user's program does: submits, cancels, follows, asks, and waits for it all."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from farm.protocol.messages import Function, Group, JobInfo, Template
+from tests.sim.truth import Task, ids
+from tests.sim.work import Work, join
+
+if TYPE_CHECKING:
+    from farm.protocol.parts import TaskRun
+    from tests.sim.client import ClientProcess
+    from tests.sim.truth import Id
+
+__all__ = ["FUNCTIONS", "Program"]
+
+FUNCTIONS = [
+    Function(blake2b(name.encode(), digest_size=16).digest(), name, b"def " + name.encode())
+    for name in ("alpha", "beta", "gamma")
+]
+
+
+class Program:
+    """One script, acting at random times until the world rests."""
+
+    def __init__(self, client: ClientProcess) -> None:
+        self.client = client
+        self.world = client.world
+        self.chance = client.world.chance
+        self.counter = 1
+        self.requests = 0
+        self.jobs: dict[int, int] = {}  # open jobs and their tasks so far
+        self.cancels: set[int] = set()
+        self.questions: set[int] = set()
+        self.follows: dict[int, set[Id]] = {}
+        self.must_know: set[Id] = set()  # followed tasks that were acknowledged before
+        self._jobs_opened = 0
+        self._next()
+
+    def _next(self) -> None:
+        mean = self.world.plan.submit_seconds
+        self.client.later(self.chance.expovariate(1.0 / mean), self._act)
+
+    def _act(self) -> None:
+        if self.world.resting or self.client.finished:
+            return
+        choice = self.chance.random()
+        if choice < 0.6:
+            self.submit()
+        elif choice < 0.75:
+            self.cancel()
+        elif choice < 0.85:
+            self.follow()
+        elif choice < 0.9:
+            self.ask()
+        elif self.jobs:
+            self.seal(self.chance.choice(list(self.jobs)))
+        self._next()
+
+    def rest(self) -> None:
+        """No new work; what is open is closed."""
+        for job in list(self.jobs):
+            self.seal(job)
+
+    @property
+    def waits_for(self) -> list[str]:
+        """What has not happened yet that the program waits for."""
+        client, truth = self.client, self.world.truth
+        mine = ids(client.session, 1, self.counter - 1)
+        missing = [truth.tasks[task].name for task in mine if truth.tasks[task].settled is None]
+        asked = self.cancels | self.questions | self.follows.keys()
+        missing += [f"reply to {request}" for request in asked if request not in client.replies]
+        for request, tasks in self.follows.items():
+            info = client.replies.get(request)
+            if isinstance(info, JobInfo) and not info.error:
+                wanted = tasks | client.followed.get(request, set())
+                missing += [
+                    f"outcome of followed {task[0][:2].hex()}-{task[1]}"
+                    for task in wanted
+                    if task not in client.heard and task[0] != client.session
+                ]
+        return missing
+
+    def is_following(self, task: Id) -> bool:
+        """Whether a request asked for this task's outcome."""
+        return any(
+            task in tasks or task in self.client.followed.get(request, ())
+            for request, tasks in self.follows.items()
+        )
+
+    # ------------------------------------------------------------ submitting
+
+    def submit(self) -> None:
+        """One to four groups in one call."""
+        if self.counter > self.world.plan.tasks:
+            return
+        groups = [self._group() for _ in range(self.chance.choice((1, 1, 2, 4)))]
+        if self.chance.random() < 0.1:
+            groups.reverse()
+        functions = [f for f in FUNCTIONS if any(group.function == f.hash for group in groups)]
+        self.client.machine.submit(groups, functions, self.client.now)
+
+    def _group(self) -> Group:
+        chance = self.chance
+        packed = chance.random() < 0.3
+        count = chance.choice((2, 5, 12)) if packed else chance.choice((1, 1, 2, 6))
+        template = self._template()
+        job = self._job()
+        works = [self._work() for _ in range(count)]
+        function = chance.choice(FUNCTIONS)
+        first = self.counter
+        self.counter += count
+        for i, one in enumerate(works):
+            task = (self.client.session, first + i)
+            self.world.truth.tasks[task] = Task(
+                task, one, template, function.hash, job, self.client.name, first, packed
+            )
+        payloads = [join(works)] if packed else works
+        return Group(
+            first=first,
+            count=count,
+            function=function.hash,
+            payloads=payloads,
+            size=sum(map(len, payloads)),
+            packed=packed,
+            job=job,
+            template=template if template != Template() or chance.random() < 0.5 else None,
+        )
+
+    def _template(self) -> Template:
+        chance = self.chance
+        return Template(
+            priority=chance.choice((0, 0, 0, 5, -3)),
+            retries=chance.choice((0, 0, 1, 2)),
+            backoff=0.1,
+            max_losses=chance.choice((3, 3, 1, 0)),
+            time_limit=chance.choice((None,) * 5 + (0.5,)) if self.world.plan.deaths else None,
+            durable=chance.random() < 0.85,
+            result_ttl=chance.choice((None, None, None, 30.0)),
+            expires=chance.choice((None, None, None, None, 3.0)),
+            delay=chance.choice((None, None, None, None, 0.7)),
+        )
+
+    def _work(self) -> bytes:
+        chance = self.chance
+        kind, times = chance.choice(
+            (("ok", 0),) * 12 + (DEADLY if self.world.plan.deaths else MILD)
+        )
+        spread = chance.expovariate(1.0 / self.world.plan.work_seconds)
+        return Work(kind, min(spread, 3.0), times).payload(chance.choice((0, 0, 10, 60)))
+
+    def _job(self) -> int:
+        if self.chance.random() < 0.5:
+            return 0
+        if not self.jobs or self.chance.random() < 0.3:
+            self._jobs_opened += 1
+            number = self._jobs_opened
+            self.jobs[number] = 0
+            name = f"{self.client.name}-{number}"
+            self.world.job_names.append(name)
+            self.client.machine.open_job(number, name, self.client.now)
+        return self.chance.choice(list(self.jobs))
+
+    def seal(self, job: int) -> None:
+        del self.jobs[job]
+        tasks = self.world.truth.tasks.values()
+        count = sum(task.job == job and task.id[0] == self.client.session for task in tasks)
+        self.client.machine.seal_job(job, count, self.client.now)
+
+    # ------------------------------------------------------------ asking
+
+    def _request(self) -> int:
+        self.requests += 1
+        return self.requests
+
+    def cancel(self) -> None:
+        """Some tasks, mostly one's own."""
+        runs = self._some_runs(mine=self.chance.random() < 0.8)
+        if not runs:
+            return
+        for run in runs:
+            for task in self.world.truth.run(*run):
+                task.cancel_asked = True
+        request = self._request()
+        self.cancels.add(request)
+        self.client.machine.cancel(request, runs, self.client.now)
+
+    def follow(self) -> None:
+        """A job by name, or tasks by id, of any client."""
+        request = self._request()
+        if self.world.job_names and self.chance.random() < 0.5:
+            self.follows[request] = set()
+            name = self.chance.choice(self.world.job_names)
+            self.client.machine.attach(request, [], name, self.client.now)
+            return
+        self.follow_tasks(request, self._some_runs(mine=False))
+
+    def follow_tasks(self, request: int, runs: list[TaskRun]) -> None:
+        if not runs:
+            return
+        tasks = {task for run in runs for task in ids(*run)}
+        known = self.world.truth.tasks
+        self.must_know |= {t for t in tasks if t in known and known[t].acknowledged}
+        for task in tasks:
+            self.client.heard.pop(task, None)
+        self.follows[request] = tasks
+        self.client.machine.attach(request, runs, "", self.client.now)
+
+    def audit(self) -> None:
+        """Follow every acknowledged task of the world, in the order of ids."""
+        runs = [
+            (*task.id, 1)
+            for task in self.world.truth.tasks.values()
+            if task.acknowledged and task.durable and task.id[0] != self.client.session
+        ]
+        self.follow_tasks(self._request(), runs)
+
+    def ask(self) -> None:
+        request = self._request()
+        self.questions.add(request)
+        self.client.machine.query(request, "status", {}, self.client.now)
+
+    def _some_runs(self, *, mine: bool) -> list[TaskRun]:
+        tasks = [
+            task for task in self.world.truth.tasks if (task[0] == self.client.session) == mine
+        ]
+        if not tasks:
+            return []
+        start = self.chance.randrange(len(tasks))
+        chosen = tasks[start : start + self.chance.choice((1, 3, 10))]
+        return [(session, counter, 1) for session, counter in chosen]
+
+
+MILD = (("raise", 1), ("raise", 99))
+DEADLY = (*MILD, ("die", 1), ("die", 99))

@@ -1,0 +1,62 @@
+"""The checkers of the whole, when everything has come to rest, and when everybody has left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.sim.checks_work import left_behind
+from tests.sim.truth import Violation
+
+if TYPE_CHECKING:
+    from tests.sim.truth import Task
+    from tests.sim.world import World
+
+__all__ = ["check_rest", "check_void", "unrest"]
+
+
+def unrest(world: World) -> list[str]:
+    """What is still to happen before the farm is at rest; the first few things are enough."""
+    if world.coordinator is None:
+        return ["the coordinator to start"]
+    if any(host is None for host in world.hosts):
+        return ["a host to start"]
+    for client in world.clients:
+        if client.alive and (waits := client.program.waits_for):
+            return [f"{client.name} waits for:", *waits]
+    for task in world.truth.tasks.values():
+        facts = world.truth.committed[task.id]
+        if facts.accepted and facts.outcome is None:
+            return [f"{task.name} of {task.client} to end"]
+    ledger = world.coordinator.machine.ledger
+    if ledger.open_tasks or not world.coordinator.journal.idle:
+        return [f"{ledger.open_tasks} tasks open in the coordinator, or its journal busy"]
+    return [f"{host.name} holds {host.holds}" for host in world.hosts if host and host.holds]
+
+
+def check_rest(world: World) -> None:
+    """Nothing is on its way: every task is where it belongs."""
+    living = {client.session: client for client in world.clients if client.alive}
+    for task in world.truth.tasks.values():
+        facts = world.truth.committed[task.id]
+        if task.durable and world.disk.durable and task.acknowledged and facts.outcome is None:
+            raise Violation("lost", f"{task.name} was acknowledged and has no outcome")
+        if task.id[0] in living and task.settled is None:
+            raise Violation("lost", f"{task.name} was never settled")
+        if world.plan.is_calm and not world.plan.deaths:
+            _check_calm(task)
+
+
+def _check_calm(task: Task) -> None:
+    """Where nothing went wrong, nothing runs twice."""
+    bound = 1
+    if task.work.startswith(b"raise"):
+        bound += task.template.retries
+    if len(task.executions) > bound:
+        raise Violation("ran too often", f"{task.name}: {len(task.executions)} times, not {bound}")
+
+
+def check_void(world: World) -> None:
+    """Everybody left long ago."""
+    left = left_behind(world)
+    if left:
+        raise Violation("left behind", ", ".join(left[:12]))

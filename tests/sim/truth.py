@@ -1,0 +1,254 @@
+"""What the simulator knows of every task, gathered from outside of the machines.
+
+``Facts`` are what the journal says of a task. They are kept twice, as handed over and as
+committed; a crash makes the first a copy of the second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from farm.protocol.records import (
+    AttemptsEnded,
+    Delivered,
+    Finished,
+    Record,
+    Recovered,
+    SessionMark,
+    Submitted,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from farm.model import Ending
+    from farm.protocol.messages import Result, Template
+
+__all__ = ["Execution", "Facts", "Id", "Outcome", "Task", "Truth", "Violation", "ids", "outcomes"]
+
+Id = tuple[bytes, int]
+"""A task: its session and counter."""
+
+
+class Violation(AssertionError):
+    """A promise was broken; ``check`` names which."""
+
+    def __init__(self, check: str, detail: str) -> None:
+        super().__init__(f"{check}: {detail}")
+        self.check = check
+
+
+class Outcome(NamedTuple):
+    """How a task ended, with the payload of its entry: all values of a packed run together."""
+
+    ending: Ending
+    payload: bytes
+
+
+def ids(session: bytes, first: int, count: int) -> list[Id]:
+    return [(session, counter) for counter in range(first, first + count)]
+
+
+def outcomes(result: Result) -> Iterator[tuple[Id, Outcome]]:
+    """The tasks of a result and the outcome of each."""
+    for i in range(result.count):
+        payload = b""
+        if result.payloads:
+            payload = result.payloads[0 if result.packed else i]
+        yield (result.session, result.first + i), Outcome(result.ending, payload)
+
+
+@dataclass(slots=True)
+class Facts:
+    """What records say of a task."""
+
+    accepted: bool = False
+    outcome: Outcome | None = None
+    delivered: bool = False
+    attempt: int = 1  # the smallest that may run
+    fence: int = 0  # tokens of lower epochs are void
+    retries: int = 0
+    losses: int = 0
+    finished_at: float = 0.0
+    submitted: set[int] = field(default_factory=set)  # records that name it: Submitted
+    finished: set[int] = field(default_factory=set)  # Finished
+    taken: set[int] = field(default_factory=set)  # Delivered
+
+    def copy(self) -> Facts:
+        made = replace(self)
+        made.submitted, made.finished = set(self.submitted), set(self.finished)
+        made.taken = set(self.taken)
+        return made
+
+
+@dataclass(slots=True, eq=False)
+class Execution:
+    """A worker began a task."""
+
+    host: str
+    epoch: int
+    attempt: int
+    began: float
+    ended: str = ""
+
+
+@dataclass(slots=True)
+class Task:
+    """A task as its client submitted it, and what became of it."""
+
+    id: Id
+    work: bytes
+    template: Template
+    function: bytes
+    job: int
+    client: str
+    group: int  # its group's first counter
+    packed: bool
+    admitted: float = -1.0  # when this coordinator process took it; -1: not yet, or not this one
+    known: bool = False  # this coordinator process loaded it
+    acknowledged: bool = False
+    settled: Outcome | None = None
+    published: Outcome | None = None
+    cancel_asked: bool = False
+    cancel_confirmed: bool = False
+    refused: bool = False
+    handed: int = 0
+    executions: list[Execution] = field(default_factory=list)
+    assigned: list[tuple[int, int, int]] = field(default_factory=list)  # epoch, attempt, process
+
+    @property
+    def durable(self) -> bool:
+        return self.template.durable
+
+    @property
+    def name(self) -> str:
+        return f"{self.id[0][:2].hex()}-{self.id[1]}"
+
+
+class Book:
+    """The facts of all tasks after a sequence of records."""
+
+    def __init__(self) -> None:
+        self.facts: dict[Id, Facts] = {}
+        self.records: dict[int, Record] = {}
+        self.marks: dict[bytes, list[tuple[int, int]]] = {}
+
+    def __getitem__(self, task: Id) -> Facts:
+        found = self.facts.get(task)
+        if found is None:
+            found = self.facts[task] = Facts()
+        return found
+
+    def copy(self) -> Book:
+        made = Book()
+        made.facts = {task: facts.copy() for task, facts in self.facts.items()}
+        made.records = dict(self.records)
+        made.marks = dict(self.marks)
+        return made
+
+    def apply(self, ref: int, record: Record) -> None:
+        """A record comes after all others."""
+        self.records[ref] = record
+        match record:
+            case Submitted():
+                self._submitted(ref, record)
+            case Finished():
+                self._finished(ref, record)
+            case Delivered():
+                for task in named(record):
+                    self[task].delivered = True
+                    self[task].taken.add(ref)
+            case AttemptsEnded():
+                self._attempts(record)
+            case SessionMark():
+                self.marks[record.session] = list(record.accepted)
+            case Recovered():
+                self._recovered(record)
+
+    def _submitted(self, ref: int, record: Submitted) -> None:
+        for task in named(record):
+            facts = self[task]
+            if not facts.accepted:  # not a copy of a living task
+                facts.fence = max(facts.fence, record.fence)
+            facts.accepted = True
+            facts.submitted.add(ref)
+
+    def _finished(self, ref: int, record: Finished) -> None:
+        for entry in record.entries:
+            for task, outcome in outcomes(entry):
+                facts = self[task]
+                facts.finished.add(ref)
+                facts.finished_at = record.at
+                facts.outcome = facts.outcome or outcome
+
+    def _recovered(self, record: Recovered) -> None:
+        adopted = {task for run in record.adopted for task in ids(*run)}
+        for task, facts in self.facts.items():
+            if task not in adopted:
+                facts.fence = max(facts.fence, record.epoch)
+
+    def _attempts(self, record: AttemptsEnded) -> None:
+        for entry in record.entries:
+            for task in ids(entry.session, entry.first, entry.count):
+                facts = self[task]
+                facts.attempt = max(facts.attempt, entry.attempt)
+                facts.retries = entry.retries
+                facts.losses = entry.losses
+
+    def delete(self, refs: Iterable[int]) -> set[Id]:
+        """Forget records; the tasks that they named."""
+        touched: set[Id] = set()
+        for ref in refs:
+            record = self.records.pop(ref, None)
+            for task in named(record):
+                facts = self[task]
+                facts.submitted.discard(ref)
+                facts.finished.discard(ref)
+                facts.taken.discard(ref)
+                touched.add(task)
+        return touched
+
+
+def named(record: Record | None) -> list[Id]:
+    """The tasks that a record names as submitted, finished or delivered."""
+    match record:
+        case Submitted():
+            return [t for g in record.groups for t in ids(record.session, g.first, g.count)]
+        case Finished():
+            return [t for e in record.entries for t in ids(e.session, e.first, e.count)]
+        case Delivered():
+            return [t for run in record.tasks for t in ids(*run)]
+        case _:
+            return []
+
+
+class Truth:
+    """All tasks ever submitted, and the journal's facts of them."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[Id, Task] = {}
+        self.written = Book()
+        self.committed = Book()
+        self.leases: dict[tuple[int, int], bytes] = {}  # the session of each lease
+        self.process = 0  # which coordinator process it is
+        self.epoch = 0
+
+    def run(self, session: bytes, first: int, count: int) -> list[Task]:
+        return [self.tasks[task] for task in ids(session, first, count) if task in self.tasks]
+
+    def crashed(self) -> None:
+        """What was not committed is forgotten."""
+        self.written = self.committed.copy()
+        for task in self.tasks.values():
+            task.admitted = -1.0
+
+    def wiped(self) -> None:
+        """The store was in memory, and is gone."""
+        self.committed = Book()
+        self.crashed()
+
+    def is_stale(self, task: Task, epoch: int, attempt: int) -> bool:
+        """Whether the journal, as handed over so far, voids an attempt's token."""
+        facts = self.written[task.id]
+        return attempt < facts.attempt or epoch < facts.fence

@@ -1,0 +1,175 @@
+"""A simulated worker process: runs what its host gives it, item by item, and may die."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from farm.model import Ending
+from farm.protocol.messages import Failure
+from tests.sim import work
+from tests.sim.checks_work import began
+from tests.sim.truth import Execution, Violation
+
+if TYPE_CHECKING:
+    from farm_workers.host_slices import Slice, SliceEnd
+    from tests.sim.host import HostProcess
+    from tests.sim.work import Work
+
+__all__ = ["Worker"]
+
+FLUSH_SECONDS = 0.005
+KILLED = -9
+
+
+class Worker:
+    """One process in one slot of a host."""
+
+    def __init__(self, host: HostProcess, slot: int) -> None:
+        self.host = host
+        self.slot = slot
+        self.alive = True
+        self.ready = False
+        self.ordinal: int | None = None  # as in its shared page
+        self.functions: set[bytes] = set()
+        self._items: deque[tuple[Slice, int]] = deque()
+        self._execution: Execution | None = None
+        self._ends: list[SliceEnd] = []
+        self._flush_due = False
+        self._limit = 0
+        self._sent = 0.0  # when the last message to the host arrives
+        self._heard = 0.0
+
+    # ------------------------------------------------------------ the pipe
+
+    def tell(self, action: str, *arguments: object) -> None:
+        """The host writes to the pipe; it arrives a little later, in order."""
+        clock = self.host.world.clock
+        delay = self.host.world.chance.uniform(0.00002, 0.0005)
+        self._heard = max(self._heard, clock.now + delay)
+        clock.at(self._heard, self._on, action, arguments)
+
+    def _on(self, action: str, arguments: tuple[object, ...]) -> None:
+        if self.alive:
+            getattr(self, action)(*arguments)
+
+    def _say(self, *arguments: object) -> None:
+        clock = self.host.world.clock
+        delay = self.host.world.chance.uniform(0.00002, 0.0005)
+        self._sent = max(self._sent, clock.now + delay)
+        clock.at(self._sent, self.host.heard, self, *arguments)
+
+    def start(self) -> None:
+        """The interpreter is up."""
+        if self.alive:
+            self.ready = True
+            self._say("ready")
+
+    def die(self, code: int) -> None:
+        """The process ends; what it had not written to its pipe is gone."""
+        if not self.alive:
+            return
+        self.alive = False
+        if self._execution is not None and not self._execution.ended:
+            self._execution.ended = "died"
+        self._say("exit", code, self.ordinal)
+
+    # ------------------------------------------------------------ what the host says
+
+    def function(self, key: bytes) -> None:
+        self.functions.add(key)
+
+    def run(self, part: Slice) -> None:
+        self._items.extend((part, i) for i in range(part.count))
+        if self._execution is None:
+            self._begin()
+
+    def limit(self, ordinal: int) -> None:
+        """Begin nothing below this ordinal any more."""
+        self._limit = max(self._limit, ordinal)
+        self._say("limited", self.ordinal)
+        if self._execution is None:
+            self._begin()
+
+    # ------------------------------------------------------------ running
+
+    def _begin(self) -> None:
+        while self._items:
+            part, i = self._items.popleft()
+            if part.offset + i >= self._limit:
+                self._run(part, i)
+                return
+            self._end(part, i, Ending.CANCELLED, [])
+        self.flush()
+
+    def _run(self, part: Slice, i: int) -> None:
+        if part.function not in self.functions:
+            raise Violation("function", f"{self.host.name} runs what its worker never got")
+        self.ordinal = part.offset + i
+        task = self.host.world.truth.tasks[part.session, part.first + i]
+        payload = work.split(part.payloads[0])[part.start + i] if part.packed else part.payloads[i]
+        if payload != task.work:
+            raise Violation("payload", f"{task.name} runs with {payload!r}, not {task.work!r}")
+        clock = self.host.world.clock
+        execution = Execution(self.host.name, part.key[0], part.attempt, clock.now)
+        task.executions.append(execution)
+        self._execution = execution
+        began(self.host.world, task, execution)
+        does = work.parse(payload)
+        clock.after(does.seconds, self._done, part, i, does, len(task.executions))
+
+    def _done(self, part: Slice, i: int, does: Work, times: int) -> None:
+        if not self.alive or self._execution is None:
+            return
+        execution = self._execution
+        if does.kind == "die" and times <= does.times:
+            self.die(KILLED)
+            return
+        self._execution = None
+        value = work.value((part.session, part.first + i), part.key[0], part.attempt)
+        if does.kind == "raise" and times <= does.times:
+            execution.ended = "raised"
+            self._end(part, i, Ending.EXCEPTION, [value], does.seconds)
+        else:
+            execution.ended = "ok"
+            self._end(part, i, Ending.OK, [value], does.seconds)
+        self._begin()
+        if self._ends and not self._flush_due:
+            self._flush_due = True
+            self.host.world.clock.after(FLUSH_SECONDS, self.flush)
+
+    def _end(
+        self, part: Slice, i: int, ending: Ending, values: list[bytes], seconds: float = 0.0
+    ) -> None:
+        last = self._ends[-1] if self._ends else None
+        packed = part.packed and ending is Ending.OK
+        if (
+            last is not None
+            and last.key == part.key
+            and last.first + last.count == part.first + i
+            and last.ending is ending
+            and ending is not Ending.EXCEPTION
+            and i  # a slice ends for itself
+        ):
+            last.count += 1
+            last.seconds += seconds
+            last.payloads = (
+                [work.join([*last.payloads, *values])] if packed else last.payloads + values
+            )
+            return
+        failure = None
+        if ending is Ending.EXCEPTION:
+            failure = Failure("exception", "no", type_name="ValueError")
+        end = part.end(
+            part.first + i, 1, ending, values, packed=packed, seconds=seconds, failure=failure
+        )
+        self._ends.append(end)
+        if part.time_limit is not None:
+            self.flush()
+
+    def flush(self) -> None:
+        """What ended is written to the pipe, every few milliseconds and when nothing is left."""
+        self._flush_due = False
+        if self._ends and self.alive:
+            ends, self._ends = self._ends, []
+            self._say("ended", ends)

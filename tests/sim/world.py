@@ -1,0 +1,208 @@
+"""A whole farm in one process: machines, network, disk, faults, and the checks on them all.
+
+A run has three parts. First there are faults and new work. Then the world rests: faults stop,
+everything reconnects, and all that was asked for must be answered. At last everybody leaves and
+time passes until nothing has to be kept any more: nothing must be left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from tests.sim.checks import Checks
+from tests.sim.checks_work import inside, left_behind
+from tests.sim.client import ClientProcess
+from tests.sim.clock import Clock
+from tests.sim.coordinator import WALL, CoordinatorProcess
+from tests.sim.faults import Faults
+from tests.sim.host import HostProcess
+from tests.sim.journal import Disk
+from tests.sim.network import Network
+from tests.sim.rest import check_rest, check_void, unrest
+from tests.sim.trace import Trace
+from tests.sim.truth import Truth, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.sim.network import Dealer
+    from tests.sim.plan import Plan
+    from tests.sim.process import Process
+
+__all__ = ["World"]
+
+ACTIVE_STEPS = 700
+ALONE_SECONDS = 4500.0
+"""Longer than anything is kept: an absent host for an hour."""
+INSIDE_STEPS = 16
+"""The core's invariants are checked each time so many steps are done; they cost as much."""
+REST_STEPS = 12_000
+"""So many steps without coming to rest are a hang."""
+
+
+class World:
+    """One seed's farm."""
+
+    def __init__(self, plan: Plan, *, verbose: bool = False) -> None:
+        self.plan = plan
+        self.chance = Random(plan.seed * 7919 + 1)
+        self.clock = Clock()
+        self.trace = Trace(self.clock, verbose=verbose)
+        self.stats: Counter[str] = Counter()
+        self.truth = Truth()
+        self.network = Network(self.clock, self.chance, delay=plan.delay, holes=plan.holes)
+        self.disk = self._new_disk()
+        self.checks = Checks(self, plan.core_settings)
+        self.resting = self.leaving = False
+        self.job_names: list[str] = []
+        self.coordinator: CoordinatorProcess | None = None
+        self.start_coordinator()
+        self.hosts: list[HostProcess | None] = [None] * plan.hosts
+        for index in range(plan.hosts):
+            self.start_host(index)
+        self.clients = [ClientProcess(self, f"client{i}") for i in range(plan.clients)]
+        self.faults = Faults(self)
+
+    def _new_disk(self) -> Disk:
+        return Disk(self.chance.randbytes(16), durable=self.plan.durable)
+
+    @property
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return WALL + self.clock.now
+
+    # ------------------------------------------------------------ the trace
+
+    def said(self, who: str, to: Any, what: Any) -> None:
+        self.trace.add(who, to, what)
+
+    def acting(self, process: Process, action: Callable[..., None], arguments: Any) -> None:
+        self.stats["events"] += 1
+
+    # ------------------------------------------------------------ machines
+
+    def start_coordinator(self) -> None:
+        self.said("world", "coordinator", "starts")
+        self.coordinator = CoordinatorProcess(self)
+
+    def crash_coordinator(self, restart_after: float) -> None:
+        """The coordinator's process is gone, and another one starts in a while."""
+        if self.coordinator is None:
+            return
+        self.said("world", "coordinator", "ends")
+        process, self.coordinator = self.coordinator, None
+        process.die()
+        if self.disk.durable:
+            self.truth.crashed()
+        else:
+            self.disk = self._new_disk()
+            self.truth.wiped()
+        self.clock.after(restart_after, self.start_coordinator)
+
+    def start_host(self, index: int) -> None:
+        self.hosts[index] = HostProcess(self, f"host{index}", self.plan.slots[index])
+
+    def crash_host(self, index: int, restart_after: float) -> None:
+        """The agent dies, and its workers with it."""
+        process = self.hosts[index]
+        if process is None:
+            return
+        self.said("world", process.name, "crashes")
+        self.hosts[index] = None
+        process.die()
+        self.clock.after(restart_after, self.start_host, index)
+
+    def host_left(self, process: HostProcess) -> None:
+        """A drained host ends; unless the world rests, another takes its place."""
+        index = self.hosts.index(process)
+        self.hosts[index] = None
+        process.die()
+        if not self.leaving:
+            self.clock.after(0.5, self.start_host, index)
+
+    def crash_client(self, process: ClientProcess, *, again: bool) -> None:
+        """The client's process dies; another program may take up where it left."""
+        self.said("world", process.name, "crashes")
+        process.die()
+        if again:
+            successor = ClientProcess(self, f"client{len(self.clients)}")
+            self.clients.append(successor)
+
+    def dial(self, dealer: Dealer) -> None:
+        """A dealer opens a socket; it is tried again until the coordinator listens."""
+        self.clock.after(self.chance.uniform(0.01, 0.3), self._dialled, dealer)
+
+    def _dialled(self, dealer: Any) -> None:
+        if not dealer.alive or dealer.connection is not None:
+            return
+        if self.coordinator is None or self.network.is_cut_off(dealer.name):
+            self.dial(dealer)
+            return
+        connection = self.network.connect(dealer, self.coordinator)
+        self.coordinator.accept(connection)
+        dealer.connected(connection)
+
+    # ------------------------------------------------------------ a run
+
+    def run(self) -> None:
+        """All three parts; raises ``Violation``."""
+        while self.clock.now < self.plan.seconds and self.stats["steps"] < ACTIVE_STEPS:
+            self._step()
+        self._rest()
+        check_rest(self)
+        self._leave()
+        check_void(self)
+
+    def _step(self) -> None:
+        self.stats["steps"] += 1
+        if not self.clock.step():
+            raise Violation("stuck", "nothing will ever happen again")
+        if self.stats["steps"] % INSIDE_STEPS == 0:
+            inside(self.coordinator)
+
+    def _rest(self) -> None:
+        self.resting = True
+        self.said("world", "everybody", "rests")
+        self.network.heal()
+        self.faults.stop()
+        auditor = ClientProcess(self, "auditor")
+        self.clients.append(auditor)
+        for client in self.clients:
+            if client.alive:
+                client.resume()
+                client.do(client.program.rest)
+        auditor.do(auditor.program.audit)
+        self._until_quiet("the farm does not come to rest")
+
+    def _until_quiet(self, complaint: str) -> None:
+        steps = 0
+        while missing := unrest(self):
+            steps += 1
+            if steps > REST_STEPS:
+                raise Violation("stuck", f"{complaint}: {missing[:12]}")
+            for _ in range(10):
+                self._step()
+
+    def _leave(self) -> None:
+        """Clients close, hosts drain, and the coordinator is alone for a long time."""
+        self.leaving = True
+        for client in self.clients:
+            if client.alive:
+                client.leave()
+        for host in self.hosts:
+            if host is not None:
+                host.do(host.drain)
+        self._until_alone()
+
+    def _until_alone(self) -> None:
+        steps = 0
+        until = self.clock.now + ALONE_SECONDS
+        while self.clock.now < until:
+            steps += 1
+            if steps > REST_STEPS:
+                raise Violation("stuck", "the coordinator is alone and does not come to rest")
+            self._step()
+            if all(host is None for host in self.hosts) and not left_behind(self):
+                return
