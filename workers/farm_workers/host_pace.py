@@ -8,17 +8,26 @@ from math import ceil
 
 from farm.protocol.messages import Grant
 
-__all__ = ["PIPE_SECONDS", "SLICE_SECONDS", "SLICE_TASKS_MAX", "Pace", "slice_tasks"]
+__all__ = [
+    "PIPE_SECONDS",
+    "PREFETCH_SECONDS",
+    "SLICE_SECONDS",
+    "SLICE_TASKS_MAX",
+    "Pace",
+    "slice_tasks",
+]
 
 SLICE_SECONDS = 0.002
 """The work of one slice of short tasks: what a worker's message is worth."""
 SLICE_TASKS_MAX = 128
 PIPE_SECONDS = 0.005
-"""A worker is given a second slice only while the work in its pipe is less than this."""
+"""A worker is given a third slice only while the work in its pipe is less than this."""
+PREFETCH_SECONDS = 0.1
+"""Longer tasks stand alone in a pipe: nothing waits behind them, and they wait behind nothing."""
 LONG_ROUND_TRIPS = 100
 """Tasks longer than this many round trips get no lookahead: nothing waits behind them."""
-SECONDS_MIN = 2e-6
-"""No task is taken to be shorter: passing it on costs about this."""
+SECONDS_MIN = 1e-6
+"""No item is taken to be shorter: passing it on costs about this."""
 FUNCTIONS_MAX = 1024
 
 
@@ -27,6 +36,14 @@ def slice_tasks(seconds: float) -> int:
     if not 0 <= seconds < SLICE_SECONDS:
         return 1
     return min(SLICE_TASKS_MAX, int(SLICE_SECONDS / max(seconds, SECONDS_MIN)))
+
+
+def is_short(seconds: float, count: int) -> bool:
+    """Whether a slice of ``count`` items may share a pipe; 0 or less: nobody knows its duration.
+
+    A single task may be longer, since it can be taken back without tearing a slice apart.
+    """
+    return 0 < seconds < (PREFETCH_SECONDS if count == 1 else PIPE_SECONDS)
 
 
 class Pace:
@@ -40,7 +57,8 @@ class Pace:
 
     def expected(self, grant: Grant) -> float:
         """How long one item should take: as measured here, else as the coordinator says."""
-        return self._functions.get(grant.function, grant.expected)
+        seconds = self._functions.get(grant.function, grant.expected)
+        return seconds if seconds < 0 else max(seconds, SECONDS_MIN)
 
     def assigned(self, grant: Grant) -> None:
         """Believe the coordinator about durations until there are some of our own."""

@@ -6,7 +6,7 @@ from farm.model import Ending
 from farm.protocol.messages import Failure
 from farm_workers.host_backlog import Backlog
 from farm_workers.host_lease import Running
-from farm_workers.host_slices import HostPort, HostSettings, signal_name
+from farm_workers.host_slices import EXIT_PIPE, HostPort, HostSettings, signal_name
 from farm_workers.host_slots import Slot, SlotState
 
 __all__ = ["Roster", "Verdict"]
@@ -123,6 +123,8 @@ class Roster:
         text = f"its worker on host {host} {_how(code)} while running {function or 'it'}"
         if code == -SIGKILL:
             text += " (somebody's kill -9, or the system was out of memory)"
+        elif code == EXIT_PIPE:
+            text += " (it had closed the worker's pipe to the agent)"
         return Failure("signal" if code < 0 else "exit", text, host, code)
 
 

@@ -13,10 +13,13 @@ from farm._version import __version__
 from farm.model import Ending
 from farm.protocol.messages import Failure, FromHost
 
-__all__ = ["HostPort", "HostSettings", "Key", "Slice", "SliceEnd", "signal_name"]
+__all__ = ["EXIT_PIPE", "HostPort", "HostSettings", "Key", "Slice", "SliceEnd", "signal_name"]
 
 Key = tuple[int, int]
 """``(epoch, lease)``."""
+
+EXIT_PIPE = 4
+"""A worker ends with this code when its pipe to the agent is broken."""
 
 _SIGNALS = {
     1: "SIGHUP",
@@ -39,7 +42,7 @@ def signal_name(number: int) -> str:
     return _SIGNALS.get(number, f"signal {number}")
 
 
-class Slice(msgspec.Struct, array_like=True, gc=False):
+class Slice(msgspec.Struct, array_like=True, tag=1, gc=False):
     """A part of one lease, given to one worker in one message; it runs in order.
 
     ``payloads`` has one entry for each of the ``count`` tasks, or, if ``packed``, one entry of

@@ -4,7 +4,7 @@ from collections import OrderedDict, deque
 from enum import Enum
 
 from farm_workers.host_lease import Lease, Running
-from farm_workers.host_pace import PIPE_SECONDS, SLICE_TASKS_MAX
+from farm_workers.host_pace import PIPE_SECONDS, PREFETCH_SECONDS, SLICE_TASKS_MAX, is_short
 from farm_workers.host_slices import Slice
 
 __all__ = ["FUNCTIONS_PER_WORKER", "Slot", "SlotState"]
@@ -14,9 +14,9 @@ FUNCTIONS_PER_WORKER = 32
 PIPE_SLICES_MAX = 32
 """Slices may be tiny when leases are; this bounds their number in one pipe."""
 STUCK_SECONDS = 0.1
-"""A slice of short tasks that makes no progress for this long holds up those behind it."""
+"""A worker that makes no progress for this long is stuck in something long,"""
 STUCK_TIMES = 10
-"""Short: this many of them would fit."""
+"""or for this many times what the item should take, if that is longer."""
 
 
 class SlotState(Enum):
@@ -71,10 +71,10 @@ class Slot:
         return (
             self.state is SlotState.READY
             and not self.limited
-            and self.cost < PIPE_SECONDS
+            and (self.cost < PIPE_SECONDS or len(self.pipe) == 1)
             and len(self.pipe) < PIPE_SLICES_MAX
             and sum(running.stop - running.next for running in self.pipe) <= SLICE_TASKS_MAX
-            and all(running.cost for running in self.pipe)
+            and all(is_short(running.cost, running.part.count) for running in self.pipe)
         )
 
     def has_function(self, hash: bytes) -> bool:  # noqa: A002
@@ -92,7 +92,7 @@ class Slot:
         part = lease.cut(count, self._offset)
         self._offset += part.count
         known = seconds >= 0 and part.time_limit is None
-        running = Running(lease, part, max(seconds, 1e-9) * part.count if known else 0.0)
+        running = Running(lease, part, seconds * part.count if known else 0.0)
         if not self.pipe:
             self.moved = now
             if part.time_limit is not None:
@@ -137,9 +137,14 @@ class Slot:
 
     @property
     def holds_up(self) -> bool:
-        """Whether tasks wait behind the one that its worker is at, which should be short."""
+        """Whether tasks wait behind the one that its worker is at."""
         head = self.pipe[0]
-        return (
-            sum(running.stop - running.next for running in self.pipe) > 1
-            and 0 < head.cost < head.part.count * STUCK_SECONDS / STUCK_TIMES
-        )
+        return len(self.pipe) > 1 or head.stop - head.next > 1
+
+    @property
+    def stuck_at(self) -> float:
+        """When to believe that its worker is stuck, unless it gets on."""
+        head = self.pipe[0]
+        item = head.cost / head.part.count
+        wait = item * STUCK_TIMES if item < PREFETCH_SECONDS else 0.0
+        return self.moved + max(STUCK_SECONDS, wait)

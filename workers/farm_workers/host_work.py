@@ -11,18 +11,18 @@ from farm.model import Ending
 from farm.protocol.messages import Claim, Failure, Grant
 from farm_workers.host_backlog import Backlog
 from farm_workers.host_lease import Lease, Running
-from farm_workers.host_pace import Pace, slice_tasks
+from farm_workers.host_pace import Pace, is_short, slice_tasks
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Roster
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
-from farm_workers.host_slots import STUCK_SECONDS, Slot, SlotState
+from farm_workers.host_slots import Slot, SlotState
 
 __all__ = ["Work"]
 
 ANNOUNCE_SECONDS = 0.005
 """Tasks that end sooner are not worth saying that they started."""
-PREFETCH_SECONDS = 0.005
-"""Tasks longer than this are not put behind others in a worker's pipe."""
+STEAL_SECONDS = 0.01
+"""An idle worker takes over from a pipe with at least this much work in it."""
 
 
 class Work:
@@ -147,10 +147,11 @@ class Work:
 
     def fill(self, now: float) -> None:
         """Give every idle worker something, then short work to follow it."""
-        idle = [slot for slot in self.roster.slots if slot.idle] if self.backlog.waiting else []
+        idle = [slot for slot in self.roster.slots if slot.idle]
         for done, slot in enumerate(idle):
             lease = self.backlog.head()
             if lease is None:
+                self._steal()
                 return
             self._hand(slot, lease, ceil(self.backlog.waiting / (len(idle) - done)), now)
         while self.backlog.waiting:
@@ -242,9 +243,9 @@ class Work:
             if now >= slot.deadline and slot.state is SlotState.READY:
                 slot.overdue = head, head.next
                 self.roster.kill(slot)
-            if not slot.stuck and now >= slot.moved + STUCK_SECONDS:
+            if not slot.stuck and now >= slot.stuck_at:
                 slot.stuck = True
-                if slot.holds_up:
+                if slot.holds_up and head.cost:
                     self._limit(slot)
         if now >= self.roster.retry_at:
             self.roster.revive(now)
@@ -257,7 +258,7 @@ class Work:
                 if not slot.pipe[0].announced:
                     due = min(due, slot.moved + ANNOUNCE_SECONDS)
                 elif not slot.stuck:
-                    due = min(due, slot.moved + STUCK_SECONDS)
+                    due = min(due, slot.stuck_at)
                 if slot.state is SlotState.READY:
                     due = min(due, slot.deadline)
         return due
@@ -305,10 +306,23 @@ class Work:
         self.backlog.took(part.count)
         self._port.run(slot.number, part)
 
+    def _steal(self) -> None:
+        """A worker is idle: take back what waits behind another, if that is worth it."""
+        for slot in self.roster.slots:
+            if (
+                len(slot.pipe) > 1
+                and slot.pipe[0].part.count == 1
+                and slot.cost > STEAL_SECONDS
+                and not slot.limited
+            ):
+                self._limit(slot)
+                return
+
     def _is_short(self, lease: Lease) -> bool:
+        """Whether what is cut from this lease may wait behind something else."""
         grant = lease.grant
-        seconds = self._pace.expected(grant) * (grant.count if grant.packed else 1)
-        return grant.time_limit is None and 0 <= seconds < PREFETCH_SECONDS
+        count = grant.count if grant.packed else 1
+        return grant.time_limit is None and is_short(self._pace.expected(grant) * count, count)
 
     def _limit(self, slot: Slot) -> None:
         """Take back what a worker has not begun; one that is being ended gives it back anyway."""

@@ -1,0 +1,173 @@
+"""The agent: connection, worker processes and clock around the host machine, on one thread.
+
+Each turn waits, drains the connection, the workers and the fork server without blocking and to a
+bound, and lets the machine do what is due; workers are answered before the coordinator. Nothing
+that a message, a worker or a bug in the machine does ends the loop.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+import zmq
+
+from farm.logs import Seldom
+from farm.protocol.messages import FromHost, HostWelcome
+from farm.transport import Address, Waker
+from farm_workers.channel import FunctionData
+from farm_workers.host import Host
+from farm_workers.host_slices import HostSettings, Slice
+from farm_workers.link import Link
+from farm_workers.pool import Pool
+from farm_workers.settings import ExitCode
+
+__all__ = ["Agent"]
+
+logger = logging.getLogger("farm.host")
+
+IDLE_SECONDS = 60.0
+BUG_SECONDS = 0.25
+"""How long a tick that raised is not tried again."""
+
+
+class _Port:
+    """The machine's port to this process; see ``HostPort``."""
+
+    def __init__(self, pool: Pool, link: Link) -> None:
+        self._pool = pool
+        self._link = link
+        self.spawn = pool.spawn
+        self.kill = pool.kill
+        self.send: Callable[[FromHost], None] = link.send
+
+    def disconnect(self, reason: str) -> None:
+        logger.warning("the connection is closed: %s", reason)
+        self._link.drop(time.monotonic())
+
+    def run(self, slot: int, part: Slice) -> None:
+        self._pool.put(slot, part)
+
+    def function(self, slot: int, hash: bytes, name: str, data: bytes) -> None:  # noqa: A002
+        self._pool.put(slot, FunctionData(hash, name, data))
+
+    def limit(self, slot: int, ordinal: int) -> None:
+        self._pool.limit(slot, ordinal, time.monotonic())
+
+
+class Agent:
+    """One host. ``run`` returns the exit code."""
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        address: Address,
+        make_pool: Callable[[zmq.Poller], Pool],
+        *,
+        instance: bytes,
+    ) -> None:
+        now = time.monotonic()
+        self._address = address
+        self._waker = Waker()
+        self._poller = zmq.Poller()
+        self._poller.register(self._waker.fileno(), zmq.POLLIN)
+        self._link = Link(address, self._poller, now)
+        self._pool = make_pool(self._poller)
+        port = _Port(self._pool, self._link)
+        self._host = Host(settings, port, instance=instance, now=now)
+        self._stopping = False
+        self._said = ("", "", False)
+        self._not_before = 0.0
+        self._bugs = Seldom(logger)
+
+    def stop(self) -> None:
+        """Drain and leave; may be called from a signal handler."""
+        self._stopping = True
+        self._waker.wake()
+
+    def run(self) -> ExitCode:
+        """Be a host until it is drained or refused."""
+        try:
+            while not self._host.drained:
+                self._turn()
+                rejected = self._host.rejected
+                if rejected is not None and not rejected.retry and not self._host.epoch:
+                    logger.error("this host is refused: %s", rejected.message)
+                    return ExitCode.REFUSED
+            logger.info("this host is drained")
+            return ExitCode.OK
+        finally:
+            self._pool.close()
+            self._link.close()
+            self._waker.close()
+
+    def _turn(self) -> None:
+        timeout = self._timeout(time.monotonic())
+        # Rounded up: a deadline that is a fraction of a millisecond away is no reason to spin.
+        events = self._poller.poll(max(0, int(timeout * 1000 + 0.999)))
+        now = time.monotonic()
+        heard = False
+        for ready, _ in events:
+            if not isinstance(ready, int):
+                heard = True
+            elif ready == self._waker.fileno():
+                self._waker.clear()
+            else:
+                self._call(self._pool.on_event, ready, self._host, now)
+        self._hear(now, ready=heard)
+        self._call(self._pool.on_time, self._host, now)
+        if self._stopping and not self._host.draining:
+            logger.info("draining")
+            self._call(self._host.drain, now)
+        if now >= self._not_before and not self._call(self._host.on_tick, now):
+            self._not_before = now + BUG_SECONDS
+        self._pool.flush(now)
+        self._link.flush()
+        self._tell()
+
+    def _timeout(self, now: float) -> float:
+        due = min(
+            max(self._host.next_deadline(), self._not_before),
+            self._pool.next_deadline(now),
+            self._link.next_deadline(now),
+        )
+        return min(due - now, IDLE_SECONDS)
+
+    def _hear(self, now: float, *, ready: bool) -> None:
+        """Whatever the coordinator has said, and whether it is there."""
+        was_up = self._link.up
+        messages, lost = self._link.receive(now, ready=ready)
+        if self._link.up and not was_up:
+            self._call(self._host.on_connected, now)
+        for message in messages:
+            self._call(self._host.receive, message, now)
+            if isinstance(message, HostWelcome) and self._host.connected:
+                self._link.welcomed()
+        if lost:
+            self._call(self._host.on_disconnected, now)
+            if was_up or not self._said[0]:
+                logger.warning("no connection: %s", lost)
+                self._said = (lost, *self._said[1:])
+
+    def _tell(self) -> None:
+        """Log what has changed."""
+        host = self._host
+        said = ("" if host.connected else self._said[0], host.broken, host.connected)
+        if said == self._said:
+            return
+        if host.connected and not self._said[2]:
+            logger.info("connected to %s", self._address, extra={"epoch": host.epoch})
+            if host.unusable:
+                logger.error("this host gets no work: %s", host.unusable)
+        if host.broken and host.broken != self._said[1]:
+            logger.error("no worker can be started: %s", host.broken)
+        self._said = said
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> bool:
+        """Call the machine; a bug in it costs what it was doing, and no more."""
+        try:
+            function(*arguments)
+        except Exception as error:
+            self._bugs.warning(f"a bug: {function.__name__} raised {error!r}")
+            logger.debug("where it was raised", exc_info=True)
+            return False
+        return True

@@ -1,0 +1,311 @@
+"""Messages between the agent and one worker, over a socket pair.
+
+A message is a header, an envelope of msgpack and, for payloads above ``ATTACH_BYTES``, the
+payloads as they are. ``Channel`` is the agent's end: it never blocks, and what a worker writes
+can make it ``closed`` but never raise. ``Pipe`` is the worker's end: it blocks, and raises
+``EOFError`` or ``OSError`` when the agent is gone.
+"""
+
+import socket
+import struct
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from farm_workers.host_slices import Key, Slice, SliceEnd
+
+__all__ = [
+    "BUFFER_BYTES",
+    "TURN_BYTES",
+    "Channel",
+    "Ends",
+    "Failed",
+    "FromWorker",
+    "FunctionData",
+    "Note",
+    "Pipe",
+    "Ready",
+    "Setup",
+    "ToWorker",
+]
+
+ATTACH_BYTES = 1 << 16
+BUFFER_BYTES = 1 << 18
+"""Read at once; a larger message gets a larger buffer for itself."""
+MESSAGE_BYTES_MAX = 1 << 28
+"""Nothing valid is larger: a slice or a flush has at most a few MiB, or one payload more."""
+TURN_BYTES = 8 << 20
+"""The agent reads about this much of one worker before the others have their turn."""
+BUFFERS_AT_ONCE = 64
+_HEADER = struct.Struct("<II")  # bytes of the envelope, number of attachments
+_LENGTH = struct.Struct("<I")
+
+M = TypeVar("M")
+
+
+class Message(msgspec.Struct, array_like=True, gc=False):
+    """A message of the pipe."""
+
+
+class Setup(Message, tag=2):
+    """The first message: who the host is, and what to do before the first task."""
+
+    host: str
+    initializer: bytes | None = None
+
+
+class FunctionData(Message, tag=3):
+    """A function's bytes."""
+
+    hash: bytes
+    name: str
+    data: bytes
+
+
+class Ready(Message, tag=10):
+    """The worker can take slices."""
+
+
+class Failed(Message, tag=11):
+    """The initializer raised; the worker exits."""
+
+    error: str
+
+
+class Ends(Message, tag=12):
+    """What has ended since the last message."""
+
+    parts: list[SliceEnd]
+
+
+class Note(Message, tag=13):
+    """How far a running task is."""
+
+    key: Key
+    counter: int
+    done: float
+    total: float
+    note: str
+
+
+ToWorker = Setup | FunctionData | Slice
+FromWorker = Ready | Failed | Ends | Note
+
+
+class _Envelope(msgspec.Struct, Generic[M], array_like=True, gc=False):
+    message: M
+    places: list[tuple[int, int]] = []
+
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker: "msgspec.msgpack.Decoder[Any]" = msgspec.msgpack.Decoder(_Envelope[ToWorker])
+_from_worker: "msgspec.msgpack.Decoder[Any]" = msgspec.msgpack.Decoder(_Envelope[FromWorker])
+
+
+def _entries(message: object) -> Sequence[Slice | SliceEnd]:
+    if isinstance(message, Slice):
+        return (message,)
+    return message.parts if isinstance(message, Ends) else ()
+
+
+def _pack(message: ToWorker | FromWorker) -> list[bytes]:
+    """The buffers of a message, in order."""
+    places: list[tuple[int, int]] = []
+    attached: list[bytes] = []
+    held: list[tuple[Slice | SliceEnd, list[bytes]]] = []
+    for e, entry in enumerate(_entries(message)):
+        payloads = entry.payloads
+        if payloads and max(map(len, payloads)) > ATTACH_BYTES:
+            held.append((entry, payloads))
+            entry.payloads = list(payloads)
+            for p, payload in enumerate(payloads):
+                if len(payload) > ATTACH_BYTES:
+                    places.append((e, p))
+                    attached.append(payload)
+                    entry.payloads[p] = b""
+    envelope = _encoder.encode((message, places))
+    for entry, payloads in held:
+        entry.payloads = payloads
+    lengths = b"".join([_LENGTH.pack(len(payload)) for payload in attached])
+    return [_HEADER.pack(len(envelope), len(attached)) + lengths + envelope, *attached]
+
+
+class _Reader:
+    """Cuts what is read from a socket into messages."""
+
+    def __init__(self, decoder: "msgspec.msgpack.Decoder[Any]") -> None:
+        self._decoder = decoder
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._end = 0
+        self._need = 0
+        self.emptied = False
+
+    def read(self, sock: socket.socket) -> int:
+        """Read once; returns the number of bytes, 0 at the end.
+
+        ``emptied``: the socket had no more than that.
+        """
+        if self._need > len(self._buffer):
+            self._buffer += bytes(self._need - len(self._buffer))
+        with memoryview(self._buffer) as view, view[self._end :] as free:
+            count = sock.recv_into(free)
+            self.emptied = count < len(free)
+        self._end += count
+        return count
+
+    def take(self) -> list[Any]:
+        """The complete messages; raises ``ValueError`` for what is none."""
+        if self._end < self._need:
+            return []
+        found: list[Any] = []
+        start = 0
+        with memoryview(self._buffer) as view:
+            while (size := self._size(view, start)) <= self._end - start:
+                found.append(self._decode(view[start : start + size]))
+                start += size
+        self._need = size
+        rest = self._end - start
+        if len(self._buffer) > BUFFER_BYTES and size <= BUFFER_BYTES:
+            self._buffer = bytearray(self._buffer[start : self._end])
+            self._buffer += bytes(BUFFER_BYTES - rest)
+        elif start:
+            self._buffer[:rest] = self._buffer[start : self._end]
+        self._end = rest
+        return found
+
+    def _size(self, view: memoryview, start: int) -> int:
+        """The bytes of the message that begins here, or as many as are needed to know."""
+        have = self._end - start
+        if have < _HEADER.size:
+            return _HEADER.size
+        envelope, attached = _HEADER.unpack_from(view, start)
+        size = _HEADER.size + _LENGTH.size * attached
+        if size + envelope > MESSAGE_BYTES_MAX:
+            raise ValueError("a message is larger than any can be")
+        if have >= size and attached:
+            size += sum(struct.unpack_from(f"<{attached}I", view, start + _HEADER.size))
+        if size + envelope > MESSAGE_BYTES_MAX:
+            raise ValueError("a message is larger than any can be")
+        return int(size + envelope)
+
+    def _decode(self, view: memoryview) -> Any:
+        envelope, attached = _HEADER.unpack_from(view)
+        start = _HEADER.size + _LENGTH.size * attached
+        opened = self._decoder.decode(view[start : start + envelope])
+        if attached != len(opened.places):
+            raise ValueError("a message does not say where its attachments belong")
+        if attached:
+            entries = _entries(opened.message)
+            lengths = struct.unpack_from(f"<{attached}I", view, _HEADER.size)
+            start += envelope
+            for (e, p), length in zip(opened.places, lengths, strict=True):
+                try:
+                    entries[e].payloads[p] = bytes(view[start : start + length])
+                except IndexError:
+                    raise ValueError("an attachment belongs nowhere") from None
+                start += length
+        return opened.message
+
+
+class Channel:
+    """The agent's end. ``closed``: nothing more will come; ``behind``: wait until writable."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.socket = sock
+        self.closed = False
+        self._reader = _Reader(_from_worker)
+        # Bounded by what a pipe may hold: PIPE_SLICES_MAX slices and their functions.
+        self._out: deque[memoryview] = deque()
+
+    @property
+    def behind(self) -> bool:
+        """Whether something waits to be written."""
+        return bool(self._out)
+
+    def put(self, message: ToWorker) -> None:
+        """Queue a message; ``flush`` sends it."""
+        self._out.extend(map(memoryview, _pack(message)))
+
+    def flush(self) -> None:
+        """Write what the socket takes."""
+        out = self._out
+        while out and not self.closed:
+            batch = [out[i] for i in range(min(len(out), BUFFERS_AT_ONCE))]
+            try:
+                count = self.socket.sendmsg(batch)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.closed = True
+                out.clear()
+                return
+            while count:
+                if count < len(out[0]):
+                    out[0] = out[0][count:]
+                    break
+                count -= len(out.popleft())
+
+    def receive(self, limit: float = TURN_BYTES) -> list[FromWorker]:
+        """What the worker has said, until there is no more or it is about ``limit`` bytes.
+
+        Nonsense closes the channel.
+        """
+        found: list[FromWorker] = []
+        size = 0
+        while not self.closed and size < limit:
+            try:
+                count = self._reader.read(self.socket)
+                found += self._reader.take()
+            except BlockingIOError:
+                break
+            except (OSError, ValueError, msgspec.MsgspecError, MemoryError):
+                self.closed = True
+                break
+            if not count:
+                self.closed = True
+            size += count
+            if self._reader.emptied:
+                break
+        return found
+
+    def close(self) -> None:
+        """The worker sees the end of its pipe."""
+        self.closed = True
+        self.socket.close()
+
+
+class Pipe:
+    """The worker's end."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(True)
+        self._socket = sock
+        self._reader = _Reader(_to_worker)
+        self._found: deque[ToWorker] = deque()  # bounded by one read
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a message can be taken without reading."""
+        return bool(self._found)
+
+    def get(self) -> ToWorker:
+        """The next message; waits for it."""
+        while not self._found:
+            if not self._reader.read(self._socket):
+                raise EOFError("the agent is gone")
+            self._found.extend(self._reader.take())
+        return self._found.popleft()
+
+    def put(self, message: FromWorker) -> None:
+        """Write a message; waits until it is written."""
+        buffers = [memoryview(buffer) for buffer in _pack(message)]
+        while buffers:
+            count = self._socket.sendmsg(buffers[:BUFFERS_AT_ONCE])
+            while count:
+                if count < len(buffers[0]):
+                    buffers[0] = buffers[0][count:]
+                    break
+                count -= len(buffers.pop(0))

@@ -1,0 +1,56 @@
+"""The descendants of a process, and their end."""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import psutil
+
+__all__ = ["children", "descendants", "kill"]
+
+ROUNDS_MAX = 10
+"""How often to look for descendants that were made while others were ended."""
+
+
+def children(pid: int) -> list[int]:
+    """The child processes of a process, as they are now; none if it is gone."""
+    try:
+        tasks = [*Path(f"/proc/{pid}/task").iterdir()]
+        found = " ".join([(task / "children").read_text("ascii") for task in tasks])
+    except OSError:  # not Linux, or a kernel without the list: look at every process
+        try:
+            return [child.pid for child in psutil.Process(pid).children()]
+        except psutil.Error:
+            return []
+    return [int(child) for child in found.split()]
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, their children and so on."""
+    found: list[int] = []
+    new = [pid]
+    while new:
+        new = [child for parent in new for child in children(parent)]
+        found += new
+    return found
+
+
+def kill(pid: int) -> None:
+    """End a child of this process and all its descendants by force, without waiting.
+
+    It is stopped first, so that it makes no more of them meanwhile.
+    """
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGSTOP)
+    seen: set[int] = set()
+    for _ in range(ROUNDS_MAX):
+        new = set(descendants(pid)) - seen
+        if not new:
+            break
+        for child in new:
+            with contextlib.suppress(OSError):
+                os.kill(child, signal.SIGKILL)
+        seen |= new
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,98 @@
+"""The agent's connection to the coordinator, made again whenever it is lost.
+
+Pauses between attempts grow and are jittered, so that a thousand hosts do not come back at once.
+"""
+
+import random
+from typing import Any
+
+import zmq
+
+from farm.protocol.messages import FromHost
+from farm.transport import Address, Dealer
+
+__all__ = ["Link"]
+
+TURN_MESSAGES = 256
+"""The most messages taken in one turn."""
+PAUSE_SECONDS = 0.05
+PAUSE_SECONDS_MAX = 3.0
+CONNECTING_SECONDS = 1.0
+"""How often to look after a connection that is not there yet."""
+BACKLOG_SECONDS = 0.01
+"""How soon a message that could not be sent is tried again."""
+LINGER_SECONDS = 0.5
+"""How long the last messages have to leave."""
+NEVER = float("inf")
+
+
+class Link:
+    """``up``: a connection is there; it changes in ``receive`` and ``drop`` only."""
+
+    def __init__(self, address: Address, poller: zmq.Poller, now: float) -> None:
+        self.up = False
+        self._address = address
+        self._poller = poller
+        self._context = zmq.Context()
+        self._dealer: Dealer | None = None
+        self._pause = PAUSE_SECONDS
+        self._dial_at = now
+
+    def welcomed(self) -> None:
+        """The other side is what it should be: the next pause will be short."""
+        self._pause = PAUSE_SECONDS
+
+    def receive(self, now: float, *, ready: bool) -> tuple[list[Any], str]:
+        """What has arrived, and why the connection is lost, if it is; dials when it is time.
+
+        ``ready``: a socket of it was readable.
+        """
+        if self._dealer is None:
+            if now < self._dial_at:
+                return [], ""
+            self._dealer = Dealer(self._context, "host")
+            for socket in self._dealer.sockets:
+                self._poller.register(socket, zmq.POLLIN)
+            self._dealer.connect(self._address)
+        dealer = self._dealer
+        found = [] if dealer.connected and not ready else dealer.receive(TURN_MESSAGES)
+        self.up = self.up or dealer.connected
+        if dealer.lost:
+            self.drop(now)
+        return found, dealer.lost
+
+    def send(self, message: FromHost) -> None:
+        """Send, or let it wait."""
+        if self._dealer is not None:
+            self._dealer.send(message)
+
+    def flush(self) -> None:
+        """Try again to send what waits."""
+        if self._dealer is not None:
+            self._dealer.flush()
+
+    def drop(self, now: float) -> None:
+        """Let go of the connection; another is made after a pause."""
+        self.up = False
+        if self._dealer is None:
+            return
+        for socket in self._dealer.sockets:
+            self._poller.unregister(socket)
+        self._dealer.close()
+        self._dealer = None
+        self._dial_at = now + self._pause * random.uniform(0.5, 1.5)  # noqa: S311
+        self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
+
+    def next_deadline(self, now: float) -> float:
+        """When ``receive`` is next needed, whether or not a socket is readable."""
+        if self._dealer is None:
+            return self._dial_at
+        if not self._dealer.connected:
+            return now + CONNECTING_SECONDS
+        return now + BACKLOG_SECONDS if self._dealer.backlog else NEVER
+
+    def close(self) -> None:
+        """Close, giving what was sent a moment to leave."""
+        if self._dealer is not None:
+            self._dealer.close(LINGER_SECONDS)
+        self._context.term()

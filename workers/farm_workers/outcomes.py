@@ -1,0 +1,207 @@
+"""What a worker has to say about the slice it runs, from the item's return to the pipe.
+
+The worker's thread adds entries without a lock; whoever flushes, it or the flusher thread, takes
+them from the front under one. An entry is a bare value (of a packed slice), the payload of a
+value, or ``Raised``.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from farm.errors import PayloadError
+from farm.model import Ending
+from farm.payload import PAYLOAD_BYTES_MAX, check_size, dump_exception, dump_value, dump_values
+from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure
+from farm_workers.channel import Ends, Pipe
+from farm_workers.host_slices import Slice, SliceEnd
+
+__all__ = ["FLUSH_SECONDS", "Dumped", "Outcomes", "Raised", "raised"]
+
+FLUSH_SECONDS = 0.005
+"""Outcomes wait no longer than about this for those after them."""
+DORMANT_SECONDS = 1.0
+"""The flusher sleeps for good after this long without a slice of several tasks."""
+
+
+class Dumped(NamedTuple):
+    """The payload of a value of a packed slice that could still change."""
+
+    data: bytes
+
+
+class Raised(NamedTuple):
+    """The payload of an exception, and what to say about it without opening it."""
+
+    data: bytes
+    type_name: str
+    message: str
+
+
+def raised(error: BaseException) -> Raised:
+    """How an exception travels; never fails."""
+    return Raised(*dump_exception(error))
+
+
+class Outcomes:
+    """The outcomes of one slice after the other. ``entries`` is the worker's to append to."""
+
+    def __init__(self, pipe: Pipe, disowned: Callable[[], bool]) -> None:
+        self.entries: list[Any] = []
+        self._pipe = pipe
+        self._disowned = disowned
+        self._lock = threading.Lock()
+        self._part: Slice | None = None
+        self._next = 0  # the counter of the first entry
+        self._mark = 0.0  # when the first entry began
+        self._ended: list[SliceEnd] = []
+        self._sent = 0.0
+        self._flusher: threading.Thread | None = None
+        self._several = threading.Event()
+        self._several_at = 0.0
+
+    def begin(self, part: Slice) -> None:
+        """The worker begins a slice."""
+        with self._lock:
+            self._part = part
+            self._next = part.first
+            self._mark = now = time.monotonic()
+        if part.count > 1:
+            self._several_at = now
+            if self._flusher is None:
+                self._flusher = threading.Thread(target=self._flush_often, daemon=True)
+                self._flusher.start()
+            if not self._several.is_set():
+                self._several.set()
+
+    def finish(self, *, more: bool) -> None:
+        """The slice is over. With more to come at once its outcomes may wait for the next."""
+        with self._lock:
+            self._collect()
+            self._part = None
+            now = time.monotonic()
+            if not more or now > self._sent + FLUSH_SECONDS:
+                self._send(now)
+
+    def skip(self, first: int) -> None:
+        """Nothing of the slice from this task on has begun, nor will."""
+        with self._lock:
+            self._collect()
+            part = self._part
+            if part is not None:
+                count = part.first + part.count - first
+                self._ended.append(part.end(first, count, Ending.CANCELLED, []))
+
+    def flush(self) -> None:
+        """Say what there is."""
+        with self._lock:
+            self._collect()
+            self._send(time.monotonic())
+
+    def say(self, message: Any) -> None:
+        """Write another message to the pipe."""
+        with self._lock:
+            if not self._disowned():
+                self._pipe.put(message)
+
+    def _flush_often(self) -> None:
+        while True:
+            self._several.wait()
+            time.sleep(FLUSH_SECONDS)
+            if self.entries or self._ended:
+                try:
+                    self.flush()
+                except OSError:
+                    return  # the agent is gone; the worker's thread will see it too
+            elif time.monotonic() > self._several_at + DORMANT_SECONDS:
+                self._several.clear()
+
+    def _send(self, now: float) -> None:
+        if self._ended and not self._disowned():
+            parts, self._ended = self._ended, []
+            self._pipe.put(Ends(parts))
+            self._sent = now
+
+    def _collect(self) -> None:
+        """Turn entries into runs that ended alike; called with the lock held."""
+        part, count = self._part, len(self.entries)
+        if part is None or not count:
+            return
+        entries = self.entries[:count]
+        del self.entries[:count]
+        now = time.monotonic()
+        each = (now - self._mark) / count
+        self._mark = now
+        ended = _packed_runs(entries) if part.packed else _runs(entries)
+        for ending, size, payloads, failure, packed in ended:
+            end = part.end(self._next, size, ending, payloads, packed=packed, failure=failure)
+            end.seconds = each * size
+            self._ended.append(end)
+            self._next += size
+
+
+Ended = tuple[Ending, int, list[bytes], Failure | None, bool]
+"""Ending, number of tasks, payloads, evidence, and whether one payload holds all the values."""
+
+
+def _runs(entries: list[Any]) -> Iterator[Ended]:
+    for kind, found in groupby(entries, type):
+        run = list(found)
+        if kind is Raised:
+            yield from map(_exception, run)
+        else:
+            for start in range(0, len(run), TASKS_PER_MESSAGE_MAX):
+                some = run[start : start + TASKS_PER_MESSAGE_MAX]
+                yield Ending.OK, len(some), some, None, False
+
+
+def _packed_runs(entries: list[Any]) -> Iterator[Ended]:
+    for kind, found in groupby(entries, _kind):
+        run = list(found)
+        if kind is Raised:
+            yield from map(_exception, run)
+        elif kind is Dumped:
+            yield from _runs([entry.data for entry in run])
+        else:
+            yield from _values(run)
+
+
+def _kind(entry: Any) -> type | None:
+    kind = type(entry)
+    return kind if kind is Dumped or kind is Raised else None
+
+
+def _values(values: list[Any]) -> Iterator[Ended]:
+    """Bare values, in one payload unless that would be large."""
+    data = dump_values(values)
+    if len(data) <= BATCH_BYTES:
+        yield Ending.OK, len(values), [data], None, True
+    elif len(values) > 1:
+        half = len(values) // 2
+        yield from _values(values[:half])
+        yield from _values(values[half:])
+    else:
+        yield from _runs([payload_of(values[0])])
+
+
+def payload_of(value: Any) -> bytes | Raised:
+    """The payload of a value, or why it has none."""
+    try:
+        data = dump_value(value)
+        if len(data) > PAYLOAD_BYTES_MAX:
+            check_size(len(data), "the result")
+    except PayloadError as error:
+        return raised(error)
+    return data
+
+
+def _exception(entry: Raised) -> Ended:
+    failure = Failure("exception", entry.message, type_name=entry.type_name)
+    return Ending.EXCEPTION, 1, [entry.data], failure, False
+
+
+def all_raised(count: int, error: BaseException) -> Iterable[Raised]:
+    """The same exception for every task."""
+    return [raised(error)] * count

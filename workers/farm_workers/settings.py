@@ -1,0 +1,71 @@
+"""What an agent process is told at its start."""
+
+import socket
+from enum import IntEnum
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from farm.errors import ConfigError
+from farm_workers.cpus import default_slots
+
+__all__ = ["AgentSettings", "ExitCode"]
+
+
+class ExitCode(IntEnum):
+    """How an agent process ended; the numbers are those of the ``farm`` command."""
+
+    OK = 0
+    """It was drained, or its parent has ended."""
+    CONFIG = 3
+    REFUSED = 11
+    """The coordinator will not have this host, and trying again cannot help."""
+    BUG = 70
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One host. ``address`` is where clients connect; where hosts do follows from it."""
+
+    address: str
+    slots: int | None = None
+    """Tasks at a time; None: the CPUs that this process may use."""
+    name: str = ""
+    """Unique in its farm; empty: the machine's name and the process id."""
+    sys_path: list[str] | None = None
+    """In place of the workers' ``sys.path``."""
+    preload: list[str] = []
+    """Modules that workers have loaded before they start; they must not start threads."""
+    initializer: bytes | None = None
+    """Run in each worker before its first task: ``dump_call((function, arguments), {})`` of the
+    ``data`` of ``dump_function`` and the bytes of ``dump_call``."""
+    labels: dict[str, str] = {}
+    parent_fd: int | None = None
+    """The process and its workers end at once when this pipe does."""
+    parent_pid: int | None = None
+    """And when this parent of it does."""
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    window_max: int = 4096
+    """The most tasks that this host asks for."""
+    drain_seconds: float = 10.0
+    """How long a drained host waits for its last outcomes to be noted."""
+
+    @classmethod
+    def read(cls, path: str | Path) -> "AgentSettings":
+        """Read a JSON file; raises ``ConfigError`` naming it and what is wrong."""
+        try:
+            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+    def slot_count(self) -> int:
+        """How many workers; raises ``ConfigError`` for less than one."""
+        slots = default_slots() if self.slots is None else self.slots
+        if slots < 1:
+            raise ConfigError(f"slots is {slots}; a host needs at least 1")
+        return slots
+
+    def host_name(self, pid: int) -> str:
+        """The name of the host."""
+        return self.name or f"{socket.gethostname()}-{pid}"

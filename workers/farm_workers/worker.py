@@ -1,0 +1,252 @@
+"""The worker process: receives slices, runs their tasks one by one, says how they ended.
+
+Promises: whatever a task raises is that task's outcome, ``SystemExit`` and ``KeyboardInterrupt``
+included, and the rest of the slice goes on. The shared page says which item is running, written
+before the item begins, so that the end of this process is the matter of one item only. Without
+its agent the process ends.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from farm.errors import PayloadError, TaskError
+from farm.model import TaskId, Token
+from farm.payload import load_call, load_function, load_items
+from farm.task import TaskContext, set_source
+from farm_workers.channel import Failed, FunctionData, Note, Pipe, Ready, Setup
+from farm_workers.host_slices import EXIT_PIPE, Slice
+from farm_workers.host_slots import FUNCTIONS_PER_WORKER
+from farm_workers.outcomes import Dumped, Outcomes, Raised, all_raised, payload_of, raised
+from farm_workers.page import Page
+
+__all__ = ["EXIT_INITIALIZER", "run"]
+
+EXIT_INITIALIZER = 3
+"""The initializer raised."""
+PROGRESS_SECONDS = 0.1
+"""A task's progress is sent no more often than this."""
+_ATOMS = frozenset({int, float, complex, str, bytes, bool, type(None)})
+
+Function = Callable[..., Any]
+
+
+def run(pipe: Pipe, page: Page) -> int:
+    """Be a worker until the agent closes the pipe; returns the exit code."""
+    try:
+        setup = pipe.get()
+        if not isinstance(setup, Setup):
+            return EXIT_PIPE
+        if setup.initializer is not None:
+            try:
+                _initialize(setup.initializer)
+            except BaseException as error:  # noqa: BLE001 -- whatever users' code raises
+                _flush_prints()
+                pipe.put(Failed(f"the initializer raised {type(error).__name__}: {error}"))
+                return EXIT_INITIALIZER
+        pipe.put(Ready())
+        Worker(pipe, page, setup.host).serve()
+    except EOFError:
+        return 0
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return EXIT_PIPE
+    finally:
+        _flush_prints()
+    return 0
+
+
+def _initialize(payload: bytes) -> None:
+    (function, arguments), _ = load_call(payload)
+    args, kwargs = load_call(arguments)
+    load_function(function)(*args, **kwargs)
+
+
+def _flush_prints() -> None:
+    """What tasks printed appears when their slice is over; tasks may have closed the streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+class Worker:
+    """Runs slices; one in each process."""
+
+    def __init__(self, pipe: Pipe, page: Page, host: str) -> None:
+        self._pipe = pipe
+        self._words = page.words
+        self._host = host
+        self._outcomes = Outcomes(pipe, lambda: self._disowned)
+        self._disowned = False
+        # The last FUNCTIONS_PER_WORKER used, as the host counts them.
+        self._functions: OrderedDict[bytes, FunctionData | Function] = OrderedDict()
+        self._part: Slice | None = None
+        self._at = 0
+        self._context: TaskContext | None = None
+        self._note: Note | None = None
+        self._noted_at = 0.0
+        set_source(self._current)
+        os.register_at_fork(after_in_child=self._disown)
+
+    def serve(self) -> None:
+        """Run what comes; returns never, but raises when the pipe ends."""
+        while True:
+            message = self._pipe.get()
+            if isinstance(message, Slice):
+                self._run(message)
+                _flush_prints()
+                self._outcomes.finish(more=self._pipe.waiting)
+                if self._disowned:
+                    os._exit(0)  # a child that a task forked came back from it
+            elif isinstance(message, FunctionData):
+                self._functions[message.hash] = message
+                self._functions.move_to_end(message.hash)
+                if len(self._functions) > FUNCTIONS_PER_WORKER:
+                    self._functions.popitem(last=False)
+
+    def _run(self, part: Slice) -> None:
+        self._outcomes.begin(part)
+        # Before anything of the task is opened: its function may be what kills.
+        self._words[1] = time.monotonic_ns()
+        self._words[0] = part.offset + 1
+        if part.offset < self._words[2]:
+            self._outcomes.skip(part.first)
+            return
+        try:
+            function = self._function(part.function)
+            work: list[Any] = part.payloads
+            if part.packed:
+                work = load_items(work[0], part.start, part.start + part.count)
+        except BaseException as error:  # noqa: BLE001 -- users' __setstate__ and modules
+            self._outcomes.entries += all_raised(part.count, self._explained(error))
+            return
+        self._at, self._context, self._part = 0, None, part
+        run = self._run_packed if part.packed else self._run_each
+        try:
+            done = run(function, work, part.offset)
+        finally:
+            self._part = None
+        self._end_notes()
+        if done < part.count:
+            self._outcomes.skip(part.first + done)
+
+    def _run_each(self, function: Function, payloads: list[Any], ordinal: int) -> int:
+        """One payload for each task; returns how many have run."""
+        words, clock, load, dump = self._words, time.monotonic_ns, load_call, payload_of
+        append = self._outcomes.entries.append
+        alone = self._part is not None and self._part.time_limit is not None
+        for at, data in enumerate(payloads):
+            words[1] = clock()
+            words[0] = ordinal + at + 1
+            if ordinal + at < words[2]:
+                return at
+            self._at = at
+            try:
+                args, kwargs = load(data)
+                append(dump(function(*args, **kwargs)))
+            except BaseException as error:  # noqa: BLE001 -- whatever the task raises
+                append(self._raised(error))
+            if self._note is not None:
+                self._end_notes()
+            if alone:
+                self._outcomes.flush()
+        return len(payloads)
+
+    def _run_packed(self, function: Function, items: list[Any], ordinal: int) -> int:
+        """Many items of one payload; returns how many have run."""
+        words, clock, dump, atoms = self._words, time.monotonic_ns, payload_of, _ATOMS
+        append = self._outcomes.entries.append
+        alone = self._part is not None and self._part.time_limit is not None
+        for at, args in enumerate(items):
+            words[1] = clock()
+            words[0] = ordinal + at + 1
+            if ordinal + at < words[2]:
+                return at
+            self._at = at
+            try:
+                value = function(*args)
+                if type(value) in atoms:
+                    append(value)
+                else:  # it may be changed by an item after this one
+                    data = dump(value)
+                    append(Dumped(data) if type(data) is bytes else data)
+            except BaseException as error:  # noqa: BLE001 -- whatever the task raises
+                append(self._raised(error))
+            if self._note is not None:
+                self._end_notes()
+            if alone:
+                self._outcomes.flush()
+        return len(items)
+
+    # ------------------------------------------------------------ functions and errors
+
+    def _function(self, digest: bytes) -> Function:
+        """A function by its hash, loaded when first used."""
+        known = self._functions[digest]
+        self._functions.move_to_end(digest)
+        if isinstance(known, FunctionData):
+            known = self._functions[digest] = load_function(known.data)
+        return known
+
+    def _raised(self, error: BaseException) -> Raised:
+        """An exception without the frame of this file at its beginning."""
+        if error.__traceback__ is not None:
+            error.__traceback__ = error.__traceback__.tb_next
+        return raised(self._explained(error))
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """What went wrong before the task began, if it is that a module is not installed here."""
+        missing = error.__cause__
+        if not isinstance(error, PayloadError) or not isinstance(missing, ModuleNotFoundError):
+            return error
+        return TaskError(
+            f"the task needs the module {missing.name!r}, which host {self._host} does not have: "
+            "install it there, put its folder on the host's PYTHONPATH, or let the client send "
+            "the module with its functions: cloudpickle.register_pickle_by_value(module)",
+            "ModuleNotFoundError",
+        )
+
+    # ------------------------------------------------------------ the task's view of itself
+
+    def _current(self) -> TaskContext | None:
+        part, context = self._part, self._context
+        if part is None:
+            return None
+        item = part.item + self._at
+        if context is None or context.item != item:
+            limit = part.time_limit
+            began = time.time() - (time.monotonic_ns() - self._words[1]) / 1e9
+            context = self._context = TaskContext(
+                str(TaskId(part.session, part.first + self._at)),
+                item,
+                part.attempt,
+                Token(part.key[0], part.attempt),
+                None if limit is None else began + limit,
+                report=self._progress,
+            )
+        return context
+
+    def _progress(self, context: TaskContext, done: float, total: float, note: str) -> None:
+        part = self._part
+        if part is None or context is not self._context:
+            return  # said by a task that is over
+        now = time.monotonic()
+        self._note = Note(part.key, part.first + self._at, done, total, note)
+        if now >= self._noted_at + PROGRESS_SECONDS:
+            self._noted_at = now
+            self._end_notes()
+
+    def _end_notes(self) -> None:
+        """Send the last word of a task, if it is still unsaid."""
+        note, self._note = self._note, None
+        if note is not None:
+            self._outcomes.say(note)
+
+    def _disown(self) -> None:
+        """This is a process that a task forked: it speaks for nobody."""
+        self._disowned = True
