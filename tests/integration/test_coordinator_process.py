@@ -32,6 +32,8 @@ from farm.protocol.messages import (
     Submit,
     Taken,
 )
+from farm.protocol.records import JobSealed
+from farm.store import Append, Delete, open_store
 from farm.transport import Dealer, host_address, parse_address
 
 PATIENCE = 20.0
@@ -100,9 +102,9 @@ def connect():
     context.destroy(linger=0)
 
 
-def client_hello(connection=1, epoch=0, pending=()):
+def client_hello(connection=1, epoch=0, pending=(), store=b"", commit=0):
     head = (1, "0.1.0", PYTHON, b"i" * 16, SESSION, SECRET, connection, epoch)
-    return ClientHello(*head, b"", 0, 1 << 20, list(pending))
+    return ClientHello(*head, store, commit, 1 << 20, list(pending))
 
 
 def host_hello():
@@ -191,6 +193,19 @@ def test_what_was_accepted_survives_a_kill(coordinator, connect, tmp_path):
     receive(client, ClientWelcome)
     run_task(host, b"done")
     assert receive(client, Results).entries[0].first == 1
+
+
+def test_commit_numbers_go_on_where_the_last_records_were_pruned(coordinator, connect, tmp_path):
+    store = open_store(tmp_path / "farm.db")
+    store_id = store.open(0, 1).store_id
+    store.commit([Append(50, JobSealed(SESSION, 1, 0))])
+    store.commit([Delete([50])])
+    store.close()
+    process = coordinator(store=str(tmp_path / "farm.db"))
+    # A peer that has seen commit 50 of this store does not take it for one that lost commits.
+    client = connect(process.address, "client", client_hello(store=store_id, commit=50))
+    assert receive(client, ClientWelcome).commit >= 50
+    assert submit(client).commit > 50
 
 
 def test_the_epoch_is_at_least_the_floor(coordinator):
