@@ -24,14 +24,14 @@ NOOPS = 1000
 def opened(order: Order) -> Iterator[Any]:
     """The order's executor or pool, warm; its processes are gone afterwards."""
     with _open(order.contender, order) as contender:
-        noops = min(NOOPS, order.size)
+        naps, noops = min(NAPS, order.size), min(NOOPS, order.size)
         if order.contender == POOL:
-            replies = [contender.apply_async(nap, (NAP_SECONDS,)) for _ in range(NAPS)]
+            replies = [contender.apply_async(nap, (NAP_SECONDS,)) for _ in range(naps)]
             replies += [contender.apply_async(noop) for _ in range(noops)]
             for reply in replies:
                 reply.get()
         else:
-            futures = [contender.submit(nap, NAP_SECONDS) for _ in range(NAPS)]
+            futures = [contender.submit(nap, NAP_SECONDS) for _ in range(naps)]
             futures += [contender.submit(noop) for _ in range(noops)]
             for future in futures:
                 future.result()

@@ -1,0 +1,81 @@
+import json
+import os
+from collections.abc import Mapping
+
+import pytest
+
+from tests.benchmarks import __main__ as program
+from tests.benchmarks.case import FARM, PPE, Case, Goal
+from tests.benchmarks.cases import CASES
+from tests.benchmarks.judge import changes, verdicts
+from tests.benchmarks.rounds import Series
+
+RATE = "tasks_per_second"
+
+
+def series(contender: str, *values: float, tree: str = "now", metric: str = RATE) -> Series:
+    return Series("case", contender, tree, {metric: list(values)})
+
+
+def case(*goals: Goal) -> Case:
+    def measure(order: object) -> Mapping[str, float]:
+        raise NotImplementedError
+
+    return Case("case", "a case", (FARM, PPE), 1, 1, measure, goals)
+
+
+@pytest.mark.slow
+def test_every_case_runs_once_in_its_smallest_size(tmp_path, capsys):
+    path = tmp_path / "bench.json"
+
+    code = program.main(["--quick", "--rounds", "1", "--json", os.fspath(path)])
+
+    said = capsys.readouterr()
+    assert code == 0, said.out
+    assert "NOT MET" in said.out or " met" in said.out
+    written = json.loads(path.read_text("utf-8"))
+    assert {one["case"] for one in written["measured"]} == set(CASES)
+    assert all(values for one in written["measured"] for values in one["values"].values())
+    assert not any(one["errors"] for one in written["measured"])
+
+
+def test_a_goal_is_judged_by_the_medians_against_the_best_rival():
+    goal = Goal(RATE, over=(PPE, "Pool"), at_least=2.0)
+    measured = [series(FARM, 10, 50, 30), series(PPE, 1, 2, 3), series("Pool", 10, 10, 20)]
+
+    (verdict,) = verdicts([case(goal)], measured)
+
+    assert (verdict.over, verdict.value, verdict.met) == ("Pool", 3.0, True)
+    assert (verdict.low, verdict.high) == (1.0, 5.0)
+
+
+def test_where_less_is_better_the_best_rival_is_the_least():
+    goal = Goal("p50_ms", over=(PPE, "Pool"), at_most=2.0)
+    measured = [
+        series(name, value, metric="p50_ms")
+        for name, value in ((FARM, 9.0), (PPE, 3.0), ("Pool", 5.0))
+    ]
+
+    (verdict,) = verdicts([case(goal)], measured)
+
+    assert (verdict.over, verdict.value, verdict.met) == (PPE, 3.0, False)
+
+
+def test_a_measurement_that_failed_meets_no_goal():
+    broken = series(FARM, 100.0)
+    broken.errors.append("it failed")
+
+    (verdict,) = verdicts([case(Goal(RATE, over=(PPE,), at_least=2.0))], [broken, series(PPE, 1)])
+
+    assert (verdict.value, verdict.met) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("now", "said"), [(11.0, "within the spread"), (20.0, "better"), (5.0, "WORSE")]
+)
+def test_a_change_is_one_beyond_the_spread_of_the_base(now, said):
+    measured = [series(FARM, now), series(FARM, 10.0, 11.0, 12.0, tree="base"), series(PPE, 1.0)]
+
+    (change,) = changes([case()], measured)
+
+    assert (change.beyond, change.ratio) == (said, now / 11.0)
