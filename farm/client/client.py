@@ -29,6 +29,9 @@ class Supervisor(Protocol):
     def stop(self) -> None:
         """End all its processes at once; called when the client is done, on its IO thread."""
 
+    def note_epoch(self, epoch: int) -> None:
+        """A coordinator of this epoch serves: the next one must begin above it."""
+
 
 class Client(View, Executor):
     """A connection to a farm, and an executor: ``submit``, ``map``, ``shutdown`` as in the library.
@@ -60,6 +63,7 @@ class Client(View, Executor):
             parse_address(address),
             f"{sys.version_info.major}.{sys.version_info.minor}",
             may_block=_may_block,
+            on_epoch=supervisor.note_epoch if supervisor else None,
             on_ended=supervisor.stop if supervisor else None,
         )
         super().__init__(connection, Settings(), None)
