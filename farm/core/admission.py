@@ -50,6 +50,7 @@ class Admission:
                 ledger.persist(Submitted(session.id, ledger.wall(now), durable, ledger.epoch))
             )
             row.batches = [batch for batch in admitted if batch.durable]
+            row.count = sum(batch.count for batch in row.batches)
             for batch in row.batches:
                 batch.row = row
         for batch in admitted:

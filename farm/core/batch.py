@@ -5,6 +5,7 @@ assignment. A task gets an object of its own, a ``Divergence``, only when its at
 from those of its siblings: a retry, a loss, a give-back, an adoption.
 """
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ SETTLED = 15
 """Above the final states: the outcome was taken by its owner, or dropped at the end of its time."""
 
 DEFAULTS = Template()
+
+_RUNS = {state: re.compile(b"%c+" % state) for state in (*State, SETTLED)}
+_UNSETTLED = re.compile(b"[^%c]+" % SETTLED)
 
 
 class Divergence:
@@ -175,29 +179,17 @@ class Batch:
 
     def runs(self, lo: int, hi: int, state: int) -> Iterator[tuple[int, int]]:
         """The runs of ``[lo, hi)`` that are in a state, in order."""
-        states = self.states
-        if states.count(state, lo, hi) == hi - lo:
+        if self.states.count(state, lo, hi) == hi - lo:
             if lo < hi:
                 yield lo, hi
             return
-        at = states.find(state, lo, hi)
-        while at >= 0:
-            end = at + 1
-            while end < hi and states[end] == state:
-                end += 1
-            yield at, end
-            at = states.find(state, end, hi)
+        for match in _RUNS[state].finditer(self.states, lo, hi):
+            yield match.span()
 
     def unsettled(self, lo: int, hi: int) -> Iterator[tuple[int, int]]:
         """The runs of ``[lo, hi)`` that are not settled, in order."""
-        states = self.states
-        while lo < hi:
-            end = lo
-            while end < hi and states[end] != SETTLED:
-                end += 1
-            if lo < end:
-                yield lo, end
-            lo = end + 1
+        for match in _UNSETTLED.finditer(self.states, lo, hi):
+            yield match.span()
 
     def attempt_runs(self, lo: int, hi: int) -> Iterator[tuple[int, int, int]]:
         """``[lo, hi)`` cut into runs of equal attempt: ``(lo, hi, attempt)``."""

@@ -64,6 +64,8 @@ class Cancels:
             if session is None:
                 continue
             for batch, lo, hi in list(session.batches.overlap(first, count)):
+                for a, b in batch.runs(lo, hi, State.CANCELLED):  # asked before, or by another
+                    request.add(batch, a, b)
                 self._cancel_waiting(request, batch, lo, hi)
                 self._recall(request, batch, lo, hi, recalls)
         self._endings.flush(now)

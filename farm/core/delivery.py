@@ -122,6 +122,7 @@ class Deliveries:
                 break
             session.outbox.popleft()
             _hold(session, delivery, 0)
+            delivery.waits = False
             entry = _part(outcome.result, delivery.first, delivery.count)
             entries.append(entry)
             deliveries.append(delivery)
@@ -133,6 +134,7 @@ class Deliveries:
         """The next outcome was forgotten while it waited: whoever waits for it must hear that."""
         delivery = session.outbox[0]
         _hold(session, delivery, 0)
+        delivery.waits = False
         batch = delivery.outcome.batch
         owner = b"" if batch is None else batch.session.id
         result = Result(owner, delivery.first, delivery.count, Ending.DELIVERED, [])
@@ -166,7 +168,8 @@ class Deliveries:
                     outcome.result = Result(
                         batch.session.id, outcome.first, outcome.count, Ending.UNKNOWN, []
                     )
-            _hold(session, delivery, outcome.size)
+            if delivery.waits:
+                _hold(session, delivery, outcome.size)
 
     # ------------------------------------------------------------ acknowledgement
 

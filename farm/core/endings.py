@@ -160,6 +160,8 @@ class Endings:
 
     def _requeue(self, requeued: list[Requeued], now: float) -> None:
         for batch, lo, hi, due in requeued:
+            if batch.expires_at is not None and batch.expires_at <= now:  # while it was leased
+                self._ledger.expiries.push(now, batch, lo, hi)
             if due is None:
                 self._ledger.queue(batch, lo, hi, front=True)
             elif batch.states[lo] == State.SCHEDULED:
@@ -174,6 +176,8 @@ class Endings:
             batch.outcomes.append(outcome)
             if not batch.open:
                 batch.finished_at = now
+                if batch.expires_at is not None:
+                    ledger.expiries.note_stale(1)
             self._deliveries.offer(outcome)
 
 

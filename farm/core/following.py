@@ -58,8 +58,8 @@ class Following:
     def note_growth(self, job: Job, batch: Batch) -> None:
         """A job gained tasks: its followers follow them too."""
         if job.followers:
-            batch.watchers.update(dict.fromkeys(job.followers.values()))
-            batch.watchers.pop(batch.session, None)
+            for follower in job.followers.values():
+                self._watch(follower, batch)
             self._changed[job] = None
 
     def flush(self) -> None:
@@ -111,9 +111,13 @@ class Following:
             self._missing(session, owner, at, first + count)
 
     def _follow_batch(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
+        self._watch(session, batch)
+        self.deliver_again(session, batch, lo, hi)
+
+    def _watch(self, session: Session, batch: Batch) -> None:
         if session is not batch.session:
             batch.watchers[session] = None
-        self.deliver_again(session, batch, lo, hi)
+            session.watching[batch] = None
 
     def deliver_again(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
         """Offer the committed outcomes of ``[lo, hi)`` to one reader."""

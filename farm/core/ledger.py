@@ -52,7 +52,7 @@ class Ledger:
         self.jobs = Jobs()
         self.ready = ReadyQueue()
         self.delays = Delays(State.SCHEDULED)
-        self.expiries = Delays(State.QUEUED)
+        self.expiries = Delays(State.QUEUED, State.SCHEDULED, State.LEASED)
         self.rows = Rows()
         self.over: list[Batch] = []  # batches without a record of which all is taken
         self.open_tasks = 0

@@ -134,6 +134,7 @@ class Loading:
             batch.row = row
             batch.fence = record.fence
             row.batches.append(batch)
+            row.count += batch.count
             session.batches.add(batch)
             session.accepted.add(batch.first, batch.stop)
             if batch.job is not None:

@@ -17,6 +17,7 @@ __all__ = ["Delays", "ReadyQueue"]
 
 Entry = tuple[Batch, int, int]
 STALE_MIN = 4096
+STALE_ENTRIES_MIN = 64
 
 
 class ReadyQueue:
@@ -96,10 +97,13 @@ class ReadyQueue:
 
 
 class Delays:
-    """Runs of tasks in one state, by the time at which something is to happen to them."""
+    """Runs of tasks by the time at which something is to happen to them.
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    That is, to those in one of ``states``: an entry without any is stale.
+    """
+
+    def __init__(self, *states: State) -> None:
+        self._states = states
         self._heap: list[tuple[float, int, Batch, int, int]] = []
         self._pushed = 0
         self._stale = 0
@@ -120,13 +124,13 @@ class Delays:
             yield batch, lo, hi
 
     def note_stale(self, count: int) -> None:
-        """``count`` waiting tasks ended; sorts out the heap when most of it is stale."""
+        """``count`` entries may be stale; sorts out the heap when that is most of it."""
         self._stale += count
-        if self._stale > STALE_MIN and self._stale > len(self._heap):
+        if self._stale > STALE_ENTRIES_MIN and 2 * self._stale > len(self._heap):
             self._heap = [
                 entry
                 for entry in self._heap
-                if entry[2].states.count(self._state, entry[3], entry[4])
+                if any(entry[2].states.count(s, entry[3], entry[4]) for s in self._states)
             ]
             heapify(self._heap)
             self._stale = 0

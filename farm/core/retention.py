@@ -6,6 +6,7 @@ when taken. A record of which less than a quarter still lives has the living cop
 one task that never ends does not hold the records of its siblings.
 """
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm.core.batch import SETTLED, Batch
@@ -73,7 +74,7 @@ class Retention:
                 for batch in row.batches:
                     self._forget(batch)
                 refs += ledger.rows.close(row)
-            elif REWRITE_SHARE * self._living(row) < row.count:
+            elif REWRITE_SHARE * self._living(row) < row.count and not _is_scattered(row):
                 dirty[row.batches[0].session] = None
                 refs += self._rewrite(row, now)
         for session in dirty:
@@ -107,6 +108,7 @@ class Retention:
         fence = max(batch.fence for batch in living)  # those that were over were not fenced
         new = ledger.rows.open(ledger.persist(Submitted(session.id, at, groups, fence)))
         new.batches = living
+        new.count = sum(group.count for group in groups)
         for batch in living:
             batch.row = new
             for outcome in batch.outcomes:
@@ -114,8 +116,9 @@ class Retention:
                 taken = batch.states.count(SETTLED, lo, lo + outcome.count)
                 if outcome.ref and (taken < outcome.count or self._is_kept(batch)):
                     ledger.rows.mention(new, outcome.ref)
+        taken_too = any(batch.settled and self._is_kept(batch) for batch in living)
         for ref in row.mentions:
-            if ref > ledger.committed:  # perhaps an outcome that is not published yet
+            if taken_too or ref > ledger.committed:  # perhaps an outcome not published yet
                 ledger.rows.mention(new, ref)
         self._restate_attempts(living, new, now)
         return ledger.rows.close(row)
@@ -144,6 +147,8 @@ class Retention:
             del job.batches[batch.first]
             self._end_job(job)
         batch.outcomes = []
+        for watcher in batch.watchers:
+            watcher.watching.pop(batch, None)
         batch.watchers = {}
 
     def _end_job(self, job: Job) -> None:
@@ -171,6 +176,14 @@ class Retention:
                 del ledger.sessions[session.id]
                 if session.mark_ref:
                     ledger.port.prune([session.mark_ref])
+
+
+def _is_scattered(row: Row) -> bool:
+    """Whether a packed task's survivors have gaps: each run would carry the whole payload."""
+    return any(
+        batch.packed and batch.open and len(list(islice(batch.unsettled(0, batch.count), 2))) > 1
+        for batch in row.batches
+    )
 
 
 def _group(batch: Batch, lo: int, hi: int) -> Group:

@@ -17,19 +17,18 @@ __all__ = ["Row", "Rows"]
 
 
 class Row:
-    """A ``Submitted`` record: its ref, its batches and the records that it mentions."""
+    """A ``Submitted`` record: its ref, its batches and the records that it mentions.
 
-    __slots__ = ("batches", "mentions", "ref")
+    ``count`` is how many tasks it names; survivors that were copied out to it keep their batch.
+    """
+
+    __slots__ = ("batches", "count", "mentions", "ref")
 
     def __init__(self, ref: int) -> None:
         self.ref = ref
         self.batches: list[Batch] = []
+        self.count = 0
         self.mentions: set[int] = set()
-
-    @property
-    def count(self) -> int:
-        """How many tasks it names."""
-        return sum(batch.count for batch in self.batches)
 
     @property
     def unsettled(self) -> int:

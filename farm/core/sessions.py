@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from farm.core.batch import Batch, Outcome
+from farm.core.batch import SETTLED, Batch, Outcome
 from farm.core.port import Peer
 from farm.ranges import RangeSet
 
@@ -66,16 +66,25 @@ class BatchIndex:
 class Delivery:
     """An outcome, or a part of one, on its way to a session.
 
-    ``held`` is what it counts for in the session's ``resident_bytes``.
+    ``held`` is what it counts for in the session's ``resident_bytes`` while it waits.
     """
 
-    __slots__ = ("count", "first", "held", "outcome")
+    __slots__ = ("count", "first", "held", "outcome", "waits")
 
     def __init__(self, outcome: Outcome, first: int, count: int) -> None:
         self.outcome = outcome
         self.first = first
         self.count = count
         self.held = 0
+        self.waits = True
+
+    def is_owed(self, session: "Session") -> bool:
+        """Whether the session is the owner of the tasks and has not taken all of them."""
+        batch = self.outcome.batch
+        if batch is None or batch.session is not session:
+            return False
+        lo = self.first - batch.first
+        return batch.states.count(SETTLED, lo, lo + self.count) < self.count
 
 
 class Session:
@@ -96,6 +105,7 @@ class Session:
         self.marked = False  # whether the mark is up to date
         self.last_seen = now
         self.following: set[Job] = set()
+        self.watching: dict[Batch, None] = {}
         self.python_differs = ""
         # of the connection
         self.peer: Peer | None = None
@@ -124,15 +134,35 @@ class Session:
         self.last_seen = now
 
     def disconnect(self) -> None:
-        """End the connection: what was not taken will be sent again."""
+        """End the connection: what was not taken will be sent again.
+
+        What it followed, and what else it asked for, the client asks for again when it is back.
+        """
         self.peer = None
         self.granted_tasks = self.granted_bytes = 0
         self.received_tasks = self.received_bytes = 0
         self.refused = False
         self.accepting = []
         self.started = []
+        self._unfollow()
         for _, _, deliveries in reversed(self.inflight):
             self.outbox.extendleft(reversed(deliveries))
+        owed = deque(delivery for delivery in self.outbox if delivery.is_owed(self))
+        for delivery in self.outbox:
+            delivery.waits = False
+        for delivery in owed:
+            delivery.waits = True
+        self.outbox = owed
+        self.resident_bytes = sum(delivery.held for delivery in owed)
         self.inflight.clear()
         self.inflight_bytes = 0
         self.results_sent = 0
+
+    def _unfollow(self) -> None:
+        for job in self.following:
+            for key in [key for key in job.followers if key[0] == self.id]:
+                del job.followers[key]
+        self.following.clear()
+        for batch in self.watching:
+            batch.watchers.pop(self, None)
+        self.watching.clear()
