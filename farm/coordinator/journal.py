@@ -73,7 +73,11 @@ class Journal:
         self._gathered_bytes = 0
         # Under the lock. Bounded by `behind`, above which the shell stops reading from clients,
         # plus what the hosts' credit lets them report meanwhile.
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # One for each thread, so that a commit wakes nobody who has nothing to do.
+        self._to_commit = threading.Condition(self._lock)
+        self._to_read = threading.Condition(self._lock)
+        self._to_maintain = threading.Condition(self._lock)
         self._waiting: list[Change] = []
         self._waiting_bytes = 0
         self._in_hand = (0, 0)  # changes and bytes of the commit that is running
@@ -103,7 +107,7 @@ class Journal:
     @property
     def behind(self) -> bool:
         """Whether so much waits for the disk that nothing more should be read from clients."""
-        with self._changed:
+        with self._lock:
             changes = len(self._gathered) + len(self._waiting) + self._in_hand[0]
             size = self._gathered_bytes + self._waiting_bytes + self._in_hand[1]
         return changes > self._behind_changes or size > self._behind_bytes
@@ -130,11 +134,11 @@ class Journal:
             self._store.commit(gathered)
             self._note_committed(gathered)
             return
-        with self._changed:
+        with self._lock:
             if self.fatal is None:  # otherwise nobody would ever take it
                 self._waiting.extend(gathered)
                 self._waiting_bytes += size
-                self._changed.notify_all()
+                self._to_commit.notify()
 
     def read(self, ref: int) -> None:
         """Ask for a record; ``take_loaded`` has it later, in the order of asking.
@@ -145,13 +149,13 @@ class Journal:
             self._loaded.append((ref, self._store.read(ref)))
             self._notify()
             return
-        with self._changed:
+        with self._lock:
             self._wanted.append(ref)
-            self._changed.notify_all()
+            self._to_read.notify()
 
     def take_loaded(self) -> list[Loaded]:
         """Every record read since the last call, with its ref; None if it was deleted."""
-        with self._changed:
+        with self._lock:
             loaded, self._loaded = self._loaded, []
         return loaded
 
@@ -161,9 +165,9 @@ class Journal:
         If the store is stalled, one more attempt is made; if that fails too, ``fatal`` says so.
         """
         self.hand_over()
-        with self._changed:
+        with self._lock:
             self._closing = True
-            self._changed.notify_all()
+            self._to_commit.notify()
         for thread in self._threads:
             thread.join()
         self._threads.clear()
@@ -179,21 +183,22 @@ class Journal:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        with self._changed:
+        with self._lock:
             if self.fatal is None:
                 if not isinstance(error, StoreError):
                     error = StoreFailed(f"the journal failed: {error!r}")
                 self.fatal = error
             self._waiting, self._waiting_bytes = [], 0
             self._wanted.clear()
-            self._changed.notify_all()
+            for condition in (self._to_commit, self._to_read, self._to_maintain):
+                condition.notify()
         self._notify()
 
     def _commit_all(self) -> None:
         try:
             while True:
-                with self._changed:
-                    self._changed.wait_for(
+                with self._lock:
+                    self._to_commit.wait_for(
                         lambda: self._waiting or self._closing or self.fatal is not None
                     )
                     if self.fatal is not None or not self._waiting:
@@ -202,17 +207,20 @@ class Journal:
                     self._in_hand = len(batch), self._waiting_bytes
                     self._waiting_bytes = 0
                 self._commit(batch)
-                with self._changed:
+                with self._lock:
                     self._note_committed(batch)
                     self._in_hand = 0, 0
+                    if self._wanted:
+                        self._to_read.notify()
                     if self._store.wants_maintenance:
                         self._upkeep_due = True
-                    self._changed.notify_all()
+                        self._to_maintain.notify()
                 self._notify()
         finally:
-            with self._changed:
+            with self._lock:
                 self._writing_over = True
-                self._changed.notify_all()
+                self._to_read.notify()
+                self._to_maintain.notify()
 
     def _commit(self, batch: list[Change]) -> None:
         """Commit a batch, however often that takes; raises ``StoreFailed`` if it never will."""
@@ -227,17 +235,17 @@ class Journal:
                 if not self._stalled:
                     logger.warning("commits wait: %s", stalled)
                 self._stalled = str(stalled)
-                with self._changed:
+                with self._lock:
                     self._upkeep_due = True  # it may free the space that is missing
-                    self._changed.notify_all()
+                    self._to_maintain.notify()
                 self._notify()
             else:
                 if self._stalled:
                     logger.warning("commits go on")
                     self._stalled = ""
                 return
-            with self._changed:
-                self._changed.wait_for(lambda: self._closing or self.fatal is not None, pause)
+            with self._lock:
+                self._to_commit.wait_for(lambda: self._closing or self.fatal is not None, pause)
                 if self.fatal is not None:
                     raise self.fatal
             pause = min(2 * pause, longest)
@@ -250,13 +258,13 @@ class Journal:
 
     def _read_all(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(self._can_read)
+            with self._lock:
+                self._to_read.wait_for(self._can_read)
                 if self.fatal is not None or not self._wanted:
                     return
                 ref = self._wanted[0]
             record = self._store.read(ref)
-            with self._changed:
+            with self._lock:
                 if self._wanted:  # a failure elsewhere empties it
                     del self._wanted[0]
                 self._loaded.append((ref, record))
@@ -272,9 +280,9 @@ class Journal:
 
     def _maintain_all(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 # A store that is short may stay without commits, so it is asked again in time.
-                self._changed.wait_for(
+                self._to_maintain.wait_for(
                     lambda: self._upkeep_due or self._writing_over or self.fatal is not None,
                     self._retry_seconds[1] if self._store.short else None,
                 )
