@@ -11,6 +11,7 @@ import typer
 
 from farm.cli.exitcodes import Refused
 from farm.cli.run import Run, command
+from farm.errors import StoreError
 
 if TYPE_CHECKING:
     from farm.config import Config
@@ -113,7 +114,8 @@ def up(
     try:
         local.start()
     except (AddressError, ServiceFailed) as error:
-        raise Refused(str(error)) from error
+        kind = StoreError if getattr(error, "kind", "").startswith("Store") else Refused
+        raise kind(str(error)) from error
     try:
         run.output.answer(
             {"address": local.address, "store": path, "pids": list(local.pids)},

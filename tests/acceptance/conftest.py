@@ -4,12 +4,12 @@ import contextlib
 import json
 import os
 import queue
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import psutil
 import pytest
@@ -76,12 +76,56 @@ class Running:
         """Its exit code."""
         return self.process.wait(WAIT_SECONDS)
 
+    def stderr(self):
+        """All that it wrote to stderr, once it has ended."""
+        while self.logged.get(timeout=WAIT_SECONDS) is not None:
+            pass
+        return "".join(self.errors)
+
     def family(self):
         """It and all its descendants."""
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.pid)
             return [parent, *parent.children(recursive=True)]
         return []
+
+
+class Gate:
+    """Holds tasks up: they say that they have begun, and end when the gate is opened."""
+
+    def __init__(self, path):
+        self.path = path
+        self._fds = []
+        for name in (f"{path}.begun", f"{path}.go"):
+            os.mkfifo(name)
+            self._fds.append(os.open(name, os.O_RDWR | os.O_NONBLOCK))
+
+    def wait_begun(self, count=1):
+        """Wait until so many tasks more have begun."""
+        poller = select.poll()
+        poller.register(self._fds[0], select.POLLIN)
+        for _ in range(count):
+            if not poller.poll(WAIT_SECONDS * 1000):
+                pytest.fail("no task has begun")
+            os.read(self._fds[0], 1)
+
+    def open(self):
+        """Let all tasks end, those that begin later, too."""
+        os.write(self._fds[1], b"x" * 1000)
+
+    def close(self):
+        for fd in self._fds:
+            os.close(fd)
+
+
+GATE_MODULE = """\
+def hold(path):
+    with open(path + ".begun", "ab", buffering=0) as begun:
+        begun.write(b"x")
+    with open(path + ".go", "rb", buffering=0) as go:
+        go.read(1)
+    return "seen"
+"""
 
 
 class Machine:
@@ -91,6 +135,7 @@ class Machine:
         self.folder = folder
         self.address = f"tcp://127.0.0.1:{free_ports()}"
         self.running = []
+        self.gates = []
         paths = [REPOSITORY / name for name in ("", "workers", "scheduler")]
         self.environ = {
             name: value
@@ -102,6 +147,12 @@ class Machine:
             "FARM_ADDRESS": self.address,
             "FARM_COORDINATOR_LISTEN": self.address,
         }
+
+    def gate(self):
+        """A gate for tasks of ``gates:hold``."""
+        (self.folder / "gates.py").write_text(GATE_MODULE)
+        self.gates.append(Gate(str(self.folder / f"gate{len(self.gates)}")))
+        return self.gates[-1]
 
     def farm(self, *words, **options):
         """Run a `farm` command to its end: its exit code, stdout and stderr."""
@@ -147,8 +198,19 @@ class Machine:
     def up(self, *words):
         """A whole farm, once it is ready."""
         running = self.start("up", "--json", *words)
-        assert json.loads(running.line())["address"] == self.address
+        self.ready(running)
         return running
+
+    def ready(self, running):
+        """What `farm up --json` says once it is ready."""
+        said = json.loads(running.line())
+        assert said["address"] == self.address
+        return said
+
+    def gone(self, family):
+        """Wait until processes, of a list made when they ran, have ended."""
+        _, alive = psutil.wait_procs(family, timeout=WAIT_SECONDS)
+        assert alive == []
 
     def coordinator(self, *words):
         """A coordinator, once it serves."""
@@ -157,6 +219,8 @@ class Machine:
         return running
 
     def stop(self):
+        for gate in self.gates:
+            gate.open()
         families = [one for running in self.running for one in running.family()]
         for running in self.running:
             if running.process.poll() is None:
@@ -169,6 +233,8 @@ class Machine:
             running.process.wait(WAIT_SECONDS)
             running.process.stdout.close()
             running.process.stderr.close()
+        for gate in self.gates:
+            gate.close()
 
 
 def free_ports():
@@ -184,6 +250,15 @@ def free_ports():
 
 @pytest.fixture
 def machine(tmp_path):
-    found = Machine(Path(tmp_path))
+    found = Machine(tmp_path)
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A machine with a farm of two slots that all tests of a module share."""
+    found = Machine(tmp_path_factory.mktemp("shared"))
+    found.up("--slots", "2")
     yield found
     found.stop()

@@ -8,7 +8,7 @@ import pytest
 
 # A command line, its exit code, and what its line says. {address} is that of the machine.
 SLIPS = [
-    (["coordinator", "--listen", "7070"], 11, "'7070' is not an address: write tcp://HOST:PORT"),
+    (["coordinator", "--listen", "7070"], 3, "'7070' is not an address: write tcp://HOST:PORT"),
     (["coordinator", "--listen", "tcp://0.0.0.0:7070"], 11, "allow it with --insecure"),
     (["coordinator", "--store", "redis://h"], 3, "the store is 'redis://h'; write a path"),
     (["coordinator", "--store", "garbage.db"], 10, "garbage.db"),

@@ -158,6 +158,7 @@ def test_up_tells_a_program_when_it_is_ready(cli):
         (StoreLocked("process 7 has it"), ExitCode.STORE),
         (AddressError("taken"), ExitCode.REFUSED),
         (ServiceFailed("it ended"), ExitCode.REFUSED),
+        (ServiceFailed("it ended", "StoreFailed"), ExitCode.STORE),
     ],
 )
 def test_up_that_cannot_start(cli, error, code):
