@@ -8,7 +8,7 @@ iterator is closed or forgotten.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, repeat
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
@@ -146,7 +146,6 @@ class _Map:
 
     def results(self) -> Iterator[Any]:
         """The values, after one None for the first window."""
-        each = self._fill if self._settings.buffersize is not None else None
         try:
             self._fill()
             yield None
@@ -154,17 +153,24 @@ class _Map:
                 values, load = self._open(part)
                 del part
                 values.reverse()
+                count = len(values)
                 # Popped before it is yielded: no reference to it is kept here.
-                while values:
-                    self._yielded += 1
-                    if each is not None:
-                        each()
-                    if load is None:
-                        yield values.pop()
-                    else:
-                        yield load(values.pop())
+                source: Iterator[Any] = map(list.pop, repeat(values, count))
+                if load is not None:
+                    source = map(load, source)
+                if self._settings.buffersize is None:
+                    yield from source
+                else:
+                    yield from self._refilling(source, count)
         finally:
             self._close()
+
+    def _refilling(self, source: Iterator[Any], count: int) -> Iterator[Any]:
+        """Read on before each result, as far as the buffer allows."""
+        for _ in range(count):
+            self._yielded += 1
+            self._fill()
+            yield next(source)
 
     # ------------------------------------------------------------ submitting
 
