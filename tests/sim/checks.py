@@ -13,16 +13,13 @@ from farm.protocol.messages import (
     Accepted,
     Assign,
     CancelReply,
-    ClientHello,
-    ClientWelcome,
-    HostWelcome,
     Noted,
     Report,
-    Results,
-    Taken,
 )
 from farm.protocol.records import AttemptEnd, AttemptsEnded, Finished, Submitted, encode_record
 from tests.sim import work
+from tests.sim.checks_leases import LeaseChecks
+from tests.sim.checks_readers import ReaderChecks
 from tests.sim.journal import Append, Delete
 from tests.sim.truth import Violation, ids, named, outcomes
 
@@ -48,9 +45,8 @@ class Checks:
         self.world = world
         self.truth: Truth = world.truth
         self.settings = settings
-        self._window: dict[Any, int] = {}
-        self._flying: dict[Any, dict[int, int]] = {}
-        self._reports: dict[Any, dict[int, Report]] = {}
+        self.leases = LeaseChecks(self)
+        self.readers = ReaderChecks(self)
 
     @property
     def disk(self) -> Disk:
@@ -64,13 +60,11 @@ class Checks:
         """A new coordinator process, which knows what is committed."""
         self.truth.process += 1
         self.truth.epoch = epoch
-        self._window.clear()
-        self._flying.clear()
-        self._reports.clear()
+        self.leases.restarted()
+        self.readers.restarted()
         for task in self.truth.tasks.values():
             facts = self.truth.committed[task.id]
             task.known = facts.accepted
-            task.admitted = self.wall if facts.accepted and facts.outcome is None else -1.0
 
     # ------------------------------------------------------------ the journal
 
@@ -83,6 +77,7 @@ class Checks:
                 for entry in record.entries:
                     for task, outcome in outcomes(entry):
                         self._finished(task, outcome)
+                        self.leases.over(task)
             case AttemptsEnded():
                 for entry in record.entries:
                     self._attempts_ended(entry)
@@ -90,6 +85,8 @@ class Checks:
                 for task in named(record):
                     self._admitted(self.truth.tasks[task])
         self.truth.written.apply(ref, record)
+        if isinstance(record, Submitted):
+            self.within_bounds()
 
     def is_copy(self, record: Submitted) -> bool:
         """Whether a record copies out the living tasks of another."""
@@ -104,33 +101,27 @@ class Checks:
         facts = self.truth.written[task.id]
         if facts.outcome is not None and not facts.finished and not facts.taken:
             raise Violation("accepted twice", f"{task.name} was over and is accepted again")
-        if task.admitted < 0:
-            task.admitted = self.wall
-            self._within_bounds()
+        if not facts.accepted:
+            self.leases.admitted(task)
 
-    def _within_bounds(self) -> None:
-        """Admission is exact: never more open tasks and bytes than the settings allow."""
-        units: dict[tuple[bytes, int], int] = {}
-        for task in self.truth.tasks.values():
-            if task.admitted >= 0 and not self._is_over(task):
-                group = (task.id[0], task.group if task.packed else task.id[1])
-                units[group] = len(task.work)
+    def within_bounds(self) -> None:
+        """Admission is exact: never more open tasks than the settings allow."""
+        units = {
+            (task.id[0], task.group if task.packed else task.id[1])
+            for task in self.truth.tasks.values()
+            if task.durable and self.truth.written[task.id].is_open
+        }
         if len(units) > self.settings.max_tasks:
             raise Violation("admission", f"{len(units)} tasks, {self.settings.max_tasks} allowed")
-
-    def _is_over(self, task: Task) -> bool:
-        if task.durable:
-            return self.truth.written[task.id].outcome is not None
-        return task.published is not None or task.settled is not None
 
     def _finished(self, task: Id, outcome: Outcome) -> None:
         facts = self.truth.written[task]
         if facts.outcome is not None and facts.outcome != outcome:
             raise Violation("two outcomes", f"{task[1]}: {facts.outcome} and {outcome}")
         if facts.outcome is None:
-            self._token_counts(self.truth.tasks[task], outcome)
+            self.token_counts(self.truth.tasks[task], outcome)
 
-    def _token_counts(self, task: Task, outcome: Outcome) -> None:
+    def token_counts(self, task: Task, outcome: Outcome) -> None:
         """The attempt that made an outcome was not fenced off."""
         token = work.made_by(outcome.payload, task.id)
         if token and self.truth.is_stale(task, *token):
@@ -182,73 +173,35 @@ class Checks:
 
     def sent(self, connection: Connection, message: Any) -> None:
         """The coordinator says something."""
+        commit = getattr(message, "commit", 0)
+        if commit > self.disk.commit:
+            raise Violation("commit number", f"{commit} was said, {self.disk.commit} is committed")
         match message:
             case Accepted():
-                self._commit_number(message.commit)
-                for first, count in message.runs:
-                    self._accepted(connection, first, count)
-            case Results():
-                self._commit_number(message.commit)
-                self._results(connection, message)
+                self._accepted(connection, message)
             case CancelReply():
                 for run in message.cancelled:
                     for task in self.truth.run(*run):
                         self._cancelled(task)
             case Assign():
-                self._assign(connection, message)
+                self.leases.assigned(connection, message)
             case Noted():
-                self._commit_number(message.commit)
-                self._noted(connection, message.number)
-            case ClientWelcome() | HostWelcome():
-                self._commit_number(message.commit)
+                self.leases.noted(connection, message.number)
+            case _:
+                self.readers.sent(connection, message)
 
     def received(self, connection: Connection, message: Any) -> None:
         """The coordinator hears something."""
-        match message:
-            case ClientHello():
-                self._window[connection] = message.window_bytes
-                self._flying[connection] = {}
-            case Taken():
-                flying = self._flying.get(connection, {})
-                for number in [n for n in flying if n <= message.number]:
-                    del flying[number]
-            case Report():
-                self._reports.setdefault(connection.dealer, {})[message.number] = message
-
-    def _commit_number(self, commit: int) -> None:
-        if commit > self.disk.commit:
-            raise Violation("commit number", f"{commit} was said, {self.disk.commit} is committed")
-
-    def _accepted(self, connection: Connection, first: int, count: int) -> None:
-        for task in self.truth.run(connection.dealer.session, first, count):
-            if task.durable and not self.truth.committed[task.id].accepted:
-                raise Violation("acknowledged before commit", task.name)
-
-    def _results(self, connection: Connection, message: Results) -> None:
-        size = sum(entry.size for entry in message.entries)
-        flying = self._flying.setdefault(connection, {})
-        if flying and sum(flying.values()) + size > self._window.get(connection, 0):
-            raise Violation("results window", f"{connection}: {flying} and {size} bytes more")
-        flying[message.number] = size
-        for entry in message.entries:
-            for task, outcome in outcomes(entry):
-                if task in self.truth.tasks:
-                    self._published(self.truth.tasks[task], outcome)
-
-    def _published(self, task: Task, outcome: Outcome) -> None:
-        if outcome.ending in NO_OUTCOME:
-            return
-        if task.durable:
-            facts = self.truth.committed[task.id]
-            if facts.outcome is None:
-                raise Violation("published before commit", f"{task.name}: {outcome}")
-            if facts.outcome != outcome:
-                raise Violation("two outcomes", f"{task.name}: {facts.outcome}, sent {outcome}")
-            if task.published not in (None, outcome) and self.disk.durable:
-                raise Violation("two outcomes", f"{task.name}: {task.published}, then {outcome}")
+        if isinstance(message, Report):
+            self.leases.reported(connection, message)
         else:
-            self._token_counts(task, outcome)
-        task.published = outcome
+            self.readers.received(connection, message)
+
+    def _accepted(self, connection: Connection, message: Accepted) -> None:
+        for first, count in message.runs:
+            for task in self.truth.run(connection.dealer.session, first, count):
+                if task.durable and not self.truth.committed[task.id].accepted:
+                    raise Violation("acknowledged before commit", task.name)
 
     def _cancelled(self, task: Task) -> None:
         task.cancel_confirmed = True
@@ -258,61 +211,3 @@ class Checks:
             for execution in task.executions:
                 if not self.truth.is_stale(task, execution.epoch, execution.attempt):
                     raise Violation("cancelled task ran", f"{task.name}: {execution}")
-
-    # ------------------------------------------------------------ leases
-
-    def _assign(self, connection: Connection, message: Assign) -> None:
-        for grant in message.grants:
-            self.truth.leases[message.epoch, grant.lease] = grant.session
-            for task in self.truth.run(grant.session, grant.first, grant.count):
-                self._leased(task, message.epoch, grant.attempt)
-
-    def _leased(self, task: Task, epoch: int, attempt: int) -> None:
-        truth = self.truth
-        if truth.written[task.id].outcome is not None:
-            raise Violation("ran after its outcome", f"{task.name} is leased after its outcome")
-        if task.cancel_confirmed and task.durable:
-            raise Violation("cancelled task ran", f"{task.name} is leased after its cancel")
-        if task.durable and truth.is_stale(task, epoch, attempt):
-            raise Violation("stale token", f"{task.name} is leased under ({epoch}, {attempt})")
-        if task.assigned:
-            before = task.assigned[-1]
-            if (epoch, attempt) <= before[:2]:
-                raise Violation("token", f"{task.name}: ({epoch}, {attempt}) after {before[:2]}")
-            if task.durable:
-                self._fenced_off(task, before)
-        task.assigned.append((epoch, attempt, truth.process))
-
-    def _fenced_off(self, task: Task, before: tuple[int, int, int]) -> None:
-        """The last attempt's end is committed before the next is leased."""
-        epoch, attempt, process = before
-        facts = self.truth.committed[task.id]
-        if attempt < facts.attempt or epoch < facts.fence:
-            return
-        if process == self.truth.process:
-            raise Violation("dispatched before commit", f"{task.name}: end of {before[:2]}")
-        if task.known:
-            raise Violation("dispatched before recovery", f"{task.name}: {before[:2]} may run")
-
-    def _noted(self, connection: Connection, number: int) -> None:
-        """A host may forget only what is committed."""
-        reports = self._reports.get(connection.dealer, {})
-        for done in [n for n in reports if n <= number]:
-            for ended in reports.pop(done).ended:
-                for task in self._tasks_of(ended.lease, ended.epoch, ended.first, ended.count):
-                    self._end_committed(task, ended.epoch, ended.attempt)
-
-    def _tasks_of(self, lease: int, epoch: int, first: int, count: int) -> list[Task]:
-        session = self.truth.leases.get((epoch, lease))
-        return self.truth.run(session, first, count) if session else []
-
-    def _end_committed(self, task: Task, epoch: int, attempt: int) -> None:
-        if not task.durable:
-            return
-        facts = self.truth.committed[task.id]
-        if (
-            self.truth.written[task.id].accepted
-            and facts.outcome is None
-            and not (attempt < facts.attempt or epoch < facts.fence)
-        ):
-            raise Violation("noted before commit", f"{task.name}: end of ({epoch}, {attempt})")

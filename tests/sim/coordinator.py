@@ -125,6 +125,9 @@ class CoordinatorProcess(Process):
         self.world.stats["stops"] += 1
         self.world.crash_coordinator(restart_after=0.2)
 
+    def after_turn(self) -> None:
+        self.checks.leases.turn_over()
+
     # ------------------------------------------------------------ its end
 
     def leave(self) -> None:

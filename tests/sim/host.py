@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from farm.protocol.messages import Assign, HostHello, Report
 from farm_workers.host import Host
 from farm_workers.host_slices import HostSettings
+from tests.sim.checks_host import HostMemory
 from tests.sim.plan import PYTHON
 from tests.sim.process import Process
 from tests.sim.truth import Violation
@@ -31,6 +32,7 @@ class HostProcess(Process):
         self.connection: Connection | None = None
         self.workers: dict[int, Worker] = {}
         self._window = 0
+        self.memory = HostMemory(name)
         self.machine = Host(
             HostSettings(
                 slots=slots, name=name, python=PYTHON, farm="sim", hello_seconds=2.0,
@@ -76,6 +78,7 @@ class HostProcess(Process):
             return
         if isinstance(message, Assign):
             self._assigned(message)
+        self.memory.received(message)
         self.machine.receive(message, self.now)
         self.after_turn()
 
@@ -123,6 +126,7 @@ class HostProcess(Process):
             return
         if isinstance(message, HostHello | Report):
             self._window = max(message.window, self._window)
+            self.memory.sent(message)
         self.world.said(self.name, self.connection, message)
         self.connection.send_up(message)
 
@@ -145,6 +149,7 @@ class HostProcess(Process):
             self.world.clock.after(self.world.chance.uniform(0.0, 0.01), worker.die, KILLED)
 
     def run(self, slot: int, part: Slice) -> None:
+        self.memory.runs(part)
         for task in self.world.truth.run(part.session, part.first, part.count):
             task.handed += 1
         self.world.said(self.name, f"slot {slot}", part)

@@ -8,6 +8,7 @@ from tests.sim.checks_work import left_behind
 from tests.sim.truth import Violation
 
 if TYPE_CHECKING:
+    from tests.sim.client import ClientProcess
     from tests.sim.truth import Task
     from tests.sim.world import World
 
@@ -36,6 +37,8 @@ def unrest(world: World) -> list[str]:
 def check_rest(world: World) -> None:
     """Nothing is on its way: every task is where it belongs."""
     living = {client.session: client for client in world.clients if client.alive}
+    for client in living.values():
+        _check_session(client)
     for task in world.truth.tasks.values():
         facts = world.truth.committed[task.id]
         if task.durable and world.disk.durable and task.acknowledged and facts.outcome is None:
@@ -44,6 +47,21 @@ def check_rest(world: World) -> None:
             raise Violation("lost", f"{task.name} was never settled")
         if world.plan.is_calm and not world.plan.deaths:
             _check_calm(task)
+
+
+def _check_session(client: ClientProcess) -> None:
+    """A session whose tasks are all over keeps nothing of them."""
+    session = client.machine
+    kept = {
+        "open": len(session.open),
+        "unacknowledged": session.unacknowledged,
+        "retained": session._outbox.retained.tasks,
+        "cancels": len(session._cancels._waiting),
+        "queries": len(session._queries),
+    }
+    left = {name: count for name, count in kept.items() if count}
+    if left:
+        raise Violation("left behind", f"the session of {client.name} has {left}")
 
 
 def _check_calm(task: Task) -> None:

@@ -68,12 +68,18 @@ class Facts:
     delivered: bool = False
     attempt: int = 1  # the smallest that may run
     fence: int = 0  # tokens of lower epochs are void
+    at: float = 0.0  # when it was accepted, in seconds since 1970
+    due: float = 0.0  # when its next attempt may run
     retries: int = 0
     losses: int = 0
     finished_at: float = 0.0
     submitted: set[int] = field(default_factory=set)  # records that name it: Submitted
     finished: set[int] = field(default_factory=set)  # Finished
     taken: set[int] = field(default_factory=set)  # Delivered
+
+    @property
+    def is_open(self) -> bool:
+        return self.accepted and self.outcome is None
 
     def copy(self) -> Facts:
         made = replace(self)
@@ -105,7 +111,6 @@ class Task:
     client: str
     group: int  # its group's first counter
     packed: bool
-    admitted: float = -1.0  # when this coordinator process took it; -1: not yet, or not this one
     known: bool = False  # this coordinator process loaded it
     acknowledged: bool = False
     settled: Outcome | None = None
@@ -171,6 +176,7 @@ class Book:
             facts = self[task]
             if not facts.accepted:  # not a copy of a living task
                 facts.fence = max(facts.fence, record.fence)
+                facts.at = record.at
             facts.accepted = True
             facts.submitted.add(ref)
 
@@ -195,6 +201,7 @@ class Book:
                 facts.attempt = max(facts.attempt, entry.attempt)
                 facts.retries = entry.retries
                 facts.losses = entry.losses
+                facts.due = entry.due
 
     def delete(self, refs: Iterable[int]) -> set[Id]:
         """Forget records; the tasks that they named."""
@@ -240,8 +247,6 @@ class Truth:
     def crashed(self) -> None:
         """What was not committed is forgotten."""
         self.written = self.committed.copy()
-        for task in self.tasks.values():
-            task.admitted = -1.0
 
     def wiped(self) -> None:
         """The store was in memory, and is gone."""
@@ -249,6 +254,11 @@ class Truth:
         self.crashed()
 
     def is_stale(self, task: Task, epoch: int, attempt: int) -> bool:
-        """Whether the journal, as handed over so far, voids an attempt's token."""
+        """Whether the journal, as handed over so far, voids an attempt's token.
+
+        Of a task that is not in the journal only the last token counts.
+        """
+        if not task.durable:
+            return bool(task.assigned) and (epoch, attempt) != task.assigned[-1][:2]
         facts = self.written[task.id]
         return attempt < facts.attempt or epoch < facts.fence

@@ -1,0 +1,147 @@
+"""The checkers of leases: what may be given to a host, in which order, and what may be noted."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from tests.sim.truth import Violation
+
+if TYPE_CHECKING:
+    from farm.protocol.messages import Assign, Report
+    from tests.sim.checks import Checks
+    from tests.sim.network import Connection, Dealer
+    from tests.sim.truth import Id, Task
+
+__all__ = ["LeaseChecks"]
+
+NEVER = float("inf")
+LATE = 1e-3
+"""Seconds by which two clocks of the simulation may round differently."""
+
+
+class LeaseChecks:
+    """Watches what the coordinator and its hosts say to each other."""
+
+    def __init__(self, checks: Checks) -> None:
+        self._checks = checks
+        self._truth = checks.truth
+        self._reports: dict[Dealer, dict[int, Report]] = {}
+        self._ready: dict[Id, Task] = {}  # new here, never leased, in order of arrival
+        self._given: list[tuple[int, Task]] = []  # in this turn, by the number of the lease
+
+    def restarted(self) -> None:
+        """The backlog of the last process waits for recovery, in an order of its own."""
+        self._reports.clear()
+        self._ready.clear()
+        self._given.clear()
+
+    def admitted(self, task: Task) -> None:
+        """A durable task is new."""
+        if not task.template.delay:
+            self._ready[task.id] = task
+
+    def over(self, task: Id) -> None:
+        """A task has an outcome."""
+        self._ready.pop(task, None)
+
+    # ------------------------------------------------------------ leases given
+
+    def assigned(self, connection: Connection, message: Assign) -> None:
+        """The coordinator gives leases to a host."""
+        for grant in message.grants:
+            self._truth.leases[message.epoch, grant.lease] = grant.session
+            tasks = self._truth.run(grant.session, grant.first, grant.count)
+            if len(tasks) != grant.count or not tasks:
+                raise Violation("lease", f"{connection} is given {grant.count} tasks")
+            for task in tasks:
+                self._leased(task, message.epoch, grant.attempt)
+                self._given.append((grant.lease, task))
+
+    def _leased(self, task: Task, epoch: int, attempt: int) -> None:
+        if task.durable:
+            self._may_be_leased(task, epoch, attempt)
+            self._is_time(task)
+        if task.assigned:
+            before = task.assigned[-1]
+            if (epoch, attempt) <= before[:2]:
+                raise Violation("token", f"{task.name}: ({epoch}, {attempt}) after {before[:2]}")
+            if task.durable:
+                self._fenced_off(task, before)
+        task.assigned.append((epoch, attempt, self._truth.process))
+
+    def _may_be_leased(self, task: Task, epoch: int, attempt: int) -> None:
+        if self._truth.written[task.id].outcome is not None:
+            raise Violation("ran after its outcome", f"{task.name} is leased after its outcome")
+        if task.cancel_confirmed:
+            raise Violation("cancelled task ran", f"{task.name} is leased after its cancel")
+        if self._truth.is_stale(task, epoch, attempt):
+            raise Violation("stale token", f"{task.name} is leased under ({epoch}, {attempt})")
+
+    def _is_time(self, task: Task) -> None:
+        """Delays, backoffs and expiries, which a restart does not change."""
+        facts, template, wall = self._truth.written[task.id], task.template, self._checks.wall
+        due = max(facts.due, facts.at + (template.delay or 0.0))
+        if wall < due - LATE:
+            raise Violation("too early", f"{task.name} is leased {due - wall} s before its time")
+        if (
+            not task.assigned
+            and template.expires is not None
+            and wall > facts.at + template.expires + LATE
+        ):
+            raise Violation("too late", f"{task.name} had expired when it was leased")
+
+    def turn_over(self) -> None:
+        """The coordinator has given out what it could."""
+        given, self._given = self._given, []
+        for _, task in sorted(given, key=itemgetter(0)):
+            self._is_its_turn(task)
+
+    def _is_its_turn(self, task: Task) -> None:
+        """Higher priorities first; within one, new tasks in order of arrival."""
+        if self._ready.pop(task.id, None) is None:
+            return
+        for other in self._ready.values():
+            if other.template.priority > task.template.priority:
+                raise Violation("priority", f"{task.name} goes before {other.name}")
+        same = (t for t in self._ready.values() if t.template.priority == task.template.priority)
+        first = next(same, None)
+        if first is not None and self._arrival(first) < self._arrival(task):
+            raise Violation("order", f"{task.name} goes before {first.name}")
+
+    def _arrival(self, task: Task) -> int:
+        return min(self._truth.written[task.id].submitted)
+
+    def _fenced_off(self, task: Task, before: tuple[int, int, int]) -> None:
+        """The last attempt's end is committed before the next is leased."""
+        epoch, attempt, process = before
+        facts = self._truth.committed[task.id]
+        if attempt < facts.attempt or epoch < facts.fence:
+            return
+        if process == self._truth.process:
+            raise Violation("dispatched before commit", f"{task.name}: end of {before[:2]}")
+        if task.known:
+            raise Violation("dispatched before recovery", f"{task.name}: {before[:2]} may run")
+
+    # ------------------------------------------------------------ reports
+
+    def reported(self, connection: Connection, message: Report) -> None:
+        """A host says what happened."""
+        self._reports.setdefault(connection.dealer, {})[message.number] = message
+
+    def noted(self, connection: Connection, number: int) -> None:
+        """A host may forget only what is committed."""
+        reports = self._reports.get(connection.dealer, {})
+        for done in [n for n in reports if n <= number]:
+            for ended in reports.pop(done).ended:
+                session = self._truth.leases.get((ended.epoch, ended.lease), b"")
+                for task in self._truth.run(session, ended.first, ended.count):
+                    self._end_committed(task, ended.epoch, ended.attempt)
+
+    def _end_committed(self, task: Task, epoch: int, attempt: int) -> None:
+        facts, written = self._truth.committed[task.id], self._truth.written[task.id]
+        over = facts.outcome is not None or attempt < facts.attempt or epoch < facts.fence
+        if not facts.accepted:  # submitted anew, after a crash lost what this attempt was of
+            over = over or epoch < written.fence
+        if task.durable and written.accepted and not over:
+            raise Violation("noted before commit", f"{task.name}: end of ({epoch}, {attempt})")
