@@ -532,7 +532,7 @@ def test_help_of_a_command_has_examples(cli, name):
 
 
 def test_help_loads_nothing_that_runs_a_farm():
-    heavy = ["zmq", "psutil", "cloudpickle", "sqlite3", "farm.client", "farm.core", "farm.local"]
+    heavy = ["zmq", "psutil", "cloudpickle", "sqlite3", "farm.client", "farm.core"]
     program = (
         "import sys; from farm.cli import main; "
         f"print([name for name in {heavy!r} if name in sys.modules])"

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import typer
 
-from farm.cli import demo
+from farm.cli import demo_job as demo
 from farm.cli.demo_tasks import analyse
 from farm.cli.exitcodes import TaskFailed
 from farm.cli.output import Listener, Output
