@@ -1,5 +1,6 @@
 """A real agent process, and a coordinator of a few lines for it to talk to."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+import psutil
 import zmq
 
 from farm.model import Ending
@@ -230,3 +232,20 @@ class AgentProcess:
 
     def text(self):
         return self.log.read_text() + self.out.read_text()
+
+
+def gone(pids, patience=PATIENCE):
+    """Whether all these processes end in time; zombies count as ended."""
+    processes = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes.append(psutil.Process(pid))
+    _, alive = psutil.wait_procs(
+        [p for p in processes if p.status() != psutil.STATUS_ZOMBIE], timeout=patience
+    )
+    return [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def family(pid):
+    """A process's descendants."""
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]

@@ -101,9 +101,9 @@ class World:
         assert not self.workers[slot].killed
         self.workers[slot].killed = self.workers[slot].dying = True
 
-    def function(self, slot, hash, name, data):
+    def function(self, slot, digest, name, data):
         assert data == b"code"
-        self.workers[slot].functions[hash] = name
+        self.workers[slot].functions[digest] = name
 
     def run(self, slot, part):
         worker = self.workers[slot]
@@ -292,7 +292,7 @@ def test_every_task_is_accounted_for_once(seed):
     assert {task for task in world.granted if task not in world.fate} == set()
     assert world.host._work.backlog.leases == {}
     assert world.host._work.backlog.waiting == 0
-    assert world.host._reports.tasks == world.host._reports.bytes == 0
+    assert world.host._reports.units == world.host._reports.bytes == 0
     assert world.window > 0
     world.host.drain(world.now)
     world.tick()

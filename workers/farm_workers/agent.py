@@ -120,6 +120,7 @@ class Agent:
             self._call(self._host.drain, now)
         if now >= self._not_before and not self._call(self._host.on_tick, now):
             self._not_before = now + BUG_SECONDS
+        self._pool.listen(now, wanted=not self._host.full)
         self._pool.flush(now)
         self._link.flush()
         self._tell()

@@ -82,6 +82,11 @@ class Host:
         """Whether it was told to finish and leave."""
         return self._draining
 
+    @property
+    def full(self) -> bool:
+        """Whether it keeps so many bytes of outcomes that its workers should not be heard now."""
+        return self._reports.bytes >= self._settings.unnoted_bytes_max
+
     # ------------------------------------------------------------ the connection
 
     def on_connected(self, now: float) -> None:
@@ -245,6 +250,8 @@ class Host:
         if late > self._beat_seconds:
             # It was stopped or starved: what it did not hear in that time says nothing.
             self._heard_at = min(now, self._heard_at + late)
+        if self.full:
+            self._work.excuse(now)
         self._work.tick(now)
         if self._linked and now >= self._heard_at + SILENT_BEATS * self._beat_seconds:
             self._disconnect("the coordinator is silent")
@@ -303,11 +310,11 @@ class Host:
         if roster.broken:
             # With an initializer the whole farm hears of it; else others may do better.
             return settings.slots if settings.has_initializer else 0
-        if self._reports.bytes >= settings.unnoted_bytes_max:
+        if self.full:
             return 0
         free = sum(not slot.stuck for slot in roster.slots)
         window = roster.live + self._pace.lookahead(min(free, roster.live))
-        room = settings.unnoted_max - self._reports.tasks
+        room = settings.unnoted_max - self._reports.units
         return max(0, min(window, settings.window_max, room))
 
     def _leave(self) -> None:

@@ -31,10 +31,13 @@ Line = tuple[int, int, int, int]
 
 
 class Reports:
-    """``tasks`` and ``bytes`` count the outcomes kept, sent or not."""
+    """``units`` and ``bytes`` count the outcomes kept, sent or not.
+
+    What a packed task says in one payload is one unit.
+    """
 
     def __init__(self) -> None:
-        self.tasks = 0
+        self.units = 0
         self.bytes = 0
         self._number = 0
         self._kept: deque[Report] = deque()
@@ -82,7 +85,7 @@ class Reports:
         first, stop = run
         lease.finish(stop - first)
         size = sum(map(len, payloads))
-        self.tasks += stop - first
+        self.units += 1 if packed else stop - first
         self.bytes += size
         epoch, number = lease.key
         attempt = lease.grant.attempt
@@ -120,7 +123,7 @@ class Reports:
         """These tasks will not run here."""
         if first < stop:
             lease.finish(stop - first)
-            self.tasks += stop - first
+            self.units += stop - first
             self._returned.append((*lease.key, first, stop - first))
 
     def begin(self, lease: Lease, first: int, stop: int) -> None:
@@ -170,9 +173,10 @@ class Reports:
                 self._flying -= 1
                 self._flying_bytes -= _size(report)
             self.bytes -= _size(report)
+            self.units -= sum(1 if ended.packed else ended.count for ended in report.ended)
+            self.units -= sum(count for _, _, _, count in report.returned)
             gone += [((ended.epoch, ended.lease), ended.count) for ended in report.ended]
             gone += [((epoch, lease), count) for epoch, lease, _, count in report.returned]
-        self.tasks -= sum(count for _, count in gone)
         return gone
 
     def held(self) -> Iterator[tuple[Key, int, int, bool]]:

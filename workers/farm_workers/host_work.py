@@ -21,6 +21,8 @@ __all__ = ["Work"]
 
 ANNOUNCE_SECONDS = 0.005
 """Tasks that end sooner are not worth saying that they started."""
+EXCUSED_SECONDS = 1.0
+"""How long workers have to say that a task is over, once they are heard again."""
 STEAL_SECONDS = 0.01
 """An idle worker takes over from a pipe with at least this much work in it."""
 
@@ -249,6 +251,11 @@ class Work:
                     self._limit(slot)
         if now >= self.roster.retry_at:
             self.roster.revive(now)
+
+    def excuse(self, now: float) -> None:
+        """Workers are not heard at the moment: what they run may be over already."""
+        for slot in self.roster.slots:
+            slot.deadline = max(slot.deadline, now + EXCUSED_SECONDS)
 
     def next_deadline(self) -> float:
         """When ``tick`` is next needed."""

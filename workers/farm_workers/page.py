@@ -7,7 +7,6 @@ worker has seen the limit, or the agent sees the item: no store stays unseen for
 
 import mmap
 import os
-import tempfile
 
 __all__ = ["SETTLE_SECONDS", "Page"]
 
@@ -33,6 +32,8 @@ class Page:
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("farm-worker", os.MFD_CLOEXEC)
         else:
+            import tempfile  # noqa: PLC0415 -- not needed on Linux, and slow to load
+
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
         os.truncate(fd, _BYTES)

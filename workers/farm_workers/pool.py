@@ -14,7 +14,6 @@ import sys
 from typing import Protocol
 
 import msgspec
-import psutil
 import zmq
 
 from farm_workers import kin, system
@@ -100,6 +99,7 @@ class _Worker:
         self.channel = channel
         self.pid = 0
         self.error = ""
+        self.killed = False
         self.watched = 0  # the events polled for
         self.ask_at = NEVER  # when to look at its page, after a limit
         self.kill_at = NEVER
@@ -120,6 +120,7 @@ class Pool:
         self._slots: dict[int, int] = {}  # by the descriptor of the worker's channel
         self._pages = [Page.create() for _ in range(slots)]
         self._dirty: set[int] = set()
+        self._listening = True
         self._process: subprocess.Popen[bytes] | None = None
         self._server: socket.socket | None = None
         self._answers = bytearray()  # less than one answer, between turns
@@ -144,6 +145,7 @@ class Pool:
 
     def kill(self, slot: int) -> None:
         """End a worker and its descendants by force."""
+        self._workers[slot].killed = True
         if self._server is not None:
             with contextlib.suppress(OSError):
                 self._server.sendall(ASK.pack(Ask.KILL, slot))
@@ -168,7 +170,8 @@ class Pool:
             slot = self._slots[fd]
             worker = self._workers[slot]
             worker.channel.flush()
-            self._hear(slot, worker, host, now, TURN_BYTES)
+            if self._listening:
+                self._hear(slot, worker, host, now, TURN_BYTES)
             self._watch(worker, now)
 
     def on_time(self, host: PoolEvents, now: float) -> None:
@@ -182,6 +185,13 @@ class Pool:
                 self.kill(slot)
         if self._left:
             self._reap_left(host, now)
+
+    def listen(self, now: float, *, wanted: bool) -> None:
+        """Hear what workers say, or let them wait with it."""
+        if wanted != self._listening:
+            self._listening = wanted
+            for worker in self._workers.values():
+                self._watch(worker, now)
 
     def next_deadline(self, now: float) -> float:
         """When ``on_time`` is next needed."""
@@ -238,7 +248,8 @@ class Pool:
         channel = worker.channel
         wanted = 0
         if not channel.closed:
-            wanted = zmq.POLLIN | (zmq.POLLOUT if channel.behind else 0)
+            wanted = zmq.POLLIN if self._listening else 0
+            wanted |= zmq.POLLOUT if channel.behind else 0
         elif worker.kill_at == NEVER:
             worker.kill_at = now + PATIENCE_SECONDS
         if wanted != worker.watched:
@@ -260,7 +271,9 @@ class Pool:
         del self._slots[fd]
         worker.channel.close()
         page = self._pages[slot]
-        logger.debug("a worker has ended", extra={"pid": worker.pid, "code": code})
+        if not worker.killed:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            logger.warning("a worker %s", how, extra={"slot": slot, "pid": worker.pid})
         host.on_worker_exit(slot, code, page.index, now, worker.error, page.seconds(now))
 
     # ------------------------------------------------------------ the fork server
@@ -273,7 +286,7 @@ class Pool:
         system.clean_environment(environment)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", boot],
+                [sys.executable, *_flags(), "-c", boot],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=environment,
@@ -325,7 +338,13 @@ class Pool:
                 gone, status = os.waitpid(pid, os.WNOHANG)
                 code = os.waitstatus_to_exitcode(status) if gone else 0
             except ChildProcessError:  # another process adopts orphans here
-                gone, code = not psutil.pid_exists(pid), -signal.SIGKILL
+                gone, code = not kin.exists(pid), -signal.SIGKILL
             if gone:
                 del self._left[pid]
                 self._exited(slot, code, host, now)
+
+
+def _flags() -> list[str]:
+    """The flags of this interpreter under which tasks should run, too."""
+    optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    return [*optimize, *(["-B"] if sys.flags.dont_write_bytecode else [])]
