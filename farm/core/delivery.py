@@ -56,6 +56,8 @@ class Deliveries:
     def enqueue_ending(self, session: Session, run: TaskRun, ending: Ending) -> None:
         """Tell a session of tasks that the farm does not know any more."""
         owner, first, count = run
+        if not count:
+            return
         outcome = Outcome(None, Result(owner, first, count, ending, []), 0, 0)
         session.outbox.append(Delivery(outcome, first, count))
         self._waiting[session] = None
