@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 PANEL = "Start"
+
+HOST_LOOK_SECONDS = 0.05
+HOST_LOOKS = 200
+"""How often, and how many times, ``farm up`` looks whether its host is there."""
 
 UP = """\
 Try, in another terminal:  farm submit math:factorial 20
@@ -117,9 +121,10 @@ def up(
         kind = StoreError if getattr(error, "kind", "").startswith("Store") else Refused
         raise kind(str(error)) from error
     try:
+        count = _slots(local.address, stop)
         run.output.answer(
-            {"address": local.address, "store": path, "pids": list(local.pids)},
-            f"The farm is up at {local.address}, its tasks in {path}.",
+            {"address": local.address, "store": path, "slots": count, "pids": list(local.pids)},
+            f"The farm is up at {local.address} with {count} slots, its tasks in {path}.",
         )
         run.output.note(UP)
         stop.wait()
@@ -127,6 +132,21 @@ def up(
         local.stop(drain=local.failed is None)
     if local.failed is not None:
         raise Refused(str(local.failed)) from local.failed
+
+
+def _slots(address: str, stop: threading.Event) -> int:
+    """How many slots the farm has, once its host is connected; 0 if it takes too long."""
+    import farm
+
+    client = farm.Client(address)
+    try:
+        for _ in range(HOST_LOOKS):
+            status: Any = client.query("status")
+            if status["slots"] or stop.wait(HOST_LOOK_SECONDS):
+                break
+        return int(status["slots"])
+    finally:
+        client.shutdown(wait=False)
 
 
 def _stop_on_signals(local: "LocalFarm", stop: threading.Event, run: Run) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from farm.cli.arguments import find_function, parse_arguments
 from farm.cli.exitcodes import NotCancelled, NotDone, TaskFailed
-from farm.cli.output import plain
+from farm.cli.output import Listener, plain
 from farm.cli.run import AddressOption, Run, command
 from farm.errors import Expired, FarmError, UnknownTask
 from farm.model import TaskId, seconds
@@ -105,6 +105,13 @@ def submit(  # noqa: PLR0913 - one for each option
             client.connection.wait_acknowledged()
             run.output.answer({"id": future.id}, future.id)
             return
+        if run.output.listener is Listener.PEOPLE:
+            status: Any = client.query("status")
+            if status["hosts"] == 0:
+                run.output.note(
+                    f"No host is connected, so the task waits. Start one: farm worker"
+                    f" {client.address}"
+                )
         with _says_it_goes_on(run, future.id):
             _print_result(run, future, wait_seconds)
 

@@ -11,20 +11,16 @@ from farm.cli.exitcodes import ExitCode
 from tests.acceptance.conftest import WAIT_SECONDS
 
 MODULE = """\
-import time
-
 def double(n, times=1):
     return n * 2 ** times
 
 def fail(text):
     raise ValueError(text)
 
-def steps(count):
-    import farm
-    task = farm.current_task()
-    for step in range(count):
-        task.progress(step + 1, count, f"step {step + 1}")
-        time.sleep(0.3)
+def steps(gate):
+    import farm, gates
+    farm.current_task().progress(3, 4, "reading")
+    return gates.hold(gate)
 """
 
 
@@ -88,9 +84,11 @@ def test_a_task_from_submission_to_result(up):
 
 
 def test_progress_of_a_task_in_a_pipe_is_lines(up):
-    code, out, err = up.farm("submit", "mine:steps", "3")
-    assert (code, out) == (0, "None\n")
-    assert "3 of 3 (step 3)\n" in err
+    gate = up.gate()
+    running = up.start("submit", "mine:steps", gate.path)
+    assert running.log(": 3 of 4 (reading)").startswith("task ")
+    gate.open()
+    assert running.line() == "seen"
 
 
 def test_ctrl_c_stops_the_waiting_and_not_the_task(up):

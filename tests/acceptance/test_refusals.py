@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import pytest
 
@@ -49,12 +48,10 @@ def test_an_unknown_key_names_file_key_and_the_nearest(machine):
 
 def test_no_farm_at_the_address(machine):
     machine.environ["FARM_CONNECT_TIMEOUT"] = "300ms"
-    begun = time.monotonic()
     code, out, err = machine.farm("status")
     assert (code, out) == (4, "")
-    assert machine.address in err
+    assert f"no farm answered at {machine.address} within 0.3 s" in err
     assert err.count("\n") == 1
-    assert time.monotonic() - begun < 8  # not the default of ten seconds
     code, _, err = machine.farm("submit", "math:factorial", "3", "--json")
     assert code == 4
     assert json.loads(err)["kind"] == "no_farm"

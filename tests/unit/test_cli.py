@@ -314,6 +314,12 @@ def test_submit_that_does_not_wait_prints_the_id_once_it_is_safe(cli):
     assert json.loads(out) == {"id": TASK}
 
 
+def test_submit_says_when_nothing_can_run(cli):
+    prepare = answers(status=STATUS | {"hosts": 0})
+    assert "No host is connected" in cli("submit", "math:sqrt", "4", prepare=prepare)[2]
+    assert cli("submit", "math:sqrt", "4", "--quiet", prepare=prepare) == (0, "2.0\n", "")
+
+
 def test_submit_to_a_full_farm(cli):
     def prepare(client):
         client.submit = Full()

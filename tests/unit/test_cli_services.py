@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 
+import farm
 import farm.coordinator.service
 import farm_workers.service
 from farm.cli import main
@@ -25,6 +26,8 @@ def served(monkeypatch, tmp_path):
     for module in (farm.coordinator.service, farm_workers.service):
         monkeypatch.setattr(module, "serve", lambda settings: told.update(settings=settings) or 75)
     monkeypatch.setattr(import_module("farm.local"), "LocalFarm", FakeLocalFarm)
+    monkeypatch.setattr(farm, "Client", FakeClient)
+    FakeClient.answers = [0, 0, 3]
     FakeLocalFarm.made, FakeLocalFarm.start_error, FakeLocalFarm.failed = [], None, None
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("FARM_", "XDG_"))]:
@@ -36,8 +39,26 @@ def served(monkeypatch, tmp_path):
         signal.signal(number, handler)
 
 
+class FakeClient:
+    """Of a farm whose host connects after some time."""
+
+    answers: ClassVar = []
+
+    def __init__(self, address):
+        pass
+
+    def query(self, what):
+        slots = FakeClient.answers.pop(0)
+        if slots:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"slots": slots}
+
+    def shutdown(self, wait):
+        assert FakeClient.answers == []
+
+
 class FakeLocalFarm:
-    """Is stopped by a SIGTERM as soon as it was started."""
+    """Is stopped by a SIGTERM as soon as it is ready."""
 
     pids = (2, 3)
     start_error = None
@@ -53,7 +74,6 @@ class FakeLocalFarm:
     def start(self):
         if self.start_error:
             raise self.start_error
-        os.kill(os.getpid(), signal.SIGTERM)
 
     def stop(self, *, drain):
         self.stopped = drain
@@ -136,7 +156,7 @@ def test_up_is_a_farm_on_disk(cli, tmp_path):
     (local,) = FakeLocalFarm.made
     store = str(tmp_path / ".local" / "state" / "farm" / "farm.db")
     assert code == 0
-    assert out == f"The farm is up at tcp://127.0.0.1:7070, its tasks in {store}.\n"
+    assert out == f"The farm is up at tcp://127.0.0.1:7070 with 3 slots, its tasks in {store}.\n"
     assert "farm submit math:factorial 20" in err
     assert "Stopping when the running tasks have ended" in err
     assert local.settings["slots"] == 3
@@ -149,7 +169,12 @@ def test_up_is_a_farm_on_disk(cli, tmp_path):
 def test_up_tells_a_program_when_it_is_ready(cli):
     code, out, err = cli("up", "--json", "--listen", "tcp://127.0.0.1:9", "--store", "x.db")
     assert (code, err) == (0, "")
-    assert json.loads(out) == {"address": "tcp://127.0.0.1:9", "store": "x.db", "pids": [2, 3]}
+    assert json.loads(out) == {
+        "address": "tcp://127.0.0.1:9",
+        "store": "x.db",
+        "slots": 3,
+        "pids": [2, 3],
+    }
 
 
 @pytest.mark.parametrize(
