@@ -145,6 +145,7 @@ class Client(View, Executor):
             connection.wait_idle()
             if not connection.has_maps:
                 connection.join()
+            connection.callbacks.close()
 
     def __enter__(self) -> Self:
         return self

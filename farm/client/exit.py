@@ -60,7 +60,7 @@ def close(connections: "Iterable[Connection]", *, cancel: bool) -> None:
 def _at_exit() -> None:
     """Called when the main thread has ended, before daemon threads are stopped."""
     global _interrupted  # noqa: PLW0603 - read once more, at the very end
-    live = {one: waits for one, waits in _watched.items() if not (one.forked or one.has_ended)}
+    live = {one: waits for one, waits in _watched.items() if not one.forked}
     _watched.clear()
     if not live:
         return
@@ -83,6 +83,7 @@ def _finish(connection: "Connection", *, waits: bool) -> None:
     """Wait as long as the program owes it."""
     if not waits:
         connection.wait_acknowledged()
+        connection.callbacks.close(CALLBACK_SECONDS)
         return
     connection.wait_idle()
     # Callbacks may submit more.

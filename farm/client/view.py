@@ -53,7 +53,7 @@ class View:
         job, ``result_ttl``, ``expires`` if not begun, ``delay``, and ``block``: whether to wait, or
         raise ``Busy``, when the farm is full. Durations are seconds, ``timedelta`` or ``"30s"``.
         """
-        return View(self._connection, merge(self._settings, options), self._owner)
+        return View(self._connection, merge(self._settings, options), self._owner or self)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run ``fn(*args, **kwargs)`` on the farm.

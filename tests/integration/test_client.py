@@ -518,6 +518,20 @@ def test_a_forgotten_client_closes_itself(fake):
     assert connection.join(10)
 
 
+def test_a_view_keeps_its_client(fake):
+    view = farm.Client(fake.address).options(priority=1).options(retries=1)
+    gc.collect()
+    assert view.submit(double, 1).result(10) == 2
+
+
+def test_shutdown_waits_for_callbacks(fake):
+    said = []
+    with farm.Client(fake.address) as client:
+        for i in range(20):
+            client.submit(double, i).add_done_callback(lambda one: said.append(one.result()))
+    assert said == [2 * i for i in range(20)]
+
+
 def test_a_supervisor_is_told_and_stopped(fake):
     calls = []
 
