@@ -301,3 +301,28 @@ def test_drain_does_not_wait_for_ever_for_a_coordinator_that_is_gone():
     assert not rig.host.drained
     rig.tick(0.2)
     assert rig.host.drained
+
+
+def test_a_task_of_some_milliseconds_has_the_next_behind_it():
+    rig = Rig(slots=2)
+    given = runs(rig.assign(8, expected=0.02))
+    assert {slot: [p.count for p in parts] for slot, parts in given.items()} == {
+        0: [1, 1],
+        1: [1, 1],
+    }
+
+
+def test_nothing_waits_behind_a_long_task():
+    rig = Rig(slots=1)
+    assert [p.count for p in runs(rig.assign(8, expected=0.2))[0]] == [1]
+    assert rig.assign(8, lease=2, first=20, expected=1e-5) == []
+
+
+def test_an_idle_worker_takes_what_waits_behind_another():
+    rig = Rig(slots=2)
+    given = runs(rig.assign(4, expected=0.02))
+    rig.ended(1, given[1][0], seconds=0.02)
+    assert rig.ended(1, given[1][1], seconds=0.02) == [("limit", 0, 2)]
+    rig.host.on_worker_limited(0, 0, rig.now)
+    slot, part = one(rig.take())
+    assert (slot, part.first) == (1, given[0][1].first)

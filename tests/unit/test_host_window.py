@@ -3,7 +3,7 @@
 from farm.model import Ending
 from farm.protocol.messages import Beat, Noted, Report
 from farm_workers.host_pace import Pace, slice_tasks
-from tests.unit.host_rig import Rig, one
+from tests.unit.host_rig import Rig, one, runs
 
 
 def echo(rig, seconds):
@@ -120,3 +120,24 @@ def test_large_outcomes_leave_in_reports_of_their_own():
         [(2, 1, 700_000)],
         [(3, 1, 700_000)],
     ]
+
+
+def test_a_packed_outcome_counts_once():
+    rig = Rig(slots=1, unnoted_max=2)
+    rig.ended(*one(rig.assign(1000, packed=True)))
+    assert rig.report().window == 1
+
+
+def test_a_host_that_is_full_of_outcomes_does_not_hear_its_workers_and_excuses_them():
+    rig = Rig(slots=2, unnoted_bytes_max=1)
+    given = runs(rig.assign(2, time_limit=3.0))
+    assert not rig.host.full
+    rig.ended(0, given[0][0])
+    report = rig.report()
+    assert rig.host.full
+    assert rig.tick(3.5) != []  # it says that the other has started
+    assert rig.take() == []
+    rig.host.receive(Noted(report.number, 1), rig.now)
+    assert not rig.host.full
+    assert [call for call in rig.tick(0.5) if call[0] == "kill"] == []
+    assert [call for call in rig.tick(0.6) if call[0] == "kill"] == [("kill", 1)]

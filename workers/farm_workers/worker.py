@@ -131,6 +131,7 @@ class Worker:
             return
         self._context, self._part = None, part
         self._urgent = part.time_limit is not None
+        self._noted_at = 0.0
         run = self._run_packed if part.packed else self._run_each
         try:
             done = run(part, function, work)
