@@ -35,6 +35,17 @@ TimeoutOption = Annotated[
 ]
 
 
+TimeLimitOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="End it after this.", show_default=False)
+]
+DelayOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Start not before.", show_default=False)
+]
+ExpiresOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Start not after.", show_default=False)
+]
+
+
 @command(
     "submit",
     panel=PANEL,
@@ -71,15 +82,9 @@ def submit(  # noqa: PLR0913 - one for each option
     ] = None,
     priority: Annotated[int, typer.Option(help="A higher one runs earlier.")] = 0,
     retries: Annotated[int, typer.Option(min=0, help="Run again if it raises.")] = 0,
-    time_limit: Annotated[
-        str | None, typer.Option(metavar="TIME", help="End it after this.", show_default=False)
-    ] = None,
-    delay: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Start not before.", show_default=False)
-    ] = None,
-    expires: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Start not after.", show_default=False)
-    ] = None,
+    time_limit: TimeLimitOption = None,
+    delay: DelayOption = None,
+    expires: ExpiresOption = None,
     timeout: TimeoutOption = None,
     address: AddressOption = None,
 ) -> None:
@@ -105,15 +110,20 @@ def submit(  # noqa: PLR0913 - one for each option
             client.connection.wait_acknowledged()
             run.output.answer({"id": future.id}, future.id)
             return
-        if run.output.listener is Listener.PEOPLE:
-            status: Any = client.query("status")
-            if status["hosts"] == 0:
-                run.output.note(
-                    f"No host is connected, so the task waits. Start one: farm worker"
-                    f" {client.address}"
-                )
+        _note_if_nothing_runs(run, client)
         with _says_it_goes_on(run, future.id):
             _print_result(run, future, wait_seconds)
+
+
+def _note_if_nothing_runs(run: Run, client: "Client") -> None:
+    """Whoever waits for a task should know if nobody is there to run it."""
+    if run.output.listener is not Listener.PEOPLE:
+        return
+    status: Any = client.query("status")
+    if status["hosts"] == 0:
+        run.output.note(
+            f"No host is connected, so the task waits. Start one: farm worker {client.address}"
+        )
 
 
 @contextmanager
