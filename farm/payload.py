@@ -89,6 +89,10 @@ def _cached_again(function: Callable[..., Any], parameters: dict[str, Any]) -> A
 
 def _plain(value: Any) -> bytes | None:
     """The plain pickle of a value; None if it has none, or something is to travel by value."""
+    kind = type(value)
+    if kind in ATOMS or (kind is tuple and ATOMS.issuperset(map(type, value))):
+        # Names nothing; and looking for a name in a megabyte takes as long as pickling it.
+        return pickle.dumps(value, _PROTOCOL)
     try:
         data = pickle.dumps(value, _PROTOCOL)
     except Exception:  # noqa: BLE001 -- cloudpickle will do better, or say why not
