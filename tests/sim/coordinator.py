@@ -120,6 +120,9 @@ class CoordinatorProcess(Process):
         self.world.stats["loaded"] += 1
         self.later(self.world.chance.uniform(0.0, 0.01), self._loaded, ref)
 
+    def counters(self) -> dict[str, int | float]:
+        return {}
+
     def stop(self, reason: str) -> None:
         self.world.said(self.name, "stop", reason)
         self.world.stats["stops"] += 1

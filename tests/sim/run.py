@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import Any
 
 from tests.sim.plan import Plan
 from tests.sim.truth import Violation
@@ -48,9 +49,11 @@ class Report:
         return self.steps / max(self.seconds, 1e-9)
 
 
-def run_seed(seed: int, report: Report | None = None, *, verbose: bool = False) -> Failure | None:
-    """One seed; None if every promise was kept."""
-    world = World(Plan.of(seed), verbose=verbose)
+def run_seed(
+    seed: int, report: Report | None = None, *, verbose: bool = False, **changes: Any
+) -> Failure | None:
+    """One seed, with ``changes`` to its plan; None if every promise was kept."""
+    world = World(replace(Plan.of(seed), **changes), verbose=verbose)
     failure = None
     try:
         world.run()

@@ -38,8 +38,8 @@ ALONE_SECONDS = 4500.0
 """Longer than anything is kept: an absent host for an hour."""
 INSIDE_STEPS = 16
 """The core's invariants are checked each time so many steps are done; they cost as much."""
-REST_STEPS = 12_000
-"""So many steps without coming to rest are a hang."""
+REST_STEPS = 2_000
+"""So many times ten steps without coming to rest are a hang."""
 
 
 class World:

@@ -1,0 +1,20 @@
+"""The simulator finds every rule that is broken on purpose, and by the checker that is for it."""
+
+import pytest
+
+from tests.sim.bites import BITES
+from tests.sim.run import run_seed
+
+SEEDS_MAX = 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bite", BITES, ids=lambda bite: bite.rule)
+def test_a_broken_rule_is_found(bite, monkeypatch):
+    bite.patch(monkeypatch)
+    for seed in range(SEEDS_MAX):
+        failure = run_seed(seed, **bite.plan)
+        if failure:
+            assert failure.check in bite.found_by, str(failure)
+            return
+    pytest.fail(f"{SEEDS_MAX} seeds did not notice")
