@@ -70,6 +70,7 @@ class Host:
         self._reported = False  # since the last beat
         self._draining = False
         self._give_up_at = FOREVER
+        self._due: float | None = None  # when to tick, until something happens
         self._expected_tick = FOREVER
 
     @property
@@ -91,7 +92,8 @@ class Host:
 
     def on_connected(self, now: float) -> None:
         """A new connection is there: say who this is and what it holds."""
-        self._now = self._heard_at = now
+        self._see(now)
+        self._heard_at = now
         self._linked = True
         self.connected = False
         self._connection += 1
@@ -124,13 +126,13 @@ class Host:
 
     def on_disconnected(self, now: float) -> None:
         """The connection is gone; work goes on, and outcomes are kept."""
-        self._now = now
+        self._see(now)
         self._linked = self.connected = False
         self._beat_at = FOREVER
 
     def receive(self, message: ToHost, now: float) -> None:
         """A message of the coordinator; what comes out of turn is ignored."""
-        self._now = now
+        self._see(now)
         if not self._linked:
             return
         self._heard_at = now
@@ -197,24 +199,24 @@ class Host:
 
     def on_worker_ready(self, slot: int, now: float) -> None:
         """A worker that was spawned can take slices."""
-        self._now = now
+        self._see(now)
         self._work.ready(slot, now)
 
     def on_worker_ended(self, slot: int, parts: list[SliceEnd], now: float) -> None:
         """A worker ended parts of what it was given."""
-        self._now = now
+        self._see(now)
         self._work.ended(slot, parts, now)
 
     def on_worker_progress(
         self, slot: int, key: Key, counter: int, note: tuple[float, float, str], now: float
     ) -> None:
         """A running task says ``(done, total, note)``."""
-        self._now = now
+        self._see(now)
         self._work.progress(slot, key, counter, note)
 
     def on_worker_limited(self, slot: int, index: int | None, now: float) -> None:
         """After ``limit``: the worker begins nothing below it after the item ``index``."""
-        self._now = now
+        self._see(now)
         self._work.limited(slot, -1 if index is None else index, now)
 
     def on_worker_exit(
@@ -231,7 +233,7 @@ class Host:
         ``code`` is its exit code, or minus the signal. ``index`` is the ordinal of the last item
         that it began, ``seconds`` for how long. ``error`` is what its initializer said.
         """
-        self._now = now
+        self._see(now)
         self._work.exit(slot, code, index, now, error, seconds)
 
     # ------------------------------------------------------------ time
@@ -239,13 +241,13 @@ class Host:
     def drain(self, now: float) -> None:
         """Give back what has not begun, finish what runs, then say goodbye."""
         if not self._draining:
-            self._now = now
+            self._see(now)
             self._draining = True
             self._work.drain()
 
     def on_tick(self, now: float) -> None:
         """The turn is over, or the deadline: report, beat, and do what is due."""
-        self._now = now
+        self._see(now)
         late = now - self._expected_tick
         if late > self._beat_seconds:
             # It was stopped or starved: what it did not hear in that time says nothing.
@@ -264,6 +266,16 @@ class Host:
 
     def next_deadline(self) -> float:
         """When ``on_tick`` is next needed; not later than now if there is something to say."""
+        if self._due is None:
+            self._due = self._find_due()
+        return self._due
+
+    def _see(self, now: float) -> None:
+        """Something happens."""
+        self._now = now
+        self._due = None
+
+    def _find_due(self) -> float:
         due = self._work.next_deadline()
         if self._linked:
             due = min(due, self._heard_at + SILENT_BEATS * self._beat_seconds)
@@ -305,15 +317,15 @@ class Host:
         """How many tasks this host wants to hold; outcomes that are not noted count against it."""
         roster = self._work.roster
         settings = self._settings
-        if self._draining or self._work.fencing:
+        live, free, fencing = roster.census()
+        if self._draining or fencing:
             return 0
         if roster.broken:
             # With an initializer the whole farm hears of it; else others may do better.
             return settings.slots if settings.has_initializer else 0
         if self.full:
             return 0
-        free = sum(not slot.stuck for slot in roster.slots)
-        window = roster.live + self._pace.lookahead(min(free, roster.live))
+        window = live + self._pace.lookahead(free)
         room = settings.unnoted_max - self._reports.units
         return max(0, min(window, settings.window_max, room))
 

@@ -42,10 +42,19 @@ class Roster:
         self._error = ""
         self.revive(now)
 
-    @property
-    def live(self) -> int:
-        """How many slots have a worker, or will in a moment."""
-        return sum(slot.state is not SlotState.EMPTY for slot in self.slots)
+    def census(self) -> tuple[int, int, bool]:
+        """How many slots have workers, how many of these are not stuck, and if any is fenced.
+
+        A slot whose worker is about to start counts; one is fenced while it is being ended.
+        """
+        live = free = 0
+        fencing = False
+        for slot in self.slots:
+            if slot.state is not SlotState.EMPTY:
+                live += 1
+                free += not slot.stuck
+                fencing = fencing or slot.fencing
+        return live, free, fencing
 
     def revive(self, now: float) -> None:
         """Start a worker in every empty slot, whatever became of the last."""
@@ -109,7 +118,7 @@ class Roster:
             return
         if not self._settings.has_initializer:
             self.retry_at = min(self.retry_at, now + self._settings.retry_seconds)
-        if not self.live:
+        if not self.census()[0]:
             self.broken = self._error
 
     def _spawn(self, number: int, now: float) -> None:

@@ -41,11 +41,6 @@ class Work:
         self._pace = pace
 
     @property
-    def fencing(self) -> bool:
-        """Whether workers are still being ended because of fenced tasks."""
-        return any(slot.fencing for slot in self.roster.slots)
-
-    @property
     def running(self) -> list[tuple[int, int, int, int]]:
         """What the workers are at: ``(epoch, lease, first, count)``."""
         heads = [slot.pipe[0] for slot in self.roster.slots if slot.pipe]
