@@ -268,9 +268,9 @@ class Connections:
             self._look_at_clients = now + LOOK_AT_CLIENTS_SECONDS
             self._close_silent_clients(now)
         for host in list(ledger.hosts.all.values()):
-            silent = now - host.last_seen
-            if silent < lease:
+            if now < host.last_seen + lease:  # the very sum that next_deadline says
                 continue
+            silent = now - host.last_seen
             if host.peer is not None:
                 ledger.peers.pop(host.peer, None)
                 ledger.port.close(host.peer)

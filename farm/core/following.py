@@ -7,7 +7,7 @@ from farm.core.ledger import Ledger
 from farm.core.sessions import Session
 from farm.model import Ending
 from farm.protocol.messages import Attach, JobInfo, JobOpen, JobSeal
-from farm.protocol.parts import TaskRun
+from farm.protocol.parts import COUNTER_MAX, TaskRun
 from farm.protocol.records import JobOpened, JobSealed
 
 __all__ = ["Following"]
@@ -98,6 +98,7 @@ class Following:
 
     def _follow(self, session: Session, run: TaskRun) -> None:
         owner_id, first, count = run
+        count = min(count, COUNTER_MAX - first)  # beyond it, nothing has a name
         owner = self._ledger.sessions.get(owner_id)
         at = first
         if owner is not None:
@@ -106,7 +107,7 @@ class Following:
                 at = batch.first + hi
                 self._follow_batch(session, batch, lo, hi)
         if owner is None:
-            self._deliveries.enqueue_ending(session, run, Ending.UNKNOWN)
+            self._deliveries.enqueue_ending(session, (owner_id, first, count), Ending.UNKNOWN)
         else:
             self._missing(session, owner, at, first + count)
 
@@ -148,7 +149,8 @@ class Following:
 
     def on_pending(self, session: Session, runs: list[tuple[int, int]]) -> None:
         """What a returning client waits for: say what is not to come by itself."""
-        for first, count in runs:
+        for first, asked in runs:
+            count = min(asked, COUNTER_MAX - first)
             at = first
             for batch, lo, hi in list(session.batches.overlap(first, count)):
                 self._missing(session, session, at, batch.first + lo)

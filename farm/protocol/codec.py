@@ -27,6 +27,7 @@ from farm.protocol.messages import (
     ToClient,
     ToHost,
 )
+from farm.protocol.parts import COUNTER_MAX
 
 __all__ = ["ATTACH_BYTES", "Decoder", "decoder", "encode"]
 
@@ -128,6 +129,9 @@ def _check(message: object) -> None:
     for entry in _entries(message):
         if entry.first < 0 or entry.count < 1:
             raise ProtocolError(f"an entry names {entry.count} tasks from {entry.first}")
+        start = entry.start if isinstance(entry, (Group, Grant)) else 0
+        if max(entry.first, start) + entry.count > COUNTER_MAX:  # parts of it could not be named
+            raise ProtocolError(f"an entry of {entry.count} tasks ends beyond {COUNTER_MAX}")
         if entry.packed and entry.count > ITEMS_PER_TASK_MAX:
             raise ProtocolError(
                 f"a packed task of {entry.count} items; {ITEMS_PER_TASK_MAX} can be"

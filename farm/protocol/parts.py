@@ -14,6 +14,7 @@ from farm.model import Ending
 
 __all__ = [
     "BATCH_BYTES",
+    "COUNTER_MAX",
     "ITEMS_PER_TASK_MAX",
     "MESSAGE_BYTES_MAX",
     "PAYLOAD_BYTES_MAX",
@@ -46,7 +47,8 @@ PAYLOAD_BYTES_MAX = 64 << 20
 MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + (1 << 20)
 """The largest message; ZeroMQ drops larger ones."""
 
-Counter = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+COUNTER_MAX = 1 << 62
+Counter = Annotated[int, msgspec.Meta(ge=0, le=COUNTER_MAX)]
 """What counts or numbers something; sums of two still fit where a counter does."""
 Span = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
 """A time in seconds that time can be reckoned with: neither negative nor endless nor no number."""

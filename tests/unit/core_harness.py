@@ -125,6 +125,7 @@ class Rig:
     """A core, its journal, and its peers."""
 
     def __init__(self, *, now=1000.0, epoch=10, chance=lambda: 0.5, durable=True, **settings):
+        settings.setdefault("reply_seconds", 0.0)  # acknowledgements do not wait for company
         self.settings = CoreSettings(**settings)
         self.chance = chance
         self.durable = durable
@@ -207,6 +208,9 @@ class Rig:
     def load(self, ref):
         self.loads.append(ref)
 
+    def counters(self):
+        return {}
+
     def stop(self, reason):
         self.stopped = reason
 
@@ -231,6 +235,14 @@ class Rig:
             if not self.pending:
                 return
         raise AssertionError("the journal never comes to rest")
+
+    def commit_part(self, count):
+        """Commit only the oldest ``count`` changes."""
+        changes, self.pending = self.pending[:count], self.pending[count:]
+        for change in changes:
+            self._commit(change)
+        self.core.on_committed(self.disk.commit, self.now)
+        self.check()
 
     def tick(self, seconds=0.0):
         self.now += seconds
