@@ -57,9 +57,9 @@ class Session:
         self._secret, self._instance = secret, instance
         self._connection = 0
         self._hello_at: float | None = None  # not None: waiting for the welcome
-        self._heard = self._ticked = self._beat_due = 0.0
+        self._heard = self._ticked = self._beat_due = self._take_due = 0.0
         self._beat_seconds = 1.0
-        self._taken = self._received = 0  # numbers of Results
+        self._taken = self._received = self._untaken_bytes = 0  # numbers of Results
         self._outbox = Outbox()
         self._jobs, self._cancels, self._follows = Jobs(), Cancels(), Follows()
         self._queries: dict[int, m.Query] = {}
@@ -161,7 +161,7 @@ class Session:
     def on_disconnected(self, now: float) -> None:
         """The connection is gone; all goes on with the next one."""
         self.connected, self._hello_at = False, None
-        self._taken = self._received = 0
+        self._taken = self._received = self._untaken_bytes = 0
         self._outbox.disconnected()
 
     def next_deadline(self) -> float | None:
@@ -170,9 +170,9 @@ class Session:
             return self._hello_at + self._settings.hello_seconds
         if not self.connected:
             return None
-        if self._received > self._taken:
-            return self._heard  # that is: now
         due = min(self._beat_due, self._heard + self._silence)
+        if self._received > self._taken:
+            due = min(due, self._take_due)
         if self._outbox.hold_until > self._ticked and self._outbox.tasks:
             due = min(due, self._outbox.hold_until)
         return due
@@ -189,7 +189,8 @@ class Session:
         if now - self._heard >= self._silence:
             self._give_up(f"the coordinator was silent for {now - self._heard:.1f} s", now)
             return
-        self._say_taken()
+        if now >= self._take_due:
+            self._say_taken()
         self._pump(now)
         for seal in self._jobs.seals(now):
             self._port.send(seal)
@@ -215,10 +216,9 @@ class Session:
         if self.connected or message.epoch < self.epoch_seen:
             self._give_up(f"a welcome of epoch {message.epoch} after {self.epoch_seen}", now)
             return
-        lost = message.epoch != self.epoch_seen
         if message.store != self.store_seen:
             self.store_seen, self.commit_seen = message.store, 0
-        self.epoch_seen = message.epoch
+        lost, self.epoch_seen = message.epoch != self.epoch_seen, message.epoch
         self.commit_seen = max(self.commit_seen, message.commit)
         self.connected, self._hello_at = True, None
         self.durable = message.durable
@@ -226,8 +226,7 @@ class Session:
         self._beat_seconds = message.beat_seconds
         self._beat_due = now + message.beat_seconds
         self._heard = self._ticked = now
-        moved = self._outbox.welcome(message.credit_tasks, message.credit_bytes, lost=lost)
-        for group in moved:
+        for group in self._outbox.welcome(message.credit_tasks, message.credit_bytes, lost=lost):
             self._jobs.held(group.job, group.count)
         self._jobs.said_nothing()
         self._cancels.said_nothing()
@@ -274,7 +273,12 @@ class Session:
             self._port.failed(piece.first, piece.count, reason, message.message)
 
     def _on_results(self, message: m.Results, now: float) -> None:
+        if self._received == self._taken:
+            self._take_due = now + self._settings.take_seconds
         self._received = message.number
+        self._untaken_bytes += sum(entry.size for entry in message.entries)
+        if self._untaken_bytes > self._settings.window_bytes // 4:
+            self._take_due = now  # or the results behind these would wait
         self.commit_seen = max(self.commit_seen, message.commit)
         fresh: list[m.Result] = []
         for entry in message.entries:
@@ -341,7 +345,7 @@ class Session:
 
     def _say_taken(self) -> None:
         if self.connected and self._received > self._taken:
-            self._taken = self._received
+            self._taken, self._untaken_bytes = self._received, 0
             self._port.send(m.Taken(self._taken))
 
     def _give_up(self, reason: str, now: float) -> None:

@@ -110,6 +110,7 @@ class Loop:
         self._counters = counters
         self._stopping = False
         self._committed = journal.committed
+        self._failing = ""
         self._not_before = 0.0
         self._bugs = Seldom(logging.getLogger("farm.coordinator"))
         self._poller = zmq.Poller()
@@ -160,6 +161,7 @@ class Loop:
         if self._waker.fileno() in ready:
             self._waker.clear()
         self._drain([one for one in (self._hosts, self._clients) if one.socket in ready])
+        self._journal.hand_over()  # the disk works while the rest of the turn goes on
         self._hear_journal()
         self._tick()
         self._journal.hand_over()
@@ -213,6 +215,9 @@ class Loop:
     def _hear_journal(self) -> None:
         """Tell the core what is committed and loaded."""
         now = time.monotonic()
+        if (failing := self._journal.failing) != self._failing:
+            self._failing = failing
+            self._call(None, self._core.on_short, failing, now)
         if (committed := self._journal.committed) != self._committed:
             self._committed = committed
             self._call(None, self._core.on_committed, committed, now)

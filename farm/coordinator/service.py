@@ -129,9 +129,8 @@ def _load(settings: CoreSettings, port: ShellPort, store: Store, opened: Opened)
         store=opened.store_id,
         durable=store.durable,
         chance=random.random,
+        commit=opened.commit,
     )
-    # The last records may have been pruned; their refs are spent all the same.
-    core.ledger.last_ref = opened.commit
     for digest, name, data in store.functions():
         core.restore_function(digest, name, data)
     records = 0

@@ -24,6 +24,10 @@ class Admission:
         self._following = following
         self._full = False
         self._touched: dict[Session, None] = {}
+        self._owed: dict[Session, None] = {}
+        self.acknowledge_due: float | None = None
+        self.short = ""
+        """Why nothing new is accepted; empty if it is."""
 
     # ------------------------------------------------------------ submissions
 
@@ -117,6 +121,8 @@ class Admission:
                 f"the payload has {group.size} bytes; this farm takes at most "
                 f"{settings.payload_bytes_max} inline"
             )
+        if self.short:
+            return "busy", self.short
         if group.function not in self._ledger.functions:
             return "function", ""
         if group.job and group.job not in session.jobs:
@@ -180,20 +186,29 @@ class Admission:
         self._note_cut(tasks, size)
         return session.granted_tasks, session.granted_bytes
 
-    def flush(self) -> None:
-        """Acknowledge, and give credit where it is low, unless the farm is full."""
+    def flush(self, now: float) -> None:
+        """Give credit where it is low, unless the farm is full; now and then, acknowledge."""
         touched, self._touched = self._touched, {}
-        for session in touched:
-            if session.peer is not None and session.accepting:
-                message = Accepted(self._ledger.committed, session.accepting)
-                session.accepting = []
-                self._ledger.port.send(session.peer, message)
-        if self._full and not self._has_drained():
+        self._owed |= touched
+        if self._owed and self.acknowledge_due is None:
+            self.acknowledge_due = now + self._ledger.settings.reply_seconds
+        if self.acknowledge_due is not None and now >= self.acknowledge_due:
+            self._acknowledge()
+        if self._full and (self.short or not self._has_drained()):
             return
         was_full, self._full = self._full, False
         candidates = self._ledger.sessions.values() if was_full else touched
         for session in candidates:
             self._grant(session)
+
+    def _acknowledge(self) -> None:
+        self.acknowledge_due = None
+        owed, self._owed = self._owed, {}
+        for session in owed:
+            if session.peer is not None and session.accepting:
+                message = Accepted(self._ledger.committed, session.accepting)
+                session.accepting = []
+                self._ledger.port.send(session.peer, message)
 
     def _has_drained(self) -> bool:
         settings = self._ledger.settings

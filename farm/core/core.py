@@ -50,7 +50,8 @@ __all__ = ["Core"]
 class Core:
     """The coordinator's brain.
 
-    ``epoch`` is committed before this is made; ``store`` is the store's identity (16 bytes);
+    ``epoch`` is committed before this is made; ``commit`` is the greatest ref ever committed,
+    which may be of a record that was pruned; ``store`` is the store's identity (16 bytes);
     ``chance`` gives numbers in [0, 1). Restore every stored function and record, call ``start``,
     then feed it messages and ticks. Times are monotonic seconds.
     """
@@ -64,10 +65,12 @@ class Core:
         store: bytes,
         durable: bool,
         chance: Callable[[], float],
+        commit: int = 0,
     ) -> None:
         self.ledger = ledger = Ledger(
             settings, port, epoch=epoch, store=store, durable=durable, chance=chance
         )
+        ledger.last_ref = commit
         self.deliveries = Deliveries(ledger)
         self.endings = Endings(ledger, self.deliveries)
         self.cancels = Cancels(ledger, self.endings)
@@ -197,6 +200,11 @@ class Core:
         self._event(now)
         self.deliveries.on_loaded(ref, record)
 
+    def on_short(self, reason: str, now: float) -> None:
+        """The store should get no new work, and why; empty once it has room again."""
+        self._event(now)
+        self.admission.short = reason
+
     def on_stopping(self, now: float) -> None:
         """The process is going down: tell the peers."""
         self._event(now)
@@ -221,11 +229,11 @@ class Core:
         self.connections.on_tick(now)
         self.retention.on_tick(now)
         self.placement.place(now)
-        self.reports.flush()
+        self.deliveries.flush()
+        self.reports.flush(now)
         self.cancels.flush(now)
         self.following.flush()
-        self.deliveries.flush()
-        self.admission.flush()
+        self.admission.flush(now)
         self._dirty = False
 
     def _expire(self, now: float) -> None:
@@ -248,5 +256,7 @@ class Core:
             self.ledger.expiries.next_due(),
             self.connections.next_deadline(),
             self.retention.next_deadline(),
+            self.reports.note_due,
+            self.admission.acknowledge_due,
         )
         return min(deadline for deadline in deadlines if deadline is not None)

@@ -41,5 +41,8 @@ class Port(Protocol):
     def load(self, ref: int) -> None:
         """Read a committed record back; answered by ``Core.on_loaded``."""
 
+    def counters(self) -> dict[str, int | float]:
+        """What the process counts about itself, for ``farm status``."""
+
     def stop(self, reason: str) -> None:
         """This coordinator must not serve; the process says why and ends."""

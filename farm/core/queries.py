@@ -66,6 +66,7 @@ class Queries:
                 "behind": ledger.last_ref - ledger.committed,
             },
             "counters": dict(ledger.counters),
+            "process": ledger.port.counters(),
         }
 
     def _hosts(self, _arguments: dict[str, Any], now: float) -> list[Row]:

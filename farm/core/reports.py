@@ -41,6 +41,7 @@ class Reports:
         self._endings = endings
         self._cancels = cancels
         self._noting: dict[Host, int] = {}
+        self.note_due: float | None = None
         self._starting: dict[Session, None] = {}
         self._notes: dict[Session, list[tuple[bytes, int, float, float, str]]] = {}
 
@@ -48,10 +49,11 @@ class Reports:
         """One report; it is noted once all that it caused is durable."""
         for ended in message.ended:
             self._on_ended(host, ended, now)
-        for epoch, number, first, count in message.returned:
-            self._on_returned(host, (epoch, number), first, count)
+        # Before what was returned: a task that began and was given back must not be cancelled.
         for epoch, number, first, count in message.started:
             self._on_started(host, (epoch, number), first, count)
+        for epoch, number, first, count in message.returned:
+            self._on_returned(host, (epoch, number), first, count)
         for epoch, number, counter, done, total, note in message.progress:
             self._on_progress(host, (epoch, number), counter, (done, total, note))
         self._endings.flush(now)
@@ -190,12 +192,10 @@ class Reports:
                     own = (batch.session.id, batch.first + lo, *note)
                     self._notes.setdefault(session, []).append(own)
 
-    def flush(self) -> None:
-        """Send what gathered in this turn: notes to hosts, starts and progress to clients."""
-        noting, self._noting = self._noting, {}
-        for host, number in noting.items():
-            if host.peer is not None:
-                self._ledger.port.send(host.peer, Noted(number, self._ledger.committed))
+    def flush(self, now: float) -> None:
+        """Send what gathered: starts and progress to clients; now and then, notes to hosts."""
+        if self.note_due is not None and now >= self.note_due:
+            self._flush_notes()
         starting, self._starting = self._starting, {}
         for session in starting:
             runs, session.started = session.started, []
@@ -206,9 +206,18 @@ class Reports:
             if session.peer is not None:
                 self._ledger.port.send(session.peer, Progress(own))
 
-    def _note(self, host: Host, connection: int, number: int, _now: float) -> None:
+    def _note(self, host: Host, connection: int, number: int, now: float) -> None:
         if host.peer is not None and host.connection == connection:
             self._noting[host] = max(self._noting.get(host, 0), number)
+            if self.note_due is None:
+                self.note_due = now + self._ledger.settings.reply_seconds
+
+    def _flush_notes(self) -> None:
+        self.note_due = None
+        noting, self._noting = self._noting, {}
+        for host, number in noting.items():
+            if host.peer is not None:
+                self._ledger.port.send(host.peer, Noted(number, self._ledger.committed))
 
     # ------------------------------------------------------------ lost leases
 

@@ -38,6 +38,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long unclaimed results live, and those of named jobs in any case."""
     session_ttl: float = 7 * DAY
     """How long a silent session without work is remembered."""
+    reply_seconds: float = 0.01
+    """How long acknowledgements may wait to travel together; nobody waits for them."""
     prune_seconds: float = 0.5
     """How long finished records may wait to be deleted together."""
     python: str = ""

@@ -83,7 +83,7 @@ def result(first, count=1, ending=Ending.OK, session=ME, **more):
 
 def new_session():
     port = Recorder()
-    settings = SessionSettings("1", "3.11")
+    settings = SessionSettings("1", "3.11", take_seconds=0.0)
     return Session(settings, port, session=ME, secret=b"secret", instance=b"i" * 16), port
 
 

@@ -37,7 +37,7 @@ def test_an_outcome_is_published_and_noted_after_its_commit():
     rig.commit()
     commit = rig.disk.commit
     results = m.Results(1, commit, [m.Result(grant.session, 1, 2, Ending.OK, [b"r1", b"r2"], 4)])
-    assert rig.take() == [(host, m.Noted(1, commit)), (client, results)]
+    assert rig.take() == [(client, results), (host, m.Noted(1, commit))]
 
 
 def test_credit_is_freed_by_the_commit_and_not_before():
