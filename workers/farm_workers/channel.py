@@ -33,7 +33,9 @@ __all__ = [
 
 ATTACH_BYTES = 1 << 16
 BUFFER_BYTES = 1 << 18
-"""Read at once; a larger message gets a larger buffer for itself."""
+"""Read at once; a larger message gets a larger buffer."""
+KEPT_BYTES = 2 << 20
+"""A larger buffer is kept up to this size: another such message is likely to follow."""
 MESSAGE_BYTES_MAX = 1 << 28
 """Nothing valid is larger: a slice or a flush has at most a few MiB, or one payload more."""
 TURN_BYTES = 8 << 20
@@ -148,7 +150,9 @@ class _Reader:
         ``emptied``: the socket had no more than that.
         """
         if self._need > len(self._buffer):
-            self._buffer += bytes(self._need - len(self._buffer))
+            larger = bytearray(self._need)
+            larger[: self._end] = memoryview(self._buffer)[: self._end]
+            self._buffer = larger
         with memoryview(self._buffer) as view, view[self._end :] as free:
             count = sock.recv_into(free)
             self.emptied = count < len(free)
@@ -167,7 +171,7 @@ class _Reader:
                 start += size
         self._need = size
         rest = self._end - start
-        if len(self._buffer) > BUFFER_BYTES and size <= BUFFER_BYTES:
+        if len(self._buffer) > KEPT_BYTES and size <= BUFFER_BYTES:
             self._buffer = bytearray(self._buffer[start : self._end])
             self._buffer += bytes(BUFFER_BYTES - rest)
         elif start:
