@@ -2,10 +2,17 @@
 
 import pytest
 
+from tests.sim import bites_flow, bites_recovery
 from tests.sim.bites import BITES
 from tests.sim.run import run_seed
 
 SEEDS_MAX = 60
+
+
+def test_there_are_bites_of_every_kind():
+    modules = {bite.patch.__module__ for bite in BITES}
+    assert modules == {bites_flow.__name__, bites_recovery.__name__}
+    assert len(BITES) >= 30
 
 
 @pytest.mark.slow

@@ -1,0 +1,145 @@
+"""Broken rules of bounds, order and memory: of hosts, clients, cancels."""
+
+from __future__ import annotations
+
+from farm.client.session_outbox import Outbox
+from farm.client.session_requests import Cancels as SessionCancels
+from farm.core import cancels
+from farm.core.admission import Admission
+from farm.core.batch import Batch
+from farm.core.delivery import Deliveries
+from farm.core.endings import Endings
+from farm.core.hosts import Host
+from farm.core.ledger import Ledger
+from farm.core.ready import ReadyQueue
+from farm.core.reports import Reports
+from farm.core.states import Event
+from farm.model import Ending, State
+from farm_workers.host_reports import Reports as HostReports
+from tests.sim.bites import CUTS, bite
+
+# ---------------------------------------------------------------- bounds and order
+
+
+@bite("admission never overshoots", "admission", "invariants")
+def _(patch):
+    patch.setattr(Ledger, "room", lambda self: (self.settings.max_tasks, self.settings.max_bytes))
+
+
+@bite("credit is given once", "credit given")
+def _(patch):
+    grant = Admission._grant
+
+    def twice(self, session):
+        grant(self, session)
+        if session.peer is not None:
+            session.granted_tasks += self._ledger.settings.session_tasks
+            session.refused = True
+            grant(self, session)
+
+    patch.setattr(Admission, "_grant", twice)
+
+
+@bite("a client sends no more than its credit", "credit")
+def _(patch):
+    def everything(_self, group, _entries, _size, *, alone):
+        return group.count if alone else 0
+
+    patch.setattr(Outbox, "_fitting", everything)
+
+
+@bite("results keep within the client's window", "results window")
+def _(patch):
+    gather = Deliveries._gather
+    patch.setattr(Deliveries, "_gather", lambda self, session, _: gather(self, session, 1 << 20))
+
+
+@bite("a host is given no more than its window", "host window")
+def _(patch):
+    room = Host.room.fget
+    patch.setattr(Host, "room", property(lambda self: room(self) and room(self) + 2))
+
+
+@bite("higher priorities go first", "priority")
+def _(patch):
+    push = ReadyQueue.push
+
+    def alike(self, batch, lo, hi, *, front=False):
+        template = batch.template
+        batch.template = type(template)()
+        push(self, batch, lo, hi, front=front)
+        batch.template = template
+
+    patch.setattr(ReadyQueue, "push", alike)
+
+
+# ---------------------------------------------------------------- hosts, clients, cancels
+
+
+@bite("a host keeps outcomes until they are noted", "host forgot", faults=CUTS)
+def _(patch):
+    connected = HostReports.connected
+
+    def forget(self):
+        self._kept.clear()
+        connected(self)
+
+    patch.setattr(HostReports, "connected", forget)
+
+
+@bite("a client keeps submissions until they are accepted", "stuck", "lost", faults=CUTS)
+def _(patch):
+    patch.setattr(Outbox, "disconnected", lambda self: self.unacked.take_all() and None)
+
+
+@bite("a client asks for cancels again after a reconnect", "stuck", faults=CUTS)
+def _(patch):
+    patch.setattr(SessionCancels, "said_nothing", lambda _self: None)
+
+
+@bite("a task that has begun is not cancelled", "cancelled task ran")
+def _(patch):
+    def at_once(self, request, batch, lo, hi, _recalls):
+        for host in self._ledger.hosts.all.values():
+            for lease in list(host.leases.values()):
+                for a, b in lease.live_in(lo, hi) if lease.batch is batch else ():
+                    self._endings.finish(batch, a, b, Event.CANCEL, Ending.CANCELLED)
+                    request.add(batch, a, b)
+
+    patch.setattr(cancels.Cancels, "_recall", at_once)
+
+
+@bite("a failed task is tried again as often as it may", "retries")
+def _(patch):
+    def give_up(self, batch, index, ended, payloads, _now):
+        size = sum(map(len, payloads))
+        hi = index + 1
+        self._endings.finish(
+            batch, index, hi, Event.FAIL, ended.ending, payloads=payloads, size=size
+        )
+
+    patch.setattr(Reports, "_fail", give_up)
+
+
+@bite("only the item that died spends a loss", "losses", "invariants")
+def _(patch):
+    lose = Endings.lose
+
+    def all_of_it(self, batch, lo, hi, failure):
+        for index in range(batch.count):
+            if batch.states[index] == State.QUEUED:
+                batch.diverge(index).losses += 1
+        lose(self, batch, lo, hi, failure)
+
+    patch.setattr(Endings, "lose", all_of_it)
+
+
+@bite("a record does not change once it is handed over", "journal")
+def _(patch):
+    init = Batch.__init__
+
+    def share(self, session, group, job, at):
+        init(self, session, group, job, at)
+        self.payloads = group.payloads
+
+    patch.setattr(Batch, "__init__", share)

@@ -1,0 +1,231 @@
+"""Broken rules of durability, fencing and recovery."""
+
+from __future__ import annotations
+
+from copy import copy
+
+from farm.core import cancels, recovery
+from farm.core.admission import Admission
+from farm.core.delivery import Deliveries
+from farm.core.endings import Endings
+from farm.core.hosts import Lease
+from farm.core.ledger import Ledger
+from farm.core.loading import Loading
+from farm.core.recovery import Recovery
+from farm.core.reports import Reports
+from farm.core.retention import Retention
+from farm.model import State
+from farm_workers.host_work import Work
+from tests.sim.bites import CUTS, PARTITIONS, RESTARTS, bite
+
+PARTITIONS_AND_RESTARTS = {**PARTITIONS, "faults": ["isolate", *RESTARTS], "fault_seconds": 0.5}
+
+# ---------------------------------------------------------------- durability
+
+
+@bite("a submission is acknowledged after its commit", "acknowledged before commit")
+def _(patch):
+    def accept(self, session, first, count, _ref):
+        self._accepted(session, session.connection, first, count, 0.0)
+
+    patch.setattr(Admission, "_accept", accept)
+
+
+@bite("an outcome is published after its commit", "published before commit")
+def _(patch):
+    after_commit = Ledger.after_commit
+
+    def at_once(self, action, now):
+        if getattr(getattr(action, "func", None), "__name__", "") == "_publish":
+            action(now)
+        else:
+            after_commit(self, action, now)
+
+    patch.setattr(Ledger, "after_commit", at_once)
+
+
+@bite("a cancel is answered after its commit", "acknowledged before commit")
+def _(patch):
+    def flush(self, now):
+        decided, self._decided = self._decided, []
+        for request in decided:
+            self._send(request, now)
+
+    patch.setattr(cancels.Cancels, "flush", flush)
+
+
+@bite("a report is noted after its commit", "noted before commit")
+def _(patch):
+    after_commit = Ledger.after_commit
+
+    def at_once(self, action, now):
+        if getattr(getattr(action, "func", None), "__name__", "") == "_note":
+            action(now)
+        else:
+            after_commit(self, action, now)
+
+    patch.setattr(Ledger, "after_commit", at_once)
+
+
+@bite("an outcome's record outlives the row that names its tasks", "pruned early")
+def _(patch):
+    on_taken = Deliveries.on_taken
+
+    def prune_at_once(self, session, number, now):
+        refs = {
+            delivery.outcome.ref
+            for n, _, deliveries in session.inflight
+            for delivery in deliveries
+            if n <= number and delivery.outcome.ref
+        }
+        on_taken(self, session, number, now)
+        if refs:
+            self._ledger.port.prune(sorted(refs))
+
+    patch.setattr(Deliveries, "on_taken", prune_at_once)
+
+
+@bite("a row is pruned when every outcome of it was taken", "pruned early", "left behind")
+def _(patch):
+    patch.setattr(Retention, "_is_over", lambda _self, batch, _now: not batch.open)
+
+
+@bite("a session's mark remembers every id ever accepted", "id forgotten")
+def _(patch):
+    patch.setattr(Ledger, "mark", lambda _self, _session, _now: [])
+
+
+@bite("outcomes not yet taken are delivered after a restart", "stuck", faults=RESTARTS)
+def _(patch):
+    patch.setattr(Deliveries, "restore", lambda _self: None)
+
+
+@bite("a reader's taking consumes nothing", "pruned early", "lost", "stuck", "invariants")
+def _(patch):
+    on_taken = Deliveries.on_taken
+
+    def taken_by_anybody(self, session, number, now):
+        for n, _, deliveries in session.inflight:
+            for delivery in deliveries:
+                batch = delivery.outcome.batch
+                if n <= number and batch is not None and not batch.gone:
+                    lo = delivery.first - batch.first
+                    batch.settle(lo, lo + delivery.count)
+                    if batch.row is not None:
+                        self._ledger.rows.touched[batch.row] = None
+        on_taken(self, session, number, now)
+
+    patch.setattr(Deliveries, "on_taken", taken_by_anybody)
+
+
+# ---------------------------------------------------------------- fencing and recovery
+
+
+@bite("a late duplicate of a submission is known", "ran after its outcome", "invariants", "token")
+def _(patch):
+    patch.setattr(Admission, "_fresh", lambda _self, _session, group, _known: [group])
+
+
+@bite("the end of an attempt is committed before the next", "dispatched before commit")
+def _(patch):
+    def forget(self, _now):
+        self._ended.clear()
+
+    patch.setattr(Endings, "_flush_ended", forget)
+
+
+@bite("a report under a stale token is dropped", "stale token", **PARTITIONS)
+def _(patch):
+    ever: dict[tuple[int, int], Lease] = {}
+    init, held = Lease.__init__, Reports._held
+
+    def remember(self, key, *arguments):
+        init(self, key, *arguments)
+        ever[key] = self
+
+    def accept(self, host, key, first, count):
+        if key in host.leases or key not in ever:
+            return held(self, host, key, first, count)
+        batch = ever[key].batch
+        return [
+            (lease, lo, hi)
+            for other in self._ledger.hosts.all.values()
+            for lease in other.leases.values()
+            if lease.batch is batch
+            for lo, hi in lease.live_in(first - batch.first, first - batch.first + count)
+        ]
+
+    def end(self, host, ended, now):
+        for lease, lo, hi in self._held(host, (ended.epoch, ended.lease), ended.first, ended.count):
+            if not ended.packed or hi - lo == ended.count:
+                self._end(lease.batch, lo, hi, ended, now)
+                self._let_go(lease, hi - lo)
+
+    patch.setattr(Lease, "__init__", remember)
+    patch.setattr(Reports, "_held", accept)
+    patch.setattr(Reports, "_on_ended", end)
+
+
+@bite("a claim that was fenced off is not adopted", "stale token", **PARTITIONS_AND_RESTARTS)
+def _(patch):
+    adoptable = recovery._adoptable
+
+    def of_any_epoch(batch, claim, run):
+        claim = copy(claim)
+        claim.epoch = 1 << 62
+        return adoptable(batch, claim, run)
+
+    patch.setattr(recovery, "_adoptable", of_any_epoch)
+
+
+@bite("a claim of an ended attempt is not adopted", "invariants", faults=RESTARTS)
+def _(patch):
+    def of_any_attempt(batch, _claim, run):
+        states = (State.QUEUED, State.SCHEDULED)
+        return [one for state in states for one in batch.runs(*run, state)]
+
+    patch.setattr(recovery, "_adoptable", of_any_attempt)
+
+
+@bite(
+    "recovery fences what is not adopted",
+    "dispatched before recovery",
+    "cancelled task ran",
+    faults=RESTARTS,
+)
+def _(patch):
+    persist = Ledger.persist
+
+    def without(self, record):
+        if type(record).__name__ == "Recovered":
+            return self.last_ref
+        return persist(self, record)
+
+    patch.setattr(Ledger, "persist", without)
+
+
+@bite("the backlog waits for recovery", "dispatched before recovery", faults=RESTARTS)
+def _(patch):
+    begin = Recovery.begin
+
+    def at_once(self, hosts, now):
+        begin(self, hosts, now)
+        backlog, self._backlog = self._backlog, []
+        self._release(backlog, {}, now)
+
+    patch.setattr(Recovery, "begin", at_once)
+
+
+@bite("what a host does not claim goes back to wait", "stuck", faults=CUTS)
+def _(patch):
+    patch.setattr(Recovery, "_return_unclaimed", lambda *_: None)
+
+
+@bite("the attempts of a task are loaded", "token", "stale token", "two outcomes", "spent")
+def _(patch):
+    patch.setattr(Loading, "_restore_attempt", lambda *_: None)
+
+
+@bite("a fenced task is ended on its host", "fenced task ran", "host window", **PARTITIONS)
+def _(patch):
+    patch.setattr(Work, "drop", lambda *_: None)
