@@ -173,7 +173,7 @@ class Backlog:
         self._later.append(command)
         if self.sleeping:
             self.rouse()
-        return True
+        return self.closed is None  # it may have ended between the two looks
 
     def rouse(self) -> None:
         """End the sleep of the IO thread."""

@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from copy import copy
 from time import monotonic
 
 from farm.client.backlog import Backlog, Entry
@@ -189,7 +190,7 @@ class Loop:
         reason = error or FarmError("the client was shut down before this task ended")
 
         def because(_task: str = "") -> Exception:
-            return reason
+            return copy(reason)  # raised in many places, each with a traceback of its own
 
         try:
             self.backlog.close(because if error else shut_down)
@@ -210,7 +211,10 @@ class Loop:
             for _, event in self.waits:
                 event.set()
             if self._on_ended is not None:
-                self._on_ended()
+                try:
+                    self._on_ended()
+                except Exception:  # noqa: BLE001 - the thread ends in order, and it is logged
+                    _log.exception("what belongs to the client could not be ended")
 
     # ------------------------------------------------------------ the session's port
 
