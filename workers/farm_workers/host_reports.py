@@ -128,7 +128,8 @@ class Reports:
 
     def begin(self, lease: Lease, first: int, stop: int) -> None:
         """A worker has these tasks."""
-        self._started.append((*lease.key, first, stop - first))
+        if first < stop:
+            self._started.append((*lease.key, first, stop - first))
 
     def progress(self, key: Key, counter: int, note: tuple[float, float, str]) -> None:
         """A running task says how far it is."""

@@ -209,7 +209,10 @@ class Work:
         verdict = self.roster.blame(slot, code, index, self.backlog)
         for running in slot.pipe:
             lease = running.lease
+            begun = -1 if index is None else running.part.first + index - running.part.offset
             for first, stop in running.left():
+                # What it had ended without saying so has run: it can no longer be cancelled.
+                self._reports.begin(lease, first, min(stop, begun + 1))
                 if verdict and verdict.running is running and first <= verdict.counter < stop:
                     self._reports.give_back(lease, first, verdict.counter)
                     first = verdict.counter + 1  # noqa: PLW2901

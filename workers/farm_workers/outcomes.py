@@ -106,6 +106,10 @@ class Outcomes:
             if not self._disowned():
                 self._pipe.put(message)
 
+    def unlock(self) -> None:
+        """In a forked process: nobody else holds the lock, though somebody did in the parent."""
+        self._lock = threading.Lock()
+
     def _flush_often(self) -> None:
         while True:
             self._several.wait()

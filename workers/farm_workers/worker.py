@@ -275,3 +275,4 @@ class Worker:
     def _disown(self) -> None:
         """This is a process that a task forked: it speaks for nobody."""
         self._disowned = True
+        self._outcomes.unlock()
