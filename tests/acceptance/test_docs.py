@@ -28,7 +28,12 @@ def test_code_runs_and_prints_what_it_says(place: str, code: str, tmp_path: Path
     script = tmp_path / "block.py"
     script.write_text(code)
     done = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, str(script)],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
