@@ -71,6 +71,16 @@ class FakeFarm:
         self.held = False
         self.do(self._work)
 
+    def grant(self, tasks):
+        """Give every client so much more credit."""
+
+        def grant():
+            for peer, state in self._peers.items():
+                state[2] += tasks
+                self._router.send(peer, m.Credit(state[2], 1 << 40))
+
+        self.do(grant)
+
     def wait(self, predicate):
         """Wait until something is so."""
         with self.changed:

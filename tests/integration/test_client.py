@@ -17,7 +17,7 @@ import farm
 from farm.client import backlog, watch
 from farm.errors import ConfigError
 from farm.model import Token
-from farm.protocol.messages import Credit, Rejected
+from farm.protocol.messages import Rejected
 from farm.task import TaskContext, set_source
 from tests.integration.fake_farm import FakeFarm
 
@@ -385,7 +385,7 @@ def test_submit_waits_for_room_and_busy_says_when(fake, monkeypatch):
         client.options(block=False).map(double, range(3))
     thread = threading.Thread(target=lambda: futures.append(client.submit(double, 10)))
     thread.start()
-    fake.do(lambda: [fake._router.send(peer, _credit(100)) for peer in fake._peers])
+    fake.grant(100)
     thread.join(10)
     assert [f.result(10) for f in futures] == [2 * i for i in range(11)]
     client.shutdown()
@@ -403,11 +403,7 @@ def test_a_submit_in_a_task_does_not_wait_for_room(fake, monkeypatch):
                 client.submit(double, 2)
         finally:
             set_source(None)
-        fake.do(lambda: [fake._router.send(peer, _credit(100)) for peer in fake._peers])
-
-
-def _credit(tasks):
-    return Credit(tasks, 1 << 40)
+        fake.grant(100)
 
 
 def test_a_farm_that_goes_away_and_comes_back(fake, client):

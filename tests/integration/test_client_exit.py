@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from farm.protocol.messages import Credit
 from tests.integration.fake_farm import FakeFarm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +75,7 @@ def test_a_script_waits_until_a_remote_farm_has_room(fake, script):
     assert process.stdout.readline() == "submitted\n"
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.3)
-    fake.do(lambda: [fake._router.send(peer, Credit(100, 1 << 40)) for peer in fake._peers])
+    fake.grant(100)
     assert ends(process)[0] == 0
     assert sum(group.count for group in fake.groups) == 100
 
