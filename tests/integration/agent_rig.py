@@ -23,6 +23,7 @@ from farm.payload import (
     load_values,
 )
 from farm.protocol.messages import (
+    BATCH_BYTES,
     Assign,
     Beat,
     Bye,
@@ -182,6 +183,9 @@ class Coordinator:
                 break
             self.held += units
             grants.append(self.todo.popleft())
+            if sum(grant.size for grant in grants) > BATCH_BYTES:
+                self.say(Assign(self.epoch, grants))
+                grants = []
         if grants:
             self.say(Assign(self.epoch, grants))
 
