@@ -312,7 +312,7 @@ class Session:
         self._port.replied(m.CancelReply(message.request, cancelled))
 
     def _on_job_info(self, message: m.JobInfo, now: float) -> None:
-        if self._follows.learn(message):
+        if self._follows.learn(message, self._say):
             self._port.replied(message)
 
     def _on_answer(self, message: m.Answer, now: float) -> None:

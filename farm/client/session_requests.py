@@ -5,13 +5,16 @@ again, and is asked again on every new connection until then. All are bounded by
 the owner of the session makes and waits for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from farm.protocol.messages import Attach, Cancel, JobInfo, JobOpen, JobSeal, TaskRun
 from farm.ranges import RangeSet
 
 __all__ = ["Cancels", "Follows", "Jobs", "TaskSet"]
+
+NOBODYS_REQUEST = 0
+"""Requests of the session's owner are numbered from 1."""
 
 
 class TaskSet:
@@ -199,6 +202,7 @@ class _Follow:
     job: str
     known: TaskSet = field(default_factory=TaskSet)
     complete: bool = False  # no more tasks will be added
+    asked_again: bool = False  # on this connection, and not answered yet
 
 
 class Follows:
@@ -227,11 +231,16 @@ class Follows:
             if follow.complete and not rest:
                 del self._follows[request]
             else:
+                follow.asked_again = bool(follow.job)
                 found.append(Attach(request, [] if follow.job else rest, follow.job))
         return found
 
-    def learn(self, info: JobInfo) -> bool:
-        """Take in what the coordinator says of a request; whether anybody asked."""
+    def learn(self, info: JobInfo, say: Callable[[Attach], None]) -> bool:
+        """Take in what the coordinator says of a request; whether anybody asked.
+
+        A job may have lost tasks with its coordinator, or over time. They are asked for by
+        themselves, under a number that nobody else uses, to be told what became of them.
+        """
         follow = self._follows.get(info.request)
         if follow is None:
             return False
@@ -240,6 +249,17 @@ class Follows:
                 self._open.take(session, first, first + count)
             del self._follows[info.request]
             return True
+        if follow.asked_again:
+            follow.asked_again = False
+            listed = TaskSet(info.tasks)
+            missing = [
+                (session, a, b - a)
+                for session, first, count in follow.known.runs()
+                for lo, hi in self._open.overlap(session, first, first + count)
+                for a, b in listed.gaps(session, lo, hi)
+            ]
+            if missing:
+                say(Attach(NOBODYS_REQUEST, missing))
         for session, first, count in info.tasks:
             for a, b in follow.known.gaps(session, first, first + count):
                 follow.known.add(session, a, b)
