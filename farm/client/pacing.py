@@ -25,6 +25,9 @@ MEASURE_SECONDS_MAX = 0.2
 """After this, fewer have to do."""
 WINDOW_MIN = 64
 WINDOW_PER_SLOT = 4
+GROWING_WINDOW_MIN = 8
+GROWING_WINDOW_PER_SLOT = 2
+"""Fewer while sizes grow: the first task of a new size waits behind all those of the old one."""
 
 
 class Pace:
@@ -43,6 +46,7 @@ class Pace:
         self._since = 0.0
         self._done = 0
         self._largest = 1
+        self._growing = size is None  # tasks should be larger than GROWTH allows yet
 
     @property
     def size(self) -> int:
@@ -54,6 +58,8 @@ class Pace:
     @property
     def window(self) -> int:
         """How many tasks to have on the way, so that no worker waits for the client."""
+        if self._growing and self.size == self._size:
+            return max(GROWING_WINDOW_MIN, GROWING_WINDOW_PER_SLOT * self.slots)
         return max(WINDOW_MIN, WINDOW_PER_SLOT * self.slots)
 
     def submitted(self, items: int, size: int, now: float) -> None:
@@ -77,5 +83,7 @@ class Pace:
         self._seconds = min(seconds, (seconds + (self._seconds or seconds)) / 2)
         if self._fixed is None:
             wanted = int(TARGET_SECONDS / self._seconds)
-            self._size = max(1, min(wanted, GROWTH * self._largest, ITEMS_MAX))
+            largest = min(GROWTH * self._largest, ITEMS_MAX)
+            self._growing = largest < min(wanted, ITEMS_MAX)
+            self._size = max(1, min(wanted, largest))
         self._since, self._done, self._largest = now, 0, 1

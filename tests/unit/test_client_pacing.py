@@ -1,6 +1,6 @@
 import pytest
 
-from farm.client.pacing import ITEMS_MAX, WINDOW_MIN, Pace
+from farm.client.pacing import GROWING_WINDOW_MIN, ITEMS_MAX, WINDOW_MIN, Pace
 from farm.client.watch import Watch
 from farm.protocol.messages import BATCH_BYTES
 
@@ -28,7 +28,8 @@ def test_tasks_come_to_fifty_milliseconds(slots):
     pace = Pace()
     pace.slots = slots
     sizes = run(pace, 0.001, 40 * max(64, 4 * slots), slots=slots)
-    assert sizes[:WINDOW_MIN] == [1] * WINDOW_MIN
+    first = max(GROWING_WINDOW_MIN, 2 * slots)
+    assert sizes[:first] == [1] * first
     assert all(b <= 8 * max(sizes[: i + 1]) for i, b in enumerate(sizes[1:]))
     assert 20 <= pace.size <= 100
 
@@ -67,8 +68,24 @@ def test_items_that_get_longer_make_tasks_smaller():
     assert pace.size < before
 
 
-def test_the_window_grows_with_the_farm():
+def test_few_tasks_are_on_the_way_while_their_sizes_grow():
     pace = Pace()
+    pace.slots = 2
+    assert pace.window == GROWING_WINDOW_MIN
+    sizes = run(pace, 1e-7, 400)
+    assert sizes.index(ITEMS_MAX) < 200  # or each size would fill a large window of its own
+    assert pace.window == WINDOW_MIN
+
+
+def test_large_items_do_not_keep_the_window_small():
+    pace = Pace()
+    pace.slots = 2
+    run(pace, 1e-6, 1000, item_bytes=100_000)
+    assert pace.window == WINDOW_MIN
+
+
+def test_the_window_grows_with_the_farm():
+    pace = Pace(1)
     assert pace.window == WINDOW_MIN
     pace.slots = 1000
     assert pace.window == 4000

@@ -153,8 +153,8 @@ def test_the_first_window_is_read_at_the_call_and_no_more():
     farm.auto = False
     items = iter(range(10_000))
     start(farm, items)
-    assert next(items) == 64
-    assert farm.sizes == [1] * 64
+    assert next(items) == 8
+    assert farm.sizes == [1] * 8
 
 
 def test_closing_drops_what_is_on_the_way():
