@@ -105,7 +105,7 @@ class Recovery:
         if lease is not None and (lease.batch is not batch or lease.attempt != claim.attempt):
             return []
         kept = [] if lease is None else [(lease, a, b) for a, b in lease.live_in(*run)]
-        if self._ledger.recovering:
+        if self._ledger.recovering and claim.epoch < self._ledger.epoch:
             for a, b in _adoptable(batch, claim, run):
                 lease = self._adopt(host, claim, batch, (a, b), now)
                 kept.append((lease, a, b))

@@ -226,6 +226,16 @@ def test_a_claim_of_what_is_unknown_is_dropped():
     assert rig.of(m.HostWelcome)[0].drop == odd[:3]
 
 
+def test_nothing_is_adopted_under_a_token_of_this_epoch_or_a_later_one():
+    rig, (grant,) = running()
+    rig.reload()
+    rig.submit(rig.client(), group(10, 2, template=m.Template(durable=False)))
+    odd = [m.Claim(epoch, 1, 1, grant.session, 10, 1) for epoch in (10, 11, 12)]
+    rig.host("b", claims=[*odd, claim(grant, epoch=11)], quiet=False)
+    assert rig.of(m.HostWelcome)[0].drop == [*odd, claim(grant, epoch=11)]
+    assert states(rig)[:2] == ["QUEUED"] * 2
+
+
 def test_two_hosts_cannot_both_adopt():
     rig, (grant,) = running()
     rig.host("b", slots=0, window=0)
