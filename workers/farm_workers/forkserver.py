@@ -54,6 +54,7 @@ def main(fd: int, settings: str) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     system.adopt_orphans()
+    system.keep_freed_memory()  # the workers inherit it
     if told.sys_path is not None:
         sys.path[:] = told.sys_path
         importlib.invalidate_caches()

@@ -55,6 +55,7 @@ def _serve(settings: AgentSettings) -> ExitCode:
     slots = settings.slot_count()
     raise_file_limit()
     system.adopt_orphans()
+    system.keep_freed_memory()
     host = HostSettings(
         slots=slots,
         name=name,

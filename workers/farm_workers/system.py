@@ -8,10 +8,22 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
-__all__ = ["adopt_orphans", "clean_environment", "die_with_parent", "offer_to_oom_killer"]
+__all__ = [
+    "adopt_orphans",
+    "clean_environment",
+    "die_with_parent",
+    "keep_freed_memory",
+    "offer_to_oom_killer",
+]
 
 OOM_SCORE = 500
 """A worker is to be ended before the agent, the coordinator and whatever else runs here."""
+KEPT_BYTES = 64 << 20
+"""Freed memory up to this is kept for the next payload: fresh pages cost more than copying."""
+FROM_HEAP_BYTES = 32 << 20
+"""Smaller pieces come from what was freed; it is the most that glibc allows."""
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SECRETS = ("KEY", "SECRET", "TOKEN", "PASSWORD")
@@ -43,6 +55,17 @@ def die_with_parent(parent: int) -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(128 + signal.SIGKILL)
+
+
+def keep_freed_memory() -> None:
+    """Do not give memory back to the system after each large payload, only to fetch it again.
+
+    Only where the C library is glibc, and the user has not set its limits.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None and not any(name.startswith("MALLOC_") for name in os.environ):
+        mallopt(_M_MMAP_THRESHOLD, FROM_HEAP_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def offer_to_oom_killer() -> None:
