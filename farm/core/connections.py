@@ -57,9 +57,10 @@ class Connections:
         self._ledger.port.send(peer, Rejected(code, message, retry))
         self._ledger.port.close(peer)
 
-    def _is_acceptable(self, peer: Peer, hello: ClientHello | HostHello) -> bool:
+    def _is_acceptable(self, peer: Peer, hello: ClientHello | HostHello, now: float) -> bool:
         ledger = self._ledger
         if peer in ledger.peers:
+            self.on_closed(peer, now)
             self._reject(peer, "hello", "HELLO was said twice on one connection")
             return False
         if hello.protocol != PROTOCOL_VERSION:
@@ -87,7 +88,7 @@ class Connections:
 
     def on_client_hello(self, peer: Peer, hello: ClientHello, now: float) -> bool:
         """Bind a connection to its session; False if it is refused."""
-        if not self._is_acceptable(peer, hello):
+        if not self._is_acceptable(peer, hello, now):
             return False
         if len(hello.session) != ID_BYTES or len(hello.secret) != ID_BYTES:
             self._reject(peer, "hello", "a session and its secret have 16 bytes each")
@@ -99,10 +100,10 @@ class Connections:
         elif session.secret != hello.secret:
             self._reject(peer, "secret", "the session belongs to another process")
             return False
+        if hello.connection <= session.connection:
+            self._reject(peer, "replaced", "a newer connection of this session has said HELLO")
+            return False
         if session.peer is not None:
-            if hello.connection <= session.connection:
-                self._reject(peer, "replaced", "a newer connection of this session is open")
-                return False
             self._unbind(session, "replaced")
         session.connect(peer, hello.connection, max(1, hello.window_bytes), now)
         ledger.peers[peer] = session
@@ -138,15 +139,15 @@ class Connections:
 
     def on_host_hello(self, peer: Peer, hello: HostHello, now: float) -> bool:
         """Bind a connection to its host, adopt or drop what it claims; False if refused."""
-        if not self._is_acceptable(peer, hello):
+        if not self._is_acceptable(peer, hello, now):
             return False
         ledger = self._ledger
         host = ledger.hosts.all.get(hello.name)
         if host is not None and host.instance != hello.instance:
             self._retire(host, "a new agent took its name", now)
             host = None
-        if host is not None and host.peer is not None and hello.connection <= host.connection:
-            self._reject(peer, "replaced", "a newer connection of this host is open")
+        if host is not None and hello.connection <= host.connection:
+            self._reject(peer, "replaced", "a newer connection of this host has said HELLO")
             return False
         if host is None:
             host = ledger.hosts.all[hello.name] = Host(hello.name, hello.instance, now)

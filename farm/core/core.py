@@ -181,7 +181,7 @@ class Core:
             answer = Answer(
                 message.request, self.queries.answer(message.what, message.arguments, now)
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             answer = Answer(message.request, None, str(error))
         self.ledger.port.send(peer, answer)
 

@@ -16,9 +16,9 @@ MEASURED_SECONDS_MAX = 1e9
 class _Function:
     __slots__ = ("data", "name", "stored", "users")
 
-    def __init__(self, name: str, data: bytes) -> None:
+    def __init__(self, name: str, data: bytes | None) -> None:
         self.name = name
-        self.data = data
+        self.data = data  # None: lost, though tasks of the journal use it
         self.users = 0
         self.stored = False
 
@@ -42,11 +42,15 @@ class Functions:
         known = self._known.get(digest)
         if known is None:
             known = self._known[digest] = _Function(name, data)
-            self._set_aside(digest, known)
+            self._set_aside(digest, data)
+        elif known.data is None:
+            known.name, known.data = name, data
+            self._port.keep_function(digest, name, data)
+            stored = True
         known.stored = known.stored or stored
 
     def __contains__(self, digest: bytes) -> bool:
-        return digest in self._known
+        return self.data(digest) is not None
 
     def name(self, digest: bytes) -> str:
         """The function's name as its client gave it."""
@@ -60,8 +64,11 @@ class Functions:
 
     def acquire(self, digest: bytes, *, durable: bool) -> None:
         """A batch begins to use a function; stores it before the first durable task that does."""
-        known = self._known[digest]
-        if not known.users and digest in self._unused:
+        known = self._known.setdefault(digest, _Function("?", None))
+        if known.data is None:
+            known.users += 1
+            return
+        if digest in self._unused:
             del self._unused[digest]
             self._unused_bytes -= len(known.data)
         known.users += 1
@@ -75,11 +82,15 @@ class Functions:
         if known is None:
             return
         known.users -= 1
-        if not known.users:
-            if known.stored:
-                known.stored = False
-                self._port.drop_functions([digest])
-            self._set_aside(digest, known)
+        if known.users:
+            return
+        if known.stored:
+            known.stored = False
+            self._port.drop_functions([digest])
+        if known.data is None:
+            del self._known[digest]
+        else:
+            self._set_aside(digest, known.data)
 
     def drop_unused_stored(self) -> None:
         """After loading: delete stored functions that no task names."""
@@ -88,9 +99,9 @@ class Functions:
                 known.stored = False
                 self._port.drop_functions([digest])
 
-    def _set_aside(self, digest: bytes, known: _Function) -> None:
+    def _set_aside(self, digest: bytes, data: bytes) -> None:
         self._unused[digest] = None
-        self._unused_bytes += len(known.data)
+        self._unused_bytes += len(data)
         while len(self._unused) > UNUSED_MAX or self._unused_bytes > UNUSED_BYTES_MAX:
             oldest, _ = self._unused.popitem(last=False)
             if oldest == digest:  # never the newest, however large: its tasks are coming
@@ -98,7 +109,7 @@ class Functions:
                 if len(self._unused) == 1:
                     return
                 continue
-            self._unused_bytes -= len(self._known.pop(oldest).data)
+            self._unused_bytes -= len(self._known.pop(oldest).data or b"")
 
     def expected(self, digest: bytes) -> float:
         """The smoothed time of one call in seconds, or -1 if none was measured yet.

@@ -52,7 +52,7 @@ class BatchIndex:
         """The parts of ``[first, first + count)`` that are here: ``(batch, lo, hi)`` by index."""
         stop = first + count
         at = max(0, bisect_right(self._firsts, first) - 1)
-        while at < len(self._firsts) and self._firsts[at] < stop:
+        while count and at < len(self._firsts) and self._firsts[at] < stop:
             batch = self._batches.get(self._firsts[at])
             if batch is not None and batch.stop > first:
                 yield (

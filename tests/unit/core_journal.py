@@ -1,0 +1,93 @@
+"""The journal of a core under test, and the promises that rest on what is committed."""
+
+from farm.model import Ending
+from farm.protocol import messages as m
+from farm.protocol import records as r
+from farm.ranges import RangeSet
+
+
+class Disk:
+    """What is committed."""
+
+    def __init__(self):
+        self.records = {}
+        self.functions = {}
+        self.commit = 0
+
+    def apply(self, change):
+        match change:
+            case ("append", ref, data):
+                assert ref > self.commit, "refs only grow"
+                self.records[ref] = data
+                self.commit = ref
+            case ("delete", refs):
+                for ref in refs:
+                    del self.records[ref]
+            case ("put", digest, name, data):
+                self.functions[digest] = (name, data)
+            case ("drop", digests):
+                for digest in digests:
+                    del self.functions[digest]
+
+    def read(self, ref):
+        data = self.records.get(ref)
+        return None if data is None else r.decode_record(data)
+
+
+class Promises:
+    """What was ever committed; says whether a message keeps its promises."""
+
+    def __init__(self):
+        self.accepted = {}  # session -> RangeSet
+        self.ended = {}  # (session, counter) -> least attempt that may run
+        self.outcomes = {}  # (session, counter) -> ending
+
+    def note(self, record):
+        match record:
+            case r.Submitted():
+                for one in record.groups:
+                    known = self.accepted.setdefault(record.session, RangeSet())
+                    known.add(one.first, one.first + one.count)
+            case r.AttemptsEnded():
+                for end in record.entries:
+                    for counter in range(end.first, end.first + end.count):
+                        key = (end.session, counter)
+                        assert self.ended.get(key, 1) <= end.attempt, "attempts only grow"
+                        self.ended[key] = end.attempt
+            case r.Finished():
+                for result in record.entries:
+                    for counter in range(result.first, result.first + result.count):
+                        key = (result.session, counter)
+                        assert key not in self.outcomes, f"{key} ended twice"
+                        self.outcomes[key] = result.ending
+
+    def check(self, core, message, owner):
+        match message:
+            case m.Accepted():
+                for first, count in message.runs:
+                    for a, b in owner.volatile.gaps(first, first + count):
+                        known = self.accepted.get(owner.id, RangeSet())
+                        assert known.overlap(a, b) == [(a, b)], "acknowledged before the commit"
+            case m.Results():
+                for result in message.entries:
+                    self._check_result(core, result)
+            case m.Assign():
+                for grant in message.grants:
+                    self._check_grant(core, grant)
+
+    def _check_result(self, core, result):
+        if result.ending in {Ending.UNKNOWN, Ending.DELIVERED}:
+            return
+        session = core.ledger.sessions[result.session]
+        for a, b in session.accepted.overlap(result.first, result.first + result.count):
+            for counter in range(a, b):
+                published = self.outcomes.get((result.session, counter))
+                assert published == result.ending, "published before, or against, the commit"
+
+    def _check_grant(self, core, grant):
+        session = core.ledger.sessions[grant.session]
+        for counter in range(grant.first, grant.first + grant.count):
+            if counter in session.accepted:
+                least = self.ended.get((grant.session, counter), 1)
+                assert grant.attempt == least, "dispatched before the end of the last attempt"
+                assert (grant.session, counter) not in self.outcomes, "dispatched after its end"

@@ -1,0 +1,132 @@
+"""The small parts of the core by themselves: states, queue, times, index of batches."""
+
+import random
+
+import pytest
+
+from farm.core.batch import Batch
+from farm.core.ready import Delays, ReadyQueue
+from farm.core.sessions import BatchIndex
+from farm.core.states import TRANSITIONS, Event, diagram
+from farm.model import State
+from farm.protocol.messages import Template
+from tests.unit.core_harness import group
+
+
+def batch(first=1, count=4, priority=0):
+    one = Batch(None, group(first, count, template=Template(priority=priority)), None, 0.0)
+    one.template = Template(priority=priority)
+    return one
+
+
+def test_final_states_have_no_way_out_and_every_other_state_has():
+    leaving = {before for before, _ in TRANSITIONS}
+    assert leaving == {state for state in State if not state.is_final}
+    assert {event for _, event in TRANSITIONS} == set(Event)
+
+
+def test_the_diagram_has_every_transition_and_nothing_else():
+    lines = diagram().splitlines()
+    arrows = [line for line in lines if ": " in line and "[*]" not in line]
+    assert len(arrows) == len(TRANSITIONS)
+    assert "    QUEUED --> LEASED: lease" in arrows
+    assert "    DEAD --> [*]" in lines
+
+
+def test_a_move_that_the_table_does_not_have_is_refused():
+    one = batch()
+    with pytest.raises(KeyError):
+        one.move(0, 2, Event.SUCCEED)
+    one.move(0, 2, Event.LEASE)
+    with pytest.raises(ValueError, match="not all"):
+        one.move(0, 4, Event.CANCEL)
+
+
+def test_runs_are_found_whatever_the_pattern():
+    chance = random.Random(7)
+    one = batch(count=60)
+    for _ in range(200):
+        one.states = bytearray(chance.choice([1, 1, 2, 3, 15]) for _ in range(60))
+        lo = chance.randrange(60)
+        hi = chance.randrange(lo, 61)
+        for state in (1, 2, 3, 4, 15):
+            found = [i for a, b in one.runs(lo, hi, state) for i in range(a, b)]
+            assert found == [i for i in range(lo, hi) if one.states[i] == state]
+        left = [i for a, b in one.unsettled(lo, hi) for i in range(a, b)]
+        assert left == [i for i in range(lo, hi) if one.states[i] != 15]
+
+
+def test_the_queue_gives_by_priority_then_by_turn():
+    queue = ReadyQueue()
+    for number, priority in enumerate((0, 3, 0, 3), 1):
+        queue.push(batch(number * 10, 2, priority), 0, 2)
+    found = []
+    while (head := queue.head()) is not None:
+        found.append(head[0].first)
+        head[0].move(*head[1:], Event.LEASE)
+        queue.take(2)
+    assert found == [20, 40, 10, 30]
+
+
+def test_what_ended_while_it_waited_is_passed_over():
+    queue = ReadyQueue()
+    one = batch(count=10)
+    queue.push(one, 0, 10)
+    one.move(0, 3, Event.CANCEL)
+    one.move(5, 7, Event.CANCEL)
+    queue.note_stale(5)
+    assert list(queue) == [(one, 3, 5), (one, 7, 10)]
+    assert queue.head() == (one, 3, 5)
+    one.move(3, 5, Event.LEASE)
+    queue.take(2)
+    assert queue.head() == (one, 7, 10)
+    one.move(7, 10, Event.CANCEL)
+    assert queue.head() is None
+    assert list(queue) == []
+
+
+def test_mostly_stale_queues_are_sorted_out():
+    queue = ReadyQueue()
+    batches = [batch(i, 100) for i in range(0, 10_000, 100)]
+    for one in batches:
+        queue.push(one, 0, 100)
+    for one in batches[:80]:
+        one.move(0, 100, Event.CANCEL)
+        queue.note_stale(100)
+    assert sum(len(lane) for lane in queue._lanes.values()) < 60
+    assert len(list(queue)) == 20
+
+
+def test_times_are_popped_in_order():
+    delays = Delays(State.QUEUED)
+    one = batch(count=3)
+    for due, index in ((3.0, 0), (1.0, 1), (2.0, 2)):
+        delays.push(due, one, index, index + 1)
+    assert delays.next_due() == 1.0
+    assert [lo for _, lo, _ in delays.pop_due(2.0)] == [1, 2]
+    assert delays.next_due() == 3.0
+
+
+def test_the_index_finds_overlaps_in_whatever_order_batches_came_and_went():
+    chance = random.Random(11)
+    index = BatchIndex()
+    kept = {}
+    free = list(range(0, 3000, 10))
+    chance.shuffle(free)
+    for _ in range(1500):
+        if free and chance.random() < 0.6:
+            first = free.pop()
+            kept[first] = batch(first, chance.randint(1, 10))
+            index.add(kept[first])
+        elif kept:
+            first = chance.choice(list(kept))
+            index.remove(kept.pop(first))
+            free.insert(chance.randrange(len(free) + 1), first)
+        start, count = chance.randrange(3000), chance.choice([0, 1, 15, 200])
+        expected = [
+            (one, max(start, first) - first, min(start + count, one.stop) - first)
+            for first, one in sorted(kept.items())
+            if max(start, first) < min(start + count, one.stop)
+        ]
+        assert list(index.overlap(start, count)) == expected
+    assert [one.first for one in index] == sorted(kept)

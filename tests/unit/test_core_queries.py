@@ -1,0 +1,100 @@
+"""Questions about the farm: plain answers, and an error for what makes no sense."""
+
+import pytest
+
+from farm.model import Ending, TaskId
+from farm.protocol import messages as m
+from tests.unit.core_harness import Rig, ended, group, key, session_id
+
+ALICE = session_id("alice")
+
+
+def ask(rig, what, **arguments):
+    rig.say(rig.peers["alice"], m.Query(1, what, arguments))
+    (answer,) = rig.of(m.Answer)
+    return answer
+
+
+def farm(*groups):
+    rig = Rig()
+    client, host = rig.client(), rig.host()
+    rig.submit(client, *groups)
+    return rig, host, rig.grants(host)
+
+
+def test_the_status_counts_tasks_hosts_and_room():
+    rig, _, _ = farm(group(1, 6))
+    data = ask(rig, "status").data
+    assert data["tasks"] == {"queued": 2, "leased": 4}
+    assert (data["hosts"], data["slots"], data["sessions"]) == (1, 4, 1)
+    assert data["limits"]["open_tasks"] == 6
+    assert data["journal"]["behind"] == 0
+
+
+def test_hosts_say_what_they_hold():
+    rig, host, (grant,) = farm(group(1, 6))
+    rig.say(host, m.Beat(running=[key(grant, hi=2)], load={"cpu": 0.5}))
+    (row,) = ask(rig, "hosts").data
+    assert (row["name"], row["held"], row["running"], row["load"]) == ("host", 4, 2, {"cpu": 0.5})
+
+
+def test_jobs_and_their_counts():
+    rig = Rig()
+    client = rig.client()
+    rig.say(client, m.JobOpen(1, "census"))
+    rig.submit(client, group(1, 6, job=1))
+    (row,) = ask(rig, "jobs").data
+    assert (row["name"], row["total"], row["counts"]) == ("census", 6, {"queued": 6})
+
+
+def test_tasks_by_state_and_age():
+    rig, _, _ = farm(group(1, 6))
+    assert [(x["count"], x["state"]) for x in ask(rig, "tasks").data] == [
+        (2, "queued"),
+        (4, "leased"),
+    ]
+    assert [x["count"] for x in ask(rig, "tasks", state="running").data] == [4]
+    assert ask(rig, "tasks", longer_than=5).data == []
+    rig.sleep(6)
+    assert len(ask(rig, "tasks", longer_than=5).data) == 2
+    assert len(ask(rig, "tasks", limit=1).data) == 1
+
+
+def test_one_task_with_its_evidence():
+    rig, host, (grant,) = farm(group(1, 1))
+    rig.report(host, ended=[ended(grant, Ending.LOST)])
+    row = ask(rig, "task", id=str(TaskId(ALICE, 1))).data
+    assert (row["state"], row["attempt"], row["losses"]) == ("leased", 2, 1)
+    (grant,) = rig.grants(host) or [grant]
+    rig.say(rig.peers["alice"], m.Taken(9))
+
+
+@pytest.mark.parametrize(
+    ("what", "arguments", "text"),
+    [
+        ("nothing", {}, "there is no query"),
+        ("tasks", {"state": "asleep"}, "there is no state"),
+        ("tasks", {"limit": "many"}, "many"),
+        ("tasks", {"limit": float("inf")}, "infinity"),
+        ("tasks", {"limit": float("nan")}, "NaN"),
+        ("tasks", {"longer_than": [1]}, "list"),
+        ("tasks", {"state": ["queued"]}, "there is no state"),
+        ("task", {}, "is not a task id"),
+        ("task", {"id": 7}, "is not a task id"),
+        ("task", {"id": str(TaskId(b"?" * 16, 7))}, "no task"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_answered_with_an_error(what, arguments, text):
+    rig, _, _ = farm(group(1, 1))
+    answer = ask(rig, what, **arguments)
+    assert text in answer.error
+    assert answer.data is None
+
+
+def test_a_delivered_task_is_said_to_be():
+    rig, host, (grant,) = farm(group(1, 1))
+    rig.report(host, ended=[ended(grant)])
+    rig.say(rig.peers["alice"], m.Taken(1))
+    rig.sleep(1)
+    rig.take()
+    assert "delivered" in ask(rig, "task", id=str(TaskId(ALICE, 1))).error
