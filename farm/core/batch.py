@@ -36,10 +36,11 @@ class Divergence:
     ``ref`` the journal record that last said so.
     """
 
-    __slots__ = ("attempt", "due", "failure", "fence", "losses", "ref", "retries")
+    __slots__ = ("attempt", "begun", "due", "failure", "fence", "losses", "ref", "retries")
 
     def __init__(self, fence: int) -> None:
         self.attempt = 1
+        self.begun = 0  # the attempt that the journal says may have run
         self.retries = 0
         self.losses = 0
         self.fence = fence
@@ -132,6 +133,11 @@ class Batch:
     def durable(self) -> bool:
         """Whether the journal has it."""
         return self.template.durable
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether its tasks may never run twice, whatever dies."""
+        return self.durable and self.template.max_losses == 0
 
     @property
     def units(self) -> int:

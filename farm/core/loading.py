@@ -13,6 +13,7 @@ from farm.protocol.parts import Result
 from farm.protocol.records import (
     AttemptEnd,
     AttemptsEnded,
+    Begun,
     Delivered,
     Finished,
     HostJoined,
@@ -39,7 +40,7 @@ ORDER: tuple[tuple[type, ...], ...] = (
     (SessionMark,),
     (JobOpened, JobSealed),
     (Submitted,),
-    (Finished, AttemptsEnded, Delivered, Recovered, HostJoined),
+    (Finished, AttemptsEnded, Begun, Delivered, Recovered, HostJoined),
 )
 """Tasks come before what is said of them: survivors are copied out to younger records."""
 
@@ -62,6 +63,7 @@ class Loading:
             Submitted: self._restore_batches,
             Finished: self._restore_outcomes,
             AttemptsEnded: self._restore_attempts,
+            Begun: self._restore_begun,
             Delivered: self._restore_delivered,
             Recovered: self._restore_fence,
             HostJoined: self._join_host,
@@ -87,7 +89,7 @@ class Loading:
             for ref, record in later:
                 if isinstance(record, kinds):
                     self._restorers[type(record)](ref, record, now)
-        about = (Finished, AttemptsEnded, Delivered)
+        about = (Finished, AttemptsEnded, Begun, Delivered)
         useless = ledger.rows.unmentioned(ref for ref, r in later if isinstance(r, about))
         if useless:
             ledger.port.prune(useless)
@@ -118,6 +120,8 @@ class Loading:
     def _restore_session(self, ref: int, record: SessionMark, now: float) -> None:
         session = self._session(record.session, now)
         session.secret = record.secret
+        if session.mark_ref:  # the deletion of the older one was not committed
+            self._ledger.port.prune([session.mark_ref])
         session.mark_ref = ref
         session.last_seen = now
         for first, count in record.accepted:
@@ -141,8 +145,7 @@ class Loading:
                 batch.job.batches[batch.first] = batch
             ledger.open_tasks += batch.units
             ledger.open_bytes += batch.size
-            if batch.function in ledger.functions:
-                ledger.functions.acquire(batch.function, durable=True)
+            ledger.functions.acquire(batch.function, durable=True)
         if not row.batches:
             ledger.port.prune(ledger.rows.close(row))
 
@@ -188,6 +191,18 @@ class Loading:
                 own.fence, own.failure, own.ref = end.fence, end.failure, ref
                 own.due = ledger.monotonic(end.due) if end.due else None
                 batch.states[index] = State.QUEUED if own.due is None else State.SCHEDULED
+
+    def _restore_begun(self, ref: int, record: Begun, _now: float) -> None:
+        session = self._ledger.sessions.get(record.session)
+        if session is None:
+            return
+        for batch, lo, hi in session.batches.overlap(record.first, record.count):
+            if batch.row is not None:
+                self._ledger.rows.mention(batch.row, ref)
+            for state in (State.QUEUED, State.SCHEDULED):  # it was due before the restart
+                for a, b in batch.runs(lo, hi, state):
+                    for index in range(a, b):
+                        batch.diverge(index).begun = record.attempt
 
     def _restore_delivered(self, ref: int, record: Delivered, _now: float) -> None:
         for owner, first, count in record.tasks:

@@ -6,6 +6,7 @@ from farm.core.ledger import Ledger
 from farm.core.states import Event
 from farm.protocol.messages import Assign, Function
 from farm.protocol.parts import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Grant
+from farm.protocol.records import Begun
 
 __all__ = ["Placement"]
 
@@ -95,9 +96,13 @@ class Placement:
             batch.start + lo,
             expected,
             batch.template.time_limit,
+            batch.runs_once,
         )
-        parcel = parcels.setdefault(host, _Parcel())
         self._give_function(host, batch.function)
+        if batch.runs_once:
+            self._assign_once(lease, grant, now)
+            return
+        parcel = parcels.setdefault(host, _Parcel())
         if parcel.grants and (
             parcel.payloads + len(payloads) > TASKS_PER_MESSAGE_MAX
             or parcel.size + grant.size > BATCH_BYTES
@@ -107,6 +112,21 @@ class Placement:
         parcel.grants.append(grant)
         parcel.payloads += len(payloads)
         parcel.size += grant.size
+
+    def _assign_once(self, lease: Lease, grant: Grant, now: float) -> None:
+        """Write down that the tasks may have begun, and only then let them."""
+        ledger = self._ledger
+        record = Begun(grant.session, grant.first, grant.count, grant.attempt)
+        ref = ledger.persist(record)
+        if lease.batch.row is not None:
+            ledger.rows.mention(lease.batch.row, ref)
+        connection = lease.host.connection
+        ledger.after_commit(lambda _now: self._assign_now(lease, connection, grant), now)
+
+    def _assign_now(self, lease: Lease, connection: int, grant: Grant) -> None:
+        host = lease.host
+        if host.peer is not None and host.connection == connection and lease.key in host.leases:
+            self._ledger.port.send(host.peer, Assign(self._ledger.epoch, [grant]))
 
     def _send(self, host: Host, parcel: _Parcel) -> None:
         if host.peer is not None and parcel.grants:

@@ -15,7 +15,7 @@ from farm.core.reports import Reports
 from farm.core.retention import Retention
 from farm.core.states import Event
 from farm.model import State
-from farm.protocol.parts import Claim, TaskRun
+from farm.protocol.parts import Claim, Failure, TaskRun
 from farm.protocol.records import Recovered
 from farm.ranges import RangeSet
 
@@ -185,10 +185,25 @@ class Recovery:
                 batch.expires_at = batch.at + expires
                 ledger.expiries.push(batch.expires_at, batch, 0, batch.count)
             for lo, hi in taken.get(batch, RangeSet()).gaps(0, batch.count):
+                self._bury_begun(batch, lo, hi)
                 ledger.queue(batch, lo, hi)
                 for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
                     self._delay(batch, a, b)
+        self._endings.flush(now)
         self._cancels.on_recovered(now)
+
+    def _bury_begun(self, batch: Batch, lo: int, hi: int) -> None:
+        """Tasks that may have run, must not run twice, and whose host did not come back."""
+        if not batch.runs_once:
+            return
+        message = "its host did not come back after a restart of the coordinator"
+        for index, own in list(batch.diverged.items()):
+            waits = batch.states[index] in {State.QUEUED, State.SCHEDULED}
+            if lo <= index < hi and waits and own.begun == own.attempt:
+                if batch.states[index] == State.SCHEDULED:  # it was due before the restart
+                    batch.move(index, index + 1, Event.DUE)
+                batch.move(index, index + 1, Event.LEASE)
+                self._endings.lose(batch, index, index + 1, Failure("host_lost", message))
 
     def _delay(self, batch: Batch, lo: int, hi: int) -> None:
         start = batch.at + (batch.template.delay or 0.0)

@@ -116,9 +116,12 @@ class Retention:
                 taken = batch.states.count(SETTLED, lo, lo + outcome.count)
                 if outcome.ref and (taken < outcome.count or self._is_kept(batch)):
                     ledger.rows.mention(new, outcome.ref)
-        taken_too = any(batch.settled and self._is_kept(batch) for batch in living)
+        # What a kept outcome or a begun attempt says is in no other record.
+        all_matter = any(
+            batch.runs_once or (batch.settled and self._is_kept(batch)) for batch in living
+        )
         for ref in row.mentions:
-            if taken_too or ref > ledger.committed:  # perhaps an outcome not published yet
+            if all_matter or ref > ledger.committed:  # perhaps an outcome not published yet
                 ledger.rows.mention(new, ref)
         self._restate_attempts(living, new, now)
         return ledger.rows.close(row)

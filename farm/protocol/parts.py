@@ -130,6 +130,8 @@ class Grant(Part):
     ``(epoch, lease)`` names it, ``(epoch, attempt)`` is its fencing token. ``expected`` is the
     measured time of one item in seconds, or -1 when not known yet. ``item`` is the index of the
     first task inside its group as the client sent it; ``start`` the index inside the payload.
+    ``alone``: a worker is given these one by one, so that after its death it is known of each
+    whether it ran.
     """
 
     lease: Counter
@@ -145,6 +147,7 @@ class Grant(Part):
     item: Counter = 0
     expected: float = -1.0
     time_limit: float | None = None
+    alone: bool = False
 
 
 class Claim(Part):

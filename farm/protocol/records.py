@@ -15,6 +15,7 @@ from farm.protocol.parts import Failure, Group, Part, Result, Run, TaskRun
 __all__ = [
     "AttemptEnd",
     "AttemptsEnded",
+    "Begun",
     "Delivered",
     "Finished",
     "HostJoined",
@@ -126,6 +127,18 @@ class Recovered(Part, tag=9):
     adopted: list[TaskRun]
 
 
+class Begun(Part, tag=10):
+    """Tasks that may never run twice (``max_losses`` 0) are about to run as this attempt.
+
+    Committed before they are assigned; of other tasks a first dispatch is not written.
+    """
+
+    session: bytes
+    first: int
+    count: int
+    attempt: int
+
+
 Record = (
     Submitted
     | Finished
@@ -136,6 +149,7 @@ Record = (
     | SessionMark
     | HostJoined
     | Recovered
+    | Begun
 )
 
 _encoder = msgspec.msgpack.Encoder()

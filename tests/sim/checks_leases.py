@@ -9,6 +9,7 @@ from tests.sim.truth import Violation
 
 if TYPE_CHECKING:
     from farm.protocol.messages import Assign, Report
+    from farm.protocol.records import Begun
     from tests.sim.checks import Checks
     from tests.sim.network import Connection, Dealer
     from tests.sim.truth import Id, Task
@@ -40,6 +41,11 @@ class LeaseChecks:
         """A durable task is new."""
         if not task.template.delay:
             self._ready[task.id] = task
+
+    def begun(self, record: Begun) -> None:
+        """Tasks that must not run twice leave the queue; their lease follows the commit."""
+        for task in self._truth.run(record.session, record.first, record.count):
+            self._ready.pop(task.id, None)
 
     def over(self, task: Id) -> None:
         """A task has an outcome."""
@@ -77,6 +83,8 @@ class LeaseChecks:
             raise Violation("cancelled task ran", f"{task.name} is leased after its cancel")
         if self._truth.is_stale(task, epoch, attempt):
             raise Violation("stale token", f"{task.name} is leased under ({epoch}, {attempt})")
+        if task.runs_once and self._truth.committed[task.id].begun != attempt:
+            raise Violation("dispatched before commit", f"{task.name}: the begin of {attempt}")
 
     def _is_time(self, task: Task) -> None:
         """Delays, backoffs and expiries, which a restart does not change."""
@@ -98,13 +106,17 @@ class LeaseChecks:
             self._is_its_turn(task)
 
     def _is_its_turn(self, task: Task) -> None:
-        """Higher priorities first; within one, new tasks in order of arrival."""
-        if self._ready.pop(task.id, None) is None:
+        """Higher priorities first; within one, new tasks in order of arrival.
+
+        A task that may run only once is assigned when that is written down, so a little later.
+        """
+        if self._ready.pop(task.id, None) is None or _runs_once(task):
             return
-        for other in self._ready.values():
+        ready = [other for other in self._ready.values() if not _runs_once(other)]
+        for other in ready:
             if other.template.priority > task.template.priority:
                 raise Violation("priority", f"{task.name} goes before {other.name}")
-        same = (t for t in self._ready.values() if t.template.priority == task.template.priority)
+        same = (t for t in ready if t.template.priority == task.template.priority)
         first = next(same, None)
         if first is not None and self._arrival(first) < self._arrival(task):
             raise Violation("order", f"{task.name} goes before {first.name}")
@@ -145,3 +157,7 @@ class LeaseChecks:
             over = over or epoch < written.fence
         if task.durable and written.accepted and not over:
             raise Violation("noted before commit", f"{task.name}: end of ({epoch}, {attempt})")
+
+
+def _runs_once(task: Task) -> bool:
+    return task.durable and not task.template.max_losses

@@ -24,13 +24,9 @@ def began(world: World, task: Task, execution: Execution) -> None:
         raise Violation("cancelled task ran", f"{task.name}: {execution}")
     if stale:
         world.stats["stale executions"] += 1
-    if (
-        task.durable
-        and not task.template.max_losses
-        and not task.template.retries
-        and len(task.executions) > 1
-    ):
-        world.stats["ran twice with max_losses=0"] += 1
+    spent = world.truth.written[task.id].retries
+    if task.runs_once and world.disk.durable and len(task.executions) - 1 > spent:
+        raise Violation("ran twice", f"{task.name} has {spent} retries: {task.executions}")
 
 
 def settled(world: World, task: Task) -> None:
@@ -75,7 +71,10 @@ def _retries_spent(task: Task) -> None:
 
 def _losses_spent(world: World, task: Task) -> None:
     """Every loss was an attempt that a worker had, and that did not count as a retry."""
-    lost = task.handed - world.truth.committed[task.id].retries
+    facts = world.truth.committed[task.id]
+    if task.runs_once and facts.begun:
+        return  # it may have run, and nobody knows
+    lost = task.handed - facts.retries
     if lost <= task.template.max_losses:
         raise Violation("losses", f"{task.name} is lost after {lost} attempts")
 

@@ -133,6 +133,8 @@ class Worker:
         else:
             execution.ended = "ok"
             self._end(part, i, Ending.OK, [value], does.seconds)
+        if part.alone:
+            self.flush()
         self._begin()
         if self._ends and not self._flush_due:
             self._flush_due = True

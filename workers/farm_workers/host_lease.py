@@ -29,10 +29,13 @@ class Lease:
         self.queued = False
 
     def cut(self, count: int, offset: int) -> Slice:
-        """Take up to ``count`` tasks from the front of what waits; a packed run goes whole."""
+        """Take up to ``count`` tasks from the front of what waits.
+
+        A packed run goes whole, unless it must be known of each task whether it ran.
+        """
         grant = self.grant
         first, stop = next(iter(self.waiting))
-        if not grant.packed:
+        if grant.alone or not grant.packed:
             stop = min(stop, first + count)
         self.waiting.remove(first, stop)
         skip = first - grant.first
@@ -49,6 +52,7 @@ class Lease:
             grant.item + skip,
             grant.time_limit,
             offset,
+            grant.alone,
         )
 
     def finish(self, count: int) -> None:

@@ -48,7 +48,7 @@ class Slice(msgspec.Struct, array_like=True, tag=1, gc=False):
     ``payloads`` has one entry for each of the ``count`` tasks, or, if ``packed``, one entry of
     which the slice is the items ``[start, start + count)``. ``item`` is the index of the first
     task inside its group; ``offset`` the ordinal of the first task in its worker. With a
-    ``time_limit`` (seconds, for each item) the worker reports every item on its own.
+    ``time_limit`` (seconds, for each item), or ``alone``, the worker reports every item at once.
     """
 
     key: Key
@@ -63,6 +63,7 @@ class Slice(msgspec.Struct, array_like=True, tag=1, gc=False):
     item: int = 0
     time_limit: float | None = None
     offset: int = 0
+    alone: bool = False
 
     def end(
         self,

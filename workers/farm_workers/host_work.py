@@ -303,7 +303,8 @@ class Work:
         """Give a worker a slice of a lease, at most ``share`` tasks."""
         grant = lease.grant
         seconds = self._pace.expected(grant)
-        count = 1 if grant.time_limit is not None else min(slice_tasks(seconds), share)
+        alone = grant.alone or grant.time_limit is not None
+        count = 1 if alone else min(slice_tasks(seconds), share)
         if not slot.has_function(grant.function):
             name, data = self.backlog.function(grant.function)
             self._port.function(slot.number, grant.function, name, data)

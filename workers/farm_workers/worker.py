@@ -130,7 +130,7 @@ class Worker:
             self._outcomes.entries += all_raised(part.count, self._explained(error))
             return
         self._context, self._part = None, part
-        self._urgent = part.time_limit is not None
+        self._urgent = part.alone or part.time_limit is not None
         self._noted_at = 0.0
         run = self._run_packed if part.packed else self._run_each
         try:
@@ -196,9 +196,9 @@ class Worker:
 
     def _attend(self, part: Slice) -> None:
         """After an item: say what should not wait for the others."""
-        self._urgent = timed = part.time_limit is not None
+        self._urgent = at_once = part.alone or part.time_limit is not None
         self._end_notes()
-        if timed or self._large_bytes > BATCH_BYTES:
+        if at_once or self._large_bytes > BATCH_BYTES:
             self._large_bytes = 0
             self._outcomes.flush()
 
