@@ -61,7 +61,7 @@ class Session:
         self._beat_seconds = 1.0
         self._taken = self._received = self._untaken_bytes = 0  # numbers of Results
         self._outbox = Outbox()
-        self._jobs, self._cancels, self._follows = Jobs(), Cancels(), Follows()
+        self._jobs, self._cancels, self._follows = Jobs(), Cancels(), Follows(session)
         self._queries: dict[int, m.Query] = {}
 
     @property
@@ -281,7 +281,7 @@ class Session:
             self._take_due = now  # or the results behind these would wait
         self.commit_seen = max(self.commit_seen, message.commit)
         fresh: list[m.Result] = []
-        for entry in message.entries:
+        for entry in self._outbox.without_unsent(message.entries, self.session):
             first, stop = entry.first, entry.first + entry.count
             if entry.ending is Ending.CANCELLED and self._cancels:
                 self._cancels.cancelled(entry.session, first, stop)

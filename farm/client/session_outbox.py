@@ -13,12 +13,14 @@ Only what is fresh is known not to be at the coordinator. Refused tasks become f
 from collections.abc import Callable, Iterable
 from copy import copy as copy_of
 
-from farm.client.session_shelf import Shelf, join
+from farm.client.session_shelf import Shelf, join, part_of_result
+from farm.model import Ending
 from farm.protocol.messages import (
     BATCH_BYTES,
     TASKS_PER_MESSAGE_MAX,
     Function,
     Group,
+    Result,
     Submit,
 )
 from farm.ranges import RangeSet
@@ -196,6 +198,20 @@ class Outbox:
             for group in shelf:
                 found.remove(group.first, group.first + group.count)
         return found
+
+    def without_unsent(self, entries: list[Result], session: bytes) -> list[Result]:
+        """The entries without word that tasks are unknown which are still to be accepted.
+
+        They are, if somebody here follows them and the coordinator has lost its memory.
+        """
+        kept: list[Result] = []
+        for entry in entries:
+            if entry.ending is Ending.UNKNOWN and entry.session == session:
+                named = RangeSet([(entry.first, entry.first + entry.count)])
+                kept += [part_of_result(entry, a, b) for a, b in self.accepted_for_good(named)]
+            else:
+                kept.append(entry)
+        return kept
 
     def settled(self, first: int, stop: int) -> list[Group]:
         """These tasks are over; which of them were not known to be accepted."""

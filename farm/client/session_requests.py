@@ -208,7 +208,8 @@ class _Follow:
 class Follows:
     """Tasks and jobs, of any session, whose outcomes were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: bytes) -> None:
+        self._own = own
         self._follows: dict[int, _Follow] = {}
         self._open = TaskSet()
 
@@ -255,6 +256,7 @@ class Follows:
             missing = [
                 (session, a, b - a)
                 for session, first, count in follow.known.runs()
+                if session != self._own  # those are sent again, or were cancelled before
                 for lo, hi in self._open.overlap(session, first, first + count)
                 for a, b in listed.gaps(session, lo, hi)
             ]
