@@ -25,6 +25,7 @@ SETTLED = 15
 
 DEFAULTS = Template()
 
+_STATES = tuple(State)  # making them anew by number costs more than all else in a move
 _RUNS = {state: re.compile(b"%c+" % state) for state in (*State, SETTLED)}
 _UNSETTLED = re.compile(b"[^%c]+" % SETTLED)
 
@@ -146,7 +147,7 @@ class Batch:
 
     def move(self, lo: int, hi: int, event: Event) -> State:
         """Apply an event to the tasks ``[lo, hi)``, which are all in one state; the new state."""
-        before = State(self.states[lo])
+        before = _STATES[self.states[lo]]
         after = TRANSITIONS[before, event]
         if self.states.count(before, lo, hi) != hi - lo:
             raise ValueError(f"tasks {lo} to {hi} are not all {before.name}")

@@ -29,6 +29,8 @@ class Event(Enum):
     CANCEL = "cancel"
     EXPIRE = "expire"
 
+    __hash__ = object.__hash__  # each is one object, and this is on the hot path
+
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.SCHEDULED, Event.DUE): State.QUEUED,
