@@ -14,7 +14,12 @@ __all__ = ["base_tree", "commit_of"]
 
 
 def commit_of(ref: str) -> str:
-    """The short id of a commit; with ``+`` behind it for HEAD if files have changed since."""
+    """The short id of a commit; with ``+`` behind it for HEAD if files have changed since.
+
+    A copy of the sources that is no repository has none.
+    """
+    if ref == "HEAD" and not (ROOT / ".git").exists():
+        return "no commit"
     commit = _git("rev-parse", "--short", f"{ref}^{{commit}}")
     changed = ref == "HEAD" and _git("status", "--porcelain", "--untracked-files=no")
     return f"{commit}+" if changed else commit
