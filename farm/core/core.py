@@ -229,10 +229,10 @@ class Core:
         self.connections.on_tick(now)
         self.retention.on_tick(now)
         self.placement.place(now)
+        self.following.flush()  # before outcomes: a follower is told of a task first
         self.deliveries.flush()
         self.reports.flush(now)
         self.cancels.flush(now)
-        self.following.flush()
         self.admission.flush(now)
         self._dirty = False
 
