@@ -16,7 +16,14 @@ from farm.protocol.messages import (
     Noted,
     Report,
 )
-from farm.protocol.records import AttemptEnd, AttemptsEnded, Finished, Submitted, encode_record
+from farm.protocol.records import (
+    AttemptEnd,
+    AttemptsEnded,
+    Begun,
+    Finished,
+    Submitted,
+    encode_record,
+)
 from tests.sim import work
 from tests.sim.checks_leases import LeaseChecks
 from tests.sim.checks_readers import ReaderChecks
@@ -74,16 +81,15 @@ class Checks:
             raise Violation("journal", f"record {ref} comes after a greater one")
         match record:
             case Finished():
-                for entry in record.entries:
-                    for task, outcome in outcomes(entry):
-                        self._finished(task, outcome)
-                        self.leases.over(task)
+                self._finished(record)
             case AttemptsEnded():
                 for entry in record.entries:
                     self._attempts_ended(entry)
             case Submitted():
                 for task in named(record):
                     self._admitted(self.truth.tasks[task])
+            case Begun():
+                self.leases.begun(record)
         self.truth.written.apply(ref, record)
         if isinstance(record, Submitted):
             self.within_bounds()
@@ -114,7 +120,13 @@ class Checks:
         if len(units) > self.settings.max_tasks:
             raise Violation("admission", f"{len(units)} tasks, {self.settings.max_tasks} allowed")
 
-    def _finished(self, task: Id, outcome: Outcome) -> None:
+    def _finished(self, record: Finished) -> None:
+        for entry in record.entries:
+            for task, outcome in outcomes(entry):
+                self._ends(task, outcome)
+                self.leases.over(task)
+
+    def _ends(self, task: Id, outcome: Outcome) -> None:
         facts = self.truth.written[task]
         if facts.outcome is not None and facts.outcome != outcome:
             raise Violation("two outcomes", f"{task[1]}: {facts.outcome} and {outcome}")

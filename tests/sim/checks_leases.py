@@ -118,11 +118,9 @@ class LeaseChecks:
                 raise Violation("priority", f"{task.name} goes before {other.name}")
         same = (t for t in ready if t.template.priority == task.template.priority)
         first = next(same, None)
-        if first is not None and self._arrival(first) < self._arrival(task):
+        written = self._truth.written
+        if first is not None and written[first.id].arrival < written[task.id].arrival:
             raise Violation("order", f"{task.name} goes before {first.name}")
-
-    def _arrival(self, task: Task) -> int:
-        return min(self._truth.written[task.id].submitted)
 
     def _fenced_off(self, task: Task, before: tuple[int, int, int]) -> None:
         """The last attempt's end is committed before the next is leased."""

@@ -133,6 +133,13 @@ class CoordinatorProcess(Process):
 
     # ------------------------------------------------------------ its end
 
+    def fill_disk(self, seconds: float) -> None:
+        """Nothing can be committed for a time, and the shell says so."""
+        if self.alive and self.journal.stalled_until <= self.world.clock.now:
+            self.journal.stalled_until = self.world.clock.now + seconds
+            self.do(lambda: self.machine.on_short("the disk is full", self.now))
+            self.later(seconds, lambda: self.machine.on_short("", self.now))
+
     def leave(self) -> None:
         """SIGTERM: say goodbye, write everything, end."""
         self.do(self._leave)

@@ -34,6 +34,7 @@ class Faults:
             "cut": self._cut,
             "isolate": self._isolate,
             "slow disk": self._slow_disk,
+            "full disk": self._full_disk,
         }
         if world.plan.faults:
             self._next()
@@ -78,6 +79,10 @@ class Faults:
         if self.world.coordinator is not None:
             journal = self.world.coordinator.journal
             journal.commit_seconds = self.chance.choice((0.001, 0.05, 1.0))
+
+    def _full_disk(self) -> None:
+        if self.world.coordinator is not None:
+            self.world.coordinator.fill_disk(self.chance.choice((0.2, 1.0, 4.0)))
 
     def _host(self) -> HostProcess | None:
         return self.chance.choice(self.world.hosts)

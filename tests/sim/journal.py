@@ -56,6 +56,13 @@ class Disk:
         self.records: dict[int, bytes] = {}
         self.functions: dict[bytes, tuple[str, bytes]] = {}
 
+    def copy(self) -> Disk:
+        """A backup."""
+        made = Disk(self.store, durable=self.durable)
+        made.epoch, made.commit = self.epoch, self.commit
+        made.records, made.functions = dict(self.records), dict(self.functions)
+        return made
+
     def open(self, wall_ms: int) -> int:
         """Commit and return a new epoch."""
         self.epoch = max(self.epoch + 1, wall_ms)
@@ -94,6 +101,7 @@ class Journal:
         self.checks = checks
         self.committed = committed
         self.commit_seconds = 0.004
+        self.stalled_until = 0.0  # no room on the disk
         self.waiting: list[Change] = []
         self.writing: list[Change] = []
         self._event: Event | None = None
@@ -124,6 +132,9 @@ class Journal:
         return None if data is None else decode_record(data)
 
     def _write(self) -> None:
+        if self.clock.now < self.stalled_until:
+            self._event = self.clock.at(self.stalled_until, self._write)
+            return
         self.writing, self.waiting = self.waiting, []
         delay = self.chance.expovariate(1.0 / self.commit_seconds) if self.disk.durable else 0.0
         self._event = self.clock.after(delay, self._written)

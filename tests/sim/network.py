@@ -114,11 +114,14 @@ class Connection:
 class Network:
     """All connections, the delays on them, and the faults that befall them."""
 
-    def __init__(self, clock: Clock, chance: Random, *, delay: float, holes: float) -> None:
+    def __init__(
+        self, clock: Clock, chance: Random, *, delay: float, holes: float, slow: float
+    ) -> None:
         self.clock = clock
         self.chance = chance
         self.mean_delay = delay
         self.holes = holes
+        self.slow = slow  # the share of slow connections
         self.connections: list[Connection] = []
         self.cut_off: dict[str, float] = {}  # name of a dealer: until when nothing passes
         self.messages = 0
@@ -129,7 +132,7 @@ class Network:
         connection = Connection(
             self, self._made, dealer, server, Pipe(f"from_{dealer.side}"), Pipe(f"to_{dealer.side}")
         )
-        if self.chance.random() < 0.1:
+        if self.chance.random() < self.slow:
             connection.slowness = self.chance.choice((3.0, 20.0))
         self.connections = [c for c in self.connections if c.up.is_open or c.down.is_open]
         self.connections.append(connection)
@@ -138,7 +141,8 @@ class Network:
     def delay(self, connection: Connection) -> float:
         chance = self.chance
         mean = self.mean_delay * connection.slowness
-        return mean * (20.0 if chance.random() < 0.01 else chance.uniform(0.5, 1.5))
+        late = self.slow and chance.random() < 0.01
+        return mean * (20.0 if late else chance.uniform(0.5, 1.5))
 
     def transmit(self, connection: Connection, pipe: Pipe, message: Any) -> None:
         frames = codec.encode(pipe.sent, message)
@@ -219,7 +223,7 @@ class Network:
     def heal(self) -> None:
         """No more faults: holes stop, nobody is cut off, nothing is slow."""
         self.cut_off.clear()
-        self.holes = 0.0
+        self.holes = self.slow = 0.0
         for connection in self.connections:
             connection.slowness = 1.0
             if min(connection.up.dies, connection.down.dies) <= self.clock.now:

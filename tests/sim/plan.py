@@ -24,6 +24,7 @@ FAULTS = (
     "cut",
     "isolate",
     "slow disk",
+    "full disk",
 )
 
 
@@ -80,6 +81,7 @@ class Plan:
             "beat_seconds": 1.0,
             "lease_seconds": chance.choice((2.5, 4.0)),
             "recovery_seconds": chance.choice((0.5, 2.0, 5.0)),
+            "reply_seconds": chance.choice((0.0, 0.01, 0.2)),
             "prune_seconds": chance.choice((0.01, 0.5)),
             "max_tasks": chance.choice((2, 5, 1000)),
             "max_bytes": chance.choice((2000, 1 << 20)),

@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
-from tests.sim.plan import FAULTS
+from farm.protocol.messages import Rejected
+from tests.sim.plan import FAULTS, Plan
 from tests.sim.run import run_seeds
+from tests.sim.world import World
 
 SEEDS = 200
 PART = 25
@@ -30,6 +33,26 @@ def test_everything_was_met():
         pytest.skip("only some of the seeds were run")
     met = [*FAULTS, "stale executions", "adopted", "fenced", "refused", "loaded", "rewritten"]
     assert [what for what in met if not stats[what]] == []
+
+
+def test_an_old_disk_is_not_served():
+    plan = replace(Plan.of(8), durable=True, faults=[], holes=0.0, hosts=2, slots=[2, 2], clients=2)
+    world = World(plan)
+    backups = []
+    world.clock.at(1.0, lambda: backups.append(world.disk.copy()))
+    while world.clock.now < 4.0:
+        world._step()
+    assert all(client.machine.commit_seen > backups[0].commit for client in world.clients)
+    world.disk, whole = backups[0], world.disk
+    world.crash_coordinator(restart_after=0.1)
+    said = []
+    world.said = lambda who, to, what: said.append((who, what)) if to != "world" else None
+    while not world.stats["stops"]:
+        world._step()
+    told = [type(what) for who, what in said if who == "coordinator"]
+    assert set(told) <= {Rejected, str}  # a reason to stop
+    world.disk = whole
+    world.run()
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from farm.protocol.records import (
     AttemptsEnded,
+    Begun,
     Delivered,
     Finished,
     Record,
@@ -69,7 +70,9 @@ class Facts:
     attempt: int = 1  # the smallest that may run
     fence: int = 0  # tokens of lower epochs are void
     at: float = 0.0  # when it was accepted, in seconds since 1970
+    arrival: int = 0  # the first record that named it
     due: float = 0.0  # when its next attempt may run
+    begun: int = 0  # the attempt that may have run, of a task that must not run twice
     retries: int = 0
     losses: int = 0
     finished_at: float = 0.0
@@ -123,6 +126,11 @@ class Task:
     assigned: list[tuple[int, int, int]] = field(default_factory=list)  # epoch, attempt, process
 
     @property
+    def runs_once(self) -> bool:
+        """Whether it must not run again after an attempt of which nobody knows the end."""
+        return self.durable and not self.template.max_losses
+
+    @property
     def durable(self) -> bool:
         return self.template.durable
 
@@ -166,6 +174,9 @@ class Book:
                     self[task].taken.add(ref)
             case AttemptsEnded():
                 self._attempts(record)
+            case Begun():
+                for task in ids(record.session, record.first, record.count):
+                    self[task].begun = record.attempt
             case SessionMark():
                 self.marks[record.session] = list(record.accepted)
             case Recovered():
@@ -177,6 +188,7 @@ class Book:
             if not facts.accepted:  # not a copy of a living task
                 facts.fence = max(facts.fence, record.fence)
                 facts.at = record.at
+                facts.arrival = ref
             facts.accepted = True
             facts.submitted.add(ref)
 

@@ -52,7 +52,10 @@ class World:
         self.trace = Trace(self.clock, verbose=verbose)
         self.stats: Counter[str] = Counter()
         self.truth = Truth()
-        self.network = Network(self.clock, self.chance, delay=plan.delay, holes=plan.holes)
+        slow = 0.0 if plan.is_calm else 0.1
+        self.network = Network(
+            self.clock, self.chance, delay=plan.delay, holes=plan.holes, slow=slow
+        )
         self.disk = self._new_disk()
         self.checks = Checks(self, plan.core_settings)
         self.resting = self.leaving = False
