@@ -92,11 +92,8 @@ class LeaseChecks:
         due = max(facts.due, facts.at + (template.delay or 0.0))
         if wall < due - LATE:
             raise Violation("too early", f"{task.name} is leased {due - wall} s before its time")
-        if (
-            not task.assigned
-            and template.expires is not None
-            and wall > facts.at + template.expires + LATE
-        ):
+        waits = not task.assigned and not task.runs_once  # such a one waits for a commit
+        if waits and wall > facts.at + (template.expires or NEVER) + LATE:
             raise Violation("too late", f"{task.name} had expired when it was leased")
 
     def turn_over(self) -> None:
