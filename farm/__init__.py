@@ -77,6 +77,10 @@ class _Package(ModuleType):
     def local(self, module: ModuleType) -> None:
         """What importing the module does: the name stays the function's."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name, as other modules: functions that use ``farm`` travel too."""
+        return import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = _Package
 

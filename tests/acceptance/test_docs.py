@@ -11,7 +11,7 @@ from farm.core.states import diagram
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PROMISE = re.compile(r"print\(.*\)\s+# (.+)$", re.MULTILINE)
+PROMISE = re.compile(r"print\(.*\) +# (.+)$", re.MULTILINE)
 
 
 def blocks() -> list[tuple[str, str]]:

@@ -277,3 +277,11 @@ def test_the_memory_is_bounded_and_keeps_the_most_recent():
     del function
     gc.collect()
     assert len(memory) < FUNCTIONS_MAX // 2
+
+
+def test_a_function_that_uses_the_farm_package_travels():
+    import farm  # noqa: PLC0415 -- a global of the function, as in a user's script
+
+    namespace = {"farm": farm, "__name__": "__main__"}
+    exec("def work():\n    return farm.__version__\n", namespace)
+    assert load_function(dump_function(namespace["work"]).data)() == farm.__version__
