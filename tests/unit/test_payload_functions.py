@@ -10,6 +10,7 @@ from types import FunctionType, ModuleType
 
 import pytest
 
+import farm
 from farm import payload
 from farm._payload_captures import RECORDS_MAX
 from farm._payload_memory import FUNCTIONS_MAX
@@ -280,8 +281,5 @@ def test_the_memory_is_bounded_and_keeps_the_most_recent():
 
 
 def test_a_function_that_uses_the_farm_package_travels():
-    import farm  # noqa: PLC0415 -- a global of the function, as in a user's script
-
-    namespace = {"farm": farm, "__name__": "__main__"}
-    exec("def work():\n    return farm.__version__\n", namespace)
-    assert load_function(dump_function(namespace["work"]).data)() == farm.__version__
+    work = define("def work():\n    return farm.__version__\n", farm=farm)["work"]
+    assert load(work)() == farm.__version__
