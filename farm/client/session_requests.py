@@ -246,11 +246,8 @@ class Follows:
         if follow is None:
             return False
         if info.error:
-            for session, first, count in follow.known.runs():
-                self._open.take(session, first, first + count)
             del self._follows[info.request]
-            return True
-        if follow.asked_again:
+        if info.error or follow.asked_again:
             follow.asked_again = False
             listed = TaskSet(info.tasks)
             missing = [
