@@ -105,6 +105,11 @@ def _(patch):
                 for a, b in lease.live_in(lo, hi) if lease.batch is batch else ():
                     self._endings.finish(batch, a, b, Event.CANCEL, Ending.CANCELLED)
                     request.add(batch, a, b)
+                    before = lease.units
+                    lease.left -= b - a
+                    host.held -= before - lease.units
+                    if not lease.left:
+                        del host.leases[lease.key]
 
     patch.setattr(cancels.Cancels, "_recall", at_once)
 

@@ -6,8 +6,10 @@ from copy import copy
 
 from farm.core import cancels, recovery
 from farm.core.admission import Admission
+from farm.core.connections import Connections
 from farm.core.delivery import Deliveries
 from farm.core.endings import Endings
+from farm.core.functions import Functions
 from farm.core.hosts import Lease
 from farm.core.ledger import Ledger
 from farm.core.loading import Loading
@@ -18,6 +20,8 @@ from farm.model import State
 from farm_workers.host_work import Work
 from tests.sim.bites import CUTS, PARTITIONS, RESTARTS, bite
 
+SLEEP = {**PARTITIONS, "faults": ["pause coordinator"], "fault_seconds": 0.5}
+CUT_OFF = {**PARTITIONS, "faults": ["isolate"], "fault_seconds": 0.5, "deaths": False}
 PARTITIONS_AND_RESTARTS = {**PARTITIONS, "faults": ["isolate", *RESTARTS], "fault_seconds": 0.5}
 
 # ---------------------------------------------------------------- durability
@@ -224,6 +228,41 @@ def _(patch):
 @bite("the attempts of a task are loaded", "token", "stale token", "two outcomes", "spent")
 def _(patch):
     patch.setattr(Loading, "_restore_attempt", lambda *_: None)
+
+
+@bite("a coordinator that slept ends no leases for it", "lease cut short", **SLEEP)
+def _(patch):
+    patch.setattr(Connections, "extend", lambda _self, _gap: None)
+
+
+@bite("a loss is given back when its host was only cut off", "losses", **CUT_OFF)
+def _(patch):
+    patch.setattr(Reports, "restore_losses", lambda _self, _host, _now: None)
+
+
+@bite("the end of a stale attempt is noted all the same", "stuck", **PARTITIONS)
+def _(patch):
+    note, held = Reports._note, Reports._held
+
+    def remember(self, host, key, first, count):
+        found = held(self, host, key, first, count)
+        self.nothing = not found
+        return found
+
+    def only_if_it_counted(self, host, connection, number, now):
+        if not getattr(self, "nothing", False):
+            note(self, host, connection, number, now)
+
+    patch.setattr(Reports, "_held", remember)
+    patch.setattr(Reports, "_note", only_if_it_counted)
+
+
+@bite("functions are stored with the first task that uses them", "stuck", faults=RESTARTS)
+def _(patch):
+    acquire = Functions.acquire
+    patch.setattr(
+        Functions, "acquire", lambda self, digest, durable: acquire(self, digest, durable=False)
+    )
 
 
 @bite("a fenced task is ended on its host", "fenced task ran", "host window", **PARTITIONS)

@@ -19,13 +19,13 @@ from farm.protocol.messages import (
 from farm.protocol.records import (
     AttemptEnd,
     AttemptsEnded,
-    Begun,
     Finished,
     Submitted,
     encode_record,
 )
 from tests.sim import work
 from tests.sim.checks_leases import LeaseChecks
+from tests.sim.checks_losses import LossChecks
 from tests.sim.checks_readers import ReaderChecks
 from tests.sim.journal import Append, Delete
 from tests.sim.truth import Violation, ids, named, outcomes
@@ -53,6 +53,7 @@ class Checks:
         self.truth: Truth = world.truth
         self.settings = settings
         self.leases = LeaseChecks(self)
+        self.losses = LossChecks(self)
         self.readers = ReaderChecks(self)
 
     @property
@@ -68,6 +69,7 @@ class Checks:
         self.truth.process += 1
         self.truth.epoch = epoch
         self.leases.restarted()
+        self.losses.restarted()
         self.readers.restarted()
         for task in self.truth.tasks.values():
             facts = self.truth.committed[task.id]
@@ -88,8 +90,6 @@ class Checks:
             case Submitted():
                 for task in named(record):
                     self._admitted(self.truth.tasks[task])
-            case Begun():
-                self.leases.begun(record)
         self.truth.written.apply(ref, record)
         if isinstance(record, Submitted):
             self.within_bounds()
@@ -99,6 +99,9 @@ class Checks:
         return all(self.truth.written[task].accepted for task in named(record))
 
     def _attempts_ended(self, entry: AttemptEnd) -> None:
+        self.losses.ended(entry.session, entry.first, entry.count, entry.attempt)
+        if entry.failure != self.truth.written[entry.session, entry.first].failure:  # news
+            self.losses.failed(entry.failure)
         for task in ids(entry.session, entry.first, entry.count):
             if entry.attempt < self.truth.written[task].attempt:
                 raise Violation("token", f"{task[1]} goes back to {entry.attempt}")
@@ -122,6 +125,7 @@ class Checks:
 
     def _finished(self, record: Finished) -> None:
         for entry in record.entries:
+            self.losses.failed(entry.failure)
             for task, outcome in outcomes(entry):
                 self._ends(task, outcome)
                 self.leases.over(task)
@@ -204,10 +208,12 @@ class Checks:
 
     def received(self, connection: Connection, message: Any) -> None:
         """The coordinator hears something."""
+        if connection.dealer.side == "client":
+            self.readers.received(connection, message)
+            return
+        self.losses.received(connection, message)
         if isinstance(message, Report):
             self.leases.reported(connection, message)
-        else:
-            self.readers.received(connection, message)
 
     def _accepted(self, connection: Connection, message: Accepted) -> None:
         for first, count in message.runs:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from tests.sim.truth import Violation
+from tests.sim.truth import Lease, Violation
 
 if TYPE_CHECKING:
     from farm.protocol.messages import Assign, Report
-    from farm.protocol.records import Begun
     from tests.sim.checks import Checks
     from tests.sim.network import Connection, Dealer
     from tests.sim.truth import Id, Task
@@ -39,13 +38,8 @@ class LeaseChecks:
 
     def admitted(self, task: Task) -> None:
         """A durable task is new."""
-        if not task.template.delay:
+        if not task.template.delay and not task.runs_once:  # such a one waits for a commit
             self._ready[task.id] = task
-
-    def begun(self, record: Begun) -> None:
-        """Tasks that must not run twice leave the queue; their lease follows the commit."""
-        for task in self._truth.run(record.session, record.first, record.count):
-            self._ready.pop(task.id, None)
 
     def over(self, task: Id) -> None:
         """A task has an outcome."""
@@ -61,10 +55,10 @@ class LeaseChecks:
             if len(tasks) != grant.count or not tasks:
                 raise Violation("lease", f"{connection} is given {grant.count} tasks")
             for task in tasks:
-                self._leased(task, message.epoch, grant.attempt)
+                self._leased(task, message.epoch, grant.attempt, connection.dealer)
                 self._given.append((grant.lease, task))
 
-    def _leased(self, task: Task, epoch: int, attempt: int) -> None:
+    def _leased(self, task: Task, epoch: int, attempt: int, agent: Dealer) -> None:
         if task.durable:
             self._may_be_leased(task, epoch, attempt)
             self._is_time(task)
@@ -74,7 +68,7 @@ class LeaseChecks:
                 raise Violation("token", f"{task.name}: ({epoch}, {attempt}) after {before[:2]}")
             if task.durable:
                 self._fenced_off(task, before)
-        task.assigned.append((epoch, attempt, self._truth.process))
+        task.assigned.append(Lease(epoch, attempt, self._truth.process, agent))
 
     def _may_be_leased(self, task: Task, epoch: int, attempt: int) -> None:
         if self._truth.written[task.id].outcome is not None:
@@ -92,7 +86,7 @@ class LeaseChecks:
         due = max(facts.due, facts.at + (template.delay or 0.0))
         if wall < due - LATE:
             raise Violation("too early", f"{task.name} is leased {due - wall} s before its time")
-        waits = not task.assigned and not task.runs_once  # such a one waits for a commit
+        waits = not task.assigned and not task.runs_once
         if waits and wall > facts.at + (template.expires or NEVER) + LATE:
             raise Violation("too late", f"{task.name} had expired when it was leased")
 
@@ -103,13 +97,10 @@ class LeaseChecks:
             self._is_its_turn(task)
 
     def _is_its_turn(self, task: Task) -> None:
-        """Higher priorities first; within one, new tasks in order of arrival.
-
-        A task that may run only once is assigned when that is written down, so a little later.
-        """
-        if self._ready.pop(task.id, None) is None or _runs_once(task):
+        """Higher priorities first; within one, new tasks in order of arrival."""
+        if self._ready.pop(task.id, None) is None:
             return
-        ready = [other for other in self._ready.values() if not _runs_once(other)]
+        ready = self._ready.values()
         for other in ready:
             if other.template.priority > task.template.priority:
                 raise Violation("priority", f"{task.name} goes before {other.name}")
@@ -119,9 +110,9 @@ class LeaseChecks:
         if first is not None and written[first.id].arrival < written[task.id].arrival:
             raise Violation("order", f"{task.name} goes before {first.name}")
 
-    def _fenced_off(self, task: Task, before: tuple[int, int, int]) -> None:
+    def _fenced_off(self, task: Task, before: Lease) -> None:
         """The last attempt's end is committed before the next is leased."""
-        epoch, attempt, process = before
+        epoch, attempt, process, _ = before
         facts = self._truth.committed[task.id]
         if attempt < facts.attempt or epoch < facts.fence:
             return
@@ -152,7 +143,3 @@ class LeaseChecks:
             over = over or epoch < written.fence
         if task.durable and written.accepted and not over:
             raise Violation("noted before commit", f"{task.name}: end of ({epoch}, {attempt})")
-
-
-def _runs_once(task: Task) -> bool:
-    return task.durable and not task.template.max_losses

@@ -44,7 +44,7 @@ def settled(world: World, task: Task) -> None:
                 raise Violation("endings", f"{task.name} has no time limit")
             _retries_spent(task)
         case Ending.LOST:
-            _losses_spent(world, task)
+            world.checks.losses.lost(task)
         case Ending.CANCELLED:
             if not task.cancel_asked:
                 raise Violation("endings", f"{task.name} was cancelled by nobody")
@@ -67,16 +67,6 @@ def _retries_spent(task: Task) -> None:
     failed = sum(execution.ended in failures for execution in task.executions)
     if failed <= task.template.retries:
         raise Violation("retries", f"{task.name} failed after {failed} attempts")
-
-
-def _losses_spent(world: World, task: Task) -> None:
-    """Every loss was an attempt that a worker had, and that did not count as a retry."""
-    facts = world.truth.committed[task.id]
-    if task.runs_once and facts.begun:
-        return  # it may have run, and nobody knows
-    lost = task.handed - facts.retries
-    if lost <= task.template.max_losses:
-        raise Violation("losses", f"{task.name} is lost after {lost} attempts")
 
 
 def inside(coordinator: CoordinatorProcess | None) -> None:

@@ -69,7 +69,7 @@ class Plan:
         plan.commit_seconds = chance.choice((0.001, 0.005, 0.05, 0.3))
         plan.work_seconds = chance.choice((0.0005, 0.02, 0.2, 0.8))
         plan.submit_seconds = chance.choice((0.4, 1.0, 2.0))
-        plan.tasks = chance.choice((10, 30, 60))
+        plan.tasks = chance.choice((10, 30, 60)) if plan.work_seconds < 0.1 else 12
         plan.window_bytes = chance.choice((1, 400, 1 << 20))
         if chance.random() < 0.85:
             plan.faults = chance.sample(FAULTS, chance.randint(1, len(FAULTS)))

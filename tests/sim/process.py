@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Process"]
 
 NEVER = float("inf")
+THAW_SECONDS = 0.02
 SPINS_MAX = 5
 """Wake-ups in a row that a machine may ask for without letting time pass."""
 
@@ -33,6 +34,8 @@ class Process:
         self.name = name
         self.alive = True
         self.paused = False
+        self.asleep = 0.0  # how long it was paused in all, in seconds
+        self._paused_at = 0.0
         self._waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._offset = world.chance.uniform(1.0, 1e6)
         self._timer: Event | None = None
@@ -63,15 +66,31 @@ class Process:
         """The machine has had its turn; the shell may look at it."""
 
     def pause(self, seconds: float) -> None:
+        """It does not run for a time; now and then its sockets do not run either (SIGSTOP)."""
         if self.alive and not self.paused:
             self.paused = True
-            self.world.clock.after(seconds, self.resume)
+            self._paused_at = self.world.clock.now
+            frozen = self.world.chance.random() < 0.5
+            self.world.clock.after(seconds, self._thaw if frozen else self.resume)
+
+    def _thaw(self) -> None:
+        """It looks at its timers before what was sent to it meanwhile has come in."""
+        if self.alive and self.paused:
+            self._count_sleep()
+            self.machine.on_tick(self.now)
+            self.after_turn()
+            self.world.clock.after(THAW_SECONDS, self.resume)
+
+    def _count_sleep(self) -> None:
+        self.asleep += self.world.clock.now - self._paused_at
+        self._paused_at = self.world.clock.now
 
     def resume(self) -> None:
         """What waited is handled first, as a loop drains its sockets before it looks at timers."""
         if not self.alive or not self.paused:
             return
         self.paused = False
+        self._count_sleep()
         waiting, self._waiting = self._waiting, []
         for action, arguments in waiting:
             self.do(action, *arguments)

@@ -7,7 +7,7 @@ committed; a crash makes the first a copy of the second.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farm.protocol.records import (
     AttemptsEnded,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from farm.model import Ending
-    from farm.protocol.messages import Result, Template
+    from farm.protocol.messages import Failure, Result, Template
 
 __all__ = ["Execution", "Facts", "Id", "Outcome", "Task", "Truth", "Violation", "ids", "outcomes"]
 
@@ -75,6 +75,7 @@ class Facts:
     begun: int = 0  # the attempt that may have run, of a task that must not run twice
     retries: int = 0
     losses: int = 0
+    failure: Failure | None = None
     finished_at: float = 0.0
     submitted: set[int] = field(default_factory=set)  # records that name it: Submitted
     finished: set[int] = field(default_factory=set)  # Finished
@@ -102,6 +103,15 @@ class Execution:
     ended: str = ""
 
 
+class Lease(NamedTuple):
+    """A task was given to a host: the token, by which coordinator process, to which agent."""
+
+    epoch: int
+    attempt: int
+    process: int
+    agent: Any
+
+
 @dataclass(slots=True)
 class Task:
     """A task as its client submitted it, and what became of it."""
@@ -123,7 +133,7 @@ class Task:
     refused: bool = False
     handed: int = 0
     executions: list[Execution] = field(default_factory=list)
-    assigned: list[tuple[int, int, int]] = field(default_factory=list)  # epoch, attempt, process
+    assigned: list[Lease] = field(default_factory=list)
 
     @property
     def runs_once(self) -> bool:
@@ -214,6 +224,7 @@ class Book:
                 facts.retries = entry.retries
                 facts.losses = entry.losses
                 facts.due = entry.due
+                facts.failure = entry.failure
 
     def delete(self, refs: Iterable[int]) -> set[Id]:
         """Forget records; the tasks that they named."""
@@ -261,8 +272,10 @@ class Truth:
         self.written = self.committed.copy()
 
     def wiped(self) -> None:
-        """The store was in memory, and is gone."""
+        """The store was in memory, and is gone: cancels are, too."""
         self.committed = Book()
+        for task in self.tasks.values():
+            task.cancel_confirmed = False
         self.crashed()
 
     def is_stale(self, task: Task, epoch: int, attempt: int) -> bool:

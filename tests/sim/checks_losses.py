@@ -1,0 +1,81 @@
+"""The checkers of losses: a lease lasts its time, and only a real loss is paid for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from farm.protocol.messages import HostHello
+from tests.sim.truth import Violation, ids
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from farm.protocol.messages import Failure
+    from tests.sim.checks import Checks
+    from tests.sim.network import Connection
+    from tests.sim.truth import Lease, Task
+
+__all__ = ["LossChecks"]
+
+SLACK = 0.05
+"""Seconds by which a lease may be short: what the coordinator's loop does between two looks."""
+
+
+class LossChecks:
+    """Watches when hosts are heard, and what their silence costs."""
+
+    def __init__(self, checks: Checks) -> None:
+        self._checks = checks
+        self._truth = checks.truth
+        self._heard: dict[str, tuple[float, float]] = {}  # when, and how long it had slept by then
+        self._back: dict[object, tuple[int, float]] = {}  # an agent's last HELLO: to whom, when
+        self._ended: dict[tuple[bytes, int, int], tuple[int, float]] = {}  # ends of attempts
+
+    def restarted(self) -> None:
+        """A new coordinator has heard nobody."""
+        self._heard.clear()
+
+    def received(self, connection: Connection, message: Any) -> None:
+        """The coordinator hears a host."""
+        name, coordinator = connection.dealer.name, self._checks.world.coordinator
+        if coordinator is not None:
+            self._heard[name] = (self._checks.wall, coordinator.asleep)
+        if isinstance(message, HostHello):
+            self._back[connection.dealer] = (self._truth.process, self._checks.wall)
+
+    def ended(self, session: bytes, first: int, count: int, attempt: int) -> None:
+        """The attempts before this one are over."""
+        for task in ids(session, first, count):
+            key = (*task, attempt - 1)
+            self._ended.setdefault(key, (self._truth.process, self._checks.wall))
+
+    def failed(self, failure: Failure | None) -> None:
+        """Why an attempt is over: a host's silence counts while the coordinator listens."""
+        coordinator, settings = self._checks.world.coordinator, self._checks.settings
+        if failure is None or failure.cause != "host_lost" or "silent" not in failure.message:
+            return
+        if coordinator is None or failure.host not in self._heard:
+            return
+        when, asleep = self._heard[failure.host]
+        silent = self._checks.wall - when - (coordinator.asleep - asleep)
+        # A sleep of less than a beat is not noticed, and the lease is shorter by that.
+        if silent < settings.lease_seconds - settings.beat_seconds - SLACK:
+            raise Violation("lease cut short", f"{failure.host} was silent for {silent:.2f} s")
+
+    def lost(self, task: Task) -> None:
+        """A task is dead: it has more real losses than it may have."""
+        facts = self._truth.committed[task.id]
+        if task.runs_once and facts.begun:
+            return  # it may have run, and nobody knows
+        losses = sum(self._is_real(task, lease) for lease in task.assigned) - facts.retries
+        if task.durable and losses <= task.template.max_losses:
+            raise Violation("losses", f"{task.name} is lost after {losses} losses: {task}")
+
+    def _is_real(self, task: Task, lease: Lease) -> bool:
+        """Whether an attempt may have been lost; not if its agent came back soon after."""
+        mine = [e for e in task.executions if (e.epoch, e.attempt) == lease[:2]]
+        if not lease.agent.alive or any(execution.ended == "died" for execution in mine):
+            return True
+        ended = self._ended.get((*task.id, lease.attempt))
+        back = self._back.get(lease.agent)
+        return ended is None or back is None or back[0] != ended[0] or back[1] <= ended[1]
