@@ -18,6 +18,8 @@ from farm.model import Ending, State
 from farm_workers.host_reports import Reports as HostReports
 from tests.sim.bites import CUTS, bite
 
+SHORT_WORK = {"hosts": 1, "slots": [1], "work_seconds": 0.0005, "tasks": 60, "faults": []}
+
 # ---------------------------------------------------------------- bounds and order
 
 
@@ -54,10 +56,10 @@ def _(patch):
     patch.setattr(Deliveries, "_gather", lambda self, session, _: gather(self, session, 1 << 20))
 
 
-@bite("a host is given no more than its window", "host window")
+@bite("a host is given no more than its window", "host window", **SHORT_WORK)
 def _(patch):
     room = Host.room.fget
-    patch.setattr(Host, "room", property(lambda self: room(self) and room(self) + 2))
+    patch.setattr(Host, "room", property(lambda self: room(self) and room(self) + 50))
 
 
 @bite("higher priorities go first", "priority")
