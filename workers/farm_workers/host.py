@@ -21,7 +21,7 @@ from farm.protocol.messages import (
     Report,
     ToHost,
 )
-from farm_workers.host_pace import Pace
+from farm_workers.host_pace import HOLD_SECONDS, Pace
 from farm_workers.host_reports import Reports
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
 from farm_workers.host_work import Work
@@ -72,6 +72,7 @@ class Host:
         self._give_up_at = FOREVER
         self._due: float | None = None  # when to tick, until something happens
         self._expected_tick = FOREVER
+        self._hold_until = FOREVER
 
     @property
     def broken(self) -> str:
@@ -281,8 +282,10 @@ class Host:
             due = min(due, self._heard_at + SILENT_BEATS * self._beat_seconds)
         if self.connected:
             news = self._reports.has_room and self._is_news(self._window())
-            if news or self._reports.waiting:
+            if news or (self._reports.waiting and not self._may_hold()):
                 return self._now
+            if self._reports.waiting:
+                due = min(due, self._hold_until)
             due = min(due, self._beat_at)
         if self._draining and not self.drained and self._work.is_idle:
             if self._reports.empty:
@@ -301,9 +304,23 @@ class Host:
     def _flush(self) -> None:
         window = self._window()
         news = self._is_news(window)
+        if self._reports.waiting and not news and self._may_hold():
+            self._hold_until = min(self._hold_until, self._now + HOLD_SECONDS)
+            if self._now < self._hold_until:
+                return
+        self._hold_until = FOREVER
         if self._reports.flush(window, self._send_report, always=news):
             self._window_told = window
             self._reported = True
+
+    def _may_hold(self) -> bool:
+        """Whether a report may wait for others: it is small, and the workers have more to do."""
+        return (
+            self._work.backlog.waiting > 0
+            and self._reports.is_small
+            and not self._pace.is_dense
+            and not self._draining
+        )
 
     def _send_report(self, report: Report) -> None:
         self._port.send(report)

@@ -9,6 +9,7 @@ from math import ceil
 from farm.protocol.messages import Grant
 
 __all__ = [
+    "HOLD_SECONDS",
     "PIPE_SECONDS",
     "PREFETCH_SECONDS",
     "SLICE_SECONDS",
@@ -24,6 +25,11 @@ PIPE_SECONDS = 0.005
 """A worker is given a third slice only while the work in its pipe is less than this."""
 PREFETCH_SECONDS = 0.1
 """Longer tasks stand alone in a pipe: nothing waits behind them, and they wait behind nothing."""
+HOLD_SECONDS = 0.04
+"""How long a report of a few tasks may wait for others, while there is work to go on with.
+
+A report costs coordinator, disk and client about as much for one task as for a hundred.
+"""
 LONG_ROUND_TRIPS = 100
 """Tasks longer than this many round trips get no lookahead: nothing waits behind them."""
 SECONDS_MIN = 1e-6
@@ -80,11 +86,17 @@ class Pace:
         """A beat came back after this long."""
         self._round_trip = _blend(self._round_trip, round_trip, 2)
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether tasks are so short that many of them end together anyway."""
+        return self._unit < SLICE_SECONDS
+
     def lookahead(self, slots: int) -> int:
         """How many tasks to hold beyond ``slots``, so that these do not wait for the coordinator.
 
         Little's law for each slot, L = λW, where W is a round trip and the two slices before it.
-        For each slot, because slots that began together end together. 0 as long as durations or
+        For each slot, because slots that began together end together; with them the time that a
+        report may wait. 0 as long as durations or
         the round trip are unknown, and for long tasks.
         """
         if self._unit < 0 or self._round_trip < 0:
@@ -92,7 +104,7 @@ class Pace:
         unit = max(self._unit, SECONDS_MIN)
         if unit > LONG_ROUND_TRIPS * self._round_trip:
             return 0
-        wait = self._round_trip + 2 * (SLICE_SECONDS if unit < SLICE_SECONDS else 0.0)
+        wait = self._round_trip + (2 * SLICE_SECONDS if self.is_dense else HOLD_SECONDS)
         return slots * ceil(wait / unit)
 
 

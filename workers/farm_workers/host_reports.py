@@ -26,6 +26,10 @@ FLYING_MAX = 64
 """Reports sent and not yet noted; more wait, so that neither side's socket fills."""
 FLYING_BYTES_MAX = 32 << 20
 
+SMALL_RUNS = 32
+SMALL_BYTES = 1 << 16
+"""A report below both may wait a little for more."""
+
 Line = tuple[int, int, int, int]
 """``(epoch, lease, first, count)``."""
 
@@ -63,6 +67,16 @@ class Reports:
             or self._returned
             or self._started
             or self._progress
+        )
+
+    @property
+    def is_small(self) -> bool:
+        """Whether what is to be said is little, new, and nothing that anybody waits for."""
+        return (
+            not self._returned
+            and self._flying == len(self._kept)
+            and len(self._ended) < SMALL_RUNS
+            and sum(ended.size for ended in self._ended) < SMALL_BYTES
         )
 
     @property
