@@ -14,7 +14,6 @@ from farm.protocol.messages import (
     Assign,
     CancelReply,
     Noted,
-    Report,
 )
 from farm.protocol.records import (
     AttemptEnd,
@@ -212,8 +211,7 @@ class Checks:
             self.readers.received(connection, message)
             return
         self.losses.received(connection, message)
-        if isinstance(message, Report):
-            self.leases.reported(connection, message)
+        self.leases.received(connection, message)
 
     def _accepted(self, connection: Connection, message: Accepted) -> None:
         for first, count in message.runs:

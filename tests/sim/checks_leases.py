@@ -5,10 +5,13 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from farm.protocol.messages import HostHello, Report
 from tests.sim.truth import Lease, Violation
 
 if TYPE_CHECKING:
-    from farm.protocol.messages import Assign, Report
+    from typing import Any
+
+    from farm.protocol.messages import Assign
     from tests.sim.checks import Checks
     from tests.sim.network import Connection, Dealer
     from tests.sim.truth import Id, Task
@@ -29,12 +32,15 @@ class LeaseChecks:
         self._reports: dict[Dealer, dict[int, Report]] = {}
         self._ready: dict[Id, Task] = {}  # new here, never leased, in order of arrival
         self._given: list[tuple[int, Task]] = []  # in this turn, by the number of the lease
+        self._given_to: dict[Connection, None] = {}
+        self._windows: dict[Dealer, int] = {}  # as the coordinator heard them last
 
     def restarted(self) -> None:
         """The backlog of the last process waits for recovery, in an order of its own."""
         self._reports.clear()
         self._ready.clear()
         self._given.clear()
+        self._given_to.clear()
 
     def admitted(self, task: Task) -> None:
         """A durable task is new."""
@@ -49,6 +55,7 @@ class LeaseChecks:
 
     def assigned(self, connection: Connection, message: Assign) -> None:
         """The coordinator gives leases to a host."""
+        self._given_to[connection] = None
         for grant in message.grants:
             self._truth.leases[message.epoch, grant.lease] = grant.session
             tasks = self._truth.run(grant.session, grant.first, grant.count)
@@ -95,6 +102,16 @@ class LeaseChecks:
         given, self._given = self._given, []
         for _, task in sorted(given, key=itemgetter(0)):
             self._is_its_turn(task)
+        given_to, self._given_to = self._given_to, {}
+        for connection in given_to:
+            self._within_window(connection)
+
+    def _within_window(self, connection: Connection) -> None:
+        coordinator = self._checks.world.coordinator
+        host = coordinator and coordinator.machine.ledger.host_of(connection.peer)
+        window = self._windows[connection.dealer]
+        if host and host.held > window:
+            raise Violation("host window", f"{host.name} holds {host.held}, and may {window}")
 
     def _is_its_turn(self, task: Task) -> None:
         """Higher priorities first; within one, new tasks in order of arrival."""
@@ -123,8 +140,12 @@ class LeaseChecks:
 
     # ------------------------------------------------------------ reports
 
-    def reported(self, connection: Connection, message: Report) -> None:
-        """A host says what happened."""
+    def received(self, connection: Connection, message: Any) -> None:
+        """A host says who it is, or what happened."""
+        if isinstance(message, HostHello | Report):
+            self._windows[connection.dealer] = message.window
+        if not isinstance(message, Report):
+            return
         self._reports.setdefault(connection.dealer, {})[message.number] = message
 
     def noted(self, connection: Connection, number: int) -> None:
