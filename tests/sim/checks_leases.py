@@ -55,7 +55,6 @@ class LeaseChecks:
 
     def assigned(self, connection: Connection, message: Assign) -> None:
         """The coordinator gives leases to a host."""
-        self._given_to[connection] = None
         for grant in message.grants:
             self._truth.leases[message.epoch, grant.lease] = grant.session
             tasks = self._truth.run(grant.session, grant.first, grant.count)
@@ -64,6 +63,8 @@ class LeaseChecks:
             for task in tasks:
                 self._leased(task, message.epoch, grant.attempt, connection.dealer)
                 self._given.append((grant.lease, task))
+                if not task.runs_once:  # room for such a one was taken before its commit
+                    self._given_to[connection] = None
 
     def _leased(self, task: Task, epoch: int, attempt: int, agent: Dealer) -> None:
         if task.durable:
