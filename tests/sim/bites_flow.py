@@ -18,7 +18,7 @@ from farm.model import Ending, State
 from farm_workers.host_reports import Reports as HostReports
 from tests.sim.bites import CUTS, bite
 
-SHORT_WORK = {"hosts": 1, "slots": [1], "work_seconds": 0.0005, "tasks": 60, "faults": []}
+SHORT_WORK = {"hosts": 1, "slots": [1], "work_seconds": 0.02, "tasks": 60, "faults": []}
 
 # ---------------------------------------------------------------- bounds and order
 
