@@ -34,6 +34,7 @@ from farm._payload_exceptions import (
     qualified_name,
     split_exception,
 )
+from farm._payload_items import flatten, unflatten
 from farm._payload_memory import (
     CacheWrapper,
     FunctionMemory,
@@ -268,8 +269,8 @@ def _dump_parts(values: Sequence[Any], refusal: Callable[[int, Exception], Paylo
 
 def dump_items(items: Sequence[tuple[Any, ...]]) -> bytes:
     """The positional arguments of many items. Raises ``PayloadError``."""
-    if _unsharing(items):
-        return pickle.dumps(list(items), _PROTOCOL)
+    if flat := flatten(items, ATOMS):
+        return pickle.dumps(flat, _PROTOCOL)
 
     def refusal(number: int, error: Exception) -> PayloadError:
         return _refusal(items[number], lambda i: f"item {number}, argument {i + 1}", error)
@@ -307,6 +308,8 @@ def _open_parts(data: bytes, what: str) -> tuple[list[Any], Callable[[bytes], An
     if type(outer) is list:
         return outer, None
     parts, shared = outer
+    if type(parts) is int:
+        return unflatten(parts, shared), None
     classes: list[type] = []
 
     def load(part: bytes) -> Any:

@@ -348,3 +348,12 @@ def test_a_module_registered_by_the_user_travels_by_value(monkeypatch, tmp_path)
     finally:
         cloudpickle.unregister_pickle_by_value(only_here)
         del sys.modules["only_here"]
+
+
+@pytest.mark.parametrize(
+    "items", [[(1,), (2,)], [(1, "a"), (2, "b"), (3, "c")], [(), ()], [(None,)]]
+)
+def test_items_of_plain_values_come_back_as_they_were(items):
+    data = payload.dump_items(items)
+    assert payload.load_items(data) == items
+    assert payload.load_items(data, 1, 2) == items[1:2]
