@@ -58,8 +58,8 @@ class LossChecks:
             return
         when, asleep = self._heard[failure.host]
         silent = self._checks.wall - when - (coordinator.asleep - asleep)
-        # A sleep of less than a beat is not noticed, and the lease is shorter by that.
-        if silent < settings.lease_seconds - settings.beat_seconds - SLACK:
+        # A sleep of less than two beats is not noticed, and the lease is shorter by that.
+        if silent < settings.lease_seconds - 2 * settings.beat_seconds - SLACK:
             raise Violation("lease cut short", f"{failure.host} was silent for {silent:.2f} s")
 
     def lost(self, task: Task) -> None:
