@@ -1,7 +1,8 @@
-"""The journal thread: group commit, in order, without timers.
+"""The journal thread: group commit, in order.
 
 Promises: what is appended is committed in the order of appending, in as few transactions as the
-disk's speed makes of it: while one commit runs, the next gathers. ``committed`` moves only after
+disk's speed makes of it: while one commit runs, the next gathers, and what nobody waits for, such
+as deliveries, travels with what somebody does. ``committed`` moves only after
 the store has said that the records are durable. A full disk delays and loses nothing; a failed
 one ends in ``fatal``, after which nothing more is committed and the process has to end.
 """
@@ -12,8 +13,16 @@ from collections.abc import Callable
 from math import inf
 
 from farm.errors import StoreError
-from farm.protocol.records import Finished, Record, Submitted
-from farm.store import Append, PutFunction, Store, StoreFailed, StoreStalled
+from farm.protocol.records import Delivered, Finished, Record, SessionMark, Submitted
+from farm.store import (
+    Append,
+    Delete,
+    DropFunctions,
+    PutFunction,
+    Store,
+    StoreFailed,
+    StoreStalled,
+)
 from farm.store.base import Change
 
 __all__ = ["Journal"]
@@ -26,6 +35,19 @@ BEHIND_BYTES = 64 << 20
 """More payload bytes than this waiting for the disk: the store is behind."""
 RETRY_SECONDS = (0.05, 2.0)
 """The first and the longest wait before a stalled commit is tried again; it doubles between."""
+PATIENCE_SECONDS: dict[type, float] = {
+    Submitted: 0.002,
+    PutFunction: 0.002,
+    Delivered: 0.05,
+    SessionMark: 0.05,
+    Delete: 0.05,
+    DropFunctions: 0.05,
+}
+"""How long a change may wait for others. A task that ends within the time of a submission costs
+one commit with it, not two, and its outcome does not wait for the commit of its submission."""
+PATIENT_BYTES = 1 << 16
+"""With more payload than this nothing waits: there is enough for a commit of its own."""
+FOREVER = inf
 
 Loaded = tuple[int, Record | None]
 
@@ -71,6 +93,9 @@ class Journal:
         # Of this turn of the loop; bounded by what one turn drains from the sockets.
         self._gathered: list[Change] = []
         self._gathered_bytes = 0
+        self._patience = FOREVER
+        self.due = FOREVER
+        """When ``hand_over`` is to be called again, monotonic seconds."""
         # Under the lock. Bounded by `behind`, above which the shell stops reading from clients,
         # plus what the hosts' credit lets them report meanwhile.
         self._lock = threading.Lock()
@@ -119,16 +144,27 @@ class Journal:
 
     def append(self, change: Change) -> None:
         """Gather a change; ``hand_over`` at the end of the turn sends it on its way."""
+        kind = type(change.record) if isinstance(change, Append) else type(change)
+        self._patience = min(self._patience, PATIENCE_SECONDS.get(kind, 0.0))
         if not self._first and isinstance(change, Append):
             self._first = change.ref
         self._gathered.append(change)
         self._gathered_bytes += _payload_bytes(change)
 
-    def hand_over(self) -> None:
-        """Give what was gathered to the journal thread; a store in memory has it on return."""
+    def hand_over(self, now: float | None = None) -> None:
+        """Give what was gathered to the journal thread; a store in memory has it on return.
+
+        With a time (monotonic seconds), a little for which nobody waits is kept until ``due``,
+        to be committed together with what somebody does wait for.
+        """
         gathered, size = self._gathered, self._gathered_bytes
         if not gathered:
             return
+        if now is not None and self._store.durable and size < PATIENT_BYTES:
+            self.due = min(self.due, now + self._patience)
+            if now < self.due:
+                return
+        self.due = self._patience = FOREVER
         self._gathered, self._gathered_bytes = [], 0
         if not self._store.durable:
             self._store.commit(gathered)

@@ -148,10 +148,10 @@ class Loop:
             return 0.0
         if self._hosts.backlog or self._clients.backlog:
             return RETRY_SECONDS
+        now = time.monotonic()
         deadline = self._core.next_deadline()
-        if deadline is None:
-            return 60.0
-        return min(max(deadline, self._not_before) - time.monotonic(), 60.0)
+        due = now + 60.0 if deadline is None else max(deadline, self._not_before)
+        return min(due, self._journal.due, now + 60.0) - now
 
     def _turn(self, timeout: float) -> None:
         self._read_clients(wanted=not self._journal.behind)
@@ -161,10 +161,11 @@ class Loop:
         if self._waker.fileno() in ready:
             self._waker.clear()
         self._drain([one for one in (self._hosts, self._clients) if one.socket in ready])
-        self._journal.hand_over()  # the disk works while the rest of the turn goes on
+        # Now, so that the disk works while the rest of the turn goes on.
+        self._journal.hand_over(time.monotonic())
         self._hear_journal()
         self._tick()
-        self._journal.hand_over()
+        self._journal.hand_over(time.monotonic())
         if self._journal.committed != self._committed:  # a store in memory commits at once
             self._hear_journal()
             self._tick()
