@@ -22,7 +22,20 @@ from tests.sim.bites import CUTS, PARTITIONS, RESTARTS, bite
 
 SLEEP = {**PARTITIONS, "faults": ["pause coordinator"], "fault_seconds": 0.5}
 CUT_OFF = {**PARTITIONS, "faults": ["isolate"], "fault_seconds": 0.5, "deaths": False}
-PARTITIONS_AND_RESTARTS = {**PARTITIONS, "faults": ["isolate", *RESTARTS], "fault_seconds": 0.5}
+PARTITIONS_AND_RESTARTS = {
+    **PARTITIONS,
+    "faults": ["isolate", "pause host", *RESTARTS],
+    "fault_seconds": 0.7,
+    "durable": True,
+    "commit_seconds": 0.005,
+    "work_seconds": 3.0,
+    "core": {
+        "recovery_seconds": 0.5,
+        "lease_seconds": 4.0,
+        "max_tasks": 1000,
+        "session_tasks": 100,
+    },
+}
 
 # ---------------------------------------------------------------- durability
 
@@ -182,7 +195,7 @@ def _(patch):
     patch.setattr(recovery, "_adoptable", of_any_epoch)
 
 
-@bite("a claim of an ended attempt is not adopted", "invariants", faults=RESTARTS)
+@bite("a claim of an ended attempt is not adopted", "invariants", "stale token", faults=RESTARTS)
 def _(patch):
     def of_any_attempt(batch, _claim, run):
         states = (State.QUEUED, State.SCHEDULED)

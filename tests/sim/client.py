@@ -168,7 +168,11 @@ class ClientProcess(Process):
                     raise Violation("started", f"{task.name} was said to be started, and is not")
 
     def progress(self, notes: list[tuple[bytes, int, float, float, str]]) -> None:
-        pass
+        self.world.stats["progress"] += 1
+        for session, counter, *note in notes:
+            known = self.world.truth.tasks[session, counter]
+            if note != [1.0, 2.0, "half"] or not known.executions:
+                raise Violation("progress", f"{self.name} is told {note} of {counter}")
 
     def replied(self, message: CancelReply | JobInfo | Answer) -> None:
         if message.request in self.replies and not isinstance(message, JobInfo):

@@ -29,6 +29,7 @@ class Faults:
             "drain host": self._drain_host,
             "pause host": self._pause_host,
             "kill worker": self._kill_worker,
+            "spoil host": self._spoil_host,
             "crash client": self._crash_client,
             "pause client": self._pause_client,
             "cut": self._cut,
@@ -59,6 +60,9 @@ class Faults:
         for process in (world.coordinator, *world.hosts, *world.clients):
             if process is not None:
                 process.resume()
+        for host in world.hosts:
+            if host is not None:
+                host.spoiled_until = 0.0
         if world.coordinator is not None:
             world.coordinator.journal.commit_seconds = world.plan.commit_seconds
 
@@ -105,6 +109,11 @@ class Faults:
         host = self._host()
         if host is not None:
             host.lose_worker(self.chance.randrange(host.slots))
+
+    def _spoil_host(self) -> None:
+        host = self._host()
+        if host is not None:
+            host.spoil(self.chance.choice((0.05, 0.5, 3.0)))
 
     def _client(self) -> ClientProcess | None:
         living = [client for client in self.world.clients if client.alive]

@@ -31,12 +31,13 @@ class HostProcess(Process):
         self.slots = slots
         self.connection: Connection | None = None
         self.workers: dict[int, Worker] = {}
+        self.spoiled_until = 0.0
         self._window = 0
         self.memory = HostMemory(name)
         self.machine = Host(
             HostSettings(
                 slots=slots, name=name, python=PYTHON, farm="sim", hello_seconds=2.0,
-                drain_seconds=3.0, retry_seconds=1.0,
+                drain_seconds=3.0, retry_seconds=1.0, has_initializer=world.plan.initializer,
             ),
             self,
             instance=world.chance.randbytes(8),
@@ -105,6 +106,9 @@ class HostProcess(Process):
                 self.machine.on_worker_ready(worker.slot, self.now)
             case "ended":
                 self.machine.on_worker_ended(worker.slot, arguments[0], self.now)
+            case "progress":
+                key, counter, note = arguments
+                self.machine.on_worker_progress(worker.slot, key, counter, note, self.now)
             case "limited":
                 self.machine.on_worker_limited(worker.slot, arguments[0], self.now)
             case "exit":
@@ -112,6 +116,17 @@ class HostProcess(Process):
                 code, ordinal = arguments
                 self.machine.on_worker_exit(worker.slot, code, ordinal, self.now)
         self.after_turn()
+
+    @property
+    def is_spoiled(self) -> bool:
+        """Whether no worker can start here now: the disk is full, the initializer raises."""
+        return self.world.clock.now < self.spoiled_until
+
+    def spoil(self, seconds: float) -> None:
+        """Workers die, and for a time none can start."""
+        self.spoiled_until = self.world.clock.now + seconds
+        for slot in list(self.workers):
+            self.lose_worker(slot)
 
     def lose_worker(self, slot: int) -> None:
         """The kernel kills a worker process."""

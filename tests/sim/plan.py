@@ -19,6 +19,7 @@ FAULTS = (
     "drain host",
     "pause host",
     "kill worker",
+    "spoil host",
     "crash client",
     "pause client",
     "cut",
@@ -47,6 +48,7 @@ class Plan:
     submit_seconds: float = 1.5  # mean time between a client's submissions
     tasks: int = 40  # at most, of each client
     window_bytes: int = 1 << 20
+    initializer: bool = False  # whether hosts that cannot start workers fail their tasks
     deaths: bool = True  # whether work may kill its worker, or be killed for its time
     core: dict[str, float | int] = field(default_factory=dict)
 
@@ -72,6 +74,7 @@ class Plan:
         plan.tasks = chance.choice((10, 30, 60)) if plan.work_seconds < 0.1 else 12
         plan.window_bytes = chance.choice((1, 400, 1 << 20))
         if chance.random() < 0.85:
+            plan.initializer = chance.random() < 0.3
             plan.faults = chance.sample(FAULTS, chance.randint(1, len(FAULTS)))
             plan.fault_seconds = chance.choice((0.5, 1.0, 2.5))
             plan.holes = chance.choice((0.0, 0.0, 0.003))

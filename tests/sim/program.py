@@ -220,7 +220,9 @@ class Program:
     def ask(self) -> None:
         request = self._request()
         self.questions.add(request)
-        self.client.machine.query(request, "status", {}, self.client.now)
+        what = self.chance.choice(QUESTIONS)
+        arguments = {"id": "?"} if what == "task" else {}
+        self.client.machine.query(request, what, arguments, self.client.now)
 
     def _some_runs(self, *, mine: bool) -> list[TaskRun]:
         tasks = [
@@ -233,5 +235,6 @@ class Program:
         return [(session, counter, 1) for session, counter in chosen]
 
 
+QUESTIONS = ("status", "hosts", "jobs", "tasks", "task", "nonsense")
 MILD = (("raise", 1), ("raise", 99))
 DEADLY = (*MILD, ("die", 1), ("die", 99))

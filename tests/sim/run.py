@@ -53,7 +53,9 @@ def run_seed(
     seed: int, report: Report | None = None, *, verbose: bool = False, **changes: Any
 ) -> Failure | None:
     """One seed, with ``changes`` to its plan; None if every promise was kept."""
-    world = World(replace(Plan.of(seed), **changes), verbose=verbose)
+    plan = Plan.of(seed)
+    core = {**plan.core, **changes.pop("core", {})}
+    world = World(replace(plan, **changes, core=core), verbose=verbose)
     failure = None
     try:
         world.run()

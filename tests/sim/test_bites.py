@@ -6,7 +6,7 @@ from tests.sim import bites_flow, bites_recovery
 from tests.sim.bites import BITES
 from tests.sim.run import run_seed
 
-SEEDS_MAX = 60
+SEEDS_MAX = 100
 
 
 def test_there_are_bites_of_every_kind():

@@ -20,6 +20,8 @@ __all__ = ["Worker"]
 
 FLUSH_SECONDS = 0.005
 KILLED = -9
+PROGRESS = 0.1
+"""The share of tasks that say half-way how far they are."""
 
 
 class Worker:
@@ -60,8 +62,10 @@ class Worker:
         clock.at(self._sent, self.host.heard, self, *arguments)
 
     def start(self) -> None:
-        """The interpreter is up."""
-        if self.alive:
+        """The interpreter is up, if it can be."""
+        if self.alive and self.host.is_spoiled:
+            self.die(1)
+        elif self.alive:
             self.ready = True
             self._say("ready")
 
@@ -116,7 +120,14 @@ class Worker:
         self._execution = execution
         began(self.host.world, task, execution)
         does = work.parse(payload)
+        if self.host.world.chance.random() < PROGRESS:
+            note = (part.key, part.first + i, (1.0, 2.0, "half"))
+            clock.after(does.seconds / 2, self._tell_progress, execution, note)
         clock.after(does.seconds, self._done, part, i, does, len(task.executions))
+
+    def _tell_progress(self, execution: Execution, note: tuple[object, ...]) -> None:
+        if self.alive and self._execution is execution:
+            self._say("progress", *note)
 
     def _done(self, part: Slice, i: int, does: Work, times: int) -> None:
         if not self.alive or self._execution is None:
