@@ -36,6 +36,7 @@ class CallbackThread:
 
     def __init__(self, name: str = "farm-callbacks") -> None:
         self._name = name
+        # One entry for each batch of results that has callbacks: bounded by the client's credit.
         self._calls: SimpleQueue[Sequence[Call] | None] = SimpleQueue()
         # Re-entrant: a finalizer may run in the middle of anything, and cancel a future.
         self._lock = threading.RLock()
