@@ -135,16 +135,17 @@ class Client(View, Executor):
         no worker has begun are cancelled. A farm that belongs to this client ends with it.
         """
         connection = self._connection
-        if connection.forked or connection.has_ended:
+        if connection.forked:
             return
-        connection.shut()
-        if cancel_futures:
-            connection.cancel_all()
-        connection.leave()
+        if not connection.has_ended:
+            connection.shut()
+            if cancel_futures:
+                connection.cancel_all()
+            connection.leave()
         if wait and not connection.is_current_thread():
             connection.wait_idle()
-            if not connection.has_maps:
-                connection.join()
+            if connection.has_ended or not connection.has_maps:
+                connection.join()  # with it, a farm of its own has ended
             connection.callbacks.close()
 
     def __enter__(self) -> Self:

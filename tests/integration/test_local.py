@@ -220,6 +220,29 @@ def test_a_farm_that_cannot_be_kept_running_fails_what_waits(local, tmp_path, mo
         future.result(PATIENCE)
 
 
+def test_shutdown_waits_for_an_end_that_has_begun_by_itself(local, folder, monkeypatch):
+    began, go = threading.Event(), threading.Event()
+    stop = LocalFarm.stop
+
+    def slow_stop(self):
+        began.set()
+        go.wait(PATIENCE)
+        stop(self)
+
+    monkeypatch.setattr(LocalFarm, "stop", slow_stop)
+    client = local(workers=1)
+    client.connection.give_up(farm.FarmError("it is over"))
+    assert began.wait(PATIENCE)
+    shutting = threading.Thread(target=client.shutdown)
+    shutting.start()
+    shutting.join(0.2)
+    assert shutting.is_alive()
+    go.set()
+    shutting.join(PATIENCE)
+    assert not shutting.is_alive()
+    assert list(folder.glob("farm-*")) == []
+
+
 def test_two_farms_do_not_see_each_other(local):
     first, second = local(workers=1), local(workers=1)
     assert first.submit(double, 1).result(PATIENCE) == 2
