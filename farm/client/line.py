@@ -37,6 +37,7 @@ class Line:
         self._poller = zmq.Poller()
         self._poller.register(waker.fileno(), zmq.POLLIN)
         self._dealer: Dealer | None = None
+        self._ready: dict[Any, int] | None = None  # of the poller's, if this turn began with it
         self._due = 0.0  # when the next attempt is
         self._pause = 0.0
 
@@ -47,7 +48,8 @@ class Line:
             if now < self._due:
                 return False, [], False
             dealer = self._open()
-        messages = dealer.receive(limit)
+        messages = dealer.receive(limit, self._ready)
+        self._ready = None
         opened = dealer.connected and not self.up
         self.up = dealer.connected
         if not dealer.lost:
@@ -85,8 +87,9 @@ class Line:
 
     def sleep(self, seconds: float) -> None:
         """Return when something arrives, somebody wakes us, or after so many seconds."""
-        self._poller.poll(max(0, int(seconds * 1000 + 0.999)))
-        self._waker.clear()
+        self._ready = dict(self._poller.poll(max(0, int(seconds * 1000 + 0.999))))
+        if self._waker.fileno() in self._ready:
+            self._waker.clear()
 
     def patience(self, seconds: float, now: float) -> float:
         """How long to sleep at most, where nothing else is due for ``seconds``."""

@@ -5,7 +5,8 @@ places]``. Payloads above ``ATTACH_BYTES`` travel as attachments, frames of thei
 never copied into the envelope; ``places`` says to which entry and payload each belongs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -50,26 +51,26 @@ _encoder = msgspec.msgpack.Encoder()
 _MALFORMED = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
+_ENTRIES: dict[type, Callable[[Any], Sequence[Entry]]] = {
+    Submit: attrgetter("groups"),
+    Assign: attrgetter("grants"),
+    Report: attrgetter("ended"),
+    Results: attrgetter("entries"),
+}
+"""Where a message has the parts that carry payloads."""
+
+
 def encode(number: int, message: Message) -> list[bytes]:
     """The frames of a message; ``number`` counts the messages of one direction."""
-    if any(entry.size > ATTACH_BYTES for entry in _entries(message)):
-        return _encode_attached(number, message)
+    for entry in _entries(message):
+        if entry.size > ATTACH_BYTES:
+            return _encode_attached(number, message)
     return [_encoder.encode((number, message))]
 
 
 def _entries(message: object) -> Sequence[Entry]:
-    """The parts of a message that carry payloads."""
-    match message:
-        case Submit():
-            return message.groups
-        case Assign():
-            return message.grants
-        case Report():
-            return message.ended
-        case Results():
-            return message.entries
-        case _:
-            return ()
+    find = _ENTRIES.get(type(message))
+    return find(message) if find is not None else ()
 
 
 def _encode_attached(number: int, message: Message) -> list[bytes]:

@@ -9,6 +9,7 @@ import logging
 import struct
 import time
 from collections import deque
+from collections.abc import Container
 from typing import Any, Literal
 
 import zmq
@@ -18,6 +19,7 @@ from farm.logs import Seldom
 from farm.protocol.codec import decoder
 from farm.protocol.messages import Message
 from farm.transport.address import Address
+from farm.transport.frames import read_frames, readable, send_frames
 from farm.transport.numbering import Numbering
 from farm.transport.options import OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX, prepare
 
@@ -83,21 +85,24 @@ class Dealer:
         except zmq.ZMQError as error:
             self._lose(f"{address} cannot be reached: {zmq.strerror(error.errno or 0)}")
 
-    def receive(self, limit: int) -> list[Any]:
+    def receive(self, limit: int, ready: Container[object] | None = None) -> list[Any]:
         """The messages that have arrived, at most ``limit``, without waiting.
 
+        ``ready``: those of ``sockets`` that a poll just now found readable, if there was one.
         What arrived before the connection was lost is still returned; ``lost`` is set after it.
         """
-        reason = self._read_monitor()
+        if ready is None or self._monitor in ready or not self.connected:
+            self._read_monitor()
         found: list[Any] = []
+        if ready is not None and self.socket not in ready and not self._ended:
+            return found
         size = 0
         while len(found) < limit and size < RECEIVE_BYTES and not self.lost:
-            try:
-                frames = self.socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                if reason:
-                    self._lose(reason)
-                return found
+            if not readable(self.socket):
+                if self._ended:
+                    self._lose(self._ended)
+                break
+            frames = read_frames(self.socket)
             size += sum(map(len, frames))
             try:
                 found.append(self._numbering.unpack(frames))
@@ -135,32 +140,24 @@ class Dealer:
 
     def _try(self, frames: list[bytes]) -> bool:
         try:
-            # Only attachments are above the size from which frames are not copied.
-            self.socket.send_multipart(frames, zmq.DONTWAIT, copy=len(frames) == 1)
+            # Only attachments are worth lending.
+            send_frames(self.socket, frames, copy=len(frames) == 1)
         except zmq.Again:
             return False
         return True
 
-    def _read_monitor(self) -> str:
-        """Take the socket's events; returns why the connection ended, if it did."""
-        if self.lost:
-            return ""
-        reason = ""
-        while True:
-            try:
-                event, _ = self._monitor.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                break
+    def _read_monitor(self) -> None:
+        """Take the socket's events."""
+        while readable(self._monitor):
+            event, _ = read_frames(self._monitor)
             kind = struct.unpack_from("=H", event)[0]
             if kind == _CONNECTED:
                 self.connected = True
             else:
-                reason = reason or _REASONS.get(kind, "").format(address=self._address)
-        if not (reason or self.connected) and time.monotonic() > self._give_up:
+                # Kept while messages that came before the end still wait to be read.
+                self._ended = self._ended or _REASONS.get(kind, "").format(address=self._address)
+        if not (self._ended or self.connected) and time.monotonic() > self._give_up:
             self._lose(f"nothing answers at {self._address}")
-        # Kept while messages that came before the end still wait to be read.
-        self._ended = reason or self._ended
-        return self._ended
 
     def _lose(self, reason: str) -> None:
         self.lost = self.lost or reason

@@ -21,6 +21,7 @@ from farm.logs import Seldom
 from farm.protocol.codec import decoder
 from farm.protocol.messages import Message, Rejected
 from farm.transport.address import Address, AddressError, bind_address
+from farm.transport.frames import read_frames, readable, send_frames
 from farm.transport.numbering import Gap, Numbering
 from farm.transport.options import OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX, prepare
 
@@ -116,11 +117,8 @@ class Router:
         """
         found: list[tuple[Connection, Any]] = []
         size = 0
-        while len(found) < limit and size < RECEIVE_BYTES:
-            try:
-                routing_id, *frames = self.socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                break
+        while len(found) < limit and size < RECEIVE_BYTES and readable(self.socket):
+            routing_id, *frames = read_frames(self.socket)
             size += sum(map(len, frames))
             connection = self._connections.get(routing_id)
             numbering = connection.numbering if connection else Numbering(self._decoder)
@@ -187,10 +185,9 @@ class Router:
     def _try(self, connection: Connection, frames: Sequence[bytes]) -> bool:
         """Whether the frames are off; a connection that is gone is dropped."""
         try:
-            # Only attachments are above the size from which frames are not copied.
-            self.socket.send_multipart(
-                [connection.routing_id, *frames], zmq.DONTWAIT, copy=len(frames) == 1
-            )
+            # Only attachments are worth lending.
+            message = (connection.routing_id, *frames)
+            send_frames(self.socket, message, copy=len(frames) == 1)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:

@@ -7,7 +7,7 @@ that a message, a worker or a bug in the machine does ends the loop.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import zmq
 
@@ -103,17 +103,14 @@ class Agent:
     def _turn(self) -> None:
         timeout = self._timeout(time.monotonic())
         # Rounded up: a deadline that is a fraction of a millisecond away is no reason to spin.
-        events = self._poller.poll(max(0, int(timeout * 1000 + 0.999)))
+        ready = dict(self._poller.poll(max(0, int(timeout * 1000 + 0.999))))
         now = time.monotonic()
-        heard = False
-        for ready, _ in events:
-            if not isinstance(ready, int):
-                heard = True
-            elif ready == self._waker.fileno():
+        for source in ready:
+            if source == self._waker.fileno():
                 self._waker.clear()
-            else:
-                self._call(self._pool.on_event, ready, self._host, now)
-        self._hear(now, ready=heard)
+            elif isinstance(source, int):
+                self._call(self._pool.on_event, source, self._host, now)
+        self._hear(now, ready)
         self._call(self._pool.on_time, self._host, now)
         if self._stopping and not self._host.draining:
             logger.info("draining")
@@ -133,10 +130,10 @@ class Agent:
         )
         return min(due - now, IDLE_SECONDS)
 
-    def _hear(self, now: float, *, ready: bool) -> None:
+    def _hear(self, now: float, ready: Container[object]) -> None:
         """Whatever the coordinator has said, and whether it is there."""
         was_up = self._link.up
-        messages, lost = self._link.receive(now, ready=ready)
+        messages, lost = self._link.receive(now, ready)
         if self._link.up and not was_up:
             self._call(self._host.on_connected, now)
         for message in messages:

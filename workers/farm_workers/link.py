@@ -4,6 +4,7 @@ Pauses between attempts grow and are jittered, so that a thousand hosts do not c
 """
 
 import random
+from collections.abc import Container
 from typing import Any
 
 import zmq
@@ -42,10 +43,10 @@ class Link:
         """The other side is what it should be: the next pause will be short."""
         self._pause = PAUSE_SECONDS
 
-    def receive(self, now: float, *, ready: bool) -> tuple[list[Any], str]:
+    def receive(self, now: float, ready: Container[object]) -> tuple[list[Any], str]:
         """What has arrived, and why the connection is lost, if it is; dials when it is time.
 
-        ``ready``: a socket of it was readable.
+        ``ready``: what the poller just found readable.
         """
         if self._dealer is None:
             if now < self._dial_at:
@@ -55,7 +56,7 @@ class Link:
                 self._poller.register(socket, zmq.POLLIN)
             self._dealer.connect(self._address)
         dealer = self._dealer
-        found = [] if dealer.connected and not ready else dealer.receive(TURN_MESSAGES)
+        found = dealer.receive(TURN_MESSAGES, ready)
         self.up = self.up or dealer.connected
         if dealer.lost:
             self.drop(now)

@@ -1,0 +1,47 @@
+"""Whole messages onto and off a socket, with as few and as cheap calls as that takes.
+
+What pyzmq offers for it costs several times what the message does: a call that finds nothing
+raises, to ask whether a message has more frames takes longer than to read one, and every flag is
+an enum. So flags are plain numbers here, a socket is asked whether there is a message, and each
+frame brings the answer whether there is one more.
+"""
+
+from collections.abc import Sequence
+
+import zmq
+from zmq.backend import zmq_poll
+
+__all__ = ["read_frames", "readable", "send_frames"]
+
+_READABLE = int(zmq.POLLIN)
+_NOW = int(zmq.DONTWAIT)
+_NOW_AND_MORE = int(zmq.DONTWAIT) | int(zmq.SNDMORE)
+
+
+def readable(socket: "zmq.Socket[bytes]") -> bool:
+    """Whether a message has arrived."""
+    return bool(zmq_poll([(socket, _READABLE)], 0))
+
+
+def read_frames(socket: "zmq.Socket[bytes]") -> list[bytes]:
+    """The frames of the next message; raises ``zmq.Again`` if there is none.
+
+    They arrive together: whoever has the first has all.
+    """
+    frame = socket.recv(_NOW, False)
+    frames = [frame.bytes]
+    while frame.more:
+        frame = socket.recv(_NOW, False)
+        frames.append(frame.bytes)
+    return frames
+
+
+def send_frames(socket: "zmq.Socket[bytes]", frames: Sequence[bytes], *, copy: bool) -> None:
+    """Send a message; raises ``zmq.Again`` if it cannot leave now, and then none of it has.
+
+    Unless ``copy``, frames of at least the socket's ``copy_threshold`` are lent, not copied.
+    """
+    last = len(frames) - 1
+    for at in range(last):
+        socket.send(frames[at], _NOW_AND_MORE, copy)
+    socket.send(frames[last], _NOW, copy)
