@@ -218,6 +218,19 @@ class Core:
         Call it after every batch of events, sockets drained first, and at ``next_deadline``.
         """
         self._event(now)
+        self._end_waits(now)
+        self.placement.place(now)
+        self.following.flush()  # before outcomes: a follower is told of a task first
+        self.deliveries.flush()
+        self.reports.flush(now)
+        # Nobody waits for what follows.
+        self.cancels.flush(now)
+        self.admission.flush(now)
+        self.retention.on_tick(now)
+        self._dirty = False
+
+    def _end_waits(self, now: float) -> None:
+        """What had to wait until now: recovery, delays, expiry, silence."""
         ledger = self.ledger
         if self.recovery.deadline is not None and now >= self.recovery.deadline:
             self.recovery.finish(now)
@@ -225,24 +238,14 @@ class Core:
             for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
                 batch.move(a, b, Event.DUE)
                 ledger.ready.push(batch, a, b)
-        self._expire(now)
-        self.connections.on_tick(now)
-        self.retention.on_tick(now)
-        self.placement.place(now)
-        self.following.flush()  # before outcomes: a follower is told of a task first
-        self.deliveries.flush()
-        self.reports.flush(now)
-        self.cancels.flush(now)
-        self.admission.flush(now)
-        self._dirty = False
-
-    def _expire(self, now: float) -> None:
-        ledger = self.ledger
-        for batch, lo, hi in ledger.expiries.pop_due(now):
+        expired = ledger.expiries.pop_due(now)
+        for batch, lo, hi in expired:
             for state in (State.QUEUED, State.SCHEDULED):
                 for a, b in list(batch.runs(lo, hi, state)):
                     self.endings.finish(batch, a, b, Event.EXPIRE, Ending.EXPIRED)
-        self.endings.flush(now)
+        if expired:
+            self.endings.flush(now)
+        self.connections.on_tick(now)
 
     def next_deadline(self) -> float | None:
         """When ``on_tick`` must be called next; in the past if at once."""

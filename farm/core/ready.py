@@ -117,11 +117,12 @@ class Delays:
         """When the earliest entry is due."""
         return self._heap[0][0] if self._heap else None
 
-    def pop_due(self, now: float) -> Iterator[Entry]:
+    def pop_due(self, now: float) -> list[Entry]:
         """Remove and give the runs that are due, in order."""
+        due: list[Entry] = []
         while self._heap and self._heap[0][0] <= now:
-            _, _, batch, lo, hi = heappop(self._heap)
-            yield batch, lo, hi
+            due.append(heappop(self._heap)[2:])
+        return due
 
     def note_stale(self, count: int) -> None:
         """``count`` entries may be stale; sorts out the heap when that is most of it."""

@@ -111,6 +111,7 @@ class Agent:
             elif isinstance(source, int):
                 self._call(self._pool.on_event, source, self._host, now)
         self._hear(now, ready)
+        self._pool.flush(now)  # at once: the workers wait for it
         self._call(self._pool.on_time, self._host, now)
         if self._stopping and not self._host.draining:
             logger.info("draining")
