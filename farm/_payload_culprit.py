@@ -17,7 +17,7 @@ from farm._payload_captures import global_names
 from farm._payload_exceptions import message_of
 from farm.errors import PayloadError
 
-__all__ = ["find_culprit", "refusal_of", "without_frames"]
+__all__ = ["argument_namer", "find_culprit", "refusal_of", "without_frames"]
 
 DEPTH_MAX = 32
 ATTEMPTS_MAX = 1_000
@@ -29,6 +29,12 @@ FRAMES_MAX = 8
 Failing = Callable[[Any], Exception | None]
 Parts = tuple[list[Any], Callable[[int], str]]
 """The parts of an object, and how each is written behind the name of the whole."""
+
+
+def argument_namer(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[int], str]:
+    """How the arguments of a call are called, by their place among all of them."""
+    names = [f"argument {i + 1}" for i in range(len(args))] + [f"argument {k!r}" for k in kwargs]
+    return names.__getitem__
 
 
 def refusal_of(

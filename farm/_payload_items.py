@@ -4,10 +4,19 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-__all__ = ["flatten", "unflatten"]
+__all__ = ["flatten", "is_unsharing", "unflatten"]
 
 Flat = tuple[int, list[Any]]
 """How many arguments each item has, and the arguments of all items, one after the other."""
+
+
+def is_unsharing(values: Sequence[Any], atoms: frozenset[Any]) -> bool:
+    """Whether nothing in these can be changed, so that sharing parts goes unnoticed."""
+    kinds = set(map(type, values))
+    if kinds <= atoms:
+        return True
+    tuples = (value for value in values if type(value) is tuple)
+    return kinds <= atoms | {tuple} and set(map(type, chain.from_iterable(tuples))) <= atoms
 
 
 def flatten(items: Sequence[Any], atoms: frozenset[Any]) -> Flat | None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from weakref import ref
 
 from farm._payload_captures import Captures, found_by_name
+from farm._payload_sources import Sources
 
 __all__ = ["CacheWrapper", "FunctionMemory", "FunctionPayload", "is_importable", "name_of"]
 
@@ -42,18 +43,20 @@ class _Entry(NamedTuple):
     payload: FunctionPayload
     captures: Captures | None  # None: it travels as its name
     by_value: set[str]
+    sources: Sources
 
 
 class FunctionMemory:
     """The payloads of functions, by function.
 
-    ``dumps`` pickles one, ``by_name`` says whether one travels as its name, ``snapshot`` gives
-    the plain pickle of captured data or None, ``by_value`` the modules registered to travel so.
+    ``dumps`` pickles one and names its sources, ``by_name`` says whether one travels as its name,
+    ``snapshot`` gives the plain pickle of captured data or None, ``by_value`` the modules
+    registered to travel so.
     """
 
     def __init__(
         self,
-        dumps: Callable[[Any], bytes],
+        dumps: Callable[[Any], tuple[bytes, Sources]],
         by_name: Callable[[Any], bool],
         snapshot: Callable[[Any], bytes | None],
         by_value: Callable[[], set[str]],
@@ -75,6 +78,8 @@ class FunctionMemory:
         captures = entry.captures
         if not (found_by_name(function) if captures is None else captures.unchanged()):
             return None
+        if entry.sources.changed():
+            return None
         if len(self._entries) > FUNCTIONS_MAX // 2:  # below that none is forgotten soon
             self._put(id(function), entry)
         return entry.payload
@@ -88,7 +93,7 @@ class FunctionMemory:
         if not named and isinstance(function, FunctionType | type | functools.partial):
             captures = Captures(function, self._by_name, self._snapshot)
         by_value = self._by_value()
-        data = self._dumps(function)
+        data, sources = self._dumps(function)
         entry = self._entries.get(id(function))
         if entry is not None and entry.of() is function and entry.payload.data == data:
             payload = entry.payload
@@ -97,7 +102,7 @@ class FunctionMemory:
             payload = FunctionPayload(digest, name_of(function), data)
         if named or captures is not None:
             of = ref(function, self._forget)
-            self._put(id(function), _Entry(of, payload, captures, by_value))
+            self._put(id(function), _Entry(of, payload, captures, by_value, sources))
         return payload
 
     def _put(self, key: int, entry: _Entry) -> None:

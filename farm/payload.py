@@ -15,7 +15,6 @@ import pickle
 import sys
 import types
 from collections.abc import Callable, Sequence
-from itertools import chain
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -25,7 +24,7 @@ from cloudpickle.cloudpickle import (  # type: ignore[import-untyped]
 )
 
 from farm._payload_captures import ATOMS, found_by_name
-from farm._payload_culprit import refusal_of, without_frames
+from farm._payload_culprit import argument_namer, refusal_of, without_frames
 from farm._payload_exceptions import (
     Link,
     exception_text,
@@ -34,7 +33,7 @@ from farm._payload_exceptions import (
     qualified_name,
     split_exception,
 )
-from farm._payload_items import flatten, unflatten
+from farm._payload_items import flatten, is_unsharing, unflatten
 from farm._payload_memory import (
     CacheWrapper,
     FunctionMemory,
@@ -42,11 +41,20 @@ from farm._payload_memory import (
     is_importable,
     name_of,
 )
+from farm._payload_sources import (
+    SourceDiffers,
+    SourceIsStale,
+    Sources,
+    open_with_sources,
+    sources_of,
+)
 from farm.errors import PayloadError, TaskError
 
 __all__ = [
     "PAYLOAD_BYTES_MAX",
     "FunctionPayload",
+    "SourceDiffers",
+    "SourceIsStale",
     "check_size",
     "dump_call",
     "dump_exception",
@@ -170,13 +178,8 @@ def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     try:
         return _dumps(call)
     except Exception as error:  # noqa: BLE001 -- whatever users' __reduce__ raises
-        refusal = _refusal([*args, *kwargs.values()], _argument_namer(args, kwargs), error)
+        refusal = _refusal([*args, *kwargs.values()], argument_namer(args, kwargs), error)
     raise refusal
-
-
-def _argument_namer(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[int], str]:
-    names = [f"argument {i + 1}" for i in range(len(args))] + [f"argument {k!r}" for k in kwargs]
-    return names.__getitem__
 
 
 def load_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -206,20 +209,8 @@ def load_value(data: bytes) -> Any:
 # ---------------------------------------------------------------- packed items and values
 #
 # Items of one payload must not come to share an object that one of them may change: packing is
-# invisible. Numbers and text cannot be changed, so a list of them is one pickle. Anything else is
-# pickled by itself, which also lets it fail by itself: a tuple of pickles, and the pickle of a list
-# of the classes that travel by value, to which they all refer.
-
-_ATOMS_AND_TUPLE = ATOMS | {tuple}
-
-
-def _unsharing(values: Sequence[Any]) -> bool:
-    """Whether nothing in these can be changed, so that sharing parts goes unnoticed."""
-    kinds = set(map(type, values))
-    if kinds <= ATOMS:
-        return True
-    tuples = (value for value in values if type(value) is tuple)
-    return kinds <= _ATOMS_AND_TUPLE and set(map(type, chain.from_iterable(tuples))) <= ATOMS
+# invisible. Numbers and text cannot be changed: a list of them is one pickle. Anything else is
+# pickled, and fails, by itself: a tuple of pickles, and that of a list of the classes they share.
 
 
 class _PartPickler(_Pickler):
@@ -287,11 +278,9 @@ def load_items(data: bytes, start: int = 0, stop: int | None = None) -> list[tup
 
 def dump_values(values: list[Any]) -> bytes:
     """The results of many items. Raises ``PayloadError``: then dump them one by one."""
-    if _unsharing(values):
+    if is_unsharing(values, ATOMS):
         return pickle.dumps(values, _PROTOCOL)
-    return _dump_parts(
-        values, lambda number, error: _refusal([values[number]], lambda _: "the result", error)
-    )
+    return _dump_parts(values, lambda i, why: _refusal([values[i]], lambda _: "the result", why))
 
 
 def open_values(data: bytes) -> tuple[list[Any], Callable[[bytes], Any] | None]:
@@ -364,15 +353,26 @@ def _snapshot(value: Any) -> bytes | None:
     return None if data is None or len(data) > SNAPSHOT_BYTES_MAX else data
 
 
-_functions = FunctionMemory(_dumps, _by_name, _snapshot, list_registry_pickle_by_value)
+def _dump_function(function: Callable[..., Any]) -> tuple[bytes, Sources]:
+    data = _dumps(function)
+    found = sources_of(data)
+    wrapped = pickle.dumps((list(map(tuple, found)), data), _PROTOCOL) if found else data
+    return wrapped, Sources(found)
 
 
-def load_function(data: bytes) -> Callable[..., Any]:
-    """The function that ``dump_function`` wrote. Raises ``PayloadError``."""
-    function: Callable[..., Any] = _load(data, "the function")
+_functions = FunctionMemory(_dump_function, _by_name, _snapshot, list_registry_pickle_by_value)
+
+
+def load_function(data: bytes, *, fresh: bool | None = None) -> Callable[..., Any]:
+    """The function that ``dump_function`` wrote. Raises ``PayloadError``.
+
+    With ``fresh`` only if its sources are the same here; raises what ``check_sources`` does.
+    """
+    function = open_with_sources(data, lambda part: _load(part, "the function"), fresh=fresh)
     if not callable(function):
         raise PayloadError(f"the function is no function but {type(function).__name__}")
-    return function
+    loaded: Callable[..., Any] = function
+    return loaded
 
 
 # ---------------------------------------------------------------- exceptions

@@ -111,6 +111,8 @@ class HostProcess(Process):
                 self.machine.on_worker_progress(worker.slot, key, counter, note, self.now)
             case "limited":
                 self.machine.on_worker_limited(worker.slot, arguments[0], self.now)
+            case "retired":
+                self.machine.on_worker_retired(worker.slot, self.now)
             case "exit":
                 del self.workers[worker.slot]
                 code, ordinal = arguments

@@ -49,6 +49,7 @@ class Plan:
     tasks: int = 40  # at most, of each client
     window_bytes: int = 1 << 20
     initializer: bool = False  # whether hosts that cannot start workers fail their tasks
+    stale: float = 0.0  # the share of slices that find their worker with an older module
     deaths: bool = True  # whether work may kill its worker, or be killed for its time
     core: dict[str, float | int] = field(default_factory=dict)
 
@@ -97,4 +98,6 @@ class Plan:
             "session_ttl": 150.0,
             "session_bytes": chance.choice((1500, 1 << 20)),
         }
+        if chance.random() < 0.25:
+            plan.stale = 0.05
         return plan

@@ -39,6 +39,7 @@ class Worker:
         self._ends: list[SliceEnd] = []
         self._flush_due = False
         self._limit = 0
+        self._fresh = True
         self._sent = 0.0  # when the last message to the host arrives
         self._heard = 0.0
 
@@ -88,6 +89,16 @@ class Worker:
         if self._execution is None:
             self._begin()
 
+    def retire(self, part: Slice) -> None:
+        """It is no place for this slice, of which nothing has begun."""
+        self._say("retired")
+        self.ordinal = part.offset  # it was looked at, as its page says
+        self._items.clear()
+        end = part.end(part.first, part.count, Ending.CANCELLED, [])
+        self._ends.append(end)
+        self.flush()
+        self.die(0)
+
     def limit(self, ordinal: int) -> None:
         """Begin nothing below this ordinal any more."""
         self._limit = max(self._limit, ordinal)
@@ -100,11 +111,20 @@ class Worker:
     def _begin(self) -> None:
         while self._items:
             part, i = self._items.popleft()
+            if i == 0 and part.offset >= self._limit and self._is_stale():
+                self.retire(part)
+                return
             if part.offset + i >= self._limit:
                 self._run(part, i)
                 return
             self._end(part, i, Ending.CANCELLED, [])
         self.flush()
+
+    def _is_stale(self) -> bool:
+        """Whether it has imported what was edited since: a new process never has."""
+        fresh, self._fresh = self._fresh, False
+        share = self.host.world.plan.stale
+        return not fresh and share > 0 and self.host.world.chance.random() < share
 
     def _run(self, part: Slice, i: int) -> None:
         if part.function not in self.functions:

@@ -274,3 +274,25 @@ def test_one_worker_that_does_not_start_leaves_the_others_at_work():
     assert rig.host.broken == ""
     assert one(rig.assign(2))[0] == 0
     assert rig.host._window() == 1
+
+
+def test_a_worker_that_retires_costs_nobody_anything():
+    rig = Rig(1)
+    slot, part = one(rig.assign(1))
+    rig.host.on_worker_retired(slot, rig.now)
+    assert rig.take() == []
+    assert rig.ended(slot, part, ending=Ending.CANCELLED) == []  # nor is it given the task again
+    assert rig.exit(slot, index=part.offset, code=0) == [("spawn", slot)]
+    rig.host.on_worker_ready(slot, rig.now)
+    slot, again = one(rig.take())
+    assert again.first == part.first
+    rig.ended(slot, again)
+    assert endings(rig.report()) == [(1, 1, 1, Ending.OK)]
+
+
+def test_a_retired_worker_that_does_not_exit_can_be_ended():
+    rig = Rig(1)
+    slot, part = one(rig.assign(1))
+    rig.host.on_worker_retired(slot, rig.now)
+    rig.host.receive(Drop([Claim(1, 1, 1, S, part.first, 1)]), rig.now)
+    assert rig.take() == [("kill", slot)]

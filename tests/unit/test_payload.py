@@ -340,7 +340,7 @@ def test_a_module_registered_by_the_user_travels_by_value(monkeypatch, tmp_path)
     import only_here  # type: ignore[import-not-found]
 
     assert b"only_here" in payload.dump_function(only_here.f).data
-    assert len(payload.dump_function(only_here.f).data) < 100  # its name, and no more
+    assert len(payload.dump_function(only_here.f).data) < 250  # its name and its file's hash
     cloudpickle.register_pickle_by_value(only_here)
     try:
         thing, x = run_elsewhere(only_here.f, only_here.A())

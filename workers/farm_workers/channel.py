@@ -27,6 +27,7 @@ __all__ = [
     "Note",
     "Pipe",
     "Ready",
+    "Retired",
     "Setup",
     "ToWorker",
 ]
@@ -92,8 +93,12 @@ class Note(Message, tag=13):
     note: str
 
 
+class Retired(Message, tag=15):
+    """The worker runs nothing more and exits: it is no place for what it was given. No blame."""
+
+
 ToWorker = Setup | FunctionData | Slice
-FromWorker = Ready | Failed | Ends | Note
+FromWorker = Ready | Failed | Ends | Note | Retired
 
 
 class _Envelope(msgspec.Struct, Generic[M], array_like=True, gc=False):

@@ -220,6 +220,11 @@ class Host:
         self._see(now)
         self._work.limited(slot, -1 if index is None else index, now)
 
+    def on_worker_retired(self, slot: int, now: float) -> None:
+        """A worker is no place for its next task: it exits, and nobody is to blame for that."""
+        self._see(now)
+        self._work.retired(slot, now)
+
     def on_worker_exit(
         self,
         slot: int,

@@ -2,9 +2,10 @@
 
 import msgspec
 
+from farm.model import Ending
 from farm.protocol.messages import Grant
 from farm.ranges import RangeSet
-from farm_workers.host_slices import Key, Slice
+from farm_workers.host_slices import Key, Slice, SliceEnd
 
 __all__ = ["Lease", "Running"]
 
@@ -91,3 +92,18 @@ class Running:
     def left(self) -> list[tuple[int, int]]:
         """The runs that have not ended and are still wanted."""
         return self.dropped.gaps(self.next, self.stop)
+
+    def fits(self, part: SliceEnd) -> bool:
+        """Whether its worker may say this about it now; user code can reach a worker's pipe."""
+        return (
+            part.key == self.lease.key
+            and part.first == self.next
+            and 0 < part.count <= self.stop - self.next
+            and part.first - self.part.first == part.offset - self.part.offset
+            and len(part.payloads) == (1 if part.packed else part.count)
+            and (
+                (part.ending is Ending.OK and part.packed <= self.part.packed)
+                or (part.ending is Ending.EXCEPTION and not part.packed)
+            )
+            and part.seconds >= 0
+        )

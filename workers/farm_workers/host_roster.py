@@ -73,13 +73,13 @@ class Roster:
 
     def kill(self, slot: Slot) -> None:
         """End a worker; its slot is busy until the process is gone."""
-        if slot.state in {SlotState.READY, SlotState.STARTING}:
+        if slot.state in {SlotState.READY, SlotState.STARTING, SlotState.RETIRED}:
             slot.state = SlotState.KILLED
             self._port.kill(slot.number)
 
     def blame(self, slot: Slot, code: int, index: int | None, backlog: Backlog) -> Verdict | None:
         """The task to blame for the end of a worker; nobody if we wanted it to end."""
-        if slot.fencing:
+        if slot.fencing or slot.state is SlotState.RETIRED:
             return None
         if slot.overdue is not None:
             running, counter = slot.overdue

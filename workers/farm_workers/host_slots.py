@@ -25,6 +25,8 @@ class SlotState(Enum):
     EMPTY = "empty"
     STARTING = "starting"
     READY = "ready"
+    RETIRED = "retired"
+    """Running nothing more; busy until its exit is confirmed, like one that was killed."""
     KILLED = "killed"
     """Told to end; busy until its exit is confirmed."""
 

@@ -201,6 +201,13 @@ class Work:
         self.roster.slots[number].state = SlotState.READY
         self.fill(now)
 
+    def retired(self, number: int, now: float) -> None:
+        """A worker will begin nothing more of what it has, and exits."""
+        slot = self.roster.slots[number]
+        if slot.state is SlotState.READY:
+            slot.state = SlotState.RETIRED
+        self.fill(now)
+
     def exit(
         self, number: int, code: int, index: int | None, now: float, error: str, ran: float
     ) -> None:
@@ -357,7 +364,7 @@ class Work:
                 stop, running.stop = running.stop, part.first
                 self._put(running.lease, part.first, stop, front=True)
             return True
-        if running is None or not _fits(running, part):
+        if running is None or not running.fits(part):
             return False
         lease = running.lease
         stop = running.next = part.first + part.count
@@ -380,19 +387,3 @@ class Work:
             failure=part.failure,
         )
         return True
-
-
-def _fits(running: Running, part: SliceEnd) -> bool:
-    """Whether a worker may say this about its slice now; user code can reach its pipe."""
-    return (
-        part.key == running.lease.key
-        and part.first == running.next
-        and 0 < part.count <= running.stop - running.next
-        and part.first - running.part.first == part.offset - running.part.offset
-        and len(part.payloads) == (1 if part.packed else part.count)
-        and (
-            (part.ending is Ending.OK and part.packed <= running.part.packed)
-            or (part.ending is Ending.EXCEPTION and not part.packed)
-        )
-        and part.seconds >= 0
-    )

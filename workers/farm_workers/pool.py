@@ -25,6 +25,7 @@ from farm_workers.channel import (
     Failed,
     Note,
     Ready,
+    Retired,
     Setup,
     ToWorker,
 )
@@ -41,7 +42,7 @@ LEAVE_SECONDS = 0.5
 REAP_SECONDS = 0.01
 """How often to look whether the workers of a dead fork server are gone."""
 PATIENCE_SECONDS = 0.2
-"""How long a worker that has closed its pipe has to end by itself."""
+"""How long a worker that has closed its pipe, or retired, has to end by itself."""
 PIPE_BYTES = 1 << 20
 """What a socket to a worker should buffer; the system may allow less."""
 NEVER = float("inf")
@@ -68,6 +69,9 @@ class PoolEvents(Protocol):
         """See ``Host``."""
 
     def on_worker_limited(self, slot: int, index: int | None, now: float) -> None:
+        """See ``Host``."""
+
+    def on_worker_retired(self, slot: int, now: float) -> None:
         """See ``Host``."""
 
     def on_worker_exit(
@@ -100,6 +104,7 @@ class _Worker:
         self.pid = 0
         self.error = ""
         self.killed = False
+        self.retired = False
         self.watched = 0  # the events polled for
         self.ask_at = NEVER  # when to look at its page, after a limit
         self.kill_at = NEVER
@@ -242,6 +247,10 @@ class Pool:
                     host.on_worker_ready(slot, now)
                 case Failed():
                     worker.error = message.error
+                case Retired():
+                    worker.retired = True
+                    worker.kill_at = now + PATIENCE_SECONDS
+                    host.on_worker_retired(slot, now)
 
     def _watch(self, worker: _Worker, now: float) -> None:
         """Poll for what can happen to a worker's channel now."""
@@ -271,7 +280,7 @@ class Pool:
         del self._slots[fd]
         worker.channel.close()
         page = self._pages[slot]
-        if not worker.killed:
+        if not (worker.killed or worker.retired):
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             logger.warning("a worker %s", how, extra={"slot": slot, "pid": worker.pid})
         host.on_worker_exit(slot, code, page.index, now, worker.error, page.seconds(now))

@@ -18,10 +18,10 @@ import msgspec
 
 from farm.errors import PayloadError, TaskError
 from farm.model import TaskId, Token
-from farm.payload import load_call, load_function, load_items
+from farm.payload import SourceDiffers, SourceIsStale, load_call, load_function, load_items
 from farm.protocol.messages import BATCH_BYTES
 from farm.task import TaskContext, set_source
-from farm_workers.channel import Failed, FunctionData, Note, Pipe, Ready, Setup
+from farm_workers.channel import Failed, FunctionData, Note, Pipe, Ready, Retired, Setup
 from farm_workers.host_slices import EXIT_PIPE, Slice
 from farm_workers.host_slots import FUNCTIONS_PER_WORKER
 from farm_workers.outcomes import Dumped, Outcomes, Raised, all_raised, payload_of, raised
@@ -54,7 +54,7 @@ def run(pipe: Pipe, page: Page) -> int:
                 pipe.put(Failed(f"the initializer raised {type(error).__name__}: {error}"))
                 return EXIT_INITIALIZER
         pipe.put(Ready())
-        Worker(pipe, page, setup.host).serve()
+        Worker(pipe, page, setup).serve()
     except EOFError:
         return 0
     except (OSError, ValueError, msgspec.MsgspecError):
@@ -67,7 +67,7 @@ def run(pipe: Pipe, page: Page) -> int:
 def _initialize(payload: bytes) -> None:
     (function, arguments), _ = load_call(payload)
     args, kwargs = load_call(arguments)
-    load_function(function)(*args, **kwargs)
+    load_function(function, fresh=True)(*args, **kwargs)
 
 
 def _flush_prints() -> None:
@@ -80,10 +80,10 @@ def _flush_prints() -> None:
 class Worker:
     """Runs slices; one in each process."""
 
-    def __init__(self, pipe: Pipe, page: Page, host: str) -> None:
+    def __init__(self, pipe: Pipe, page: Page, setup: Setup) -> None:
         self._pipe = pipe
         self._words = page.words
-        self._host = host
+        self._host = setup.host
         self._outcomes = Outcomes(pipe, lambda: self._disowned)
         self._disowned = False
         # The last FUNCTIONS_PER_WORKER used, as the host counts them.
@@ -93,13 +93,15 @@ class Worker:
         self._note: Note | None = None
         self._noted_at = 0.0
         self._urgent = False  # something is to be done after this item
+        self._fresh = setup.initializer is None  # no code of users has run here
+        self._retired = False
         self._large_bytes = 0  # of large payloads that wait
         set_source(self._current)
         os.register_at_fork(after_in_child=self._disown)
 
     def serve(self) -> None:
-        """Run what comes; returns never, but raises when the pipe ends."""
-        while True:
+        """Run what comes, until the worker retires; raises when the pipe ends."""
+        while not self._retired:
             message = self._pipe.get()
             if isinstance(message, Slice):
                 self._run(message)
@@ -122,7 +124,13 @@ class Worker:
             self._outcomes.skip(part.first)
             return
         try:
-            function = self._function(part.function)
+            try:
+                function = self._function(part.function)
+            except SourceIsStale:
+                self._retire(part)
+                return
+            finally:
+                self._fresh = False
             work: list[Any] = part.payloads
             if part.packed:
                 work = load_items(work[0], part.start, part.start + part.count)
@@ -209,8 +217,15 @@ class Worker:
         known = self._functions[digest]
         self._functions.move_to_end(digest)
         if isinstance(known, FunctionData):
-            known = self._functions[digest] = load_function(known.data)
+            known = load_function(known.data, fresh=self._fresh)
+            self._functions[digest] = known
         return known
+
+    def _retire(self, part: Slice) -> None:
+        """This process has an older version of a module: the task needs a new one."""
+        self._retired = True
+        self._outcomes.say(Retired())  # first, or it would be given the task again
+        self._outcomes.skip(part.first)
 
     def _raised(self, error: BaseException) -> Raised:
         """An exception without the frame of this file at its beginning."""
@@ -220,6 +235,8 @@ class Worker:
 
     def _explained(self, error: BaseException) -> BaseException:
         """What went wrong before the task began, if it is that a module is not installed here."""
+        if isinstance(error, SourceDiffers):
+            return TaskError(f"on host {self._host}: {error}", "SourceDiffers")
         missing = error.__cause__
         if not isinstance(error, PayloadError) or not isinstance(missing, ModuleNotFoundError):
             return error
