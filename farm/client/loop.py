@@ -73,6 +73,7 @@ class Loop:
         self._watch = Watch(str(address))
         self._now = monotonic()
         self._rated_at, self._ended_tasks = self._now, 0
+        self._settled: list[m.Result] = []
 
     def run(self) -> None:
         """The thread: turns until it is over; ends in order whatever happens."""
@@ -103,6 +104,9 @@ class Loop:
         self.session.on_tick(now)
         self.line.flush()
         self._look(now)
+        if self._settled:
+            settled, self._settled = self._settled, []
+            self.waiting.settle(settled, now)
         if self.done or len(messages) == RECEIVE_MESSAGES_MAX:
             return
         self._sleep(now)
@@ -230,7 +234,7 @@ class Loop:
         """Tasks ended."""
         self._watch.moved()
         self._ended_tasks += sum(entry.count for entry in results)
-        self.waiting.settle(results, self._now)
+        self._settled += results
 
     def failed(self, first: int, count: int, reason: str, message: str) -> None:
         """The coordinator refused tasks for good."""
