@@ -25,6 +25,7 @@ from farm.protocol.records import HostJoined
 __all__ = ["Connections"]
 
 ID_BYTES = 16
+NEVER = float("inf")
 FORGET_HOST_SECONDS = 3600.0
 LOOK_AT_CLIENTS_SECONDS = 10.0
 """Clients may be many, so those that fell silent are looked for this often only."""
@@ -49,6 +50,10 @@ class Connections:
         self._reports = reports
         self._recovery = recovery
         self._look_at_clients = 0.0
+        # No lease ends before this: whatever a host says only puts its end off.
+        self._look_at_hosts = NEVER
+        self.has_hosts = False
+        """Whether any host was connected, or held a lease, when they were last looked at."""
 
     # ------------------------------------------------------------ hello
 
@@ -184,6 +189,8 @@ class Connections:
         host.peer = peer
         host.connection = hello.connection
         host.last_seen = now
+        self.has_hosts = True
+        self._look_at_hosts = min(self._look_at_hosts, now + ledger.settings.lease_seconds)
         host.slots = max(1, hello.slots)
         host.functions.clear()
         host.welcomed = False
@@ -263,13 +270,18 @@ class Connections:
 
     def on_tick(self, now: float) -> None:
         """End the leases of hosts that were silent for too long."""
-        ledger = self._ledger
-        lease = ledger.settings.lease_seconds
         if now >= self._look_at_clients:
             self._look_at_clients = now + LOOK_AT_CLIENTS_SECONDS
             self._close_silent_clients(now)
+        if now >= self._look_at_hosts:
+            self._end_leases(now)
+            self._plan_look()
+
+    def _end_leases(self, now: float) -> None:
+        ledger = self._ledger
+        lease = ledger.settings.lease_seconds
         for host in list(ledger.hosts.all.values()):
-            if now < host.last_seen + lease:  # the very sum that next_deadline says
+            if now < host.last_seen + lease:  # the very sum that _plan_look says
                 continue
             silent = now - host.last_seen
             if host.peer is not None:
@@ -279,7 +291,7 @@ class Connections:
             if host.leases:
                 self._reports.lose_host(host, f"silent for {silent:.0f} s", now)
             ledger.hosts.update(host)
-            if silent > max(FORGET_HOST_SECONDS, lease):
+            if silent >= max(FORGET_HOST_SECONDS, lease):
                 self._forget(host, now)
 
     def _close_silent_clients(self, now: float) -> None:
@@ -293,18 +305,21 @@ class Connections:
                 self.on_closed(peer, now)
                 self._ledger.port.close(peer)
 
-    def next_deadline(self) -> float | None:
-        """When the next host's lease ends."""
-        lease = self._ledger.settings.lease_seconds
-        return min(
-            (h.last_seen + lease for h in self._ledger.hosts.all.values() if h.leases or h.peer),
-            default=None,
-        )
+    def next_deadline(self) -> float:
+        """When the next host's lease may end."""
+        return self._look_at_hosts
 
-    @property
-    def has_hosts(self) -> bool:
-        """Whether any host is connected or holds a lease."""
-        return any(h.leases or h.peer is not None for h in self._ledger.hosts.all.values())
+    def _plan_look(self) -> None:
+        """Find when the next lease ends, or the next host is forgotten."""
+        lease = self._ledger.settings.lease_seconds
+        forget = max(FORGET_HOST_SECONDS, lease)
+        self.has_hosts = False
+        self._look_at_hosts = NEVER
+        for host in self._ledger.hosts.all.values():
+            present = host.peer is not None or bool(host.leases)
+            self.has_hosts = self.has_hosts or present
+            due = host.last_seen + (lease if present else forget)
+            self._look_at_hosts = min(self._look_at_hosts, due)
 
     def extend(self, gap: float) -> None:
         """The coordinator itself was away: nobody's lease runs in that time."""
