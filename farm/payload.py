@@ -65,9 +65,8 @@ __all__ = [
     "load_call",
     "load_exception",
     "load_function",
-    "load_items",
     "load_value",
-    "load_values",
+    "open_items",
     "open_values",
 ]
 
@@ -258,8 +257,12 @@ def _dump_parts(values: Sequence[Any], refusal: Callable[[int, Exception], Paylo
     return pickle.dumps((parts, shared), _PROTOCOL)
 
 
-def dump_items(items: Sequence[tuple[Any, ...]]) -> bytes:
-    """The positional arguments of many items. Raises ``PayloadError``."""
+def dump_items(items: Sequence[Any], *, bare: bool = False) -> bytes:
+    """The arguments of many items: a tuple, or if ``bare`` one, each. Raises ``PayloadError``."""
+    if bare:
+        if set(map(type, items)) <= ATOMS:
+            return pickle.dumps((1, items), _PROTOCOL)
+        items = list(zip(items, strict=True))
     if flat := flatten(items, ATOMS):
         return pickle.dumps(flat, _PROTOCOL)
 
@@ -269,16 +272,19 @@ def dump_items(items: Sequence[tuple[Any, ...]]) -> bytes:
     return _dump_parts(items, refusal)
 
 
-def load_items(data: bytes, start: int = 0, stop: int | None = None) -> list[tuple[Any, ...]]:
-    """Items ``[start, stop)`` of those that ``dump_items`` wrote. Raises ``PayloadError``."""
-    items, load = _open_parts(data, "the argument list of an item")
+def open_items(data: bytes, start: int = 0, stop: int | None = None) -> tuple[list[Any], bool]:
+    """Items ``[start, stop)`` of a dump, and whether they are bare. Raises ``PayloadError``."""
+    outer = _load(data, "the argument list of an item")
+    if type(outer) is tuple and outer[0] == 1:
+        return outer[1][start:stop], True
+    items, load = _open_parts(outer, "the argument list of an item")
     items = items[start:stop]
-    return list(map(load, items)) if load else items
+    return list(map(load, items)) if load else items, False
 
 
-def dump_values(values: list[Any]) -> bytes:
-    """The results of many items. Raises ``PayloadError``: then dump them one by one."""
-    if is_unsharing(values, ATOMS):
+def dump_values(values: list[Any], *, plain: bool = False) -> bytes:
+    """The results of many items, ``plain`` if they are known to be numbers, text and the like."""
+    if plain or is_unsharing(values, ATOMS):
         return pickle.dumps(values, _PROTOCOL)
     return _dump_parts(values, lambda i, why: _refusal([values[i]], lambda _: "the result", why))
 
@@ -289,11 +295,10 @@ def open_values(data: bytes) -> tuple[list[Any], Callable[[bytes], Any] | None]:
     The latter is None if they are values already. This runs no code of users, whatever the
     results are; the function returned may. Both raise ``PayloadError``.
     """
-    return _open_parts(data, "the result")
+    return _open_parts(_load(data, "the result"), "the result")
 
 
-def _open_parts(data: bytes, what: str) -> tuple[list[Any], Callable[[bytes], Any] | None]:
-    outer = _load(data, what)
+def _open_parts(outer: Any, what: str) -> tuple[list[Any], Callable[[bytes], Any] | None]:
     if type(outer) is list:
         return outer, None
     parts, shared = outer
@@ -307,12 +312,6 @@ def _open_parts(data: bytes, what: str) -> tuple[list[Any], Callable[[bytes], An
         return _load(part, what, classes)
 
     return parts, load
-
-
-def load_values(data: bytes) -> list[Any]:
-    """The results that ``dump_values`` wrote. Raises ``PayloadError``."""
-    values, load = open_values(data)
-    return list(map(load, values)) if load else values
 
 
 # ---------------------------------------------------------------- functions

@@ -7,7 +7,7 @@ iterator is closed or forgotten.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, repeat
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -21,7 +21,7 @@ from farm.payload import check_size, dump_items, load_value, open_values
 from farm.protocol.messages import BATCH_BYTES, ITEMS_PER_TASK_MAX, Result
 from farm.ranges import RangeSet
 
-__all__ = ["Chunk", "MapSettings", "Mapping", "map_results"]
+__all__ = ["Chunk", "Items", "MapSettings", "Mapping", "items_of", "map_results"]
 
 ARGUMENT_BYTES_MAX = 64 << 20
 """Arguments on the way, at most, unless a single task has more."""
@@ -100,10 +100,24 @@ class MapSettings(NamedTuple):
     block: bool
 
 
+class Items(NamedTuple):
+    """What a map is over: the arguments of each item, ``bare`` if they have one each."""
+
+    source: Iterator[Any]
+    bare: bool
+
+
+def items_of(iterables: Sequence[Iterable[Any]]) -> Items:
+    """The items of iterables; of a single one without a tuple around each."""
+    if len(iterables) == 1:
+        return Items(iter(iterables[0]), bare=True)
+    return Items(zip(*iterables, strict=False), bare=False)
+
+
 def map_results(
     client: Mapping,
     lane: Lane | PayloadError,
-    items: Iterable[tuple[Any, ...]],
+    items: Items,
     settings: MapSettings,
     ended: Callable[[], None],
 ) -> Iterator[Any]:
@@ -122,14 +136,14 @@ class _Map:
         self,
         client: Mapping,
         lane: Lane | PayloadError,
-        items: Iterable[tuple[Any, ...]],
+        items: Items,
         settings: MapSettings,
         ended: Callable[[], None],
     ) -> None:
         self._client = client
         self._ended = ended
         self._lane = lane
-        self._items = iter(items)
+        self._items, self._bare = items
         self._settings = settings
         self._pace = Pace(settings.chunksize)
         # Bounded by the outstanding chunks, at most a window of them.
@@ -206,12 +220,12 @@ class _Map:
             size = min(size, max(1, buffersize // 4))
         return min(size, buffersize - (self._read - self._yielded))
 
-    def _submit(self, items: list[tuple[Any, ...]]) -> None:
+    def _submit(self, items: list[Any]) -> None:
         """Submit items, cut in halves where they are too large or one of them cannot travel."""
         try:
             if isinstance(self._lane, PayloadError):
                 raise self._lane
-            payload = dump_items(items)
+            payload = dump_items(items, bare=self._bare)
             check_size(len(payload), "the argument list of an item")
         except PayloadError as error:
             if len(items) == 1 or error is self._lane:

@@ -8,7 +8,7 @@ from farm.client.backlog import Lane
 from farm.client.connection import Connection
 from farm.client.future import Future
 from farm.client.job import Job, OwnTasks
-from farm.client.mapping import MapSettings, map_results
+from farm.client.mapping import MapSettings, items_of, map_results
 from farm.client.options import Settings, merge
 from farm.errors import PayloadError
 from farm.model import Options
@@ -96,6 +96,7 @@ class View:
                 raise ValueError("buffersize must be None or > 0")
         deadline = None if timeout is None else monotonic() + timeout
         settings = MapSettings(chunksize, buffersize, deadline, ordered, self._settings.block)
+        items = items_of(iterables)
         connection = self._connection
         connection.map_begun()
         job = connection.open_job(self._settings.name) if self._settings.name else 0
@@ -110,7 +111,7 @@ class View:
             lane = self._lane(dump_function(fn), job)
         except PayloadError as error:
             lane = error.with_traceback(None)
-        return map_results(connection, lane, zip(*iterables, strict=False), settings, ended)
+        return map_results(connection, lane, items, settings, ended)
 
     def submit_many(self, fn: Callable[[Any], T], iterable: Iterable[Any], /) -> Job[T]:
         """Run ``fn(item)`` for each item, as one job; consumes the iterable before it returns.

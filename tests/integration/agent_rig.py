@@ -20,7 +20,6 @@ from farm.payload import (
     dump_items,
     load_exception,
     load_value,
-    load_values,
 )
 from farm.protocol.messages import (
     BATCH_BYTES,
@@ -36,6 +35,7 @@ from farm.protocol.messages import (
     Report,
 )
 from farm.transport import Router, host_address, parse_address
+from tests.packed import load_values
 
 ROOT = Path(__file__).resolve().parents[2]
 S = b"s" * 16

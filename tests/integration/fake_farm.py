@@ -14,10 +14,10 @@ from farm.payload import (
     dump_values,
     load_call,
     load_function,
-    load_items,
 )
 from farm.protocol import messages as m
 from farm.transport import Router, Waker, parse_address
+from tests.packed import load_items
 
 
 class FakeFarm:

@@ -5,11 +5,12 @@ import pytest
 
 from farm.client import mapping
 from farm.client.backlog import Lane
-from farm.client.mapping import MapSettings, map_results
+from farm.client.mapping import MapSettings, items_of, map_results
 from farm.errors import Busy, PayloadError
 from farm.model import Ending
-from farm.payload import dump_exception, dump_value, dump_values, load_exception, load_items
+from farm.payload import dump_exception, dump_value, dump_values, load_exception
 from farm.protocol.messages import Function, Result
+from tests.packed import load_items
 
 LANE = Lane(Function(b"f" * 16, "f", b""), None, 0)
 
@@ -101,7 +102,7 @@ def start(farm, items, *, lane=LANE, **options):
         farm.ended += 1
 
     settings = MapSettings(**{**fields, **options})
-    return map_results(farm, lane, ((item,) for item in items), settings, ended)
+    return map_results(farm, lane, items_of([items]), settings, ended)
 
 
 @pytest.mark.parametrize("seed", range(30))

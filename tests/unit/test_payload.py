@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from farm import payload
 from farm.errors import PayloadError
 from farm.protocol import messages
+from tests.packed import load_items, load_values
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,14 +77,27 @@ def test_a_value_comes_back(value):
 
 @given(st.lists(data))
 def test_values_come_back(values):
-    assert payload.load_values(payload.dump_values(values)) == values
+    assert load_values(payload.dump_values(values)) == values
 
 
 @given(st.lists(st.tuples(data)), st.integers(0, 5), st.none() | st.integers(0, 5))
 def test_items_come_back_whole_and_as_slices(items, start, stop):
     dumped = payload.dump_items(items)
-    assert payload.load_items(dumped) == items
-    assert payload.load_items(dumped, start, stop) == items[start:stop]
+    assert load_items(dumped) == items
+    assert load_items(dumped, start, stop) == items[start:stop]
+
+
+@given(st.lists(data, min_size=1), st.integers(0, 5), st.none() | st.integers(0, 5))
+def test_bare_items_come_back_as_tuples_of_one(arguments, start, stop):
+    dumped = payload.dump_items(arguments, bare=True)
+    assert load_items(dumped, start, stop) == [(a,) for a in arguments][start:stop]
+    items, bare = payload.open_items(dumped, start, stop)
+    assert (items if bare else [a for (a,) in items]) == arguments[start:stop]
+
+
+def test_a_bare_item_that_cannot_travel_is_named_like_any_other():
+    with pytest.raises(PayloadError, match="item 1, argument 1"):
+        payload.dump_items([[1], threading.Lock()], bare=True)
 
 
 def test_an_array_comes_back():
@@ -91,18 +105,25 @@ def test_an_array_comes_back():
     assert (payload.load_value(payload.dump_value(array)) == array).all()
 
 
+def test_bare_items_never_share_what_can_be_changed():
+    shared = [1]
+    (first,), (second,) = load_items(payload.dump_items([shared, shared], bare=True))
+    assert first == second
+    assert first is not second
+
+
 def test_items_never_share_what_can_be_changed():
     shared = [1]
-    first, second = payload.load_items(payload.dump_items([(shared,), (shared,)]))
+    first, second = load_items(payload.dump_items([(shared,), (shared,)]))
     assert first[0] == second[0]
     assert first[0] is not second[0]
-    one, other = payload.load_values(payload.dump_values([(shared,), (shared,)]))
+    one, other = load_values(payload.dump_values([(shared,), (shared,)]))
     assert one[0] is not other[0]
 
 
 def test_a_value_of_its_own_type_is_kept_in_a_pack():
     values = [True, 1, 1.0, "1", b"1", None, (1, "a")]
-    back = payload.load_values(payload.dump_values(values))
+    back = load_values(payload.dump_values(values))
     assert list(map(type, back)) == list(map(type, values))
 
 
@@ -122,10 +143,10 @@ def test_classes_that_travel_by_value_are_sent_once_in_a_pack():
     points = [Point(i) for i in range(100)]
     dumped = payload.dump_values(points)
     assert len(dumped) < len(payload.dump_value(points[0])) * 10
-    back = payload.load_values(dumped)
+    back = load_values(dumped)
     assert back == points
     assert type(back[0]) is Point
-    assert payload.load_items(payload.dump_items([(p,) for p in points]), 7, 8) == [(points[7],)]
+    assert load_items(payload.dump_items([(p,) for p in points]), 7, 8) == [(points[7],)]
 
 
 # ---------------------------------------------------------------- what cannot travel
@@ -213,9 +234,9 @@ def test_a_missing_module_is_named():
     "load",
     [
         payload.load_call,
-        payload.load_items,
+        load_items,
         payload.load_value,
-        payload.load_values,
+        load_values,
         payload.load_function,
     ],
 )
@@ -355,5 +376,5 @@ def test_a_module_registered_by_the_user_travels_by_value(monkeypatch, tmp_path)
 )
 def test_items_of_plain_values_come_back_as_they_were(items):
     data = payload.dump_items(items)
-    assert payload.load_items(data) == items
-    assert payload.load_items(data, 1, 2) == items[1:2]
+    assert load_items(data) == items
+    assert load_items(data, 1, 2) == items[1:2]

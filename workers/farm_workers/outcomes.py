@@ -162,6 +162,9 @@ def _runs(entries: list[Any]) -> Iterator[Ended]:
 
 
 def _packed_runs(entries: list[Any]) -> Iterator[Ended]:
+    if {Dumped, Raised}.isdisjoint(map(type, entries)):  # in a tenth of the time, and mostly so
+        yield from _values(entries)
+        return
     for kind, found in groupby(entries, _kind):
         run = list(found)
         if kind is Raised:

@@ -18,7 +18,7 @@ import msgspec
 
 from farm.errors import PayloadError, TaskError
 from farm.model import TaskId, Token
-from farm.payload import SourceDiffers, SourceIsStale, load_call, load_function, load_items
+from farm.payload import SourceDiffers, SourceIsStale, load_call, load_function, open_items
 from farm.protocol.messages import BATCH_BYTES
 from farm.task import TaskContext, set_source
 from farm_workers.channel import Failed, FunctionData, Note, Pipe, Ready, Retired, Setup
@@ -131,18 +131,20 @@ class Worker:
                 return
             finally:
                 self._fresh = False
-            work: list[Any] = part.payloads
+            work, bare = part.payloads, False
             if part.packed:
-                work = load_items(work[0], part.start, part.start + part.count)
+                work, bare = open_items(work[0], part.start, part.start + part.count)
         except BaseException as error:  # noqa: BLE001 -- users' __setstate__ and modules
             self._outcomes.entries += all_raised(part.count, self._explained(error))
             return
         self._context, self._part = None, part
         self._urgent = part.alone or part.time_limit is not None
         self._noted_at = 0.0
-        run = self._run_packed if part.packed else self._run_each
         try:
-            done = run(part, function, work)
+            if part.packed:
+                done = self._run_packed(part, function, work, bare=bare)
+            else:
+                done = self._run_each(part, function, work)
         finally:
             self._part = None
         self._end_notes()
@@ -167,8 +169,8 @@ class Worker:
                 self._attend(part)
         return part.count
 
-    def _run_packed(self, part: Slice, function: Function, items: list[Any]) -> int:
-        """Many items of one payload; returns how many have run.
+    def _run_packed(self, part: Slice, function: Function, items: list[Any], *, bare: bool) -> int:
+        """Many items of one payload, ``bare`` as ``open_items`` says; returns how many have run.
 
         The clock, a fifth of what an item costs, is read for each only if there is a time limit.
         """
@@ -182,7 +184,7 @@ class Worker:
             if mark <= words[2]:
                 return mark - part.offset - 1
             try:
-                value = function(*args)
+                value = function(args) if bare else function(*args)
                 if type(value) in atoms:
                     append(value)
                 else:  # it may be changed by an item after this one
