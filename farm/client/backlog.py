@@ -23,6 +23,8 @@ BYTES_MAX = 64 << 20
 """Payload bytes that may wait; the task that passes the bound is still taken."""
 RESUME = 0.5
 """Submitters that had to wait go on when the backlog is below this share of its bounds."""
+HAND_OVER_SECONDS = 0.002
+"""How long a caller waits at most for the IO thread to take what it has added."""
 WAIT_SECONDS = 1.0
 """How long a wait lasts before the world is looked at again."""
 
@@ -84,6 +86,7 @@ class Backlog:
         self._may_block = may_block
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
+        self._taken = threading.Condition(self._lock)
         self._entries: list[Entry] = []
         # Bounded by what callers do besides submitting: each call adds one.
         self._later: deque[Callable[[float], None]] = deque()
@@ -144,6 +147,16 @@ class Backlog:
         if self.sleeping:
             self.rouse()
         return True
+
+    def hand_over(self) -> None:
+        """Wait, a moment at most, until the IO thread has taken what was added.
+
+        A thread that computes lets others have the interpreter only every 5 ms: without this, what
+        it adds meanwhile would begin to travel as late as that.
+        """
+        with self._lock:
+            if self._entries and self.closed is None:
+                self._taken.wait(HAND_OVER_SECONDS)
 
     def skip(self) -> int:
         """A counter for a task that will never be submitted."""
@@ -219,6 +232,7 @@ class Backlog:
             entries, self._entries = self._entries, []
             self._next = entries[-1].stop
             self._count = self._bytes = 0
+            self._taken.notify_all()
         entries += [Entry(0, None, [], command=command) for command in later]
         return entries
 
@@ -243,4 +257,5 @@ class Backlog:
         """In the child of a fork: the lock's holder may not exist here."""
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
+        self._taken = threading.Condition(self._lock)
         self.closed = self.shut = error

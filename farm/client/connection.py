@@ -137,6 +137,10 @@ class Connection:
 
         return self._backlog.put_packed(lane, payload, chunk.count, register, block=block)
 
+    def hand_over(self) -> None:
+        """Let what was submitted begin to travel, though this thread has more to do."""
+        self._backlog.hand_over()
+
     def drop_chunks(self, chunks: list[Chunk]) -> None:
         """Cancel chunks, without waiting to hear whether it worked."""
         for chunk in chunks:

@@ -106,7 +106,7 @@ class Loop:
         self._look(now)
         if self._settled:
             settled, self._settled = self._settled, []
-            self.waiting.settle(settled, now)
+            self.waiting.settle(settled)
         if self.done or len(messages) == RECEIVE_MESSAGES_MAX:
             return
         self._sleep(now)
@@ -200,7 +200,7 @@ class Loop:
             self.backlog.close(because if error else shut_down)
             for entry in self.backlog.take():
                 if entry.lane is not None:
-                    self.waiting.fail(entry.first, entry.stop, because, now)
+                    self.waiting.fail(entry.first, entry.stop, because)
                 elif entry.command is not None:
                     with contextlib.suppress(Exception):
                         entry.command(now)
@@ -208,7 +208,7 @@ class Loop:
             self.line.flush()
             self.line.close(now)
         finally:
-            self.waiting.fail_all(because, now)
+            self.waiting.fail_all(because)
             self.replies.fail(reason)
             self.opened.set()
             self.ended.set()
@@ -238,7 +238,7 @@ class Loop:
 
     def failed(self, first: int, count: int, reason: str, message: str) -> None:
         """The coordinator refused tasks for good."""
-        self.waiting.fail(first, first + count, refusal(reason, message), self._now)
+        self.waiting.fail(first, first + count, refusal(reason, message))
 
     def started(self, runs: list[m.Run]) -> None:
         """Workers have begun tasks."""

@@ -27,6 +27,8 @@ ARGUMENT_BYTES_MAX = 64 << 20
 """Arguments on the way, at most, unless a single task has more."""
 RESULT_BYTES_MAX = 128 << 20
 """With so many result bytes waiting for the caller, nothing more is submitted."""
+HAND_OVER_SECONDS = 0.001
+"""For so long items are read and packed while those before wait to be sent."""
 HELD_WINDOWS = 4
 """With so many windows of tasks not consumed yet, nothing more is submitted."""
 
@@ -54,12 +56,12 @@ class Chunk:
         self.first = self.position = first
         self._missing.add(first, first + self.count)
 
-    def settle(self, entry: Result | Exception, start: int, stop: int, now: float) -> bool:
+    def settle(self, entry: Result | Exception, start: int, stop: int) -> bool:
         """Results of ``[start, stop)`` came, or an error for all of them; whether it is over."""
         for a, b in self._missing.overlap(start, stop):
             self._missing.remove(a, b)
             if not self.dropped:
-                self._arrived.put(_Part(self, entry, a, b, now))
+                self._arrived.put(_Part(self, entry, a, b))
         return not self._missing
 
 
@@ -68,7 +70,6 @@ class _Part(NamedTuple):
     entry: Result | Exception
     start: int
     stop: int
-    at: float
 
 
 class Mapping(Protocol):
@@ -76,6 +77,9 @@ class Mapping(Protocol):
 
     def put_chunk(self, lane: Lane, payload: bytes, chunk: Chunk, *, block: bool) -> bool:
         """Submit a chunk; False if there is no room and it may not wait."""
+
+    def hand_over(self) -> None:
+        """Let what was submitted begin to travel, before more is read."""
 
     def drop_chunks(self, chunks: list[Chunk]) -> None:
         """Cancel chunks and hear no more of them."""
@@ -192,6 +196,7 @@ class _Map:
         """Submit as much as is worth having on the way."""
         pace = self._pace
         pace.slots = self._client.slots()
+        began = monotonic()
         while self._held and self._put(*self._held[0]):
             self._held.popleft()
         while (
@@ -208,8 +213,12 @@ class _Map:
             items = list(islice(self._items, count))
             self._exhausted = len(items) < count
             self._read += len(items)
-            if items:
-                self._submit(items)
+            if not items:
+                return
+            self._submit(items)
+            if monotonic() > began + HAND_OVER_SECONDS:
+                self._client.hand_over()
+                began = monotonic()
 
     def _wanted(self) -> int:
         size = min(self._pace.size, ITEMS_PER_TASK_MAX)
@@ -258,14 +267,14 @@ class _Map:
         if self._settings.ordered:
             self._order.append(chunk)
         self._argument_bytes += chunk.size
-        self._pace.submitted(chunk.count, chunk.size, monotonic())
+        self._pace.submitted(chunk.count, chunk.size)
 
     def _fail(self, count: int, error: PayloadError) -> None:
         """Items that cannot be submitted fail in their place; nothing after them is read."""
         chunk = Chunk(count, 0, self._arrived)
         chunk.register(-1 - self._read)  # counters that no task has
         self._add(chunk)
-        chunk.settle(error, chunk.first, chunk.stop, monotonic())
+        chunk.settle(error, chunk.first, chunk.stop)
         self._exhausted = True
 
     # ------------------------------------------------------------ consuming
@@ -315,10 +324,11 @@ class _Map:
             raise TimeoutError("the next result of the map did not come in time") from None
 
     def _take(self, part: _Part) -> None:
-        chunk = part.chunk
-        self._pace.finished(part.stop - part.start, chunk.count, part.at)
-        if isinstance(part.entry, Result):
-            self._result_bytes += part.entry.size
+        chunk, entry = part.chunk, part.entry
+        if isinstance(entry, Result):
+            self._result_bytes += entry.size
+            items = part.stop - part.start
+            self._pace.finished(items, chunk.count, entry.seconds * items / entry.count)
         if self._settings.ordered:
             self._parts[part.start] = part
         else:

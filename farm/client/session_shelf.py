@@ -44,14 +44,16 @@ def part(group: Group, first: int, stop: int) -> Group:
 def part_of_result(entry: Result, first: int, stop: int) -> Result:
     """The tasks ``[first, stop)`` of an entry that is not packed."""
     payloads = entry.payloads[first - entry.first : stop - entry.first]
+    count = stop - first
     return Result(
         session=entry.session,
         first=first,
-        count=stop - first,
+        count=count,
         ending=entry.ending,
         payloads=payloads,
         size=sum(map(len, payloads)),
         failure=entry.failure,
+        seconds=entry.seconds * count / entry.count,
     )
 
 

@@ -50,7 +50,7 @@ class Waiting:
 
     # ------------------------------------------------------------ what became of them
 
-    def settle(self, results: Iterable[Result], now: float) -> None:
+    def settle(self, results: Iterable[Result]) -> None:
         """Give outcomes to whoever waits for them."""
         ended: list[tuple[Sequence[Future[Any] | None], Result]] = []
         pop = self._futures.pop
@@ -60,17 +60,17 @@ class Waiting:
                 ended += self._followers(entry)
             if entry.session != self.origin.session:
                 continue
-            if self._chunk_firsts and self._to_chunks(entry, first, stop, now):
+            if self._chunk_firsts and self._to_chunks(entry, first, stop):
                 continue
             ended.append(([pop(counter, None) for counter in range(first, stop)], entry))
         if ended:
             settling.settle(ended)
 
-    def fail(self, first: int, stop: int, error: Callable[[str], Exception], now: float) -> None:
+    def fail(self, first: int, stop: int, error: Callable[[str], Exception]) -> None:
         """Tasks of ours fail with ``error(task id)``."""
         if self._chunk_firsts:
             name = str(TaskId(self.origin.session, first))
-            self._to_chunks(error(name), first, stop, now)
+            self._to_chunks(error(name), first, stop)
         gone = [self._futures.pop(counter, None) for counter in range(first, stop)]
         settling.fail([future for future in gone if future is not None], error)
 
@@ -81,11 +81,11 @@ class Waiting:
                 for future in self._followed.pop((session, counter), ()):
                     settling.fail([future], lambda _: FarmError(error))
 
-    def fail_all(self, error: Callable[[str], Exception], now: float) -> None:
+    def fail_all(self, error: Callable[[str], Exception]) -> None:
         """Nothing will come any more."""
         for first in list(self._chunk_firsts):
             chunk = self._chunks[first]
-            chunk.settle(error(str(TaskId(self.origin.session, first))), first, chunk.stop, now)
+            chunk.settle(error(str(TaskId(self.origin.session, first))), first, chunk.stop)
         self._chunks.clear()
         self._chunk_firsts.clear()
         gone = list(self._futures.values())
@@ -121,7 +121,7 @@ class Waiting:
         most = max(map(len, found), default=0)
         return [([one[i] if i < len(one) else None for one in found], entry) for i in range(most)]
 
-    def _to_chunks(self, entry: Result | Exception, first: int, stop: int, now: float) -> bool:
+    def _to_chunks(self, entry: Result | Exception, first: int, stop: int) -> bool:
         """Hand an entry to the chunks that it is about; whether it is about nothing else."""
         at = max(bisect_right(self._chunk_firsts, first) - 1, 0)
         covered = 0
@@ -129,7 +129,7 @@ class Waiting:
             chunk = self._chunks[self._chunk_firsts[at]]
             a, b = max(first, chunk.first), min(stop, chunk.stop)
             covered += max(b - a, 0)
-            if a < b and chunk.settle(entry, a, b, now):
+            if a < b and chunk.settle(entry, a, b):
                 del self._chunks[self._chunk_firsts.pop(at)]
             else:
                 at += 1

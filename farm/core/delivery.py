@@ -227,6 +227,7 @@ def _part(result: Result, first: int, count: int) -> Result:
     lo = first - result.first
     payloads = result.payloads[lo : lo + count]
     size = sum(map(len, payloads))
+    seconds = result.seconds * count / result.count
     return Result(
-        result.session, first, count, result.ending, payloads, size, False, result.failure
+        result.session, first, count, result.ending, payloads, size, False, result.failure, seconds
     )

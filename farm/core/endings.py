@@ -46,6 +46,7 @@ class Endings:
         size: int = 0,
         packed: bool = False,
         failure: Failure | None = None,
+        seconds: float = 0.0,
     ) -> None:
         """The tasks ``[lo, hi)``, all in one state, have this outcome."""
         waited = batch.states[lo]
@@ -64,6 +65,7 @@ class Endings:
             size,
             packed,
             failure,
+            seconds,
         )
         outcome = Outcome(batch, result, 0, 0)
         target = self._finished if batch.durable else self._volatile

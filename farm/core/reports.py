@@ -116,13 +116,14 @@ class Reports:
     def _end(self, batch: Batch, lo: int, hi: int, ended: Ended, now: float) -> None:
         at = lo - (ended.first - batch.first)
         payloads, size = ended.payloads, ended.size
+        seconds = ended.seconds * (hi - lo) / ended.count
         if payloads and not ended.packed and len(payloads) != hi - lo:
             payloads = payloads[at : at + hi - lo]
             size = sum(map(len, payloads))
         if ended.ending is Ending.OK:
             self._endings.finish(
                 batch, lo, hi, Event.SUCCEED, Ending.OK,
-                payloads=payloads, size=size, packed=ended.packed,
+                payloads=payloads, size=size, packed=ended.packed, seconds=seconds,
             )  # fmt: skip
         elif ended.ending is Ending.LOST:
             self._endings.lose(batch, lo, hi, ended.failure or Failure("exit", host=""))
@@ -147,6 +148,7 @@ class Reports:
             self._endings.finish(
                 batch, index, index + 1, Event.FAIL, ended.ending,
                 payloads=payloads, size=sum(map(len, payloads)), failure=ended.failure,
+                seconds=ended.seconds / ended.count,
             )  # fmt: skip
 
     # ------------------------------------------------------------ the rest of a report

@@ -112,7 +112,10 @@ class Failure(Part):
 
 
 class Result(Part):
-    """The published outcome of a run of tasks; ``payloads`` as in ``Ended``."""
+    """The published outcome of a run of tasks; ``payloads`` as in ``Ended``.
+
+    ``seconds`` is the time that the run took in its worker, 0 if it did not end there.
+    """
 
     session: bytes
     first: Counter
@@ -122,6 +125,7 @@ class Result(Part):
     size: Counter = 0
     packed: bool = False
     failure: Failure | None = None
+    seconds: float = 0.0
 
 
 class Grant(Part):

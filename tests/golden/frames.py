@@ -108,7 +108,7 @@ TO_CLIENT = [
         1,
         102,
         [
-            Result(SESSION, 1, 2, Ending.OK, [b"x", LARGE], 1 + len(LARGE)),
+            Result(SESSION, 1, 2, Ending.OK, [b"x", LARGE], 1 + len(LARGE), seconds=0.25),
             Result(SESSION, 3, 10, Ending.OK, [b"list"], 4, packed=True),
             Result(SESSION, 13, 1, Ending.LOST, [], failure=FAILURE),
         ],

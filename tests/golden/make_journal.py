@@ -65,7 +65,7 @@ RECORDS: dict[int, Record] = {
             AttemptEnd(SESSION, 2, 2, 3, 0, 2, fence=EPOCH),
         ],
     ),
-    9: Finished(1004.0, [Result(SESSION, 4, 30, Ending.OK, [b"values"], 6, packed=True)]),
+    9: Finished(1004.0, [Result(SESSION, 4, 30, Ending.OK, [b"values"], 6, True, None, 0.25)]),
     10: Finished(
         1005.0,
         [

@@ -270,6 +270,15 @@ def test_map_packs_more_items_into_later_tasks(fake, client):
     assert max(sizes) >= 8
 
 
+def test_map_over_what_is_no_iterable_leaves_nothing_behind(fake):
+    client = farm.Client(fake.address)
+    for iterables in ([5], [[1], 5]):
+        with pytest.raises(TypeError):
+            client.map(double, *iterables)
+    client.shutdown()
+    assert client.connection.has_ended
+
+
 def test_map_with_a_chunksize(fake, client):
     assert sorted(client.map(double, range(10), chunksize=4, ordered=False)) == [
         2 * i for i in range(10)

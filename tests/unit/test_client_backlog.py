@@ -55,6 +55,35 @@ def test_commands_keep_their_place():
     assert said == [("before", 5.0), ("after", 5.0)]
 
 
+def test_handing_over_waits_until_it_is_taken(monkeypatch):
+    monkeypatch.setattr(backlog, "HAND_OVER_SECONDS", 60.0)
+    woken = threading.Event()
+    box = Backlog(woken.set)
+    box.hand_over()  # there is nothing to wait for
+    box.sleeping = True
+
+    def take():
+        woken.wait()
+        taken.extend(box.take())
+
+    taken = []
+    thread = threading.Thread(target=take)
+    thread.start()
+    put(box)
+    box.hand_over()
+    assert not box.has_entries
+    thread.join()
+    assert len(taken) == 1
+
+
+def test_handing_over_does_not_wait_long_for_a_thread_that_is_busy(monkeypatch):
+    monkeypatch.setattr(backlog, "HAND_OVER_SECONDS", 0.0)
+    box = Backlog(lambda: None)
+    put(box)
+    box.hand_over()
+    assert box.has_entries
+
+
 def test_a_sleeper_is_woken_once():
     wakes = []
     box = Backlog(lambda: wakes.append(1))

@@ -1,6 +1,13 @@
 import pytest
 
-from farm.client.pacing import GROWING_WINDOW_MIN, ITEMS_MAX, WINDOW_MIN, Pace
+from farm.client.pacing import (
+    GROWING_WINDOW_MIN,
+    GROWTH,
+    ITEMS_MAX,
+    TARGET_SECONDS,
+    WINDOW_MIN,
+    Pace,
+)
 from farm.client.watch import Watch
 from farm.protocol.messages import BATCH_BYTES
 
@@ -13,13 +20,13 @@ def run(pace, item_seconds, tasks, *, slots=2, item_bytes=10):
         while len(queue) < pace.window:
             size = pace.size
             sizes.append(size)
-            pace.submitted(size, size * item_bytes, max(0.0, *free))
+            pace.submitted(size, size * item_bytes)
             worker = min(range(slots), key=free.__getitem__)
-            free[worker] += size * item_seconds + 1e-4  # what a task costs besides
+            free[worker] += size * item_seconds
             queue.append((free[worker], size))
         queue.sort()
-        ended, size = queue.pop(0)
-        pace.finished(size, size, ended)
+        _, size = queue.pop(0)
+        pace.finished(size, size, size * item_seconds)
     return sizes
 
 
@@ -30,8 +37,69 @@ def test_tasks_come_to_fifty_milliseconds(slots):
     sizes = run(pace, 0.001, 40 * max(64, 4 * slots), slots=slots)
     first = max(GROWING_WINDOW_MIN, 2 * slots)
     assert sizes[:first] == [1] * first
-    assert all(b <= 8 * max(sizes[: i + 1]) for i, b in enumerate(sizes[1:]))
-    assert 20 <= pace.size <= 100
+    assert 49 <= pace.size <= 50
+
+
+def test_a_task_never_has_many_times_the_items_measured_of_late():
+    pace = Pace()
+    pace.finished(1, 1, 1e-9)
+    assert pace.size == GROWTH
+    for _ in range(100):
+        pace.finished(10, 10, 1e-9)
+        assert pace.size <= GROWTH * 4 * 10
+    assert pace.size > GROWTH * 10
+
+
+@pytest.mark.parametrize("seconds", [1e-4, 1e-3, 0.02, 0.06, 3.0])
+def test_no_task_is_expected_to_take_longer_than_fifty_milliseconds(seconds):
+    pace = Pace()
+    for _ in range(100):
+        pace.finished(pace.size, pace.size, pace.size * seconds)
+        assert pace.size == 1 or pace.size * seconds < 1.001 * TARGET_SECONDS
+    assert pace.size + 1 > 0.95 * min(TARGET_SECONDS / seconds, ITEMS_MAX)
+
+
+def test_sizes_grow_though_all_that_is_on_the_way_comes_back_at_once():
+    pace = Pace()
+    pace.slots = 2
+    sizes = []
+    for _ in range(4):
+        size, window = pace.size, pace.window
+        sizes.append(size)
+        for _ in range(window):
+            pace.submitted(size, size * 5)
+        for _ in range(window):
+            pace.finished(size, size, size * 1e-7)
+    assert sizes[0] == 1
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == ITEMS_MAX
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_a_time_that_is_none_is_ignored(seconds):
+    pace = Pace()
+    pace.finished(1, 1, 1e-6)
+    before = pace.size
+    pace.finished(1, 1, seconds)
+    assert pace.size == before > 1
+
+
+@pytest.mark.parametrize("seconds", [5e-324, 1e308, float("inf")])
+def test_absurd_times_break_nothing(seconds):
+    pace = Pace()
+    for _ in range(10):
+        pace.finished(1, 1, seconds)
+        assert 1 <= pace.size <= ITEMS_MAX
+
+
+def test_parts_of_a_task_count_as_the_task():
+    whole, parts = Pace(), Pace()
+    for pace in (whole, parts):
+        pace.finished(800, 800, 0.0008)
+    whole.finished(800, 800, 0.0008)
+    for _ in range(800):
+        parts.finished(1, 800, 1e-6)
+    assert parts.size == pytest.approx(whole.size, rel=0.2)
 
 
 def test_long_items_stay_alone():
@@ -62,10 +130,11 @@ def test_a_fixed_size_is_kept():
 def test_items_that_get_longer_make_tasks_smaller():
     pace = Pace()
     pace.slots = 2
-    run(pace, 1e-5, 3000)
+    run(pace, 1e-5, 300)
     before = pace.size
-    pace.finished(1, 1, 1e6)
-    assert pace.size < before
+    for _ in range(100):  # of a task that was sent before
+        pace.finished(1, before, 1.0)
+    assert pace.size < before / 50
 
 
 def test_few_tasks_are_on_the_way_while_their_sizes_grow():
@@ -73,7 +142,7 @@ def test_few_tasks_are_on_the_way_while_their_sizes_grow():
     pace.slots = 2
     assert pace.window == GROWING_WINDOW_MIN
     sizes = run(pace, 1e-7, 400)
-    assert sizes.index(ITEMS_MAX) < 200  # or each size would fill a large window of its own
+    assert sizes.index(ITEMS_MAX) < 100  # or each size would fill a large window of its own
     assert pace.window == WINDOW_MIN
 
 

@@ -36,7 +36,8 @@ def test_an_outcome_is_published_and_noted_after_its_commit():
     assert rig.take() == []
     rig.commit()
     commit = rig.disk.commit
-    results = m.Results(1, commit, [m.Result(grant.session, 1, 2, Ending.OK, [b"r1", b"r2"], 4)])
+    result = m.Result(grant.session, 1, 2, Ending.OK, [b"r1", b"r2"], 4, seconds=0.001)
+    results = m.Results(1, commit, [result])
     assert rig.take() == [(client, results), (host, m.Noted(1, commit))]
 
 

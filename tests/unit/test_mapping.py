@@ -23,7 +23,7 @@ class Farm:
         self.chunks = []
         self.sizes = []
         self.dropped = []
-        self.ended = 0
+        self.ended = self.handed_over = 0
         self.counter = 1
         self.auto = True
 
@@ -55,7 +55,7 @@ class Farm:
             while at < chunk.count:
                 count = self.chance.randint(1, chunk.count - at) if self.chance else chunk.count
                 for entry in self.execute(chunk, payload, at, count):
-                    chunk.settle(entry, entry.first, entry.first + entry.count, 0.0)
+                    chunk.settle(entry, entry.first, entry.first + entry.count)
                 at += count
 
     def execute(self, chunk, payload, at, count):
@@ -78,6 +78,9 @@ class Farm:
         elif values:
             data = dump_values(values)
             yield Result(b"", first, len(values), Ending.OK, [data], len(data), packed=True)
+
+    def hand_over(self):
+        self.handed_over += 1
 
     def drop_chunks(self, chunks):
         self.dropped += chunks
@@ -125,6 +128,14 @@ def test_every_result_comes_once_whatever_the_pieces(seed, ordered):
     assert (got if ordered else sorted(got, reverse=True)) == list(range(1000, 0, -1))
     assert farm.ended == 1
     assert farm.dropped == []
+
+
+@pytest.mark.parametrize(("seconds", "handed_over"), [(-1.0, 40), (float("inf"), 0)])
+def test_what_takes_long_to_read_is_handed_over_meanwhile(monkeypatch, seconds, handed_over):
+    monkeypatch.setattr(mapping, "HAND_OVER_SECONDS", seconds)
+    farm = Farm()
+    assert len(list(start(farm, range(-40, 0), chunksize=1))) == 40
+    assert farm.handed_over == handed_over
 
 
 def root(x):
@@ -250,6 +261,6 @@ def test_results_settled_twice_are_told_once():
     results = start(farm, range(4), chunksize=4)
     [(chunk, payload)] = farm.chunks
     [entry] = farm.execute(chunk, payload, 0, 4)
-    assert not chunk.settle(entry, 1, 2, 0.0)
-    assert chunk.settle(entry, 1, 5, 0.0)
+    assert not chunk.settle(entry, 1, 2)
+    assert chunk.settle(entry, 1, 5)
     assert list(results) == [0, 1, 2, 3]

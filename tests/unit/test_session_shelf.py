@@ -1,7 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.client.session_shelf import Shelf, join, part
+from farm.client.session_shelf import Shelf, join, part, part_of_result
+from farm.model import Ending
+from farm.protocol.messages import Result
 from tests.unit.session_helpers import group, packed
 
 OPERATIONS = st.lists(
@@ -75,3 +77,9 @@ def test_a_taken_group_leaves_no_trace_inside_a_later_one():
     shelf.add(group(30))
     shelf.add(group(10, 10))
     assert shelf.take(15, 16) == [group(15)]
+
+
+def test_a_part_of_a_result_has_its_share_of_the_time():
+    whole = Result(b"s" * 16, 5, 4, Ending.OK, [b"a", b"bb", b"ccc", b"d"], 7, seconds=2.0)
+    part = part_of_result(whole, 6, 8)
+    assert part == Result(b"s" * 16, 6, 2, Ending.OK, [b"bb", b"ccc"], 5, seconds=1.0)

@@ -181,7 +181,7 @@ class Worker:
             if timed:
                 words[1] = time.monotonic_ns()
             words[0] = mark
-            if mark <= words[2]:
+            if words[2] and mark <= words[2]:  # there is no limit, mostly
                 return mark - part.offset - 1
             try:
                 value = function(args) if bare else function(*args)
