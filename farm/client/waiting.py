@@ -99,6 +99,8 @@ class Waiting:
         """Workers have begun these tasks."""
         get = self._futures.get
         for first, count in runs:
+            if not self._futures or self._has_chunk(first):
+                continue  # items of a map have no futures, and may be many
             if found := [one for c in range(first, first + count) if (one := get(c)) is not None]:
                 settling.mark_running(found)
 
@@ -120,6 +122,11 @@ class Waiting:
         ]
         most = max(map(len, found), default=0)
         return [([one[i] if i < len(one) else None for one in found], entry) for i in range(most)]
+
+    def _has_chunk(self, counter: int) -> bool:
+        """Whether this is an item of a chunk; then so is its whole run."""
+        at = bisect_right(self._chunk_firsts, counter) - 1
+        return at >= 0 and counter < self._chunks[self._chunk_firsts[at]].stop
 
     def _to_chunks(self, entry: Result | Exception, first: int, stop: int) -> bool:
         """Hand an entry to the chunks that it is about; whether it is about nothing else."""

@@ -182,7 +182,7 @@ def _kind(entry: Any) -> type | None:
 
 def _values(values: list[Any]) -> Iterator[Ended]:
     """Bare values, in one payload unless that would be large."""
-    data = dump_values(values)
+    data = dump_values(values, plain=True)
     if len(data) <= BATCH_BYTES:
         yield Ending.OK, len(values), [data], None, True
     elif len(values) > 1:
