@@ -92,6 +92,17 @@ def test_reading_consumes_nothing():
     assert [(e.first, e.payloads) for e in sent][-1] == (1, [b"r1", b"r2", b"r3"])
 
 
+def test_a_part_of_a_result_has_its_share_of_the_time():
+    rig, _, host = with_job()
+    (grant,) = rig.grants(host)
+    rig.report(host, window=512, ended=[ended(grant, epoch=rig.epoch, seconds=3.0)])
+    reader = rig.client("bob")
+    rig.say(reader, m.Attach(5, [(ALICE, 2, 1)]))
+    (results,) = [sent for sent in rig.take(reader) if isinstance(sent, m.Results)]
+    (entry,) = results.entries
+    assert (entry.first, entry.payloads, entry.seconds) == (2, [b"r2"], 1.0)
+
+
 def test_results_of_a_named_job_outlive_their_delivery_and_restarts_then_go():
     rig, client, host = with_job(result_ttl=NAMED)
     finish(rig, host)

@@ -41,6 +41,20 @@ def test_an_outcome_is_published_and_noted_after_its_commit():
     assert rig.take() == [(client, results), (host, m.Noted(1, commit))]
 
 
+def test_results_have_their_share_of_the_time_of_their_run():
+    rig, _, host, (grant,) = farm(group(1, 4))
+    failed = ended(grant, Ending.EXCEPTION, lo=2, hi=4, seconds=3.0)
+    rig.report(host, ended=[ended(grant, hi=2, seconds=1.0), failed])
+    results = [
+        entry for _, sent in rig.take() if isinstance(sent, m.Results) for entry in sent.entries
+    ]
+    assert [(one.first, one.count, one.seconds) for one in results] == [
+        (1, 2, 1.0),
+        (3, 1, 1.5),
+        (4, 1, 1.5),
+    ]
+
+
 def test_credit_is_freed_by_the_commit_and_not_before():
     rig, _, host, (grant,) = farm(group(1, 2))
     rig.report(host, ended=[ended(grant)], commit=False)
