@@ -168,7 +168,8 @@ def texts_of_the_repository() -> dict[str, str]:
         ".yaml",
         ".yml",
     }
-    paths = [path for path in ROOT.iterdir() if path.suffix in suffixes]
+    # In a second worktree .git is a file, and names the folder of the first.
+    paths = [p for p in ROOT.iterdir() if p.suffix in suffixes and p.name != ".git"]
     paths += [path for folder in folders for path in (ROOT / folder).rglob("*")]
     return {
         str(path.relative_to(ROOT)): path.read_text("utf-8", "replace")
