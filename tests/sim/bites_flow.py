@@ -16,8 +16,11 @@ from farm.core.reports import Reports
 from farm.core.states import Event
 from farm.model import Ending, State
 from farm_workers.host_reports import Reports as HostReports
+from farm_workers.host_roster import Roster
+from farm_workers.host_slots import SlotState
 from tests.sim.bites import CUTS, bite
 
+WEAK_HOSTS = {"faults": ["weaken host"], "fault_seconds": 0.5, "initializer": True}
 SHORT_WORK = {"hosts": 1, "slots": [1], "work_seconds": 0.02, "tasks": 60, "faults": []}
 
 # ---------------------------------------------------------------- bounds and order
@@ -87,6 +90,19 @@ def _(patch):
         connected(self)
 
     patch.setattr(HostReports, "connected", forget)
+
+
+@bite("a worker that was ready did start", "broken host", **WEAK_HOSTS)
+def _(patch):
+    replace = Roster.replace
+
+    def it_did_not(self, slot, code, now, error):
+        if slot.state is SlotState.READY and not slot.worked and not slot.pipe:
+            slot.state = SlotState.STARTING
+        replace(self, slot, code, now, error)
+
+    patch.setattr(Roster, "replace", it_did_not)
+    patch.setattr(Roster, "ready", lambda self, n: setattr(self.slots[n], "state", SlotState.READY))
 
 
 @bite("a client keeps submissions until they are accepted", "stuck", "lost", faults=CUTS)

@@ -30,6 +30,7 @@ class Faults:
             "pause host": self._pause_host,
             "kill worker": self._kill_worker,
             "spoil host": self._spoil_host,
+            "weaken host": self._weaken_host,
             "crash client": self._crash_client,
             "pause client": self._pause_client,
             "cut": self._cut,
@@ -62,7 +63,7 @@ class Faults:
                 process.resume()
         for host in world.hosts:
             if host is not None:
-                host.spoiled_until = 0.0
+                host.spoiled_until = host.weak_until = 0.0
         if world.coordinator is not None:
             world.coordinator.journal.commit_seconds = world.plan.commit_seconds
 
@@ -114,6 +115,11 @@ class Faults:
         host = self._host()
         if host is not None:
             host.spoil(self.chance.choice((0.05, 0.5, 3.0)))
+
+    def _weaken_host(self) -> None:
+        host = self._host()
+        if host is not None:
+            host.weaken(self.chance.choice((0.05, 0.5, 2.0)))
 
     def _client(self) -> ClientProcess | None:
         living = [client for client in self.world.clients if client.alive]

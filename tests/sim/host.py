@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from farm.model import Ending
 from farm.protocol.messages import Assign, HostHello, Report
 from farm_workers.host import Host
 from farm_workers.host_slices import HostSettings
@@ -31,7 +32,8 @@ class HostProcess(Process):
         self.slots = slots
         self.connection: Connection | None = None
         self.workers: dict[int, Worker] = {}
-        self.spoiled_until = 0.0
+        self.spoiled_until = self.weak_until = 0.0
+        self.never_ready = 0  # workers that died before they were
         self._window = 0
         self.memory = HostMemory(name)
         self.machine = Host(
@@ -116,6 +118,7 @@ class HostProcess(Process):
             case "exit":
                 del self.workers[worker.slot]
                 code, ordinal = arguments
+                self.never_ready += not worker.ready
                 self.machine.on_worker_exit(worker.slot, code, ordinal, self.now)
         self.after_turn()
 
@@ -127,6 +130,17 @@ class HostProcess(Process):
     def spoil(self, seconds: float) -> None:
         """Workers die, and for a time none can start."""
         self.spoiled_until = self.world.clock.now + seconds
+        for slot in list(self.workers):
+            self.lose_worker(slot)
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether workers start, and are killed soon after they are ready."""
+        return self.world.clock.now < self.weak_until
+
+    def weaken(self, seconds: float) -> None:
+        """Workers die, and for a time those that replace them do not live long."""
+        self.weak_until = self.world.clock.now + seconds
         for slot in list(self.workers):
             self.lose_worker(slot)
 
@@ -144,8 +158,16 @@ class HostProcess(Process):
         if isinstance(message, HostHello | Report):
             self._window = max(message.window, self._window)
             self.memory.sent(message)
+            self._is_broken(message)
         self.world.said(self.name, self.connection, message)
         self.connection.send_up(message)
+
+    def _is_broken(self, message: HostHello | Report) -> None:
+        """A host says that no worker can start only if some did not: those that are ready did."""
+        ended = [] if isinstance(message, HostHello) else message.ended
+        broken = any(one.ending is Ending.BROKEN for one in ended)
+        if broken and self.never_ready < self.machine._settings.failures_max:
+            raise Violation("broken host", f"{self.name}: {self.never_ready} did not start")
 
     def disconnect(self, reason: str) -> None:
         self.world.said(self.name, "gives up", reason)

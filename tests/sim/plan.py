@@ -20,6 +20,7 @@ FAULTS = (
     "pause host",
     "kill worker",
     "spoil host",
+    "weaken host",
     "crash client",
     "pause client",
     "cut",

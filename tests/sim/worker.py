@@ -69,6 +69,9 @@ class Worker:
         elif self.alive:
             self.ready = True
             self._say("ready")
+            if self.host.is_weak:
+                clock, chance = self.host.world.clock, self.host.world.chance
+                clock.after(chance.uniform(0.001, 0.05), self.die, KILLED)
 
     def die(self, code: int) -> None:
         """The process ends; what it had not written to its pipe is gone."""

@@ -296,3 +296,38 @@ def test_a_retired_worker_that_does_not_exit_can_be_ended():
     rig.host.on_worker_retired(slot, rig.now)
     rig.host.receive(Drop([Claim(1, 1, 1, S, part.first, 1)]), rig.now)
     assert rig.take() == [("kill", slot)]
+
+
+def test_a_worker_that_was_ready_did_start_however_soon_it_dies():
+    rig = Rig(slots=1, has_initializer=True)
+    for _ in range(9):
+        calls = rig.exit(0, None, code=-9)
+        if not calls:
+            calls = rig.tick(1.0)
+        assert ("spawn", 0) in calls
+        rig.host.on_worker_ready(0, rig.now)
+    assert rig.host.broken == ""
+    assert one(rig.assign())[0] == 0
+
+
+def test_workers_that_die_young_again_and_again_are_not_started_without_a_pause():
+    rig = Rig(slots=1)
+    assert rig.exit(0, None, code=-9) == [("spawn", 0)]
+    rig.host.on_worker_ready(0, rig.now)
+    assert rig.exit(0, None, code=-9) == [("spawn", 0)]
+    rig.host.on_worker_ready(0, rig.now)
+    assert rig.exit(0, None, code=-9) == []
+    assert (rig.host.broken, rig.host._window()) == ("", 0)
+    assert ("spawn", 0) not in rig.tick(0.9)
+    assert ("spawn", 0) in rig.tick(0.2)
+
+
+def test_failures_to_start_count_only_in_a_row():
+    rig = Rig(slots=1, ready=False, has_initializer=True)
+    for _ in range(3):
+        for _ in range(2):
+            rig.exit(0, None, code=1, error="no")
+        rig.host.on_worker_ready(0, rig.now)
+        rig.now += 5.0
+        rig.exit(0, None, code=-9)
+    assert rig.host.broken == ""

@@ -11,8 +11,9 @@ from farm_workers.host_slots import Slot, SlotState
 
 __all__ = ["Roster", "Verdict"]
 
-SETTLED_SECONDS = 1.0
-"""A worker that dies sooner, without having ended a task, has failed to start."""
+YOUNG_SECONDS = 1.0
+"""A worker that dies sooner, with nothing to do, died young: after a few such in a row the next
+ones wait for so long, or workers that somebody kills would be started again without a pause."""
 UNBLAMED_MAX = 3
 """Workers that may die in a row with no task to blame, before the next in line is blamed."""
 SIGKILL = 9
@@ -37,7 +38,8 @@ class Roster:
         self.retry_at = float("inf")
         self._settings = settings
         self._port = port
-        self._failures = 0
+        self._failures = 0  # in a row, of workers that were never ready
+        self._young = 0
         self._unblamed = 0
         self._error = ""
         self.revive(now)
@@ -59,17 +61,21 @@ class Roster:
     def revive(self, now: float) -> None:
         """Start a worker in every empty slot, whatever became of the last."""
         self.broken = ""
-        self._failures = 0
+        self._failures = self._young = 0
         self.retry_at = float("inf")
         for slot in self.slots:
             if slot.state is SlotState.EMPTY and not self.draining:
                 self._spawn(slot.number, now)
 
-    def worked(self) -> None:
-        """A worker ended a task: workers do start here."""
-        self._unblamed = 0
+    def ready(self, number: int) -> None:
+        """A worker is up: workers do start here."""
+        self.slots[number].state = SlotState.READY
         if self._failures < self._settings.failures_max:
             self._failures = 0
+
+    def worked(self) -> None:
+        """A worker ended a task."""
+        self._unblamed = self._young = 0
 
     def kill(self, slot: Slot) -> None:
         """End a worker; its slot is busy until the process is gone."""
@@ -101,25 +107,29 @@ class Roster:
         return Verdict(*found, Ending.LOST, self._failure(code, name))
 
     def replace(self, slot: Slot, code: int, now: float, error: str) -> None:
-        """A worker is gone: start another, unless too many in a row failed to start."""
+        """A worker is gone: start another, unless too many in a row failed to start.
+
+        Only one that was never ready failed to start. Whatever ends one later is no fault of the
+        initializer, and no reason to believe that the next one will not start.
+        """
         self.slots[slot.number] = Slot(slot.number)
-        if slot.state is SlotState.STARTING or (
-            slot.state is SlotState.READY
-            and not slot.worked
-            and not slot.pipe
-            and now < slot.spawned + SETTLED_SECONDS
-        ):
+        if slot.state is SlotState.STARTING:
             self._failures += 1
             self._error = error or f"a worker {_how(code)} before it was ready"
+        elif _died_young(slot, now):
+            self._young += 1
         if self.draining:
             return
-        if self._failures < self._settings.failures_max:
+        limit = self._settings.failures_max
+        if self._failures >= limit:
+            if not self._settings.has_initializer:
+                self.retry_at = min(self.retry_at, now + self._settings.retry_seconds)
+            if not self.census()[0]:
+                self.broken = self._error
+        elif self._young >= limit:
+            self.retry_at = min(self.retry_at, now + YOUNG_SECONDS)
+        else:
             self._spawn(slot.number, now)
-            return
-        if not self._settings.has_initializer:
-            self.retry_at = min(self.retry_at, now + self._settings.retry_seconds)
-        if not self.census()[0]:
-            self.broken = self._error
 
     def _spawn(self, number: int, now: float) -> None:
         slot = self.slots[number] = Slot(number)
@@ -135,6 +145,15 @@ class Roster:
         elif code == EXIT_PIPE:
             text += " (it had closed the worker's pipe to the agent)"
         return Failure("signal" if code < 0 else "exit", text, host, code)
+
+
+def _died_young(slot: Slot, now: float) -> bool:
+    return (
+        slot.state is SlotState.READY
+        and not slot.worked
+        and not slot.pipe
+        and now < slot.spawned + YOUNG_SECONDS
+    )
 
 
 def _how(code: int) -> str:

@@ -198,7 +198,7 @@ class Work:
 
     def ready(self, number: int, now: float) -> None:
         """A worker is up."""
-        self.roster.slots[number].state = SlotState.READY
+        self.roster.ready(number)
         self.fill(now)
 
     def retired(self, number: int, now: float) -> None:
