@@ -12,7 +12,8 @@
     │   └── Delivered           it had, but the result was delivered and dropped
     ├── ConfigError             a setting is wrong (also a ValueError)
     ├── ProtocolError           a peer said something that the protocol does not allow
-    └── StoreError              the store refuses to serve
+    ├── ServiceFailed           a process of a local farm cannot start, or dies again and again
+    └── StoreError              the store refuses to serve, or cannot go on
         ├── StoreLocked         another coordinator has it open
         └── StoreUnreadable     no store, a damaged one, or one of a newer version
 
@@ -31,6 +32,7 @@ __all__ = [
     "MemoryLimitExceeded",
     "PayloadError",
     "ProtocolError",
+    "ServiceFailed",
     "StoreError",
     "StoreLocked",
     "StoreUnreadable",
@@ -110,8 +112,22 @@ class ProtocolError(FarmError):
     """A peer sent what the protocol does not allow."""
 
 
+class ServiceFailed(FarmError):
+    """A process of a local farm could not be started, or failed again and again.
+
+    ``kind`` is the name of the error it ended with, if it said so.
+    """
+
+    def __init__(self, message: str = "", kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type["ServiceFailed"], tuple[str, str]]:
+        return type(self), (str(self), self.kind)
+
+
 class StoreError(FarmError):
-    """The store refuses to serve."""
+    """The store refuses to serve, or cannot go on."""
 
 
 class StoreLocked(StoreError):

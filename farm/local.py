@@ -18,9 +18,9 @@ from typing import Any
 
 from farm import errors
 from farm.client.client import Client
-from farm.errors import ConfigError, FarmError
+from farm.errors import ConfigError, FarmError, ServiceFailed
 from farm.payload import dump_call, dump_function
-from farm.supervisor import Service, ServiceFailed
+from farm.supervisor import Service
 from farm.transport import AddressError, parse_address
 
 __all__ = ["LocalFarm", "local"]
@@ -49,7 +49,8 @@ def local(
     The journal is kept in memory, and gone at the end; with ``directory`` it is kept there, on
     disk, and a farm that is opened in that directory again goes on where it stopped. Raises
     ``ValueError`` for a wrong number of workers, ``PayloadError`` for an initializer that cannot
-    travel, ``StoreLocked`` if another farm is open in the directory.
+    travel, ``StoreLocked`` if another farm is open in the directory and ``StoreError`` for all else
+    that is wrong with it, ``ServiceFailed`` if a process does not start for another reason.
     """
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
@@ -146,10 +147,7 @@ class LocalFarm:
             self.host.wait()
         except ServiceFailed as failed:
             self.stop()
-            kind = getattr(errors, failed.kind, AddressError if "Address" in failed.kind else None)
-            if isinstance(kind, type) and issubclass(kind, FarmError):
-                raise kind(str(failed)) from None
-            raise
+            raise _as_documented(failed) from None
         except BaseException:
             self.stop()
             raise
@@ -210,10 +208,19 @@ class LocalFarm:
         # A coordinator that keeps its journal in memory must not begin at an epoch used before.
         self.note_epoch(int(word["epoch"]))
 
-    def _give_up(self, error: FarmError) -> None:
-        self.failed = self.failed or error
+    def _give_up(self, error: ServiceFailed) -> None:
+        self.failed = self.failed or _as_documented(error)
         if self._on_failed is not None:
-            self._on_failed(error)
+            self._on_failed(self.failed)
+
+
+def _as_documented(failed: ServiceFailed) -> FarmError:
+    """The error that a service says it ended with, if users know that; else the failure itself."""
+    named = {name: getattr(errors, name) for name in errors.__all__} | {
+        "AddressError": AddressError
+    }
+    kind = named.get(failed.kind)
+    return failed if kind is None else kind(str(failed))
 
 
 def host_settings(

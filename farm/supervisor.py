@@ -23,9 +23,9 @@ from typing import Any
 
 import msgspec
 
-from farm.errors import FarmError
+from farm.errors import ServiceFailed
 
-__all__ = ["Launch", "Service", "ServiceFailed"]
+__all__ = ["Launch", "Service"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +54,6 @@ def _forget_pipes() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_pipes)
-
-
-class ServiceFailed(FarmError):
-    """A service could not be started, or failed again and again.
-
-    ``kind`` is the name of the error it ended with, if it said so.
-    """
-
-    def __init__(self, message: str = "", kind: str = "") -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 class Service:

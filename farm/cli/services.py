@@ -90,8 +90,8 @@ def up(
     Ctrl-C stops it when the running tasks have ended, a second one at once. With --json, one line
     says when it is ready.
     """
+    from farm.errors import ServiceFailed
     from farm.local import LocalFarm
-    from farm.supervisor import ServiceFailed
     from farm.transport import AddressError
 
     config = run.config(
@@ -118,8 +118,7 @@ def up(
     try:
         local.start()
     except (AddressError, ServiceFailed) as error:
-        kind = StoreError if getattr(error, "kind", "").startswith("Store") else Refused
-        raise kind(str(error)) from error
+        raise Refused(str(error)) from error
     try:
         count = _slots(local.address, stop)
         run.output.answer(
@@ -130,6 +129,8 @@ def up(
         stop.wait()
     finally:
         local.stop(drain=local.failed is None)
+    if isinstance(local.failed, StoreError):
+        raise local.failed
     if local.failed is not None:
         raise Refused(str(local.failed)) from local.failed
 

@@ -18,6 +18,7 @@ import time
 import msgspec
 import zmq
 
+from farm import errors
 from farm._version import __version__
 from farm.coordinator.journal import Journal
 from farm.coordinator.loop import Loop, ShellPort
@@ -60,7 +61,7 @@ def serve(settings: CoordinatorSettings) -> ExitCode:
         return _serve(settings)
     except FarmError as error:
         logger.error("the coordinator cannot serve: %s", error)  # noqa: TRY400
-        _say(settings, Word(error=type(error).__name__, message=str(error)))
+        _say(settings, Word(error=_documented(error), message=str(error)))
         if isinstance(error, StoreError):
             return ExitCode.STORE
         refused = isinstance(error, AddressError | Unsafe)
@@ -69,6 +70,12 @@ def serve(settings: CoordinatorSettings) -> ExitCode:
         logger.exception("the coordinator cannot serve")
         _say(settings, Word(error=type(error).__name__, message=repr(error)))
         return ExitCode.BUG
+
+
+def _documented(error: FarmError) -> str:
+    """The name by which users know an error: that of the nearest class that they can catch."""
+    known = {*errors.__all__, AddressError.__name__}
+    return next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in known)
 
 
 def _serve(settings: CoordinatorSettings) -> ExitCode:

@@ -259,7 +259,7 @@ def test_a_store_that_is_open_elsewhere_is_refused(coordinator, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "error", "said"),
     [
-        ({"listen": "tcp://0.0.0.0:7070"}, "Unsafe", "--insecure"),
+        ({"listen": "tcp://0.0.0.0:7070"}, "ConfigError", "--insecure"),
         ({"listen": "farm-host"}, "AddressError", "tcp://HOST:PORT"),
         ({"core": {"max_tasks": 0}}, "ConfigError", "max_tasks"),
         ({"store": ""}, "ConfigError", "store"),

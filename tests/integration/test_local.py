@@ -199,6 +199,12 @@ def test_a_directory_has_one_farm_at_a_time(local, tmp_path):
     assert client.submit(double, 2).result(PATIENCE) == 4
 
 
+def test_a_farm_open_to_other_machines_is_refused_as_a_wrong_setting():
+    farm = LocalFarm(slots=1, listen="tcp://0.0.0.0:7070")
+    with pytest.raises(ConfigError, match="--insecure"):
+        farm.start()
+
+
 def test_a_directory_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be made"):

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from farm import supervisor
-from farm.supervisor import Service, ServiceFailed
+from farm.errors import ServiceFailed
+from farm.supervisor import Service
 
 PATIENCE = 20.0
 

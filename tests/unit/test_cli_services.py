@@ -14,8 +14,7 @@ import farm.coordinator.service
 import farm_workers.service
 from farm.cli import main
 from farm.cli.exitcodes import ExitCode
-from farm.errors import StoreLocked
-from farm.supervisor import ServiceFailed
+from farm.errors import ServiceFailed, StoreError, StoreLocked
 from farm.transport import AddressError
 
 
@@ -183,7 +182,7 @@ def test_up_tells_a_program_when_it_is_ready(cli):
         (StoreLocked("process 7 has it"), ExitCode.STORE),
         (AddressError("taken"), ExitCode.REFUSED),
         (ServiceFailed("it ended"), ExitCode.REFUSED),
-        (ServiceFailed("it ended", "StoreFailed"), ExitCode.STORE),
+        (StoreError("the disk is gone"), ExitCode.STORE),
     ],
 )
 def test_up_that_cannot_start(cli, error, code):
@@ -192,9 +191,16 @@ def test_up_that_cannot_start(cli, error, code):
     assert (found, out, err) == (code, "", f"farm: {error}\n")
 
 
-def test_up_that_is_given_up(cli):
-    FakeLocalFarm.failed = ServiceFailed("the host ended with exit code 1")
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ServiceFailed("the host ended with exit code 1"), ExitCode.REFUSED),
+        (StoreError("the disk is gone"), ExitCode.STORE),
+    ],
+)
+def test_up_that_is_given_up(cli, error, expected):
+    FakeLocalFarm.failed = error
     code, _, err = cli("up")
-    assert code == ExitCode.REFUSED
-    assert err.endswith("farm: the host ended with exit code 1\n")
+    assert code == expected
+    assert err.endswith(f"farm: {error}\n")
     assert FakeLocalFarm.made[0].stopped is False
