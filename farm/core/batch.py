@@ -37,11 +37,14 @@ class Divergence:
     ``ref`` the journal record that last said so.
     """
 
-    __slots__ = ("attempt", "begun", "due", "failure", "fence", "losses", "ref", "retries")
+    __slots__ = (
+        "attempt", "begun", "begun_on", "due", "failure", "fence", "losses", "ref", "retries",
+    )  # fmt: skip
 
     def __init__(self, fence: int) -> None:
         self.attempt = 1
         self.begun = 0  # the attempt that the journal says may have run
+        self.begun_on = b""  # and by which instance of a host
         self.retries = 0
         self.losses = 0
         self.fence = fence

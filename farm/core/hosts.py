@@ -20,11 +20,12 @@ class Lease:
     """A host's expiring claim on the tasks ``[lo, hi)`` of a batch.
 
     ``left`` counts those that have not ended; ``started`` has the indices known to have begun.
-    Of an adopted lease only the indices in ``adopted`` are its own.
+    Of an adopted lease only the indices in ``adopted`` are its own. ``sent``: its host was told,
+    or may have been.
     """
 
     __slots__ = (
-        "adopted", "attempt", "batch", "hi", "host", "key", "left", "lo", "since", "started",
+        "adopted", "attempt", "batch", "hi", "host", "key", "left", "lo", "sent", "since", "started",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +40,7 @@ class Lease:
         self.started = RangeSet()
         self.adopted: RangeSet | None = None
         self.since = 0.0
+        self.sent = True
 
     def adopt(self, lo: int, hi: int) -> None:
         """These tasks are its own too."""

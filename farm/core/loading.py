@@ -202,7 +202,8 @@ class Loading:
             for state in (State.QUEUED, State.SCHEDULED):  # it was due before the restart
                 for a, b in batch.runs(lo, hi, state):
                     for index in range(a, b):
-                        batch.diverge(index).begun = record.attempt
+                        own = batch.diverge(index)
+                        own.begun, own.begun_on = record.attempt, record.host
 
     def _restore_delivered(self, ref: int, record: Delivered, _now: float) -> None:
         for owner, first, count in record.tasks:

@@ -116,7 +116,9 @@ class Placement:
     def _assign_once(self, lease: Lease, grant: Grant, now: float) -> None:
         """Write down that the tasks may have begun, and only then let them."""
         ledger = self._ledger
-        record = Begun(grant.session, grant.first, grant.count, grant.attempt)
+        instance = lease.host.instance
+        lease.sent = False
+        record = Begun(grant.session, grant.first, grant.count, grant.attempt, instance)
         ref = ledger.persist(record)
         if lease.batch.row is not None:
             ledger.rows.mention(lease.batch.row, ref)
@@ -126,6 +128,7 @@ class Placement:
     def _assign_now(self, lease: Lease, connection: int, grant: Grant) -> None:
         host = lease.host
         if host.peer is not None and host.connection == connection and lease.key in host.leases:
+            lease.sent = True
             self._ledger.port.send(host.peer, Assign(self._ledger.epoch, [grant]))
 
     def _send(self, host: Host, parcel: _Parcel) -> None:

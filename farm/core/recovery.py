@@ -44,6 +44,8 @@ class Recovery:
         self._adopted: list[TaskRun] = []
         self._backlog: list[Batch] = []
         self._taken: dict[Batch, RangeSet] = {}  # of the backlog: adopted
+        self._holds_back = False  # the backlog, until the end of recovery is committed
+        self._heard: set[bytes] = set()  # meanwhile: instances of hosts that said what they hold
         self.deadline: float | None = None
 
     def begin(self, hosts: dict[str, list[int]], now: float) -> None:
@@ -61,6 +63,7 @@ class Recovery:
                 elif batch.finished_at is None:
                     batch.finished_at = now
         ledger.recovering = bool(self._backlog)
+        self._holds_back = ledger.recovering
         if ledger.recovering:
             self.deadline = now + ledger.settings.recovery_seconds
             if not self._expected:
@@ -82,11 +85,15 @@ class Recovery:
                     claimed.setdefault(lease, []).append((a, b))
                     if claim.started:
                         lease.started.add(a, b)
+                if batch.runs_once:
+                    _note_begun(batch, kept, lo, hi)
             drop += _rest(claim, kept)
         self._ledger.counters["fenced"] += sum(claim.count for claim in drop)
         for lease in list(host.leases.values()):
             self._return_unclaimed(host, lease, claimed.get(lease, []))
         self._endings.flush(now)
+        if self._holds_back:
+            self._heard.add(host.instance)
         self._arrived(host.name, now)
         return drop
 
@@ -189,17 +196,27 @@ class Recovery:
                 ledger.queue(batch, lo, hi)
                 for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
                     self._delay(batch, a, b)
+        self._holds_back = False
+        self._heard.clear()
         self._endings.flush(now)
         self._cancels.on_recovered(now)
 
     def _bury_begun(self, batch: Batch, lo: int, hi: int) -> None:
-        """Tasks that may have run, must not run twice, and whose host did not come back."""
+        """Tasks that may have run, must not run twice, and whose host did not come back.
+
+        A host that came back and does not claim them never had them.
+        """
         if not batch.runs_once:
             return
         message = "its host did not come back after a restart of the coordinator"
         for index, own in list(batch.diverged.items()):
             waits = batch.states[index] in {State.QUEUED, State.SCHEDULED}
-            if lo <= index < hi and waits and own.begun == own.attempt:
+            if (
+                lo <= index < hi
+                and waits
+                and own.begun == own.attempt
+                and own.begun_on not in self._heard
+            ):
                 if batch.states[index] == State.SCHEDULED:  # it was due before the restart
                     batch.move(index, index + 1, Event.DUE)
                 batch.move(index, index + 1, Event.LEASE)
@@ -214,6 +231,14 @@ class Recovery:
             own = batch.diverged.get(index)
             due = start if own is None or own.due is None else own.due
             self._ledger.delays.push(due, batch, index, index + 1)
+
+
+def _note_begun(batch: Batch, kept: RangeSet, lo: int, hi: int) -> None:
+    """The host has, or had, what it claims in vain: nobody can say that it never began there."""
+    for a, b in kept.gaps(batch.first + lo, batch.first + hi):
+        for index in range(a - batch.first, b - batch.first):
+            if index in batch.diverged:
+                batch.diverged[index].begun_on = b""
 
 
 def _rest(claim: Claim, kept: RangeSet) -> list[Claim]:

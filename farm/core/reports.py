@@ -237,7 +237,7 @@ class Reports:
 
     def _lose_run(self, lease: Lease, lo: int, hi: int, failure: Failure) -> None:
         batch = lease.batch
-        if batch.runs_once:  # what may have begun out there must count as begun
+        if batch.runs_once and lease.sent:  # what may have begun out there must count as begun
             lease.started.add(lo, hi)
         for a, b in lease.started.gaps(lo, hi):
             # If somebody wants them cancelled, the answer is no: they may have begun out there.

@@ -130,13 +130,15 @@ class Recovered(Part, tag=9):
 class Begun(Part, tag=10):
     """Tasks that may never run twice (``max_losses`` 0) are about to run as this attempt.
 
-    Committed before they are assigned; of other tasks a first dispatch is not written.
+    Committed before they are assigned; of other tasks a first dispatch is not written. ``host``
+    is the instance of the agent that gets them.
     """
 
     session: bytes
     first: int
     count: int
     attempt: int
+    host: bytes = b""
 
 
 Record = (

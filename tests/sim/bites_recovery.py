@@ -22,6 +22,8 @@ from tests.sim.bites import CUTS, PARTITIONS, RESTARTS, bite
 
 SLEEP = {**PARTITIONS, "faults": ["pause coordinator"], "fault_seconds": 0.5}
 CUT_OFF = {**PARTITIONS, "faults": ["isolate"], "fault_seconds": 0.5, "deaths": False}
+DRAINS = {"faults": ["drain host", "crash host"], "fault_seconds": 0.3, "commit_seconds": 0.3}
+RESTARTS_OFTEN = {"faults": RESTARTS, "fault_seconds": 0.5, "commit_seconds": 0.05}
 PARTITIONS_AND_RESTARTS = {
     **PARTITIONS,
     "faults": ["isolate", "pause host", *RESTARTS],
@@ -251,6 +253,22 @@ def _(patch):
 @bite("a loss is given back when its host was only cut off", "losses", **CUT_OFF)
 def _(patch):
     patch.setattr(Reports, "restore_losses", lambda _self, _host, _now: None)
+
+
+@bite("what was not sent to a lost host never began there", "losses", **DRAINS)
+def _(patch):
+    patch.setattr(Lease, "sent", property(lambda _: True, lambda *_: None), raising=False)
+
+
+@bite("what a host that came back never had is not buried", "losses", **RESTARTS_OFTEN)
+def _(patch):
+    bury = Recovery._bury_begun
+
+    def whoever_came_back(self, batch, lo, hi):
+        self._heard.clear()
+        bury(self, batch, lo, hi)
+
+    patch.setattr(Recovery, "_bury_begun", whoever_came_back)
 
 
 @bite("the end of a stale attempt is noted all the same", "stuck", **PARTITIONS)

@@ -18,6 +18,7 @@ from farm.protocol.messages import (
 from farm.protocol.records import (
     AttemptEnd,
     AttemptsEnded,
+    Begun,
     Finished,
     Submitted,
     encode_record,
@@ -86,6 +87,8 @@ class Checks:
             case AttemptsEnded():
                 for entry in record.entries:
                     self._attempts_ended(entry)
+            case Begun():
+                self.losses.begin(record)
             case Submitted():
                 for task in named(record):
                     self._admitted(self.truth.tasks[task])
@@ -127,6 +130,7 @@ class Checks:
             self.losses.failed(entry.failure)
             for task, outcome in outcomes(entry):
                 self._ends(task, outcome)
+                self.losses.over(task)
                 self.leases.over(task)
 
     def _ends(self, task: Id, outcome: Outcome) -> None:

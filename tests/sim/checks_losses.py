@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from farm.protocol.messages import Failure
+    from farm.protocol.records import Begun
     from tests.sim.checks import Checks
     from tests.sim.network import Connection
-    from tests.sim.truth import Lease, Task
+    from tests.sim.truth import Id, Lease, Task
 
 __all__ = ["LossChecks"]
 
@@ -30,6 +31,9 @@ class LossChecks:
         self._heard: dict[str, tuple[float, float]] = {}  # when, and how long it had slept by then
         self._back: dict[object, tuple[int, float]] = {}  # an agent's last HELLO: to whom, when
         self._ended: dict[tuple[bytes, int, int], tuple[int, float]] = {}  # ends of attempts
+        self._instances: dict[bytes, object] = {}
+        self._begun: dict[Id, tuple[int, bytes]] = {}  # by whom written, and of which host
+        self._over: dict[Id, tuple[int, float]] = {}  # who wrote the outcome, and when
 
     def restarted(self) -> None:
         """A new coordinator has heard nobody."""
@@ -42,6 +46,7 @@ class LossChecks:
             self._heard[name] = (self._checks.wall, coordinator.asleep)
         if isinstance(message, HostHello):
             self._back[connection.dealer] = (self._truth.process, self._checks.wall)
+            self._instances[message.instance] = connection.dealer
 
     def ended(self, session: bytes, first: int, count: int, attempt: int) -> None:
         """The attempts before this one are over."""
@@ -62,14 +67,36 @@ class LossChecks:
         if silent < settings.lease_seconds - 2 * settings.beat_seconds - SLACK:
             raise Violation("lease cut short", f"{failure.host} was silent for {silent:.2f} s")
 
+    def begin(self, record: Begun) -> None:
+        """Tasks that must not run twice are about to begin."""
+        for task in ids(record.session, record.first, record.count):
+            self._begun[task] = (self._truth.process, record.host)
+
+    def over(self, task: Id) -> None:
+        """A task has an outcome."""
+        self._over.setdefault(task, (self._truth.process, self._checks.wall))
+
     def lost(self, task: Task) -> None:
         """A task is dead: it has more real losses than it may have."""
         facts = self._truth.committed[task.id]
         if task.runs_once and facts.begun:
+            if task.durable and self._never_began(task):
+                raise Violation("losses", f"{task.name} is lost and never began: {task}")
             return  # it may have run, and nobody knows
         losses = sum(self._is_real(task, lease) for lease in task.assigned) - facts.retries
         if task.durable and losses <= task.template.max_losses:
             raise Violation("losses", f"{task.name} is lost after {losses} losses: {task}")
+
+    def _never_began(self, task: Task) -> bool:
+        """Whether the coordinator that buried a task had to know that it never began."""
+        buried_by, _ = self._over[task.id]
+        written_by, instance = self._begun[task.id]
+        attempt = self._truth.committed[task.id].begun
+        if any(execution.attempt == attempt for execution in task.executions):
+            return False
+        sent = [lease for lease in task.assigned if lease.attempt == attempt]
+        came_back = self._back.get(self._instances[instance], (0, 0.0))[0] == buried_by
+        return not sent and (written_by == buried_by or came_back)
 
     def _is_real(self, task: Task, lease: Lease) -> bool:
         """Whether an attempt may have been lost; not if its agent came back soon after."""

@@ -60,6 +60,46 @@ def test_a_host_that_comes_back_goes_on():
     assert [x.ending for x in rig.results(client)] == [Ending.OK]
 
 
+@pytest.mark.parametrize("leave", ["bye", "silence"])
+def test_a_host_that_was_not_told_yet_costs_it_nothing(leave):
+    rig = Rig()
+    client, host = rig.client(), rig.host()
+    rig.submit(client, group(1, 1, template=ONCE), commit=False)
+    assert rig.grants(host) == []  # that it may begin is not committed yet
+    if leave == "bye":
+        rig.say(host, m.Bye("drained"))
+    else:
+        for _ in range(4):
+            rig.tick(9)
+    rig.commit()
+    assert rig.results(client) == []
+    assert [g.attempt for g in rig.grants(rig.host("other"))] == [2]
+
+
+def test_a_host_that_comes_back_without_it_never_had_it():
+    rig = Rig()
+    host = rig.host()
+    rig.submit(rig.client(), group(1, 2, template=ONCE))
+    assert len(rig.grants(host)) == 1
+    rig.reload()
+    host = rig.host(claims=[])
+    assert [(g.first, g.count) for g in rig.grants(host)] == [(1, 2)]
+
+
+def test_a_claim_in_vain_says_that_it_began():
+    rig = Rig()
+    host, client = rig.host(), rig.client()
+    rig.submit(client, group(1, 1, template=ONCE))
+    (grant,) = rig.grants(host)
+    rig.reload()
+    for _ in range(3):
+        rig.tick(2)  # recovery ends without the host, and before that is committed it comes
+    late = rig.host(claims=[claim(grant)])
+    assert rig.grants(late) == []
+    rig.client()
+    assert rig.ledger.open_tasks == 0
+
+
 def test_what_was_never_assigned_runs_after_a_restart():
     rig = Rig()
     rig.submit(rig.client(), group(1, 2, template=ONCE))
