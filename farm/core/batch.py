@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from farm.core.states import TRANSITIONS, Event
 from farm.model import Ending, State
 from farm.protocol.messages import Failure, Group, Result, Template
+from farm.ranges import RangeSet
 
 if TYPE_CHECKING:
     from farm.core.jobs import Job
@@ -122,7 +123,7 @@ class Batch:
         self.row: Row | None = None
         self.diverged: dict[int, Divergence] = {}
         self.outcomes: list[Outcome] = []
-        self.watchers: dict[Session, None] = {}
+        self.watchers: dict[Session, RangeSet] = {}  # readers, and the indices they asked for
         self.cancelling: set[int] = set()
         self.finished_at: float | None = None  # when its last outcome was published
         self.gone = False  # forgotten: its time, or its owner's interest, is over

@@ -38,8 +38,10 @@ class Deliveries:
         if batch is None:
             return
         self.enqueue(batch.session, outcome, outcome.first, outcome.count)
-        for follower in batch.watchers:
-            self.enqueue(follower, outcome, outcome.first, outcome.count)
+        lo = outcome.first - batch.first
+        for follower, wanted in batch.watchers.items():
+            for a, b in wanted.overlap(lo, lo + outcome.count):
+                self.enqueue(follower, outcome, batch.first + a, b - a)
 
     def enqueue(self, session: Session, outcome: Outcome, first: int, count: int) -> None:
         """Put a part of an outcome in a session's outbox."""

@@ -9,6 +9,7 @@ from farm.model import Ending
 from farm.protocol.messages import Attach, JobInfo, JobOpen, JobSeal
 from farm.protocol.parts import COUNTER_MAX, TaskRun
 from farm.protocol.records import JobOpened, JobSealed
+from farm.ranges import RangeSet
 
 __all__ = ["Following"]
 
@@ -59,7 +60,7 @@ class Following:
         """A job gained tasks: its followers follow them too."""
         if job.followers:
             for follower in job.followers.values():
-                self._watch(follower, batch)
+                self._watch(follower, batch, 0, batch.count)
             self._changed[job] = None
 
     def flush(self) -> None:
@@ -112,12 +113,12 @@ class Following:
             self._missing(session, owner, at, first + count)
 
     def _follow_batch(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
-        self._watch(session, batch)
+        self._watch(session, batch, lo, hi)
         self.deliver_again(session, batch, lo, hi)
 
-    def _watch(self, session: Session, batch: Batch) -> None:
+    def _watch(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
         if session is not batch.session:
-            batch.watchers[session] = None
+            batch.watchers.setdefault(session, RangeSet()).add(lo, hi)
             session.watching[batch] = None
 
     def deliver_again(self, session: Session, batch: Batch, lo: int, hi: int) -> None:

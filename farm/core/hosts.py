@@ -25,7 +25,8 @@ class Lease:
     """
 
     __slots__ = (
-        "adopted", "attempt", "batch", "hi", "host", "key", "left", "lo", "sent", "since", "started",
+        "adopted", "attempt", "batch", "hi", "host", "key", "left", "lo", "sent", "since",
+        "started",
     )  # fmt: skip
 
     def __init__(

@@ -189,7 +189,8 @@ class Reports:
     ) -> None:
         for lease, lo, _ in self._held(host, key, counter, 1):
             batch = lease.batch
-            for session in dict.fromkeys((batch.session, *batch.watchers)):
+            watching = [one for one, wanted in batch.watchers.items() if lo in wanted]
+            for session in (batch.session, *watching):
                 if session.peer is not None:
                     own = (batch.session.id, batch.first + lo, *note)
                     self._notes.setdefault(session, []).append(own)

@@ -9,6 +9,7 @@ from farm.core.admission import Admission
 from farm.core.batch import Batch
 from farm.core.delivery import Deliveries
 from farm.core.endings import Endings
+from farm.core.following import Following
 from farm.core.hosts import Host
 from farm.core.ledger import Ledger
 from farm.core.ready import ReadyQueue
@@ -57,6 +58,14 @@ def _(patch):
 def _(patch):
     gather = Deliveries._gather
     patch.setattr(Deliveries, "_gather", lambda self, session, _: gather(self, session, 1 << 20))
+
+
+@bite("a reader gets what it asked for", "not asked for")
+def _(patch):
+    watch = Following._watch
+    patch.setattr(
+        Following, "_watch", lambda self, one, batch, *_: watch(self, one, batch, 0, batch.count)
+    )
 
 
 @bite("a host is given no more than its window", "host window", **SHORT_WORK)

@@ -6,22 +6,25 @@ from typing import TYPE_CHECKING
 
 from farm.model import Ending
 from farm.protocol.messages import (
+    Attach,
     ClientHello,
     ClientWelcome,
     Credit,
+    JobInfo,
     Refused,
     Results,
     Submit,
     Taken,
 )
-from tests.sim.truth import Violation, outcomes
+from tests.sim.truth import Violation, ids, outcomes
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from farm.protocol.parts import TaskRun
     from tests.sim.checks import Checks
     from tests.sim.network import Connection
-    from tests.sim.truth import Outcome, Task
+    from tests.sim.truth import Id, Outcome, Task
 
 __all__ = ["ReaderChecks"]
 
@@ -37,6 +40,7 @@ class _Reader:
         self.granted = (0, 0)
         self.received = (0, 0)
         self.refused = 0
+        self.asked: set[Id] = set()  # tasks of others, by name or with their job
 
 
 class ReaderChecks:
@@ -62,6 +66,8 @@ class ReaderChecks:
                 self._credit(connection, message.tasks, message.bytes)
             case Refused():
                 self._readers[connection].refused += 1
+            case JobInfo():
+                self._asked(connection, message.tasks)
 
     def received(self, connection: Connection, message: Any) -> None:
         """A client tells the coordinator something."""
@@ -72,6 +78,8 @@ class ReaderChecks:
                 flying = self._readers[connection].flying
                 for number in [n for n in flying if n <= message.number]:
                     del flying[number]
+            case Attach():
+                self._asked(connection, message.tasks)
             case Submit():
                 reader = self._readers[connection]
                 tasks, size = reader.received
@@ -79,6 +87,9 @@ class ReaderChecks:
                     tasks += 1 if group.packed else group.count
                     size += group.size
                 reader.received = (tasks, size)
+
+    def _asked(self, connection: Connection, runs: list[TaskRun]) -> None:
+        self._readers[connection].asked.update(task for run in runs for task in ids(*run))
 
     def _credit(self, connection: Connection, tasks: int, size: int) -> None:
         """What a client may have on the way unasked is bounded; a refusal lets it try again."""
@@ -97,8 +108,11 @@ class ReaderChecks:
         if reader.flying and sum(reader.flying.values()) + size > reader.window:
             raise Violation("results window", f"{connection}: {reader.flying} and {size} more")
         reader.flying[message.number] = size
+        own = connection.dealer.session
         for entry in message.entries:
             for task, outcome in outcomes(entry):
+                if task[0] != own and task not in reader.asked and not entry.packed:
+                    raise Violation("not asked for", f"{connection}: {task[1]}")
                 if task in self._truth.tasks and outcome.ending not in NO_OUTCOME:
                     self._published(self._truth.tasks[task], outcome)
 

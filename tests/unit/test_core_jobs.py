@@ -225,3 +225,21 @@ def test_a_read_only_session_is_forgotten_when_it_is_gone():
     rig.say(reader, m.Bye())
     rig.sleep(40)
     assert session_id("bob") not in rig.ledger.sessions
+
+
+def test_a_reader_of_one_task_gets_that_task_and_no_sibling():
+    rig, _, host = with_job()
+    reader = rig.client("bob")
+    rig.say(reader, m.Attach(1, [(ALICE, 2, 1)]))
+    progress = [(10, 1, counter, 1.0, 2.0, "") for counter in (1, 2, 3)]
+    rig.report(host, progress=progress)
+    (told,) = [x for x in rig.sent if isinstance(x[1], m.Progress) and x[0] == reader]
+    assert [note[1] for note in told[1].notes] == [2]
+    rig.take()
+    (lease,) = next(iter(rig.ledger.hosts.all.values())).leases
+    rig.report(
+        host,
+        number=2,
+        ended=[m.Ended(*lease, 1, 1, 3, Ending.OK, [b"r1", b"r2", b"r3"], 6)],
+    )
+    assert [(e.first, e.payloads) for e in rig.results(reader)] == [(2, [b"r2"])]
