@@ -26,8 +26,6 @@ class Admission:
         self._touched: dict[Session, None] = {}
         self._owed: dict[Session, None] = {}
         self.acknowledge_due: float | None = None
-        self.short = ""
-        """Why nothing new is accepted; empty if it is."""
 
     # ------------------------------------------------------------ submissions
 
@@ -121,8 +119,8 @@ class Admission:
                 f"the payload has {group.size} bytes; this farm takes at most "
                 f"{settings.payload_bytes_max} inline"
             )
-        if self.short:
-            return "busy", self.short
+        if self._ledger.short:
+            return "busy", self._ledger.short
         if group.function not in self._ledger.functions:
             return "function", ""
         if group.job and group.job not in session.jobs:
@@ -194,7 +192,7 @@ class Admission:
             self.acknowledge_due = now + self._ledger.settings.reply_seconds
         if self.acknowledge_due is not None and now >= self.acknowledge_due:
             self._acknowledge()
-        if self._full and (self.short or not self._has_drained()):
+        if self._full and (self._ledger.short or not self._has_drained()):
             return
         was_full, self._full = self._full, False
         candidates = self._ledger.sessions.values() if was_full else touched

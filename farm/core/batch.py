@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from farm.core.states import TRANSITIONS, Event
 from farm.model import Ending, State
 from farm.protocol.messages import Failure, Group, Result, Template
-from farm.ranges import RangeSet
 
 if TYPE_CHECKING:
     from farm.core.jobs import Job
     from farm.core.rows import Row
     from farm.core.sessions import Session
+    from farm.ranges import RangeSet
 
 __all__ = ["SETTLED", "Batch", "Divergence", "Outcome"]
 

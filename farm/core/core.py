@@ -194,6 +194,8 @@ class Core:
         """Every change up to and including the record ``ref`` is durable."""
         self._event(now)
         self.ledger.on_committed(ref, now)
+        if self.ledger.short:  # what it holds back may be among them
+            self.ledger.ready.resume()
 
     def on_loaded(self, ref: int, record: Record | None, now: float) -> None:
         """A record asked for with ``Port.load``; None if the store has it no more."""
@@ -203,7 +205,8 @@ class Core:
     def on_short(self, reason: str, now: float) -> None:
         """The store should get no new work, and why; empty once it has room again."""
         self._event(now)
-        self.admission.short = reason
+        self.ledger.short = reason
+        self.ledger.ready.resume()
 
     def on_stopping(self, now: float) -> None:
         """The process is going down: tell the peers."""

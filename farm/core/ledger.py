@@ -61,6 +61,7 @@ class Ledger:
         self.committed = 0
         self.leases_given = 0
         self.recovering = False
+        self.short = ""  # why the store should get no new work
         self._after: deque[tuple[int, Callable[[float], None]]] = deque()  # one per record
 
     def wall(self, now: float) -> float:
@@ -92,6 +93,10 @@ class Ledger:
             action(now)
         else:
             self._after.append((self.last_ref, action))
+
+    def is_committed(self, batch: Batch) -> bool:
+        """Whether a batch is durable, or need not be."""
+        return batch.row is None or batch.row.since <= self.committed
 
     def on_committed(self, ref: int, now: float) -> None:
         """Everything up to ``ref`` is durable."""

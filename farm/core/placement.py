@@ -26,7 +26,9 @@ class Placement:
     """Gives queued tasks to hosts with room.
 
     A task known to be short may wait on a host behind others, up to the host's window; any other
-    is given only to a host with a free slot, so that nothing waits behind something long.
+    is given only to a host with a free slot, so that nothing waits behind something long. While
+    the store fails, tasks whose submission is not committed are given to nobody: should that
+    never be, nothing may have run.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -40,6 +42,9 @@ class Placement:
             batch, lo, hi = head
             if batch.gone:
                 ledger.ready.take(hi - lo)
+                continue
+            if ledger.short and not ledger.is_committed(batch):
+                ledger.ready.set_aside(hi - lo)
                 continue
             expected = ledger.functions.expected(batch.function)
             short = self._is_short(batch, hi - lo, expected)

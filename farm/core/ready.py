@@ -28,6 +28,7 @@ class ReadyQueue:
         self._order: list[int] = []  # negated priorities of the lanes, ascending
         self._stale = 0
         self._size = 0
+        self._aside: list[Entry] = []
 
     def push(self, batch: Batch, lo: int, hi: int, *, front: bool = False) -> None:
         """Add the queued tasks ``[lo, hi)``; those given back go to the front."""
@@ -69,6 +70,18 @@ class ReadyQueue:
             lane.appendleft((batch, lo + count, hi))
         self._size -= count
 
+    def set_aside(self, count: int) -> None:
+        """Let the first ``count`` tasks of the run that ``head`` returned wait until ``resume``."""
+        batch, lo, _ = self._lanes[-self._order[0]][0]
+        self.take(count)
+        self._aside.append((batch, lo, lo + count))
+
+    def resume(self) -> None:
+        """What was set aside waits where it did."""
+        aside, self._aside = self._aside, []
+        for batch, lo, hi in reversed(aside):
+            self.push(batch, lo, hi, front=True)
+
     def note_stale(self, count: int) -> None:
         """``count`` queued tasks ended while they waited."""
         self._stale += count
@@ -89,9 +102,9 @@ class ReadyQueue:
             self._size += sum(hi - lo for _, lo, hi in kept)
 
     def __iter__(self) -> Iterator[Entry]:
-        """Every run that is really queued, in order."""
-        for negated in self._order:
-            for batch, lo, hi in self._lanes[-negated]:
+        """Every run that is really queued, in order; those set aside come first."""
+        for entries in (self._aside, *(self._lanes[-negated] for negated in self._order)):
+            for batch, lo, hi in entries:
                 for a, b in batch.runs(lo, hi, State.QUEUED):
                     yield batch, a, b
 

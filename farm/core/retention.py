@@ -106,7 +106,8 @@ class Retention:
         groups = [group for batch in living for group in self._survivors(batch)]
         at = ledger.wall(living[0].at)
         fence = max(batch.fence for batch in living)  # those that were over were not fenced
-        new = ledger.rows.open(ledger.persist(Submitted(session.id, at, groups, fence)))
+        record = Submitted(session.id, at, groups, fence)
+        new = ledger.rows.open(ledger.persist(record), row.since)
         new.batches = living
         new.count = sum(group.count for group in groups)
         for batch in living:

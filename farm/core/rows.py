@@ -20,12 +20,14 @@ class Row:
     """A ``Submitted`` record: its ref, its batches and the records that it mentions.
 
     ``count`` is how many tasks it names; survivors that were copied out to it keep their batch.
+    ``since`` is the record that named them first.
     """
 
-    __slots__ = ("batches", "count", "mentions", "ref")
+    __slots__ = ("batches", "count", "mentions", "ref", "since")
 
-    def __init__(self, ref: int) -> None:
+    def __init__(self, ref: int, since: int) -> None:
         self.ref = ref
+        self.since = since
         self.batches: list[Batch] = []
         self.count = 0
         self.mentions: set[int] = set()
@@ -60,9 +62,9 @@ class Rows:
         """How many other records are kept for the rows."""
         return len(self._mentioned)
 
-    def open(self, ref: int) -> Row:
-        """A new row."""
-        row = self._rows[ref] = Row(ref)
+    def open(self, ref: int, since: int | None = None) -> Row:
+        """A new row; ``since``: of tasks that are copied out from that one."""
+        row = self._rows[ref] = Row(ref, ref if since is None else since)
         return row
 
     def mention(self, row: Row, ref: int) -> None:

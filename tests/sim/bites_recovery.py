@@ -13,6 +13,7 @@ from farm.core.functions import Functions
 from farm.core.hosts import Lease
 from farm.core.ledger import Ledger
 from farm.core.loading import Loading
+from farm.core.ready import ReadyQueue
 from farm.core.recovery import Recovery
 from farm.core.reports import Reports
 from farm.core.retention import Retention
@@ -22,6 +23,7 @@ from tests.sim.bites import CUTS, PARTITIONS, RESTARTS, bite
 
 SLEEP = {**PARTITIONS, "faults": ["pause coordinator"], "fault_seconds": 0.5}
 CUT_OFF = {**PARTITIONS, "faults": ["isolate"], "fault_seconds": 0.5, "deaths": False}
+FULL_DISK = {"faults": ["full disk"], "fault_seconds": 0.3, "submit_seconds": 0.4}
 DRAINS = {"faults": ["drain host", "crash host"], "fault_seconds": 0.3, "commit_seconds": 0.3}
 RESTARTS_OFTEN = {"faults": RESTARTS, "fault_seconds": 0.5, "commit_seconds": 0.05}
 PARTITIONS_AND_RESTARTS = {
@@ -48,6 +50,16 @@ def _(patch):
         self._accepted(session, session.connection, first, count, 0.0)
 
     patch.setattr(Admission, "_accept", accept)
+
+
+@bite("a full disk dispatches nothing uncommitted", "dispatched uncommitted", **FULL_DISK)
+def _(patch):
+    patch.setattr(Ledger, "is_committed", lambda _self, _batch: True)
+
+
+@bite("what a full disk held back goes on", "priority", "order", "stuck", **FULL_DISK)
+def _(patch):
+    patch.setattr(ReadyQueue, "resume", lambda _self: None)
 
 
 @bite("an outcome is published after its commit", "published before commit")

@@ -85,8 +85,17 @@ class LeaseChecks:
             raise Violation("cancelled task ran", f"{task.name} is leased after its cancel")
         if self._truth.is_stale(task, epoch, attempt):
             raise Violation("stale token", f"{task.name} is leased under ({epoch}, {attempt})")
+        if self._is_held_back(task):
+            raise Violation("dispatched uncommitted", f"{task.name}: the disk is full")
         if task.runs_once and self._truth.committed[task.id].begun != attempt:
             raise Violation("dispatched before commit", f"{task.name}: the begin of {attempt}")
+
+    def _is_held_back(self, task: Task) -> bool:
+        """Whether a task must wait until its submission is committed: the disk is full."""
+        coordinator = self._checks.world.coordinator
+        if coordinator is None or not coordinator.short:
+            return False
+        return not self._truth.committed[task.id].accepted
 
     def _is_time(self, task: Task) -> None:
         """Delays, backoffs and expiries, which a restart does not change."""
@@ -118,7 +127,7 @@ class LeaseChecks:
         """Higher priorities first; within one, new tasks in order of arrival."""
         if self._ready.pop(task.id, None) is None:
             return
-        ready = self._ready.values()
+        ready = [other for other in self._ready.values() if not self._is_held_back(other)]
         for other in ready:
             if other.template.priority > task.template.priority:
                 raise Violation("priority", f"{task.name} goes before {other.name}")

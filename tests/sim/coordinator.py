@@ -30,6 +30,7 @@ class CoordinatorProcess(Process):
         self.side = "coordinator"
         self.checks = world.checks
         self.connections: dict[Any, Connection] = {}
+        self.short = False  # the core was told that the disk is full
         disk = world.disk
         self.journal = Journal(
             disk, world.clock, world.chance, self.checks, lambda ref: self.do(self._committed, ref)
@@ -137,8 +138,12 @@ class CoordinatorProcess(Process):
         """Nothing can be committed for a time, and the shell says so."""
         if self.alive and self.journal.stalled_until <= self.world.clock.now:
             self.journal.stalled_until = self.world.clock.now + seconds
-            self.do(lambda: self.machine.on_short("the disk is full", self.now))
-            self.later(seconds, lambda: self.machine.on_short("", self.now))
+            self.do(self._tell_short, "the disk is full")
+            self.later(seconds, self._tell_short, "")
+
+    def _tell_short(self, reason: str) -> None:
+        self.short = bool(reason)
+        self.machine.on_short(reason, self.now)
 
     def leave(self) -> None:
         """SIGTERM: say goodbye, write everything, end."""
