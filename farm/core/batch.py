@@ -39,7 +39,8 @@ class Divergence:
     """
 
     __slots__ = (
-        "attempt", "begun", "begun_on", "due", "failure", "fence", "losses", "ref", "retries",
+        "attempt", "begun", "begun_on", "charged", "due", "failure", "fence", "losses", "ref",
+        "retries",
     )  # fmt: skip
 
     def __init__(self, fence: int) -> None:
@@ -48,6 +49,7 @@ class Divergence:
         self.begun_on = b""  # and by which instance of a host
         self.retries = 0
         self.losses = 0
+        self.charged: list[bytes] = []  # instances of hosts that cost a loss each
         self.fence = fence
         self.due: float | None = None
         self.ref = 0

@@ -262,6 +262,7 @@ class Connections:
         ledger = self._ledger
         if ledger.hosts.all.get(host.name) is host:
             del ledger.hosts.all[host.name]
+            ledger.charged.pop(host.instance, None)
         ledger.hosts.update(host)
         if host.joined_ref:
             ledger.port.prune([host.joined_ref])
@@ -273,6 +274,7 @@ class Connections:
         if now >= self._look_at_clients:
             self._look_at_clients = now + LOOK_AT_CLIENTS_SECONDS
             self._close_silent_clients(now)
+            self._drop_charges(now)
         if now >= self._look_at_hosts:
             self._end_leases(now)
             self._plan_look()
@@ -293,6 +295,14 @@ class Connections:
             ledger.hosts.update(host)
             if silent >= max(FORGET_HOST_SECONDS, lease):
                 self._forget(host, now)
+
+    def _drop_charges(self, now: float) -> None:
+        """Losses charged to hosts that have not come back since the last restart stay spent."""
+        ledger = self._ledger
+        if ledger.charged and now >= ledger.started_at + FORGET_HOST_SECONDS:
+            known = {host.instance for host in ledger.hosts.all.values()}
+            for instance in [one for one in ledger.charged if one not in known]:
+                del ledger.charged[instance]
 
     def _close_silent_clients(self, now: float) -> None:
         """A client that is silent for as long as a lease has gone; if not, it says HELLO again.

@@ -19,6 +19,8 @@ from farm.protocol.records import AttemptEnd, AttemptsEnded, Finished
 __all__ = ["Endings"]
 
 BACKOFF_DOUBLINGS_MAX = 32
+CHARGED_TO_MAX = 8
+"""Hosts that are remembered to have cost one task a loss; those before are not given back."""
 Freed = tuple[Batch, Outcome, int, int]
 Requeued = tuple[Batch, int, int, float | None]
 
@@ -75,14 +77,21 @@ class Endings:
         """Leased tasks that never began: they wait again and nobody pays."""
         self._end_attempts(batch, lo, hi, Event.RETURN, failure)
 
-    def lose(self, batch: Batch, lo: int, hi: int, failure: Failure) -> None:
-        """The worker or host died under these tasks: each spends a loss, or is buried."""
+    def lose(self, batch: Batch, lo: int, hi: int, failure: Failure, instance: bytes = b"") -> None:
+        """The worker or host died under these tasks: each spends a loss, or is buried.
+
+        ``instance``: of the host that is lost with them, if it is.
+        """
         for index in range(lo, hi):
             losses = batch.diverge(index).losses + 1
             if losses > batch.template.max_losses:
                 self._bury(batch, index, losses, failure)
             else:
-                batch.diverged[index].losses = losses
+                own = batch.diverged[index]
+                own.losses = losses
+                if instance:
+                    own.charged = [*own.charged, instance][-CHARGED_TO_MAX:]
+                    self._ledger.charge(instance, batch, index)
                 self._end_attempts(batch, index, index + 1, Event.LOSE, failure)
 
     def _bury(self, batch: Batch, index: int, losses: int, failure: Failure) -> None:
@@ -119,12 +128,13 @@ class Endings:
                 self._ended.append((batch, self._ledger.attempt_end(batch, index)))
         self._requeued.append((batch, lo, hi, batch.diverged[lo].due))
 
-    def restore_losses(self, batch: Batch, index: int) -> None:
+    def restore_loss(self, batch: Batch, index: int, instance: bytes) -> None:
         """A loss is given back: the host was cut off, not dead."""
         diverged = batch.diverged.get(index)
-        if diverged is None or not diverged.losses:
+        if diverged is None or instance not in diverged.charged:
             return
         diverged.losses -= 1
+        diverged.charged = [one for one in diverged.charged if one != instance]
         if batch.durable:
             self._ended.append((batch, self._ledger.attempt_end(batch, index)))
 
@@ -202,4 +212,5 @@ def _continues(last: AttemptEnd, end: AttemptEnd) -> bool:
         and (last.attempt, last.retries, last.losses, last.due, last.fence)
         == (end.attempt, end.retries, end.losses, end.due, end.fence)
         and last.failure is end.failure
+        and last.charged == end.charged
     )

@@ -95,7 +95,6 @@ class Host:
         self.unusable = ""
         self.welcomed = False
         self.joined_ref = 0
-        self.spent: list[tuple[Batch, int]] = []  # losses to give back if it was a partition
         self.facts: dict[str, object] = {}
         self.load: dict[str, float] = {}
 

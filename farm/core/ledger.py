@@ -17,6 +17,9 @@ from farm.protocol.records import AttemptEnd, Record, SessionMark
 
 __all__ = ["Ledger"]
 
+CHARGED_MAX = 10_000
+"""Losses remembered of one host, in case it was only cut off."""
+
 
 class Ledger:
     """The state of a coordinator.
@@ -54,6 +57,8 @@ class Ledger:
         self.delays = Delays(State.SCHEDULED)
         self.expiries = Delays(State.QUEUED, State.SCHEDULED, State.LEASED)
         self.rows = Rows()
+        # Losses to give back should the instance of a host that they are charged to return.
+        self.charged: dict[bytes, list[tuple[Batch, int]]] = {}
         self.over: list[Batch] = []  # batches without a record of which all is taken
         self.open_tasks = 0
         self.open_bytes = 0
@@ -121,6 +126,12 @@ class Ledger:
             max(0, self.settings.max_bytes - self.open_bytes),
         )
 
+    def charge(self, instance: bytes, batch: Batch, index: int) -> None:
+        """A task spent a loss on a host: to be given back if that was only cut off."""
+        charged = self.charged.setdefault(instance, [])
+        if len(charged) < CHARGED_MAX:
+            charged.append((batch, index))
+
     def attempt_end(self, batch: Batch, index: int) -> AttemptEnd:
         """What the journal must know of a task whose attempts differ from its batch's."""
         own = batch.diverge(index)
@@ -134,6 +145,7 @@ class Ledger:
             0.0 if own.due is None else self.wall(own.due),
             own.fence,
             own.failure,
+            own.charged,
         )
 
     def queue(self, batch: Batch, lo: int, hi: int, *, front: bool = False) -> None:

@@ -89,11 +89,20 @@ class Loading:
             for ref, record in later:
                 if isinstance(record, kinds):
                     self._restorers[type(record)](ref, record, now)
+        self._restore_charges()
         about = (Finished, AttemptsEnded, Begun, Delivered)
         useless = ledger.rows.unmentioned(ref for ref, r in later if isinstance(r, about))
         if useless:
             ledger.port.prune(useless)
         ledger.functions.drop_unused_stored()
+
+    def _restore_charges(self) -> None:
+        """Losses that may yet be given back, as the last record of each task says."""
+        for session in self._ledger.sessions.values():
+            for batch in session.batches:
+                for index, own in batch.diverged.items():
+                    for instance in own.charged:
+                        self._ledger.charge(instance, batch, index)
 
     def _open_job(self, ref: int, record: JobOpened, now: float) -> None:
         session = self._session(record.session, now)
@@ -189,6 +198,7 @@ class Loading:
                 own = batch.diverge(index)
                 own.attempt, own.retries, own.losses = end.attempt, end.retries, end.losses
                 own.fence, own.failure, own.ref = end.fence, end.failure, ref
+                own.charged = end.charged
                 own.due = ledger.monotonic(end.due) if end.due else None
                 batch.states[index] = State.QUEUED if own.due is None else State.SCHEDULED
 

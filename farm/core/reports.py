@@ -29,8 +29,6 @@ REPORTED = frozenset(
     }
 )
 """The endings that a host can report."""
-SPENT_MAX = 10_000
-"""Losses remembered per host, in case it was only cut off."""
 
 
 class Reports:
@@ -247,9 +245,7 @@ class Reports:
             self._let_go(lease, b - a)
         for a, b in lease.started.overlap(lo, hi):
             self._cancels.resolve(batch, a, b, cancelled=False)
-            self._endings.lose(batch, a, b, failure)
-            if len(lease.host.spent) < SPENT_MAX:
-                lease.host.spent += [(batch, index) for index in range(a, b)]
+            self._endings.lose(batch, a, b, failure, lease.host.instance)
             self._let_go(lease, b - a)
 
     def return_unclaimed(self, host: Host, lease: Lease, lo: int, hi: int) -> None:
@@ -259,12 +255,7 @@ class Reports:
 
     def restore_losses(self, host: Host, now: float) -> None:
         """The same agent came back: it was cut off, not dead, and nobody pays for that."""
-        spent, host.spent = host.spent, []
-        for batch, index in spent:
-            if not batch.gone and batch.states[index] in {
-                State.QUEUED,
-                State.LEASED,
-                State.SCHEDULED,
-            }:
-                self._endings.restore_losses(batch, index)
+        for batch, index in self._ledger.charged.pop(host.instance, ()):
+            if not batch.gone and batch.states[index] < State.SUCCEEDED:
+                self._endings.restore_loss(batch, index, host.instance)
         self._endings.flush(now)

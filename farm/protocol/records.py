@@ -54,7 +54,8 @@ class AttemptEnd(Part):
 
     ``attempt`` is the smallest attempt number that may run from now on; ``retries`` and
     ``losses`` are what has been spent; ``due`` is when to run again, 0 for at once; ``fence``
-    as in ``Submitted``.
+    as in ``Submitted``. ``charged``: the instances of hosts that were lost with an attempt; the
+    loss is given back to whichever of them returns.
     """
 
     session: bytes
@@ -66,6 +67,7 @@ class AttemptEnd(Part):
     due: float = 0.0
     fence: int = 0
     failure: Failure | None = None
+    charged: list[bytes] = []
 
 
 class AttemptsEnded(Part, tag=3):

@@ -24,6 +24,21 @@ from tests.sim.bites import CUTS, PARTITIONS, RESTARTS, bite
 SLEEP = {**PARTITIONS, "faults": ["pause coordinator"], "fault_seconds": 0.5}
 CUT_OFF = {**PARTITIONS, "faults": ["isolate"], "fault_seconds": 0.5, "deaths": False}
 FULL_DISK = {"faults": ["full disk"], "fault_seconds": 0.3, "submit_seconds": 0.4}
+CUT_OFF_AND_RESTARTS = {
+    **CUT_OFF,
+    "faults": ["isolate", "isolate", "restart coordinator"],
+    "durable": True,
+    "fault_seconds": 0.4,
+    "commit_seconds": 0.005,
+    "work_seconds": 4.0,
+    "slots": [4, 4, 4],
+    "core": {
+        "lease_seconds": 2.0,
+        "recovery_seconds": 0.5,
+        "max_tasks": 1000,
+        "max_bytes": 1 << 20,
+    },
+}
 DRAINS = {"faults": ["drain host", "crash host"], "fault_seconds": 0.3, "commit_seconds": 0.3}
 RESTARTS_OFTEN = {"faults": RESTARTS, "fault_seconds": 0.5, "commit_seconds": 0.05}
 PARTITIONS_AND_RESTARTS = {
@@ -265,6 +280,11 @@ def _(patch):
 @bite("a loss is given back when its host was only cut off", "losses", **CUT_OFF)
 def _(patch):
     patch.setattr(Reports, "restore_losses", lambda _self, _host, _now: None)
+
+
+@bite("a loss is given back after a restart, too", "losses", **CUT_OFF_AND_RESTARTS)
+def _(patch):
+    patch.setattr(Loading, "_restore_charges", lambda _self: None)
 
 
 @bite("what was not sent to a lost host never began there", "losses", **DRAINS)

@@ -13,6 +13,7 @@ from farm.protocol.messages import (
     Accepted,
     Assign,
     CancelReply,
+    HostWelcome,
     Noted,
 )
 from farm.protocol.records import (
@@ -204,6 +205,8 @@ class Checks:
                         self._cancelled(task)
             case Assign():
                 self.leases.assigned(connection, message)
+            case HostWelcome():
+                self.losses.welcomed(connection)
             case Noted():
                 self.leases.noted(connection, message.number)
             case _:

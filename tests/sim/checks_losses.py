@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from farm.protocol.messages import HostHello
 from tests.sim.truth import Violation, ids
@@ -22,6 +22,14 @@ SLACK = 0.05
 """Seconds by which a lease may be short: what the coordinator's loop does between two looks."""
 
 
+class Hello(NamedTuple):
+    """An agent came back: to which coordinator process, and when."""
+
+    to: int
+    at: float
+    connection: int
+
+
 class LossChecks:
     """Watches when hosts are heard, and what their silence costs."""
 
@@ -29,7 +37,7 @@ class LossChecks:
         self._checks = checks
         self._truth = checks.truth
         self._heard: dict[str, tuple[float, float]] = {}  # when, and how long it had slept by then
-        self._back: dict[object, tuple[int, float]] = {}  # an agent's last HELLO: to whom, when
+        self._back: dict[object, list[Hello]] = {}  # an agent's HELLOs
         self._ended: dict[tuple[bytes, int, int], tuple[int, float]] = {}  # ends of attempts
         self._instances: dict[bytes, object] = {}
         self._begun: dict[Id, tuple[int, bytes]] = {}  # by whom written, and of which host
@@ -45,8 +53,19 @@ class LossChecks:
         if coordinator is not None:
             self._heard[name] = (self._checks.wall, coordinator.asleep)
         if isinstance(message, HostHello):
-            self._back[connection.dealer] = (self._truth.process, self._checks.wall)
+            hello = Hello(self._truth.process, self._checks.wall, message.connection)
+            before = self._back.setdefault(connection.dealer, [])
+            # An older one may arrive late, and is refused.
+            if all(one.connection < hello.connection for one in before):
+                before.append(hello)
             self._instances[message.instance] = connection.dealer
+
+    def welcomed(self, connection: Connection) -> None:
+        """An agent is back: whatever it cost was given back."""
+        instance = next(i for i, one in self._instances.items() if one is connection.dealer)
+        for task, facts in self._truth.committed.facts.items():
+            if facts.is_open and instance in facts.charged:
+                raise Violation("losses", f"{connection.dealer.name} is back: {task[1]} {facts}")
 
     def ended(self, session: bytes, first: int, count: int, attempt: int) -> None:
         """The attempts before this one are over."""
@@ -79,12 +98,14 @@ class LossChecks:
     def lost(self, task: Task) -> None:
         """A task is dead: it has more real losses than it may have."""
         facts = self._truth.committed[task.id]
+        if not task.durable:
+            return
         if task.runs_once and facts.begun:
-            if task.durable and self._never_began(task):
+            if self._never_began(task):
                 raise Violation("losses", f"{task.name} is lost and never began: {task}")
             return  # it may have run, and nobody knows
         losses = sum(self._is_real(task, lease) for lease in task.assigned) - facts.retries
-        if task.durable and losses <= task.template.max_losses:
+        if losses <= task.template.max_losses:
             raise Violation("losses", f"{task.name} is lost after {losses} losses: {task}")
 
     def _never_began(self, task: Task) -> bool:
@@ -95,14 +116,20 @@ class LossChecks:
         if any(execution.attempt == attempt for execution in task.executions):
             return False
         sent = [lease for lease in task.assigned if lease.attempt == attempt]
-        came_back = self._back.get(self._instances[instance], (0, 0.0))[0] == buried_by
-        return not sent and (written_by == buried_by or came_back)
+        back = self._back.get(self._instances[instance], ())
+        return not sent and (written_by == buried_by or any(h.to == buried_by for h in back))
 
     def _is_real(self, task: Task, lease: Lease) -> bool:
-        """Whether an attempt may have been lost; not if its agent came back soon after."""
+        """Whether an attempt may have been lost; not if the coordinator heard of its agent after.
+
+        That may be another one than ended the attempt: what is charged to whom is durable.
+        """
         mine = [e for e in task.executions if (e.epoch, e.attempt) == lease[:2]]
         if not lease.agent.alive or any(execution.ended == "died" for execution in mine):
             return True
         ended = self._ended.get((*task.id, lease.attempt))
-        back = self._back.get(lease.agent)
-        return ended is None or back is None or back[0] != ended[0] or back[1] <= ended[1]
+        buried_by, buried_at = self._over[task.id]
+        return ended is None or not any(
+            hello.to == buried_by and ended[1] < hello.at < buried_at
+            for hello in self._back.get(lease.agent, ())
+        )

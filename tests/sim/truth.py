@@ -75,6 +75,7 @@ class Facts:
     begun: int = 0  # the attempt that may have run, of a task that must not run twice
     retries: int = 0
     losses: int = 0
+    charged: list[bytes] = field(default_factory=list)  # hosts that cost a loss each
     failure: Failure | None = None
     finished_at: float = 0.0
     submitted: set[int] = field(default_factory=set)  # records that name it: Submitted
@@ -223,6 +224,7 @@ class Book:
                 facts.attempt = max(facts.attempt, entry.attempt)
                 facts.retries = entry.retries
                 facts.losses = entry.losses
+                facts.charged = entry.charged
                 facts.due = entry.due
                 facts.failure = entry.failure
 

@@ -5,7 +5,7 @@ import pytest
 from farm.model import Ending, State
 from farm.protocol import messages as m
 from farm.protocol.parts import Failure
-from tests.unit.core_harness import Rig, ended, group, key, packed, session_id
+from tests.unit.core_harness import Rig, claim, ended, group, key, packed, session_id
 
 
 def farm(*groups, slots=4, window=4, **more):
@@ -272,14 +272,40 @@ def test_a_partition_gives_back_what_it_cost():
     rig.drop(host)
     rig.sleep(31)
     assert own(rig).losses == 1
-    from tests.unit.core_harness import claim
-
     rig.host(claims=[claim(grant)], quiet=False)
     assert own(rig).losses == 0
     sent = [type(x) for x in rig.take(rig.peers["host"])]
     assert sent == [m.HostWelcome, m.Function, m.Assign]
     rig.reload()
     assert (own(rig).losses, own(rig).attempt) == (0, 2)
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_a_partition_gives_back_what_it_cost_after_restarts_too(restarts):
+    rig, _, host, (grant,) = farm(group(1, 1, template=m.Template(max_losses=1)))
+    rig.report(host, started=[key(grant)])
+    rig.drop(host)
+    rig.sleep(31)
+    for _ in range(restarts):
+        rig.reload()
+        assert own(rig).losses == 1
+    rig.host(claims=[claim(grant)])
+    assert (own(rig).losses, own(rig).charged) == (0, [])
+    rig.host(claims=[claim(grant)])
+    rig.reload()
+    assert (own(rig).losses, own(rig).charged) == (0, [])
+
+
+def test_of_a_host_that_stays_away_nothing_is_remembered_for_ever():
+    rig, _, host, (grant,) = farm(group(1, 1))
+    rig.report(host, started=[key(grant)])
+    rig.drop(host)
+    rig.sleep(31)
+    rig.reload()
+    assert len(rig.ledger.charged) == 1
+    rig.sleep(3700)
+    assert rig.ledger.charged == {}
+    assert own(rig).losses == 1
 
 
 def test_a_new_agent_of_the_same_name_gives_nothing_back():

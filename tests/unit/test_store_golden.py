@@ -36,14 +36,15 @@ def test_every_kind_of_record_is_in_it(path):
     assert kinds == set(range(1, 10))
 
 
-def test_the_script_that_made_it_still_makes_the_same_rows(path, tmp_path):
+def test_the_script_that_made_it_makes_one_that_reads_the_same(path, tmp_path):
+    """Not to the byte: fields that were appended since are written by now, with their defaults."""
     again = tmp_path / "again"
     again.mkdir()
     make_journal.make(again)
-    rows = []
+    found = []
     for folder in (tmp_path, again):
-        connection = sqlite3.connect(folder / NAMES[0])
-        rows.append(connection.execute("SELECT * FROM journal ORDER BY ref").fetchall())
-        connection.close()
-    assert rows[0] == rows[1]
-    assert (again / NAMES[1]).read_bytes() == path.with_name(NAMES[1]).read_bytes()
+        store = SqliteStore(folder / NAMES[0])
+        opened = store.open(0, 0)
+        found.append((opened, list(store.records()), list(store.functions())))
+        store.close()
+    assert found[0] == found[1]
