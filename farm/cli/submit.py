@@ -217,9 +217,12 @@ def cancel(
     """Cancel a task that no worker has begun, or all such tasks of a job."""
     with run.client(address) as client:
         if _is_task(what):
+            text = "cancelled"
             if not client.future(what).cancel():
-                raise _uncancelled(client, what)
-            run.output.answer({"id": what, "cancelled": 1}, "cancelled")
+                if _state(client, what) != text:
+                    raise _uncancelled(client, what)
+                text += "; it had begun before, and is not tried again"
+            run.output.answer({"id": what, "cancelled": 1}, text)
         else:
             job = client.job(what)
             count = job.cancel()

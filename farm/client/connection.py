@@ -200,12 +200,12 @@ class Connection:
         return _runs(self._session, futures)
 
     def cancel_job(self, job: str, futures: Sequence[Future[Any]]) -> int:
-        """Cancel tasks of a job; how many were, as far as is known after a few seconds."""
+        """Cancel tasks of a job; how many will not run (again), as far as is known soon."""
         found = parse_job_id(job)
         if found is None or not futures or self.has_ended:
             return 0
         answer = self.cancel(_runs(found[0], futures)).wait(CANCEL_SECONDS)
-        return sum(run[2] for run in answer.cancelled) if answer else 0
+        return sum(run[2] for run in (*answer.cancelled, *answer.stopped)) if answer else 0
 
     def _origin(self, session: bytes) -> Origin:
         return Origin(session, self._cancel_future, self.callbacks)

@@ -44,7 +44,7 @@ def error_of(ending: Ending, failure: Failure | None, task: str) -> BaseExceptio
     """The exception for a task that ended so: what happened, to which task, what to do."""
     failure = failure or Failure()
     if ending is Ending.CANCELLED:
-        return CancelledError(f"task {task} was cancelled")
+        return CancelledError(f"task {task}: {failure.message or 'it was cancelled'}")
     if ending is Ending.EXCEPTION:
         said = f"{failure.type_name or 'an exception'}: {failure.message}".removesuffix(": ")
         return TaskError(f"task {task} raised {said}", failure.type_name)

@@ -128,8 +128,10 @@ class Future(StandardFuture[T]):
         return self._state is CANCELLED_AND_NOTIFIED
 
     def cancel(self) -> bool:
-        """Cancel the task unless a worker has begun it; whether it is cancelled.
+        """Cancel the task unless a worker has begun it; whether it is cancelled, and never ran.
 
+        A task that has begun once and waits to be tried again is stopped: this is False then, as
+        ``cancelled()`` will be, and ``result()`` raises ``CancelledError`` all the same.
         Asks the farm, which takes a round trip; in an event loop it does not wait for the answer,
         and the future is cancelled a moment later if it can be.
         """

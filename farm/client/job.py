@@ -97,7 +97,10 @@ class Job(Generic[T]):
         )
 
     def cancel(self) -> int:
-        """Cancel all tasks that no worker has begun; how many were, as far as is known soon."""
+        """Cancel all tasks that no worker is at; how many will not run, as far as is known soon.
+
+        Among them may be tasks that ran before, and would have been tried again.
+        """
         return self._cancel(
             self._id, [future for future in self._source.futures if not future.done()]
         )

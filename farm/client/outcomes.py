@@ -76,8 +76,8 @@ Outcome = bytes | tuple[PackedValues, int] | Failed | Given
 def outcomes_of(result: Result) -> tuple[str, Iterable[Outcome | None]]:
     """The state that a result puts its futures in, and the outcome of each of them, in order."""
     ending, payloads, count = result.ending, result.payloads, result.count
-    if ending is Ending.CANCELLED:
-        return CANCELLED_AND_NOTIFIED, repeat(None, count)
+    if ending is Ending.CANCELLED and result.failure is None:
+        return CANCELLED_AND_NOTIFIED, repeat(None, count)  # it was never called, and never is
     if ending is Ending.OK and result.packed and len(payloads) == 1:
         return FINISHED, zip(repeat(PackedValues(payloads[0], count)), range(count), strict=False)
     if ending in {Ending.OK, Ending.EXCEPTION} and len(payloads) == count and not result.packed:

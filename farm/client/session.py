@@ -284,7 +284,7 @@ class Session:
         for entry in self._outbox.without_unsent(message.entries, self.session):
             first, stop = entry.first, entry.first + entry.count
             if entry.ending is Ending.CANCELLED and self._cancels:
-                self._cancels.cancelled(entry.session, first, stop)
+                self._cancels.cancelled(entry.session, first, stop, stopped=bool(entry.failure))
             parts = self._follows.settle(entry.session, first, stop)
             if entry.session == self.session and (mine := self.open.overlap(first, stop)):
                 self._settle(first, stop)
@@ -297,19 +297,19 @@ class Session:
             self._port.settled(fresh)
 
     def _on_cancel_reply(self, message: m.CancelReply, now: float) -> None:
-        cancelled = self._cancels.answer(message.request, message.cancelled)
-        if cancelled is None:
+        answer = self._cancels.answer(message)
+        if answer is None:
             return
         # Settled on the coordinator's word: should it restart, nothing of these is sent again.
         results = []
-        for session, first, count in cancelled:
+        for session, first, count in answer.cancelled:
             if session == self.session:
                 for a, b in self.open.overlap(first, first + count):
                     self._settle(a, b)
                     results.append(m.Result(session, a, b - a, Ending.CANCELLED, []))
         if results:
             self._port.settled(results)
-        self._port.replied(m.CancelReply(message.request, cancelled))
+        self._port.replied(answer)
 
     def _on_job_info(self, message: m.JobInfo, now: float) -> None:
         if self._follows.learn(message, self._say):
@@ -370,7 +370,7 @@ class Session:
 
     def _cancel_fresh(self, first: int, stop: int) -> list[m.TaskRun]:
         """Cancel those of the tasks that the coordinator does not have; which."""
-        pieces = self._outbox.fresh.take(first, stop)
+        pieces = self._outbox.take_fresh(first, stop)
         for piece in pieces:
             self._jobs.held(piece.job, -piece.count, gone=True)
         runs = list(RangeSet((piece.first, piece.first + piece.count) for piece in pieces))

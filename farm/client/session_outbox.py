@@ -90,14 +90,17 @@ class Outbox:
         """A connection is open, with its first credit.
 
         ``lost``: it is another incarnation of the coordinator, which has nothing of what was
-        retained. Those groups are to be sent again, and are returned.
+        retained. Those groups are to be sent again, and are returned. The last one may have let
+        them begin, and whatever else it was sent and did not answer.
         """
         self._granted = (tasks, size)
         self._sent_tasks = self._sent_bytes = 0
         self.hold_until = 0.0
         moved = self.retained.take_all() if lost else []
-        for group in moved:
-            self.again.add(group)
+        for group in [*self.again.take_all(), *moved] if lost else ():
+            tried = _copy(group)
+            tried.tried = True
+            self.again.add(tried)
         return moved
 
     def credit(self, tasks: int, size: int) -> None:
@@ -186,6 +189,16 @@ class Outbox:
                 # A copy: what was sent once may be looked at elsewhere, and fresh groups grow.
                 self.fresh.add(_copy(piece))
         return pieces
+
+    def take_fresh(self, first: int, stop: int) -> list[Group]:
+        """Take back what no coordinator has, or ever had."""
+        taken: list[Group] = []
+        for piece in self.fresh.take(first, stop):
+            if piece.tried:
+                self.fresh.add(piece)
+            else:
+                taken.append(piece)
+        return taken
 
     def forget_function(self, pieces: Iterable[Group]) -> None:
         """The coordinator lacks the functions of these groups: they are sent before them."""

@@ -8,7 +8,7 @@ the owner of the session makes and waits for.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from farm.protocol.messages import Attach, Cancel, JobInfo, JobOpen, JobSeal, TaskRun
+from farm.protocol.messages import Attach, Cancel, CancelReply, JobInfo, JobOpen, JobSeal, TaskRun
 from farm.ranges import RangeSet
 
 __all__ = ["Cancels", "Follows", "Jobs", "TaskSet"]
@@ -143,6 +143,7 @@ class Jobs:
 class _Cancelling:
     asked: TaskSet
     done: TaskSet
+    stopped: TaskSet = field(default_factory=TaskSet)
     sent: bool = False
 
 
@@ -181,20 +182,21 @@ class Cancels:
                 found.add(a, b)
         return list(found)
 
-    def cancelled(self, session: bytes, first: int, stop: int) -> None:
+    def cancelled(self, session: bytes, first: int, stop: int, *, stopped: bool = False) -> None:
         """These tasks are cancelled: the answer says so even if the coordinator's does not."""
         for waiting in self._waiting.values():
             for a, b in waiting.asked.overlap(session, first, stop):
-                waiting.done.add(session, a, b)
+                (waiting.stopped if stopped else waiting.done).add(session, a, b)
 
-    def answer(self, request: int, cancelled: list[TaskRun]) -> list[TaskRun] | None:
-        """All that the request cancelled, or None if nobody waits for it any more."""
-        waiting = self._waiting.pop(request, None)
+    def answer(self, reply: CancelReply) -> CancelReply | None:
+        """All that the request cancelled or stopped, or None if nobody waits for it any more."""
+        waiting = self._waiting.pop(reply.request, None)
         if waiting is None:
             return None
-        for session, first, count in cancelled:
-            waiting.done.add(session, first, first + count)
-        return waiting.done.runs()
+        for found, runs in ((waiting.done, reply.cancelled), (waiting.stopped, reply.stopped)):
+            for session, first, count in runs:
+                found.add(session, first, first + count)
+        return CancelReply(reply.request, waiting.done.runs(), waiting.stopped.runs())
 
 
 @dataclass(slots=True)

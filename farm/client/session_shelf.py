@@ -38,6 +38,7 @@ def part(group: Group, first: int, stop: int) -> Group:
         start=start,
         job=group.job,
         template=group.template,
+        tried=group.tried,
     )
 
 
@@ -66,6 +67,7 @@ def join(group: Group, after: Group) -> bool:
         or after.function != group.function
         or after.job != group.job
         or after.template != group.template
+        or after.tried != group.tried
         or group.count + after.count > TASKS_PER_MESSAGE_MAX
         or group.size + after.size > BATCH_BYTES
     ):

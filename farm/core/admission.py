@@ -261,4 +261,5 @@ def _cut(group: Group, lo: int, hi: int) -> Group:
         group.start + lo,
         group.job,
         group.template,
+        group.tried,
     )

@@ -40,7 +40,7 @@ class Divergence:
 
     __slots__ = (
         "attempt", "begun", "begun_on", "charged", "due", "failure", "fence", "losses", "ref",
-        "retries",
+        "retries", "tried",
     )  # fmt: skip
 
     def __init__(self, fence: int) -> None:
@@ -54,6 +54,7 @@ class Divergence:
         self.due: float | None = None
         self.ref = 0
         self.failure: Failure | None = None
+        self.tried = False  # an attempt may have begun
 
 
 class Outcome:
@@ -101,7 +102,9 @@ class Batch:
         "size",
         "start",
         "states",
+        "stopped",
         "template",
+        "tried",
         "watchers",
     )
 
@@ -127,6 +130,8 @@ class Batch:
         self.outcomes: list[Outcome] = []
         self.watchers: dict[Session, RangeSet] = {}  # readers, and the indices they asked for
         self.cancelling: set[int] = set()
+        self.tried = group.tried  # any of its tasks may have begun, and nobody here knows
+        self.stopped: set[int] = set()  # cancelled, but not before one of their attempts
         self.finished_at: float | None = None  # when its last outcome was published
         self.gone = False  # forgotten: its time, or its owner's interest, is over
         self.expires_at: float | None = None
@@ -217,6 +222,20 @@ class Batch:
                 end += 1
             yield at, end, attempt
             at = end
+
+    def tried_runs(self, lo: int, hi: int) -> list[tuple[int, int, bool]]:
+        """``[lo, hi)`` cut into runs of which an attempt may have begun, and others."""
+        if self.tried or not self.diverged:
+            return [(lo, hi, self.tried)]
+        found: list[tuple[int, int, bool]] = []
+        for index in range(lo, hi):
+            own = self.diverged.get(index)
+            tried = own is not None and own.tried
+            if found and found[-1][2] == tried:
+                found[-1] = (found[-1][0], index + 1, tried)
+            else:
+                found.append((index, index + 1, tried))
+        return found
 
     def attempt(self, index: int) -> int:
         """The number of the current or next attempt of a task."""

@@ -8,8 +8,7 @@ from farm.core.batch import Batch
 from farm.core.endings import Endings
 from farm.core.ledger import Ledger
 from farm.core.port import Peer
-from farm.core.states import Event
-from farm.model import Ending, State
+from farm.model import State
 from farm.protocol.messages import Cancel, CancelReply, Recall
 
 if TYPE_CHECKING:
@@ -26,22 +25,26 @@ class _Request:
         self.number = number
         self.waiting = 0
         self.cancelled: list[TaskRun] = []
+        self.stopped: list[TaskRun] = []
 
-    def add(self, batch: Batch, lo: int, hi: int) -> None:
-        """These tasks are cancelled."""
+    def add(self, batch: Batch, lo: int, hi: int, *, stopped: bool) -> None:
+        """These tasks are cancelled; ``stopped``: after an attempt may have begun."""
+        runs = self.stopped if stopped else self.cancelled
         first = batch.first + lo
-        if self.cancelled:
-            session, before, count = self.cancelled[-1]
+        if runs:
+            session, before, count = runs[-1]
             if session == batch.session.id and before + count == first:
-                self.cancelled[-1] = (session, before, count + hi - lo)
+                runs[-1] = (session, before, count + hi - lo)
                 return
-        self.cancelled.append((batch.session.id, first, hi - lo))
+        runs.append((batch.session.id, first, hi - lo))
 
 
 class Cancels:
     """Answers each request once it is known of every task whether it ran.
 
     A queued task is cancelled at once. A leased one is recalled, and the host's word decides.
+    Cancelled means that the function was never called, anywhere: as long as that is all that a
+    caller may conclude, a task that waits for another attempt can only be stopped.
     The tasks that are waited for are bounded by the hosts' windows.
     """
 
@@ -65,7 +68,7 @@ class Cancels:
                 continue
             for batch, lo, hi in list(session.batches.overlap(first, count)):
                 for a, b in batch.runs(lo, hi, State.CANCELLED):  # asked before, or by another
-                    request.add(batch, a, b)
+                    self._add(request, batch, a, b)
                 self._cancel_waiting(request, batch, lo, hi)
                 self._recall(request, batch, lo, hi, recalls)
         self._endings.flush(now)
@@ -77,8 +80,16 @@ class Cancels:
     def _cancel_waiting(self, request: _Request, batch: Batch, lo: int, hi: int) -> None:
         for state in (State.QUEUED, State.SCHEDULED):
             for a, b in list(batch.runs(lo, hi, state)):
-                self._endings.finish(batch, a, b, Event.CANCEL, Ending.CANCELLED)
-                request.add(batch, a, b)
+                for c, d, stopped in self._endings.cancel(batch, a, b):
+                    request.add(batch, c, d, stopped=stopped)
+
+    def _add(self, request: _Request, batch: Batch, lo: int, hi: int) -> None:
+        """Cancelled tasks, as they were."""
+        if not batch.stopped:
+            request.add(batch, lo, hi, stopped=False)
+            return
+        for index in range(lo, hi):
+            request.add(batch, index, index + 1, stopped=index in batch.stopped)
 
     def _recall(
         self,
@@ -130,7 +141,7 @@ class Cancels:
             for request in self._waiting.pop((batch, index), []):
                 request.waiting -= 1
                 if cancelled:
-                    request.add(batch, index, index + 1)
+                    self._add(request, batch, index, index + 1)
                 if not request.waiting:
                     self._reply(request)
 
@@ -145,7 +156,7 @@ class Cancels:
 
     def _send(self, request: _Request, _now: float) -> None:
         if request.peer in self._ledger.peers:
-            reply = CancelReply(request.number, request.cancelled)
+            reply = CancelReply(request.number, request.cancelled, request.stopped)
             self._ledger.port.send(request.peer, reply)
 
     def on_recovered(self, now: float) -> None:

@@ -18,6 +18,7 @@ from farm.protocol.records import AttemptEnd, AttemptsEnded, Finished
 
 __all__ = ["Endings"]
 
+STOPPED = "it was cancelled when one of its attempts may have begun already"
 BACKOFF_DOUBLINGS_MAX = 32
 CHARGED_TO_MAX = 8
 """Hosts that are remembered to have cost one task a loss; those before are not given back."""
@@ -73,9 +74,23 @@ class Endings:
         target = self._finished if batch.durable else self._volatile
         target.append((batch, outcome, units, freed))
 
-    def give_back(self, batch: Batch, lo: int, hi: int, *, failure: Failure | None = None) -> None:
-        """Leased tasks that never began: they wait again and nobody pays."""
-        self._end_attempts(batch, lo, hi, Event.RETURN, failure)
+    def cancel(self, batch: Batch, lo: int, hi: int) -> list[tuple[int, int, bool]]:
+        """The tasks ``[lo, hi)`` that do not run are cancelled.
+
+        Returns their runs, and of each whether an attempt may have begun before: such tasks were
+        stopped, and their outcome says so.
+        """
+        runs = batch.tried_runs(lo, hi)
+        for a, b, tried in runs:
+            failure = Failure("stopped", STOPPED) if tried else None
+            self.finish(batch, a, b, Event.CANCEL, Ending.CANCELLED, failure=failure)
+            if tried:
+                batch.stopped.update(range(a, b))
+        return runs
+
+    def give_back(self, batch: Batch, lo: int, hi: int, *, tried: bool = False) -> None:
+        """Leased tasks wait again and nobody pays; ``tried``: they may have begun."""
+        self._end_attempts(batch, lo, hi, Event.RETURN, None, tried=tried)
 
     def lose(self, batch: Batch, lo: int, hi: int, failure: Failure, instance: bytes = b"") -> None:
         """The worker or host died under these tasks: each spends a loss, or is buried.
@@ -115,13 +130,21 @@ class Endings:
         self._end_attempts(batch, index, index + 1, Event.RETRY, failure)
 
     def _end_attempts(
-        self, batch: Batch, lo: int, hi: int, event: Event, failure: Failure | None
+        self,
+        batch: Batch,
+        lo: int,
+        hi: int,
+        event: Event,
+        failure: Failure | None,
+        *,
+        tried: bool = True,
     ) -> None:
         batch.move(lo, hi, event)
         for index in range(lo, hi):
             diverged = batch.diverge(index)
             diverged.attempt += 1
             diverged.failure = failure or diverged.failure
+            diverged.tried = diverged.tried or tried
             if event is not Event.RETRY:
                 diverged.due = None
             if batch.durable:
@@ -212,5 +235,5 @@ def _continues(last: AttemptEnd, end: AttemptEnd) -> bool:
         and (last.attempt, last.retries, last.losses, last.due, last.fence)
         == (end.attempt, end.retries, end.losses, end.due, end.fence)
         and last.failure is end.failure
-        and last.charged == end.charged
+        and (last.charged, last.tried) == (end.charged, end.tried)
     )

@@ -7,8 +7,14 @@ from farm.protocol.parts import TaskRun
 __all__ = ["fence"]
 
 
-def fence(batch: Batch, epoch: int, adopted: list[TaskRun]) -> None:
-    """Attempts of older epochs are fenced off, except those that were adopted."""
+def fence(batch: Batch, epoch: int, adopted: list[TaskRun], *, tried: bool) -> None:
+    """Attempts of older epochs are fenced off, except those that were adopted.
+
+    ``tried``: some of them may have begun, and nobody knows which. Of tasks that run once it is
+    written down.
+    """
+    if tried and batch.fence < epoch and not batch.runs_once:
+        batch.tried = True
     kept = _indices(batch, adopted)
     for index in kept:
         if batch.states[index] < State.SUCCEEDED:

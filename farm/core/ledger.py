@@ -146,6 +146,7 @@ class Ledger:
             own.fence,
             own.failure,
             own.charged,
+            own.tried,
         )
 
     def queue(self, batch: Batch, lo: int, hi: int, *, front: bool = False) -> None:

@@ -48,14 +48,14 @@ ORDER: tuple[tuple[type, ...], ...] = (
 class Loading:
     """Gathers the stored records, then applies them.
 
-    ``hosts`` are those of the last epoch, each with the refs of its records.
+    ``hosts`` are those of the last epoch, each with its records: ``(ref, instance)``.
     """
 
     def __init__(self, ledger: Ledger, retention: Retention) -> None:
         self._ledger = ledger
         self._retention = retention
         self._later: list[tuple[int, Record]] = []  # the whole journal, until ``apply``
-        self.hosts: dict[str, list[int]] = {}
+        self.hosts: dict[str, list[tuple[int, bytes]]] = {}
         self._restorers: dict[type, Callable[[int, Any, float], None]] = {
             SessionMark: self._restore_session,
             JobOpened: self._open_job,
@@ -118,7 +118,7 @@ class Loading:
             job.refs.append(ref)
 
     def _join_host(self, ref: int, record: HostJoined, _now: float) -> None:
-        self.hosts.setdefault(record.name, []).append(ref)
+        self.hosts.setdefault(record.name, []).append((ref, record.instance))
 
     def _session(self, identity: bytes, now: float) -> Session:
         found = self._ledger.sessions.get(identity)
@@ -175,6 +175,8 @@ class Loading:
             outcome = Outcome(batch, result, ref, entry)
             outcome.result = None
             batch.outcomes.append(outcome)
+            if result.ending is Ending.CANCELLED and result.failure is not None:
+                batch.stopped.update(range(lo, hi))
             if not batch.open:
                 batch.finished_at = ledger.monotonic(at)
             if batch.row is not None:
@@ -198,7 +200,7 @@ class Loading:
                 own = batch.diverge(index)
                 own.attempt, own.retries, own.losses = end.attempt, end.retries, end.losses
                 own.fence, own.failure, own.ref = end.fence, end.failure, ref
-                own.charged = end.charged
+                own.charged, own.tried = end.charged, end.tried
                 own.due = ledger.monotonic(end.due) if end.due else None
                 batch.states[index] = State.QUEUED if own.due is None else State.SCHEDULED
 
@@ -233,7 +235,7 @@ class Loading:
         for session in self._ledger.sessions.values():
             for batch in session.batches:
                 if batch.row is not None and batch.row.ref < ref and batch.open:
-                    fence(batch, record.epoch, record.adopted)
+                    fence(batch, record.epoch, record.adopted, tried=record.tried)
 
 
 def _final_runs(batch: Batch, lo: int, hi: int) -> list[tuple[int, int]]:

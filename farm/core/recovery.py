@@ -40,7 +40,8 @@ class Recovery:
         self._retention = retention
         self._reports = reports
         self._cancels = cancels
-        self._expected: dict[str, list[int]] = {}
+        self._expected: dict[str, list[tuple[int, bytes]]] = {}
+        self._dead: list[int] = []  # records of hosts whose agent is another one now
         self._adopted: list[TaskRun] = []
         self._backlog: list[Batch] = []
         self._taken: dict[Batch, RangeSet] = {}  # of the backlog: adopted
@@ -48,10 +49,10 @@ class Recovery:
         self._heard: set[bytes] = set()  # meanwhile: instances of hosts that said what they hold
         self.deadline: float | None = None
 
-    def begin(self, hosts: dict[str, list[int]], now: float) -> None:
+    def begin(self, hosts: dict[str, list[tuple[int, bytes]]], now: float) -> None:
         """The ledger is rebuilt: wait for the hosts of the last epoch if there is a backlog.
 
-        ``hosts`` has the refs of the records that say so, by name; they are kept as long as
+        ``hosts`` has the records that say so, by name; they are kept as long as
         recovery waits, for the next restart may come before.
         """
         self._expected = dict(hosts)
@@ -94,7 +95,7 @@ class Recovery:
         self._endings.flush(now)
         if self._holds_back:
             self._heard.add(host.instance)
-        self._arrived(host.name, now)
+        self._arrived(host.name, host.instance, now)
         return drop
 
     def _tasks_of(self, claim: Claim) -> list[tuple[Batch, int, int]]:
@@ -146,38 +147,44 @@ class Recovery:
                 self._reports.return_unclaimed(host, lease, at, a)
             at = max(at, b)
 
-    def _arrived(self, name: str, now: float) -> None:
+    def _arrived(self, name: str, instance: bytes, now: float) -> None:
         """A host of the last epoch is here, or will not come: recovery waits for the others."""
-        refs = self._expected.pop(name, None)
-        if refs:
-            self._ledger.port.prune(refs)
+        records = self._expected.pop(name, [])
+        here = [ref for ref, one in records if one == instance]
+        if here:
+            self._ledger.port.prune(here)
+        # What the others had begun is not known: their records are kept until that is written.
+        self._dead += [ref for ref, one in records if one != instance]
         if self._ledger.recovering and not self._expected:
             self.finish(now)
 
     def on_host_gone(self, name: str, now: float) -> None:
         """A host is forgotten; recovery does not wait for it."""
-        self._arrived(name, now)
+        self._arrived(name, b"", now)
 
     def finish(self, now: float) -> None:
         """Fence off every older token that was not adopted, and let the backlog run."""
         ledger = self._ledger
         ledger.recovering = False
         self.deadline = None
-        self._forget_hosts()
+        tried = bool(self._dead or self._expected)
         backlog, self._backlog = self._backlog, []
         taken, self._taken = self._taken, {}
         adopted, self._adopted = self._adopted, []
-        self._retention.recovered_refs.append(ledger.persist(Recovered(ledger.epoch, adopted)))
+        record = Recovered(ledger.epoch, adopted, tried)
+        self._retention.recovered_refs.append(ledger.persist(record))
+        self._forget_hosts()
         for session in ledger.sessions.values():
             for batch in session.batches:
                 if batch.open:
-                    fence(batch, ledger.epoch, adopted)
+                    fence(batch, ledger.epoch, adopted, tried=tried)
         ledger.after_commit(lambda at: self._release(backlog, taken, at), now)
 
     def _forget_hosts(self) -> None:
         """Hosts of the last epoch that did not come are waited for no more."""
-        refs = [ref for refs in self._expected.values() for ref in refs]
+        refs = self._dead + [ref for one in self._expected.values() for ref, _ in one]
         self._expected.clear()
+        self._dead = []
         if refs:
             self._ledger.port.prune(refs)
 

@@ -102,7 +102,7 @@ class Reports:
             batch = lease.batch
             if ended.packed and hi - lo != ended.count:
                 # A packed value cannot be cut: the rest was decided otherwise. Run these again.
-                self._endings.give_back(batch, lo, hi)
+                self._endings.give_back(batch, lo, hi, tried=True)
                 self._let_go(lease, hi - lo)
                 continue
             if ended.ending in {Ending.OK, Ending.EXCEPTION}:
@@ -158,13 +158,16 @@ class Reports:
     def _return(self, lease: Lease, lo: int, hi: int) -> None:
         """Tasks that never began, or whose attempt was only cut short: cancel or wait again."""
         batch = lease.batch
-        for a, b, wanted in self._cancels.split(batch, lo, hi):
-            if wanted and not lease.started.overlap(a, b):
-                self._endings.finish(batch, a, b, Event.CANCEL, Ending.CANCELLED)
-                self._cancels.resolve(batch, a, b, cancelled=True)
-            else:
-                self._cancels.resolve(batch, a, b, cancelled=False)
-                self._endings.give_back(batch, a, b)
+        for a, b in lease.started.overlap(lo, hi):
+            self._cancels.resolve(batch, a, b, cancelled=False)
+            self._endings.give_back(batch, a, b, tried=True)
+        for c, d in lease.started.gaps(lo, hi):
+            for a, b, wanted in self._cancels.split(batch, c, d):
+                if wanted:
+                    self._endings.cancel(batch, a, b)
+                    self._cancels.resolve(batch, a, b, cancelled=True)
+                else:
+                    self._endings.give_back(batch, a, b)
         self._let_go(lease, hi - lo)
 
     def on_running(self, host: Host, runs: list[tuple[int, int, int, int]]) -> None:
@@ -241,7 +244,7 @@ class Reports:
         for a, b in lease.started.gaps(lo, hi):
             # If somebody wants them cancelled, the answer is no: they may have begun out there.
             self._cancels.resolve(batch, a, b, cancelled=False)
-            self._endings.give_back(batch, a, b)
+            self._endings.give_back(batch, a, b, tried=lease.sent)
             self._let_go(lease, b - a)
         for a, b in lease.started.overlap(lo, hi):
             self._cancels.resolve(batch, a, b, cancelled=False)

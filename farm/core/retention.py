@@ -204,4 +204,5 @@ def _group(batch: Batch, lo: int, hi: int) -> Group:
         batch.start + lo,
         batch.job.number if batch.job else 0,
         batch.template,
+        batch.tried,
     )

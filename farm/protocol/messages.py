@@ -239,10 +239,15 @@ class Progress(Part, tag=29):
 
 
 class CancelReply(Part, tag=26):
-    """Of the tasks asked for, these were cancelled; their outcome follows or is on its way."""
+    """Of the tasks asked for, these were cancelled; their outcome follows or is on its way.
+
+    Those in ``cancelled`` never ran and never will. Those in ``stopped`` waited for another
+    attempt, and will not have it: one before may have begun, and no outcome of it counts.
+    """
 
     request: Counter
     cancelled: list[TaskRun]
+    stopped: list[TaskRun] = msgspec.field(default_factory=list)
 
 
 class JobInfo(Part, tag=27):

@@ -84,6 +84,7 @@ class Group(Part):
     Either ``packed`` is false and ``payloads`` has ``count`` entries, one per task, or it is
     true and ``payloads`` has one entry that holds the arguments of many items, of which this
     group is the ``count`` items from item ``start`` on. ``size`` is the sum of payload bytes.
+    ``tried``: a coordinator that is gone may have let them begin.
     """
 
     first: Counter
@@ -95,6 +96,7 @@ class Group(Part):
     start: Counter = 0
     job: Counter = 0
     template: Template | None = None
+    tried: bool = False
 
 
 class Failure(Part):

@@ -55,7 +55,7 @@ class AttemptEnd(Part):
     ``attempt`` is the smallest attempt number that may run from now on; ``retries`` and
     ``losses`` are what has been spent; ``due`` is when to run again, 0 for at once; ``fence``
     as in ``Submitted``. ``charged``: the instances of hosts that were lost with an attempt; the
-    loss is given back to whichever of them returns.
+    loss is given back to whichever of them returns. ``tried``: one of the attempts may have begun.
     """
 
     session: bytes
@@ -67,7 +67,8 @@ class AttemptEnd(Part):
     due: float = 0.0
     fence: int = 0
     failure: Failure | None = None
-    charged: list[bytes] = []
+    charged: list[bytes] = msgspec.field(default_factory=list)
+    tried: bool = False
 
 
 class AttemptsEnded(Part, tag=3):
@@ -123,10 +124,14 @@ class HostJoined(Part, tag=8):
 
 
 class Recovered(Part, tag=9):
-    """Recovery of an epoch ended: attempts of older epochs are fenced off, except these."""
+    """Recovery of an epoch ended: attempts of older epochs are fenced off, except these.
+
+    ``tried``: a host of the last epoch did not come back, and may have begun any of the others.
+    """
 
     epoch: int
     adopted: list[TaskRun]
+    tried: bool = False
 
 
 class Begun(Part, tag=10):

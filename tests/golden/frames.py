@@ -114,7 +114,7 @@ TO_CLIENT = [
         ],
     ),
     Started([(1, 2)]),
-    CancelReply(11, [(SESSION, 1, 2)]),
+    CancelReply(11, [(SESSION, 1, 2)], [(SESSION, 5, 1)]),
     JobInfo(12, [(SESSION, 3, 1000)], SESSION, 4, "nightly", "sealed"),
     Answer(13, {"tasks": [1, 2.5, None, True, "text"]}, "no such question"),
     Beat(0.0, 1.25),

@@ -21,6 +21,19 @@ from farm_workers.host_roster import Roster
 from farm_workers.host_slots import SlotState
 from tests.sim.bites import CUTS, bite
 
+CUT_OFF_AT_ONCE = {
+    "hosts": 1,
+    "slots": [4],
+    "faults": ["isolate"],
+    "fault_seconds": 0.7,
+    "deaths": False,
+    "delay": 0.02,
+    "work_seconds": 0.2,
+    "submit_seconds": 0.1,
+    "tasks": 60,
+    "durable": True,
+    "core": {"lease_seconds": 2.0, "max_tasks": 1000, "max_bytes": 1 << 20, "session_tasks": 100},
+}
 WEAK_HOSTS = {"faults": ["weaken host"], "fault_seconds": 0.5, "initializer": True}
 SHORT_WORK = {"hosts": 1, "slots": [1], "work_seconds": 0.02, "tasks": 60, "faults": []}
 
@@ -131,7 +144,7 @@ def _(patch):
             for lease in list(host.leases.values()):
                 for a, b in lease.live_in(lo, hi) if lease.batch is batch else ():
                     self._endings.finish(batch, a, b, Event.CANCEL, Ending.CANCELLED)
-                    request.add(batch, a, b)
+                    request.add(batch, a, b, stopped=False)
                     before = lease.units
                     lease.left -= b - a
                     host.held -= before - lease.units
@@ -139,6 +152,25 @@ def _(patch):
                         del host.leases[lease.key]
 
     patch.setattr(cancels.Cancels, "_recall", at_once)
+
+
+@bite("what has begun before is stopped, not cancelled", "cancelled task ran")
+def _(patch):
+    patch.setattr(Batch, "tried_runs", lambda _self, lo, hi: [(lo, hi, False)])
+
+
+@bite(
+    "what a lost host may have begun is stopped, not cancelled",
+    "cancelled task ran",
+    **CUT_OFF_AT_ONCE,
+)
+def _(patch):
+    give_back = Endings.give_back
+
+    def unbegun(self, batch, lo, hi, **_):
+        give_back(self, batch, lo, hi)
+
+    patch.setattr(Endings, "give_back", unbegun)
 
 
 @bite("a failed task is tried again as often as it may", "retries")

@@ -39,6 +39,12 @@ CUT_OFF_AND_RESTARTS = {
         "max_bytes": 1 << 20,
     },
 }
+AWAY = {
+    "faults": ["crash coordinator", "isolate", "crash host"],
+    "fault_seconds": 0.5,
+    "submit_seconds": 0.4,
+    "work_seconds": 0.8,
+}
 DRAINS = {"faults": ["drain host", "crash host"], "fault_seconds": 0.3, "commit_seconds": 0.3}
 RESTARTS_OFTEN = {"faults": RESTARTS, "fault_seconds": 0.5, "commit_seconds": 0.05}
 PARTITIONS_AND_RESTARTS = {
@@ -212,7 +218,12 @@ def _(patch):
     patch.setattr(Reports, "_on_ended", end)
 
 
-@bite("a claim that was fenced off is not adopted", "stale token", **PARTITIONS_AND_RESTARTS)
+@bite(
+    "a claim that was fenced off is not adopted",
+    "stale token",
+    "noted before commit",
+    **PARTITIONS_AND_RESTARTS,
+)
 def _(patch):
     adoptable = recovery._adoptable
 
@@ -285,6 +296,23 @@ def _(patch):
 @bite("a loss is given back after a restart, too", "losses", **CUT_OFF_AND_RESTARTS)
 def _(patch):
     patch.setattr(Loading, "_restore_charges", lambda _self: None)
+
+
+@bite("what a host that stays away may have begun", "cancelled task ran", **AWAY)
+def _(patch):
+    fence = recovery.fence
+    patch.setattr(recovery, "fence", lambda *arguments, tried: fence(*arguments, tried=False))
+
+
+@bite("what another coordinator may have let begin", "cancelled task ran", **AWAY)
+def _(patch):
+    admit = Admission._admit
+
+    def anew(self, session, group, now):
+        group.tried = False
+        return admit(self, session, group, now)
+
+    patch.setattr(Admission, "_admit", anew)
 
 
 @bite("what was not sent to a lost host never began there", "losses", **DRAINS)

@@ -28,6 +28,7 @@ from tests.sim import work
 from tests.sim.checks_leases import LeaseChecks
 from tests.sim.checks_losses import LossChecks
 from tests.sim.checks_readers import ReaderChecks
+from tests.sim.checks_work import cancelled
 from tests.sim.journal import Append, Delete
 from tests.sim.truth import Violation, ids, named, outcomes
 
@@ -200,9 +201,7 @@ class Checks:
             case Accepted():
                 self._accepted(connection, message)
             case CancelReply():
-                for run in message.cancelled:
-                    for task in self.truth.run(*run):
-                        self._cancelled(task)
+                self._cancelled(message)
             case Assign():
                 self.leases.assigned(connection, message)
             case HostWelcome():
@@ -226,11 +225,10 @@ class Checks:
                 if task.durable and not self.truth.committed[task.id].accepted:
                     raise Violation("acknowledged before commit", task.name)
 
-    def _cancelled(self, task: Task) -> None:
-        task.cancel_confirmed = True
-        if task.durable:
-            if self.truth.committed[task.id].outcome is None:
-                raise Violation("acknowledged before commit", f"the cancel of {task.name}")
-            for execution in task.executions:
-                if not self.truth.is_stale(task, execution.epoch, execution.attempt):
-                    raise Violation("cancelled task ran", f"{task.name}: {execution}")
+    def _cancelled(self, message: CancelReply) -> None:
+        for run in (*message.cancelled, *message.stopped):
+            for task in self.truth.run(*run):
+                if task.durable and self.truth.committed[task.id].outcome is None:
+                    raise Violation("acknowledged before commit", f"the cancel of {task.name}")
+                if run in message.cancelled:
+                    cancelled(task)

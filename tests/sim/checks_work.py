@@ -14,19 +14,25 @@ if TYPE_CHECKING:
     from tests.sim.truth import Execution, Outcome, Task
     from tests.sim.world import World
 
-__all__ = ["began", "inside", "left_behind", "settled"]
+__all__ = ["began", "cancelled", "inside", "left_behind", "settled"]
 
 
 def began(world: World, task: Task, execution: Execution) -> None:
     """A worker begins a task."""
-    stale = world.truth.is_stale(task, execution.epoch, execution.attempt)
-    if task.cancel_confirmed and task.durable and not stale:
+    if task.cancel_confirmed and task.durable:
         raise Violation("cancelled task ran", f"{task.name}: {execution}")
-    if stale:
+    if world.truth.is_stale(task, execution.epoch, execution.attempt):
         world.stats["stale executions"] += 1
     spent = world.truth.written[task.id].retries
     if task.runs_once and world.disk.durable and len(task.executions) - 1 > spent:
         raise Violation("ran twice", f"{task.name} has {spent} retries: {task.executions}")
+
+
+def cancelled(task: Task) -> None:
+    """Somebody is told that a task is cancelled: it never ran, anywhere, and never will."""
+    task.cancel_confirmed = True
+    if task.executions:
+        raise Violation("cancelled task ran", f"{task.name}: {task.executions}")
 
 
 def settled(world: World, task: Task) -> None:

@@ -15,7 +15,7 @@ from farm.protocol.messages import (
     JobInfo,
     Submit,
 )
-from tests.sim.checks_work import settled
+from tests.sim.checks_work import cancelled, settled
 from tests.sim.plan import PYTHON
 from tests.sim.process import Process
 from tests.sim.program import Program
@@ -185,7 +185,7 @@ class ClientProcess(Process):
         elif isinstance(message, CancelReply):
             for run in message.cancelled:
                 for task in self.world.truth.run(*run):
-                    task.cancel_confirmed = True
+                    cancelled(task)
 
     def rejected(self, code: str, message: str, retry: bool) -> None:
         self.world.said(self.name, "rejected", (code, message))

@@ -390,6 +390,15 @@ def test_cancel_of_a_task(cli):
     assert future.cancelled()
 
 
+def test_cancel_of_a_task_that_had_begun_before(cli):
+    def prepare(client):
+        client.answers["task"] = ROW | {"state": "cancelled"}
+        client.outcome = done(1)
+
+    said = "cancelled; it had begun before, and is not tried again\n"
+    assert cli("cancel", TASK, prepare=prepare) == (0, said, "")
+
+
 @pytest.mark.parametrize(
     ("answer", "code", "says"),
     [

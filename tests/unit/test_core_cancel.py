@@ -128,7 +128,86 @@ def test_a_task_cancelled_between_attempts_does_not_run_again():
     rig.say(client, m.Cancel(1, [(ALICE, 1, 1)]))
     rig.commit()
     assert rig.grants(host) == []
-    assert replies(rig, client) == [m.CancelReply(1, [(ALICE, 1, 1)])]
+    sent = rig.take(client)
+    assert m.CancelReply(1, [], [(ALICE, 1, 1)]) in sent
+    (entry,) = [e for x in sent if isinstance(x, m.Results) for e in x.entries]
+    assert (entry.ending, entry.failure.cause) == (Ending.CANCELLED, "stopped")
+    rig.say(client, m.Cancel(2, [(ALICE, 1, 1)]))
+    assert replies(rig, client) == [m.CancelReply(2, [], [(ALICE, 1, 1)])]
+    rig.reload()
+    client = rig.client()
+    rig.say(client, m.Cancel(3, [(ALICE, 1, 1)]))
+    assert replies(rig, client) == [m.CancelReply(3, [], [(ALICE, 1, 1)])]
+
+
+def cancelled(rig, name="alice"):
+    """What a cancel of everything says: of which tasks that they never ran, and the others."""
+    client = rig.client(name)
+    rig.say(client, m.Cancel(1, [(ALICE, 1, 99)]))
+    rig.commit()
+    (reply,) = replies(rig, client)
+    runs = (reply.cancelled, reply.stopped)
+    return tuple([c for _, a, n in found for c in range(a, a + n)] for found in runs)
+
+
+def test_what_a_lost_host_may_have_begun_is_stopped_and_not_cancelled():
+    rig, _, host, _ = farm(group(1, 3))
+    rig.sleep(35, host)
+    assert cancelled(rig) == ([3], [1, 2])
+
+
+def test_what_was_given_back_unbegun_is_cancelled_and_what_had_begun_stopped():
+    rig, _, host, (grant,) = farm(group(1, 3))
+    rig.report(host, window=0, started=[key(grant, hi=1)], returned=[key(grant)])
+    assert cancelled(rig) == ([2, 3], [1])
+
+
+def test_a_recalled_task_that_had_begun_before_is_stopped():
+    rig, client, host, (grant,) = farm(group(1, 1))
+    rig.report(host, ended=[ended(grant, Ending.LOST)])
+    (grant,) = rig.grants(host)
+    rig.say(client, m.Cancel(1, [(ALICE, 1, 1)]))
+    rig.report(host, number=2, returned=[key(grant)])
+    assert replies(rig, client) == [m.CancelReply(1, [], [(ALICE, 1, 1)])]
+
+
+def test_a_restart_forgets_nothing_of_this():
+    rig, _, host, _ = farm(group(1, 3))
+    rig.sleep(35, host)
+    rig.reload()
+    rig.host(claims=[], window=0)
+    assert cancelled(rig) == ([3], [1, 2])
+
+
+def test_after_a_restart_without_a_host_everything_may_have_begun():
+    rig, *_ = farm(group(1, 3))
+    rig.reload()
+    rig.sleep(6)
+    rig.submit(rig.client("bob"), group(1, 1))
+    rig.reload()
+    assert cancelled(rig) == ([], [1, 2, 3])
+
+
+def test_after_a_restart_with_every_host_it_is_known_what_began():
+    rig, *_ = farm(group(1, 3))
+    rig.reload()
+    rig.host(claims=[], slots=1, window=0)
+    assert cancelled(rig) == ([1, 2, 3], [])
+
+
+def test_another_agent_under_the_name_of_a_host_does_not_know_what_began():
+    rig, *_ = farm(group(1, 3))
+    rig.reload()
+    rig.host(claims=[], instance=b"another agent...", window=0)
+    rig.reload()  # and the next one does not take it for the first
+    rig.host(claims=[], instance=b"another agent...", window=0)
+    assert cancelled(rig) == ([], [1, 2, 3])
+
+
+def test_what_a_coordinator_that_is_gone_may_have_let_begin_is_stopped():
+    rig = Rig()
+    rig.submit(rig.client(), group(1, 1, tried=True), group(2, 1))
+    assert cancelled(rig) == ([2], [1])
 
 
 def test_expiry_ends_what_waits_and_leaves_what_runs():

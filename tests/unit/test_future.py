@@ -11,6 +11,7 @@ import weakref
 from concurrent.futures import (
     FIRST_COMPLETED,
     FIRST_EXCEPTION,
+    CancelledError,
     ThreadPoolExecutor,
     as_completed,
     wait,
@@ -416,6 +417,13 @@ def test_a_callback_added_when_it_is_over_runs_at_once_here(future, caplog):
     future.add_done_callback(lambda _: 1 / 0)
     assert "exception calling callback for" in caplog.text
     assert caplog.records[0].name == "concurrent.futures"
+
+
+def test_a_task_that_was_stopped_is_not_said_never_to_have_run(future):
+    ends(future, Ending.CANCELLED, Failure("stopped", "it was cancelled after it may have begun"))
+    assert (future.done(), future.cancelled(), future.cancel()) == (True, False, False)
+    with pytest.raises(CancelledError, match="may have begun"):
+        future.result()
 
 
 @pytest.mark.parametrize("exc", [ZeroDivisionError, SystemExit, KeyboardInterrupt])

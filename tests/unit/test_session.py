@@ -172,7 +172,8 @@ def test_what_is_not_durable_is_kept_until_its_outcome(where):
     assert sent(done) == []  # the same coordinator still has them
     hello, done = reconnect(session, port, 2.0, durable=durable, epoch=6)
     [submit] = sent(done)
-    assert submit.groups == [group(1, template=template), group(3, template=template)]
+    more = {"template": template, "tried": True}
+    assert submit.groups == [group(1, **more), group(3, **more)]
 
 
 def test_a_result_stands_for_the_acknowledgement():
