@@ -10,6 +10,7 @@ from farm.model import Token
 
 __all__ = ["TaskContext", "current_task", "set_source"]
 
+NOTE_CHARS_MAX = 1_000
 Report = Callable[["TaskContext", float, float, str], None]
 
 
@@ -48,9 +49,10 @@ class TaskContext:
     def progress(self, done: float, total: float = 0, note: str = "") -> None:
         """Say how far the task is; shown as ``future.progress``. Cheap enough for every step.
 
-        What is said within 100 ms of the last is sent only if nothing newer comes.
+        What is said within 100 ms of the last is sent only if nothing newer comes; of a note, its
+        first 1,000 characters.
         """
-        self._report(self, float(done), float(total), str(note))
+        self._report(self, float(done), float(total), str(note)[:NOTE_CHARS_MAX])
 
 
 _source: Callable[[], TaskContext | None] | None = None

@@ -25,7 +25,7 @@ from farm.coordinator.loop import Loop, ShellPort
 from farm.coordinator.metrics import Counters
 from farm.coordinator.settings import CoordinatorSettings, ExitCode, Word
 from farm.core import Core, CoreSettings
-from farm.errors import ConfigError, FarmError, StoreError
+from farm.errors import ConfigError, FarmError, StoreError, StoreUnreadable
 from farm.logs import setup
 from farm.parent import watch_parent
 from farm.store import Opened, Store, open_store
@@ -93,7 +93,7 @@ def _serve(settings: CoordinatorSettings) -> ExitCode:
         journal = Journal(store, waker.wake)
         counters = Counters(routers)
         port = ShellPort(routers, journal, counters)
-        core = _load(core_settings, port, store, opened)
+        core = _load(core_settings, port, store, settings.store, opened)
         loop = Loop(core, port, journal, waker, routers, counters)
         _stop_on_signals(loop)
         logger.info(
@@ -126,7 +126,7 @@ def _listen(
     return hosts, clients
 
 
-def _load(settings: CoreSettings, port: ShellPort, store: Store, opened: Opened) -> Core:
+def _load(settings: CoreSettings, port: ShellPort, store: Store, path: str, opened: Opened) -> Core:
     """The core with everything that is stored, started."""
     began = time.monotonic()
     core = Core(
@@ -144,7 +144,15 @@ def _load(settings: CoreSettings, port: ShellPort, store: Store, opened: Opened)
     for ref, record in store.records():
         core.restore(ref, record)
         records += 1
-    core.start(time.monotonic(), time.time())
+    try:
+        core.start(time.monotonic(), time.time())
+    except Exception as error:
+        # Every record can be read, and together they make no sense: a bit has changed, or more.
+        logger.debug("where it was raised", exc_info=True)
+        raise StoreUnreadable(
+            f"the store {path} is damaged: its records contradict each other ({error!r}); restore "
+            "it from a backup, or move it away to begin with an empty store"
+        ) from error
     # What was loaded stays for long; the collector need not look at it again and again.
     gc.collect()
     gc.freeze()

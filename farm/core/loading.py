@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from farm.core.batch import Batch, Outcome
+from farm.core.batch import SETTLED, Batch, Outcome
 from farm.core.fencing import fence
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
 from farm.core.retention import Retention
 from farm.core.sessions import Session
+from farm.errors import ProtocolError
 from farm.model import Ending, State
 from farm.protocol.parts import Result
 from farm.protocol.records import (
@@ -36,6 +37,7 @@ FINAL = {
     Ending.CANCELLED: State.CANCELLED,
     Ending.EXPIRED: State.EXPIRED,
 }
+ENDED = (*(state for state in State if state.is_final), SETTLED)
 ORDER: tuple[tuple[type, ...], ...] = (
     (SessionMark,),
     (JobOpened, JobSealed),
@@ -48,7 +50,9 @@ ORDER: tuple[tuple[type, ...], ...] = (
 class Loading:
     """Gathers the stored records, then applies them.
 
-    ``hosts`` are those of the last epoch, each with its records: ``(ref, instance)``.
+    ``hosts`` are those of the last epoch, each with its records: ``(ref, instance)``. Records
+    that contradict each other are a damaged journal: they raise ``ProtocolError``, and nothing is
+    guessed.
     """
 
     def __init__(self, ledger: Ledger, retention: Retention) -> None:
@@ -168,6 +172,8 @@ class Loading:
         if session is None:
             return
         for batch, lo, hi in list(session.batches.overlap(result.first, result.count)):
+            if any(batch.states.count(state, lo, hi) for state in ENDED):
+                raise ProtocolError(f"record {ref} ends tasks that had ended before")
             ledger.open_tasks -= batch.units_of(lo, hi)
             ledger.open_bytes -= batch.bytes_of(lo, hi)
             final = FINAL.get(result.ending, State.FAILED)
@@ -199,6 +205,9 @@ class Loading:
                     continue
                 own = batch.diverge(index)
                 own.attempt, own.retries, own.losses = end.attempt, end.retries, end.losses
+                template = batch.template
+                if own.retries > template.retries or own.losses > template.max_losses:
+                    raise ProtocolError(f"record {ref} spends more of a task than it has")
                 own.fence, own.failure, own.ref = end.fence, end.failure, ref
                 own.charged, own.tried = end.charged, end.tried
                 own.due = ledger.monotonic(end.due) if end.due else None

@@ -12,30 +12,25 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from farm.errors import ProtocolError
+from farm.protocol.encoding import to_msgpack
+from farm.protocol.entries import MALFORMED, Entry, check_entries
 from farm.protocol.messages import (
-    ITEMS_PER_TASK_MAX,
     Assign,
-    Ended,
     FromClient,
     FromHost,
-    Grant,
-    Group,
     Message,
     Report,
-    Result,
     Results,
     Submit,
     ToClient,
     ToHost,
 )
-from farm.protocol.parts import COUNTER_MAX
 
 __all__ = ["ATTACH_BYTES", "Decoder", "decoder", "encode"]
 
 ATTACH_BYTES = 1 << 16
 """Payloads above this size are attached."""
 
-Entry = Group | Grant | Ended | Result
 M = TypeVar("M")
 
 
@@ -43,12 +38,6 @@ class _Envelope(msgspec.Struct, Generic[M], array_like=True, gc=False):
     number: int
     message: M
     places: list[tuple[int, int]] = []
-
-
-_encoder = msgspec.msgpack.Encoder()
-
-# ValueError: text that is no UTF-8. MemoryError: a list that claims billions of entries.
-_MALFORMED = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
 _ENTRIES: dict[type, Callable[[Any], Sequence[Entry]]] = {
@@ -65,7 +54,7 @@ def encode(number: int, message: Message) -> list[bytes]:
     for entry in _entries(message):
         if entry.size > ATTACH_BYTES:
             return _encode_attached(number, message)
-    return [_encoder.encode((number, message))]
+    return [to_msgpack((number, message))]
 
 
 def _entries(message: object) -> Sequence[Entry]:
@@ -87,7 +76,7 @@ def _encode_attached(number: int, message: Message) -> list[bytes]:
                 places.append((e, p))
                 frames.append(payload)
                 entry.payloads[p] = b""
-    envelope = _encoder.encode((number, message, places))
+    envelope = to_msgpack((number, message, places))
     for entry, payloads in held:
         entry.payloads = payloads
     return [envelope, *frames]
@@ -105,7 +94,7 @@ class Decoder(Generic[M]):
             raise ProtocolError("an empty message arrived")
         try:
             envelope: _Envelope[M] = self._decoder.decode(frames[0])
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise ProtocolError(f"a malformed message arrived: {error}") from error
         if len(envelope.places) != len(frames) - 1:
             raise ProtocolError(
@@ -113,7 +102,7 @@ class Decoder(Generic[M]):
             )
         if envelope.places:
             _attach(envelope.message, envelope.places, frames)
-        _check(envelope.message)
+        check_entries(_entries(envelope.message))
         return envelope.number, envelope.message
 
 
@@ -123,27 +112,6 @@ def _attach(message: object, places: list[tuple[int, int]], frames: Sequence[byt
         if not (0 <= e < len(entries) and 0 <= p < len(entries[e].payloads)):
             raise ProtocolError(f"an attachment belongs to entry {e}, payload {p}: there is none")
         entries[e].payloads[p] = frame
-
-
-def _check(message: object) -> None:
-    """Refuse entries whose counts contradict their payloads, before anything relies on them."""
-    for entry in _entries(message):
-        if entry.first < 0 or entry.count < 1:
-            raise ProtocolError(f"an entry names {entry.count} tasks from {entry.first}")
-        start = entry.start if isinstance(entry, (Group, Grant)) else 0
-        if max(entry.first, start) + entry.count > COUNTER_MAX:  # parts of it could not be named
-            raise ProtocolError(f"an entry of {entry.count} tasks ends beyond {COUNTER_MAX}")
-        if entry.packed and entry.count > ITEMS_PER_TASK_MAX:
-            raise ProtocolError(
-                f"a packed task of {entry.count} items; {ITEMS_PER_TASK_MAX} can be"
-            )
-        payloads = len(entry.payloads)
-        if payloads != (1 if entry.packed else entry.count) and (
-            payloads or isinstance(entry, (Group, Grant)) or entry.ending <= 1
-        ):
-            raise ProtocolError(f"an entry of {entry.count} tasks has {payloads} payloads")
-        if sum(map(len, entry.payloads)) != entry.size:
-            raise ProtocolError("an entry's size is not the sum of its payloads")
 
 
 _DECODERS: dict[str, Decoder[Any]] = {}

@@ -10,6 +10,9 @@ by no ``Submitted`` record any more, nothing is left to apply and it is ignored.
 
 import msgspec
 
+from farm.errors import ProtocolError
+from farm.protocol.encoding import to_msgpack
+from farm.protocol.entries import MALFORMED, check_entries
 from farm.protocol.parts import Failure, Group, Part, Result, Run, TaskRun
 
 __all__ = [
@@ -161,15 +164,23 @@ Record = (
     | Begun
 )
 
-_encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 
 def encode_record(record: Record) -> bytes:
     """A record as it is stored."""
-    return _encoder.encode(record)
+    return to_msgpack(record)
 
 
 def decode_record(data: bytes) -> Record:
-    """The record that ``encode_record`` wrote; raises ``msgspec.DecodeError`` if it is none."""
-    return _decoder.decode(data)
+    """The record that ``encode_record`` wrote; raises ``ProtocolError`` if it is none."""
+    try:
+        record = _decoder.decode(data)
+    except MALFORMED as error:
+        raise ProtocolError(f"a malformed record: {error}") from error
+    match record:
+        case Submitted():
+            check_entries(record.groups)
+        case Finished():
+            check_entries(record.entries)
+    return record

@@ -12,9 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from farm.errors import StoreError
+from farm.errors import ProtocolError, StoreError
 from farm.protocol.records import Record, decode_record, encode_record
 from farm.store.base import (
     Append,
@@ -170,7 +168,7 @@ class SqliteStore:
     def _record(self, ref: int, data: bytes) -> Record:
         try:
             return decode_record(data)
-        except msgspec.DecodeError as error:
+        except ProtocolError as error:
             raise unreadable(
                 self._path,
                 f"has a row, {ref}, that this release cannot read ({error})",

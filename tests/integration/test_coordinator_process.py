@@ -28,11 +28,12 @@ from farm.protocol.messages import (
     Query,
     Rejected,
     Report,
+    Result,
     Results,
     Submit,
     Taken,
 )
-from farm.protocol.records import JobSealed
+from farm.protocol.records import Finished, JobSealed, SessionMark, Submitted
 from farm.store import Append, Delete, open_store
 from farm.transport import Dealer, host_address, parse_address
 
@@ -206,6 +207,24 @@ def test_commit_numbers_go_on_where_the_last_records_were_pruned(coordinator, co
     client = connect(process.address, "client", client_hello(store=store_id, commit=50))
     assert receive(client, ClientWelcome).commit >= 50
     assert submit(client).commit > 50
+
+
+def test_records_that_contradict_each_other_are_refused(coordinator, tmp_path):
+    path = tmp_path / "farm.db"
+    store = open_store(path)
+    store.open(0, 1)
+    ended = Finished(1.0, [Result(SESSION, 1, 1, Ending.OK, [b"x"], 1)])
+    task = Submitted(SESSION, 1.0, [Group(1, 1, HASH, [b"x"], 1)])
+    store.commit([Append(1, SessionMark(SESSION, SECRET, 1.0, [(1, 1)])), Append(2, task)])
+    store.commit([Append(3, ended), Append(4, ended)])
+    store.close()
+    process = coordinator(store=str(path))
+    assert process.word["error"] == "StoreUnreadable"
+    code, said = process.wait()
+    assert code == ExitCode.STORE
+    assert str(path) in said
+    assert "record 4" in said
+    assert "Traceback" not in said
 
 
 def test_the_epoch_is_at_least_the_floor(coordinator):

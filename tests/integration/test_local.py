@@ -402,3 +402,25 @@ def test_the_signal_of_the_end_is_heard(local):
     with pytest.raises(RuntimeError):
         client.submit(double, 1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def fail_about_a_file(_):
+    raise ValueError(os.fsdecode(b"\xff"))
+
+
+def say_a_file(note, times=1):
+    farm.current_task().progress(1, 2, note * times)
+    return "done"
+
+
+def test_names_of_files_that_are_no_unicode_travel_as_text():
+    odd = os.fsdecode(b"odd \xff")
+    with farm.local(workers=1) as client:
+        with pytest.raises(ValueError, match="\udcff"):
+            client.submit(fail_about_a_file, 1).result(PATIENCE)
+        assert client.submit(say_a_file, odd).result(PATIENCE) == "done"
+        # More than fits into a message: a note is cut, and the task's end still arrives.
+        assert client.submit(say_a_file, odd, 20_000_000).result(PATIENCE) == "done"
+        named = client.options(name=odd).submit_many(abs, [-1])
+        assert [future.result(PATIENCE) for future in client.job(odd)] == [1]
+        assert named.name == odd

@@ -1,6 +1,7 @@
 """The codec refuses what is malformed with one error, whatever it is, and without much memory."""
 
 import contextlib
+import os
 import tracemalloc
 
 import msgspec
@@ -17,8 +18,11 @@ from farm.protocol.messages import (
     Cancel,
     ClientHello,
     Ended,
+    Failure,
+    Function,
     Grant,
     Group,
+    Query,
     Report,
     Result,
     Results,
@@ -107,6 +111,18 @@ def test_a_message_of_the_other_side_is_refused():
         for other in DIRECTIONS:
             if f"{other} {kind}" not in SAMPLES:
                 assert "malformed" in refused(other, encode(number, message)), (direction, other)
+
+
+def test_text_that_is_no_unicode_is_escaped():
+    name = os.fsdecode(b"a file named \xff")
+    for message in (Function(HASH, name, b"x"), Query(1, name, {name: [name]})):
+        _, read = decoder("from_client").decode(encode(3, message))
+        assert "a file named \\udcff" in (getattr(read, "name", ""), getattr(read, "what", ""))
+    failure = Failure("exception", name, "h", 0, name)
+    sent = ended(payloads=[LARGE, b"b"], size=len(LARGE) + 1, failure=failure)
+    _, read = decoder("from_host").decode(encode(0, sent))
+    assert read.ended[0].payloads == [LARGE, b"b"]
+    assert read.ended[0].failure.message == "a file named \\udcff"
 
 
 def group(**changes):

@@ -3,7 +3,8 @@
 import pytest
 
 from farm.model import Ending
-from farm.protocol.messages import Claim, Drop, Recall, Report
+from farm.protocol.codec import encode
+from farm.protocol.messages import Claim, Drop, Failure, Recall, Report
 from tests.unit.host_rig import Rig, S, endings, one, runs
 
 
@@ -88,6 +89,47 @@ def test_a_worker_that_makes_no_sense_is_ended():
     _, part = one(rig.assign(2, expected=1e-5))
     assert rig.ended(0, part, first=2, count=1) == [("kill", 0)]
     assert rig.ended(0, part, first=2, count=1) == []
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"seconds": float("inf")},
+        {"seconds": float("nan")},
+        {"payloads": []},
+        {"ending": Ending.LOST, "payloads": []},
+    ],
+    ids=["endless", "no time", "no value", "not its own to say"],
+)
+def test_a_worker_that_says_what_cannot_be_is_ended(lie):
+    rig = Rig(slots=1)
+    _, part = one(rig.assign())
+    said = part.end(1, 1, Ending.OK, [b"r"])
+    for name, value in lie.items():
+        setattr(said, name, value)
+    rig.host.on_worker_ended(0, [said], rig.now)
+    assert rig.take() == [("kill", 0)]
+
+
+def test_a_worker_that_is_being_ended_stays_so_whatever_it_says():
+    rig = Rig(slots=1)
+    _, part = one(rig.assign(2, expected=1e-5))
+    rig.ended(0, part, first=2, count=1)
+    rig.host.on_worker_ready(0, rig.now)
+    rig.assign(lease=2, first=9)
+    assert rig.take() == []
+
+
+def test_what_a_worker_says_at_length_is_cut():
+    rig = Rig(slots=1)
+    _, part = one(rig.assign())
+    long = "x" * (1 << 20)
+    rig.host.on_worker_progress(0, part.key, 1, (1.0, 2.0, long), rig.now)
+    failure = Failure(long, long, type_name=long)
+    said = part.end(1, 1, Ending.EXCEPTION, [b"error"], failure=failure)
+    rig.host.on_worker_ended(0, [said], rig.now)
+    (frame,) = encode(0, rig.report())
+    assert len(frame) < 1 << 16
 
 
 def test_a_task_over_its_time_limit_ends_with_its_worker():

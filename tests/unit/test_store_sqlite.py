@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from farm.errors import StoreError, StoreLocked, StoreUnreadable
+from farm.model import Ending
+from farm.protocol.parts import Group, Result
+from farm.protocol.records import Finished, Submitted, encode_record
 from farm.store import Append, Delete, StoreFailed, StoreFull, StoreStalled
 from farm.store import sqlite as sqlite_module
 from farm.store.sqlite import SqliteStore
-from tests.unit.store_records import record_of, snapshot, submitted
+from tests.unit.store_records import SESSION, record_of, snapshot, submitted
 
 PAGE = 16384
 LARGE = 300_000
@@ -187,10 +190,21 @@ def test_companions_of_a_store_that_is_gone_are_not_taken_for_ours(path, suffix)
     assert "missing" in refused(path)
 
 
-def test_a_row_of_another_release_is_refused_by_name(path):
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x93c",
+        b"\x94\x05\xcb" + bytes(8) + b"\xc4\x01s\x01\xa1\xff",
+        b"\x93\x01\xc4\x01s" + b"\x91" * 9_000,
+        encode_record(Submitted(SESSION, 1.5, [Group(1, 1 << 40, b"f", [b"x"], 1)])),
+        encode_record(Finished(1.5, [Result(SESSION, 1, 3, Ending.OK, [b"x"], 1)])),
+    ],
+    ids=["another release", "no text", "nested", "more tasks than payloads", "too few values"],
+)
+def test_a_row_that_makes_no_sense_is_refused_by_name(path, data):
     fill(path)
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE journal SET data = x'9363' WHERE ref = 7")
+    connection.execute("UPDATE journal SET data = ? WHERE ref = 7", (data,))
     connection.commit()
     connection.close()
     store = SqliteStore(path)

@@ -1,5 +1,6 @@
 """The pipe between agent and worker: whole messages, whatever arrives in whatever pieces."""
 
+import os
 import socket
 import threading
 
@@ -89,6 +90,10 @@ def test_a_message_may_come_byte_by_byte(ends):
         b"\x01\0\0\0\0\0\0\0\xc0",
         b"\x08\0\0\0\xff\xff\xff\x7f" + b"\0" * 64,
         b"\x08\0\0\0\x01\0\0\0\xff\xff\xff\xff" + b"\0" * 64,
+        (9_002).to_bytes(4, "little") + bytes(4) + b"\x92\x92\x0a" + b"\x91" * 9_000,
+        b"\x08\0\0\0\xff\xff\0\0",  # more attachments than any message has
+        b"\x08\0\0\0\x01\0\0\0\x01\0\0\x04",  # a larger one than any payload is
+        b"\x01\0\0\x04\0\0\0\0",  # room for one beside it
         b"".join(_pack(slice_of([b"not from a worker"]))),
     ],
 )
@@ -108,6 +113,13 @@ def test_attachments_that_belong_nowhere_close_the_channel(ends):
     raw.sendall(header + good[1])
     while not channel.closed:
         assert channel.receive() == []
+
+
+def test_text_that_is_no_unicode_is_escaped(ends):
+    channel, pipe, _ = ends
+    pipe.put(Note((1, 2), 3, 1.0, 2.0, os.fsdecode(b"a file named \xff")))
+    (note,) = heard(channel, 1)
+    assert note.note == "a file named \\udcff"
 
 
 def test_the_end_of_a_worker_closes_the_channel_after_its_last_words(ends):

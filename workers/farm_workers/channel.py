@@ -14,6 +14,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from farm.protocol.encoding import to_msgpack
+from farm.protocol.entries import MALFORMED
+from farm.protocol.messages import PAYLOAD_BYTES_MAX
 from farm_workers.host_slices import Key, Slice, SliceEnd
 
 __all__ = [
@@ -39,6 +42,7 @@ KEPT_BYTES = 2 << 20
 """A larger buffer is kept up to this size: another such message is likely to follow."""
 MESSAGE_BYTES_MAX = 1 << 28
 """Nothing valid is larger: a slice or a flush has at most a few MiB, or one payload more."""
+ATTACHMENTS_MAX = MESSAGE_BYTES_MAX // ATTACH_BYTES
 TURN_BYTES = 8 << 20
 """The agent reads about this much of one worker before the others have their turn."""
 BUFFERS_AT_ONCE = 64
@@ -106,7 +110,6 @@ class _Envelope(msgspec.Struct, Generic[M], array_like=True, gc=False):
     places: list[tuple[int, int]] = []
 
 
-_encoder = msgspec.msgpack.Encoder()
 _to_worker: "msgspec.msgpack.Decoder[Any]" = msgspec.msgpack.Decoder(_Envelope[ToWorker])
 _from_worker: "msgspec.msgpack.Decoder[Any]" = msgspec.msgpack.Decoder(_Envelope[FromWorker])
 
@@ -132,7 +135,7 @@ def _pack(message: ToWorker | FromWorker) -> list[bytes]:
                     places.append((e, p))
                     attached.append(payload)
                     entry.payloads[p] = b""
-    envelope = _encoder.encode((message, places))
+    envelope = to_msgpack((message, places))
     for entry, payloads in held:
         entry.payloads = payloads
     lengths = b"".join([_LENGTH.pack(len(payload)) for payload in attached])
@@ -140,10 +143,15 @@ def _pack(message: ToWorker | FromWorker) -> list[bytes]:
 
 
 class _Reader:
-    """Cuts what is read from a socket into messages."""
+    """Cuts what is read from a socket into messages.
 
-    def __init__(self, decoder: "msgspec.msgpack.Decoder[Any]") -> None:
+    No envelope, and so no payload in one, is larger than ``envelope_bytes_max``; no attachment
+    larger than a payload may be.
+    """
+
+    def __init__(self, decoder: "msgspec.msgpack.Decoder[Any]", envelope_bytes_max: int) -> None:
         self._decoder = decoder
+        self._envelope_bytes_max = envelope_bytes_max
         self._buffer = bytearray(BUFFER_BYTES)
         self._end = 0
         self._need = 0
@@ -191,10 +199,13 @@ class _Reader:
             return _HEADER.size
         envelope, attached = _HEADER.unpack_from(view, start)
         size = _HEADER.size + _LENGTH.size * attached
-        if size + envelope > MESSAGE_BYTES_MAX:
+        if attached > ATTACHMENTS_MAX or envelope > self._envelope_bytes_max:
             raise ValueError("a message is larger than any can be")
         if have >= size and attached:
-            size += sum(struct.unpack_from(f"<{attached}I", view, start + _HEADER.size))
+            lengths = struct.unpack_from(f"<{attached}I", view, start + _HEADER.size)
+            if max(lengths) > PAYLOAD_BYTES_MAX:
+                raise ValueError("a payload is larger than any can be")
+            size += sum(lengths)
         if size + envelope > MESSAGE_BYTES_MAX:
             raise ValueError("a message is larger than any can be")
         return int(size + envelope)
@@ -225,7 +236,7 @@ class Channel:
         sock.setblocking(False)
         self.socket = sock
         self.closed = False
-        self._reader = _Reader(_from_worker)
+        self._reader = _Reader(_from_worker, PAYLOAD_BYTES_MAX)
         # Bounded by what a pipe may hold: PIPE_SLICES_MAX slices and their functions.
         self._out: deque[memoryview] = deque()
 
@@ -270,7 +281,7 @@ class Channel:
                 found += self._reader.take()
             except BlockingIOError:
                 break
-            except (OSError, ValueError, msgspec.MsgspecError, MemoryError):
+            except (OSError, *MALFORMED):
                 self.closed = True
                 break
             if not count:
@@ -292,7 +303,7 @@ class Pipe:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(True)
         self._socket = sock
-        self._reader = _Reader(_to_worker)
+        self._reader = _Reader(_to_worker, MESSAGE_BYTES_MAX)
         self._found: deque[ToWorker] = deque()  # bounded by one read
 
     @property

@@ -3,11 +3,15 @@
 import msgspec
 
 from farm.model import Ending
-from farm.protocol.messages import Grant
+from farm.protocol.messages import Failure, Grant
 from farm.ranges import RangeSet
 from farm_workers.host_slices import Key, Slice, SliceEnd
 
-__all__ = ["Lease", "Running"]
+__all__ = ["Lease", "Running", "short"]
+
+ITEM_SECONDS_MAX = 1e9
+TEXT_CHARS_MAX = 4_000
+"""Of each thing that a worker says about a failure; what it should say is shorter."""
 
 
 class Lease:
@@ -89,12 +93,8 @@ class Running:
         counter = self.part.first + ordinal - self.part.offset
         return counter if self.next <= counter < self.stop else None
 
-    def left(self) -> list[tuple[int, int]]:
-        """The runs that have not ended and are still wanted."""
-        return self.dropped.gaps(self.next, self.stop)
-
     def fits(self, part: SliceEnd) -> bool:
-        """Whether its worker may say this about it now; user code can reach a worker's pipe."""
+        """Whether its worker may say this about it now; user code can reach the pipe."""
         return (
             part.key == self.lease.key
             and part.first == self.next
@@ -105,5 +105,17 @@ class Running:
                 (part.ending is Ending.OK and part.packed <= self.part.packed)
                 or (part.ending is Ending.EXCEPTION and not part.packed)
             )
-            and part.seconds >= 0
+            and 0 <= part.seconds <= ITEM_SECONDS_MAX
         )
+
+    def left(self) -> list[tuple[int, int]]:
+        """The runs that have not ended and are still wanted."""
+        return self.dropped.gaps(self.next, self.stop)
+
+
+def short(failure: Failure) -> Failure:
+    """A worker's evidence, no longer than a message should carry."""
+    cause, message, type_name = (
+        text[:TEXT_CHARS_MAX] for text in (failure.cause, failure.message, failure.type_name)
+    )
+    return msgspec.structs.replace(failure, cause=cause, message=message, type_name=type_name)

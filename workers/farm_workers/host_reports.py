@@ -26,6 +26,10 @@ FLYING_MAX = 64
 """Reports sent and not yet noted; more wait, so that neither side's socket fills."""
 FLYING_BYTES_MAX = 32 << 20
 
+PROGRESS_MAX = 1024
+NOTE_CHARS_MAX = 1_000
+"""What tasks say of themselves between two reports: so many, and so much each."""
+
 SMALL_RUNS = 32
 SMALL_BYTES = 1 << 16
 """A report below both may wait a little for more."""
@@ -147,7 +151,9 @@ class Reports:
 
     def progress(self, key: Key, counter: int, note: tuple[float, float, str]) -> None:
         """A running task says how far it is."""
-        self._progress[key, counter] = note
+        if len(self._progress) < PROGRESS_MAX or (key, counter) in self._progress:
+            done, total, text = note
+            self._progress[key, counter] = done, total, text[:NOTE_CHARS_MAX]
 
     def flush(self, window: int, send: Callable[[Report], None], *, always: bool = False) -> bool:
         """Send what there is; ``always``: also when there is nothing but the window to say.

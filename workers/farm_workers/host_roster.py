@@ -16,6 +16,8 @@ YOUNG_SECONDS = 1.0
 ones wait for so long, or workers that somebody kills would be started again without a pause."""
 UNBLAMED_MAX = 3
 """Workers that may die in a row with no task to blame, before the next in line is blamed."""
+ERROR_CHARS_MAX = 64_000
+"""Of what a worker says of its initializer; it goes into every task's failure."""
 SIGKILL = 9
 
 
@@ -68,8 +70,9 @@ class Roster:
                 self._spawn(slot.number, now)
 
     def ready(self, number: int) -> None:
-        """A worker is up: workers do start here."""
-        self.slots[number].state = SlotState.READY
+        """A worker is up: workers do start here. One told to end stays so, whatever it says."""
+        if self.slots[number].state is SlotState.STARTING:
+            self.slots[number].state = SlotState.READY
         if self._failures < self._settings.failures_max:
             self._failures = 0
 
@@ -115,7 +118,7 @@ class Roster:
         self.slots[slot.number] = Slot(slot.number)
         if slot.state is SlotState.STARTING:
             self._failures += 1
-            self._error = error or f"a worker {_how(code)} before it was ready"
+            self._error = error[:ERROR_CHARS_MAX] or f"a worker {_how(code)} before it was ready"
         elif _died_young(slot, now):
             self._young += 1
         if self.draining:

@@ -10,7 +10,7 @@ from math import ceil
 from farm.model import Ending
 from farm.protocol.messages import Claim, Failure, Grant
 from farm_workers.host_backlog import Backlog
-from farm_workers.host_lease import Lease, Running
+from farm_workers.host_lease import Lease, Running, short
 from farm_workers.host_pace import Pace, is_short, slice_tasks
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Roster
@@ -375,6 +375,7 @@ class Work:
         elif running.next == running.stop:
             self._pace.learn_unit(1, running.seconds)
         if part.failure:
+            part.failure = short(part.failure)
             part.failure.host = self._settings.name
         lease.recalled.remove(part.first, stop)
         self._reports.end(

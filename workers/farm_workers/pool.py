@@ -270,10 +270,13 @@ class Pool:
 
     def _exited(self, slot: int, code: int, host: PoolEvents, now: float) -> None:
         """A worker is gone: pass on its last words, then its end."""
-        worker = self._workers.pop(slot, None)
+        worker = self._workers.get(slot)
         if worker is None:
             return
+        # It is still the slot's worker: what it said last may have the host give it more, which
+        # comes back with its end.
         self._hear(slot, worker, host, now, NEVER)
+        del self._workers[slot]
         fd = worker.channel.socket.fileno()
         if worker.watched:
             self._poller.unregister(fd)
