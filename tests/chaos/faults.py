@@ -1,0 +1,133 @@
+"""What goes wrong in a chaos run, and when: a seed decides the kinds, their order and times."""
+
+import contextlib
+import heapq
+import signal
+import time
+from collections import Counter
+from functools import partial
+
+import psutil
+
+__all__ = ["KINDS", "Faults"]
+
+KINDS = {
+    "kill coordinator": 7,
+    "stop coordinator": 8,
+    "kill agent": 11,
+    "stop agent": 13,
+    "kill fork server": 4,
+    "stop fork server": 4,
+    "kill worker": 22,
+    "stop worker": 13,
+    "kill client": 10,
+    "stop client": 8,
+}
+"""The kinds of faults and how common they are, in per cent."""
+FAULT_SECONDS = 1.0
+"""The mean time between two."""
+STOP_SECONDS = (0.3, 1.0, 3.0, 6.0)
+"""How long something is stopped; a lease is 2 s, a beat 0.5 s."""
+AWAY_SECONDS = (0.0, 0.3, 3.0)
+"""How long something that was killed stays away."""
+
+
+class Faults:
+    """Injects faults into the services of a run; ``counts`` has how many of which kind."""
+
+    def __init__(self, chance, coordinator, agents, clients):
+        self.counts = Counter()
+        self._chance = chance
+        self._coordinator = coordinator
+        self._agents = agents
+        self._clients = clients
+        self._later = []  # (when, number, action): what is to go on, or to start again
+        self._number = 0
+        self._next = time.monotonic() + self._gap()
+        self._awaited = set()
+
+    def _gap(self):
+        return self._chance.expovariate(1.0 / FAULT_SECONDS)
+
+    @property
+    def due(self):
+        """When ``strike`` is next needed, monotonic seconds."""
+        return min([self._next, *(when for when, _, _ in self._later[:1])])
+
+    def strike(self, now):
+        """Do what is due: faults, and the ends of earlier ones."""
+        while self._later and self._later[0][0] <= now:
+            heapq.heappop(self._later)[2]()
+        if now >= self._next:
+            kind = self._chance.choices([*KINDS], [*KINDS.values()])[0]
+            if self._inject(*kind.split(" ", 1), now):
+                self.counts[kind] += 1
+            self._next = now + self._gap()
+
+    def stop(self):
+        """Nothing goes wrong any more: what was stopped goes on, what was killed is back."""
+        while self._later:
+            heapq.heappop(self._later)[2]()
+
+    def _inject(self, what, whom, now):
+        target = self._target(whom)
+        if target is None:
+            return False
+        try:
+            if what == "stop":
+                target.send_signal(signal.SIGSTOP)
+                self._after(now, self._chance.choice(STOP_SECONDS), partial(_go_on, target))
+            else:
+                target.kill()
+        except psutil.Error:
+            return False
+        if what == "kill":
+            for service in (self._coordinator, *self._agents, *self._clients):
+                if service.process.pid == target.pid:
+                    service.wait()
+                    self._awaited.add(service)
+                    self._after(
+                        now, self._chance.choice(AWAY_SECONDS), partial(self._back, service)
+                    )
+        return True
+
+    def _after(self, now, seconds, action):
+        self._number += 1
+        heapq.heappush(self._later, (now + seconds, self._number, action))
+
+    def _back(self, service):
+        self._awaited.discard(service)
+        service.start()
+
+    def is_away(self, service):
+        """Whether it was killed, and is to be started again."""
+        return service in self._awaited
+
+    def _target(self, whom):
+        """A process of this kind, as one that signals cannot be sent to by mistake."""
+        if whom == "coordinator":
+            found = [self._coordinator]
+        elif whom == "client":
+            found = self._clients
+        else:
+            found = self._agents
+        living = [service for service in found if service.alive]
+        if not living:
+            return None
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self._chance.choice(living).pid)
+            if whom in {"worker", "fork server"}:
+                process = self._child(process)
+            if whom == "worker" and process is not None:
+                process = self._child(process)
+            return process
+        return None
+
+    def _child(self, process):
+        children = sorted(process.children(), key=lambda child: child.pid)
+        return self._chance.choice(children) if children else None
+
+
+def _go_on(process):
+    with contextlib.suppress(psutil.Error):
+        process.send_signal(signal.SIGCONT)

@@ -1,0 +1,180 @@
+"""Real services for the long proofs: started from a settings file, logging to a file, ended by pid.
+
+Whatever a proof starts ends with it: every service watches this process, and this process adopts
+what its services leave behind.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from farm_workers import kin, system
+from tests.conftest import REPOSITORY
+
+__all__ = ["Place", "Service", "free_ports", "own_environment"]
+
+END_SECONDS = 20.0
+LOOK_SECONDS = 0.02
+
+
+def own_environment() -> dict[str, str]:
+    """This environment without what a user's farm is told, and with this checkout's modules."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("FARM_", "XDG_"))}
+    paths = [REPOSITORY / name for name in ("", "workers", "scheduler")]
+    return kept | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+
+
+class Service:
+    """A process that can be started again and again; ``lives`` counts how often it was.
+
+    A word ``{life}`` of its command becomes that number.
+    """
+
+    def __init__(self, name, command, log, environ, folder):
+        self.name = name
+        self.command = command
+        self.log = log
+        self.lives = 0
+        self.process = None
+        self._environ = environ
+        self._folder = folder
+
+    def start(self):
+        self.lives += 1
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [word.replace("{life}", str(self.lives)) for word in self.command],
+                cwd=self._folder,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number):
+        """Send a signal, if it still runs."""
+        if self.alive:
+            self.process.send_signal(number)
+
+    def kill(self):
+        self.signal(signal.SIGKILL)
+        return self.wait()
+
+    def end(self):
+        """SIGTERM, and its exit code; by force if it does not go."""
+        self.signal(signal.SIGTERM)
+        try:
+            return self.wait()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def wait(self, seconds=END_SECONDS):
+        return self.process.wait(seconds) if self.process is not None else None
+
+
+class Place:
+    """A folder, an address and the services in it; a context that leaves nothing behind."""
+
+    def __init__(self, kind, *, tcp=False, store=None):
+        system.adopt_orphans()
+        self._temporary = tempfile.TemporaryDirectory(prefix=f"farm-{kind}-")
+        self.folder = Path(self._temporary.name)
+        self.address = f"tcp://127.0.0.1:{free_ports()}" if tcp else f"ipc://{self.folder}/s"
+        self.store = store or self.folder / "store" / "farm.db"
+        self.services = []
+        # What ran before the place: other children of this process are not ours to end.
+        self._before = set(kin.children(os.getpid()))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for service in self.services:
+            service.signal(signal.SIGCONT)
+            service.signal(signal.SIGKILL)
+            service.wait()
+        self._end_orphans()
+        self._temporary.cleanup()
+
+    def service(self, name, command, **environ):
+        made = Service(
+            name, command, self.folder / f"{name}.log", own_environment() | environ, REPOSITORY
+        )
+        self.services.append(made)
+        return made
+
+    def module(self, name, module, settings, **environ):
+        """A service of the farm, by the module that runs it and its settings."""
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps({"parent_pid": os.getpid(), **settings}))
+        command = [sys.executable, "-m", module, "--settings", str(path)]
+        return self.service(name, command, **environ)
+
+    def coordinator(self, core=None, **settings):
+        told = {"listen": self.address, "store": str(self.store), "core": core or {}}
+        return self.module("coordinator", "farm.coordinator", told | settings)
+
+    def agent(self, name, slots=2, **environ):
+        told = {"address": self.address, "name": name, "slots": slots}
+        return self.module(name, "farm_workers", told, **environ)
+
+    def copy(self, folder):
+        """Keep what is here, for somebody to look at."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True, ignore=lambda *_: ("s", "s.hosts"))
+
+    def complaints(self):
+        """Lines of the logs that tell of a bug."""
+        found = []
+        for service in self.services:
+            if service.log.exists():
+                lines = service.log.read_text("utf-8", "replace").splitlines()
+                told = [line for line in lines if "a bug" in line or line.startswith("Traceback")]
+                found += [f"{service.name}: {line}" for line in told]
+        return found
+
+    def left_behind(self):
+        """Descendants of this process that the services have left."""
+        return [pid for pid in kin.descendants(os.getpid()) if pid not in self._before]
+
+    def _end_orphans(self):
+        until = time.monotonic() + END_SECONDS
+        while (left := self.left_behind()) and time.monotonic() < until:
+            for pid in left:
+                with contextlib.suppress(psutil.Error):
+                    one = psutil.Process(pid)
+                    if one.status() != psutil.STATUS_ZOMBIE:
+                        one.kill()
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            time.sleep(LOOK_SECONDS)
+
+
+def free_ports():
+    """A port that is free, and so is the next."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + 1))
+                return port
