@@ -3,14 +3,17 @@
 
 PYTHON ?= python3
 SEEDS ?= 1000
+SEED ?= 1
+FRAMES ?= 1000000
 BASE ?=
+SECONDS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench sim
+.PHONY: help demo test check bench sim chaos soak fuzz commits
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +35,18 @@ bench: $(READY) ## measure against the standard library (BASE=<ref>: against ano
 
 sim: $(READY) ## run the simulator over SEEDS=1000 seeds
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+chaos: $(READY) ## kill and stop real processes for SECONDS=120 by SEED=1, and judge what they did
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),120) --seed $(SEED)
+
+soak: $(READY) ## run at half the top speed for SECONDS=600, and measure what grows
+	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600)
+
+fuzz: $(READY) ## FRAMES=1000000 mutated frames, records and pipe messages by SEED=1
+	$(BIN)/python -m tests.fuzz --frames $(FRAMES) --seed $(SEED)
+
+commits: $(READY) ## stop at every commit, fail the power, fill the disk, by SEED=1
+	$(BIN)/python -m tests.commits --seed $(SEED)
 
 # .ready is written last, so an interrupted installation is done again.
 $(READY): pyproject.toml

@@ -24,6 +24,7 @@ from tests.conftest import REPOSITORY
 __all__ = ["Place", "Service", "free_ports", "own_environment"]
 
 END_SECONDS = 20.0
+SETTLE_SECONDS = 10.0
 LOOK_SECONDS = 0.02
 
 
@@ -152,20 +153,30 @@ class Place:
                 found += [f"{service.name}: {line}" for line in told]
         return found
 
-    def left_behind(self):
-        """Descendants of this process that the services have left."""
-        return [pid for pid in kin.descendants(os.getpid()) if pid not in self._before]
+    def settle(self):
+        """Wait until nothing is left of services that have ended; returns what stays."""
+        until = time.monotonic() + SETTLE_SECONDS
+        while (left := self._left()) and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+        return [" ".join(one.cmdline()) for one in left if one.is_running()]
+
+    def _left(self):
+        """Descendants of this process that are not of services that run."""
+        ours = {service.pid for service in self.services if service.alive}
+        left = []
+        for pid in set(kin.children(os.getpid())) - self._before - ours:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)  # it was adopted, so nobody else does
+            with contextlib.suppress(psutil.Error):
+                left += [one := psutil.Process(pid), *one.children(recursive=True)]
+        return left
 
     def _end_orphans(self):
         until = time.monotonic() + END_SECONDS
-        while (left := self.left_behind()) and time.monotonic() < until:
-            for pid in left:
+        while (left := self._left()) and time.monotonic() < until:
+            for one in left:
                 with contextlib.suppress(psutil.Error):
-                    one = psutil.Process(pid)
-                    if one.status() != psutil.STATUS_ZOMBIE:
-                        one.kill()
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+                    one.kill()
             time.sleep(LOOK_SECONDS)
 
 

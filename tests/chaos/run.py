@@ -12,7 +12,7 @@ from tests.chaos.faults import KINDS, Faults
 from tests.chaos.history import TOLD, History, judge, read
 from tests.processes import Place
 
-__all__ = ["Report", "run"]
+__all__ = ["CORE", "Crew", "Report", "finish", "run"]
 
 HOSTS, SLOTS, CLIENTS = 3, 2, 2
 CORE = {"lease_seconds": 2.0, "beat_seconds": 0.5, "recovery_seconds": 3.0}
@@ -62,36 +62,75 @@ class Report:
         return "\n".join(lines)
 
 
-def run(seed, seconds, *, keep=None):
-    """Run and judge; the folder of the run is copied to ``keep`` if that is given."""
-    with Place("chaos", tcp=bool(seed % 2)) as place:
-        report = Report(seed, seconds)
+class Crew:
+    """The services of a run around one coordinator, and what is wrong when they have left."""
+
+    def __init__(self, place, coordinator, seed):
         for name in ("executions", "clients", "jobs"):
             (place.folder / name).mkdir()
         environ = {tasks.EXECUTIONS: str(place.folder / "executions")}
-        coordinator = place.coordinator(CORE)
-        agents = [place.agent(f"host-{n}", SLOTS, **environ) for n in range(HOSTS)]
-        clients = [_client(place, seed, n) for n in range(CLIENTS)]
-        for service in (coordinator, *agents, *clients):
+        self.place = place
+        self.coordinator = coordinator
+        self.agents = [place.agent(f"host-{n}", SLOTS, **environ) for n in range(HOSTS)]
+        # Every start of a client is another life, that takes up after the last.
+        self.clients = [self._client(f"client-{n}", seed) for n in range(CLIENTS)]
+        for service in self.services:
             service.start()
-        faults = Faults(random.Random(seed), coordinator, agents, clients)
-        problems = _suffer(faults, (coordinator, *agents, *clients), seconds)
-        problems += _rest(place, faults, clients, (coordinator, *agents))
-        report.faults = faults.counts
-        report.history = read(place.folder)
-        report.broken = judge(report.history)
-        if problems := problems + place.complaints() + _leave(place, coordinator, agents):
-            report.broken["services"] = problems
+
+    def _client(self, name, seed):
+        words = [self.place.folder, self.place.address, name, seed, "{life}", os.getpid()]
+        command = [sys.executable, "-m", "tests.chaos.client", *map(str, words)]
+        return self.place.service(name, command)
+
+    @property
+    def services(self):
+        return (self.coordinator, *self.agents, *self.clients)
+
+    def rest(self):
+        """Clients finish what they have; returns what did not end as it should."""
+        (self.place.folder / "stop").touch()
+        problems = []
+        until = time.monotonic() + REST_SECONDS
+        while any(client.alive for client in self.clients) and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+        for client in self.clients:
+            if client.alive:
+                problems.append(f"{client.name} did not finish within {REST_SECONDS:.0f} s of rest")
+            elif client.process.returncode:
+                problems.append(f"{client.name} ended with {client.process.returncode}")
+        gone = [one for one in (self.coordinator, *self.agents) if not one.alive]
+        return problems + [f"{one.name} is gone in the rest" for one in gone]
+
+    def leave(self):
+        """Everybody leaves in order, and nothing may be left; returns what is not as it should."""
+        problems = self.place.complaints()
+        for service in (*self.agents, self.coordinator):
+            if code := service.end():
+                problems.append(f"{service.name} was told to leave and ended with {code}")
+        return problems + [f"left behind: {what}" for what in self.place.settle()]
+
+
+def run(seed, seconds, *, keep=None):
+    """Run and judge; the folder of the run is copied to ``keep`` if that is given."""
+    with Place("chaos", tcp=bool(seed % 2)) as place:
+        crew = Crew(place, place.coordinator(CORE), seed)
+        faults = Faults(random.Random(seed), crew.coordinator, crew.agents, crew.clients)
+        problems = _suffer(faults, crew.services, seconds)
+        faults.stop()
+        report = finish(crew, Report(seed, seconds, faults.counts), problems)
         if keep is not None:
             place.copy(keep)
     return report
 
 
-def _client(place, seed, number):
-    """A client's service: every start of it is another life, that takes up after the last."""
-    name = f"client-{number}"
-    words = [place.folder, place.address, name, seed, "{life}", os.getpid()]
-    return place.service(name, [sys.executable, "-m", "tests.chaos.client", *map(str, words)])
+def finish(crew, report, problems):
+    """Nothing goes wrong any more: rest, leave, judge."""
+    problems = problems + crew.rest() + crew.leave()
+    report.history = read(crew.place.folder)
+    report.broken = judge(report.history)
+    if problems:
+        report.broken["services"] = problems
+    return report
 
 
 def _suffer(faults, services, seconds):
@@ -107,31 +146,4 @@ def _suffer(faults, services, seconds):
                 )
                 service.start()
         time.sleep(max(0.0, min(faults.due, until, now + LOOK_SECONDS) - now))
-    return problems
-
-
-def _rest(place, faults, clients, services):
-    """No faults any more: clients finish what they have; returns what did not end as it should."""
-    faults.stop()
-    (place.folder / "stop").touch()
-    problems = []
-    until = time.monotonic() + REST_SECONDS
-    while any(client.alive for client in clients) and time.monotonic() < until:
-        time.sleep(LOOK_SECONDS)
-    for client in clients:
-        if client.alive:
-            problems.append(f"{client.name} did not finish within {REST_SECONDS:.0f} s of rest")
-        elif client.process.returncode:
-            problems.append(f"{client.name} ended with {client.process.returncode}")
-    problems += [f"{one.name} is gone in the rest" for one in services if not one.alive]
-    return problems
-
-
-def _leave(place, coordinator, agents):
-    """Everybody leaves in order, and nothing may be left."""
-    problems = []
-    for service in (*agents, coordinator):
-        code = service.end()
-        if code:
-            problems.append(f"{service.name} was told to leave and ended with {code}")
     return problems

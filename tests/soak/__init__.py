@@ -1,0 +1,1 @@
+"""Half the top speed for long, and whether anything grows: ``python -m tests.soak``."""

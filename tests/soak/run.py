@@ -1,0 +1,168 @@
+"""One soak: a farm at half its top speed, a worker killed now and then, everything sampled."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import psutil
+
+from tests.conftest import REPOSITORY
+from tests.processes import Place, own_environment
+from tests.soak.samples import BOUNDS, Series, sample_process, slope
+
+__all__ = ["Report", "run"]
+
+SLOTS = 2
+TOP_SECONDS = 10.0
+SAMPLE_SECONDS = 2.0
+KILL_SECONDS = 7.0
+"""A worker is killed so often."""
+SETTLED_SHARE = 0.25
+SETTLED_SECONDS = 60.0
+"""Nothing is judged in the first minute, or in the first quarter of a short run."""
+
+
+@dataclass
+class Report:
+    """What a soak came to; ``series`` by process and quantity."""
+
+    seconds: float
+    top: float = 0.0
+    rate: float = 0.0
+    tasks: int = 0
+    killed: int = 0
+    series: dict[str, dict[str, Series]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def settled(self):
+        return min(SETTLED_SECONDS, self.seconds * SETTLED_SHARE)
+
+    def judge(self):
+        """Whatever grows beyond its bound is a problem."""
+        for who, quantities in self.series.items():
+            for what, series in quantities.items():
+                after = series.after(self.settled)
+                if len(after.times) < 2:
+                    continue
+                growth = slope(after) * (after.times[-1] - after.times[0])
+                if not BOUNDS[what].allows(growth, max(after.values)):
+                    self.problems.append(
+                        f"{what} of {who} grew by {growth:.0f} {BOUNDS[what].unit} in "
+                        f"{after.times[-1] - after.times[0]:.0f} s"
+                    )
+
+    def __str__(self):
+        said = (
+            f"top speed {self.top:,.0f} tasks/s; soaked {self.seconds:.0f} s at "
+            f"{self.rate:,.0f} tasks/s: {self.tasks:,} tasks, {self.killed} workers killed"
+        )
+        heads = f"{'first':>12}{'last':>12}{'most':>12}{'slope a minute':>18}"
+        lines = [said, f"{'process':14}{'quantity':18}{heads}"]
+        for who, quantities in self.series.items():
+            for what, series in quantities.items():
+                after = series.after(self.settled)
+                if not after.values:
+                    continue
+                lines.append(
+                    f"{who:14}{what:18}{after.values[0]:12,.0f}{after.values[-1]:12,.0f}"
+                    f"{max(after.values):12,.0f}{slope(after) * 60:+14,.1f} {BOUNDS[what].unit}"
+                )
+        return "\n".join(lines + [f"BROKEN: {problem}" for problem in self.problems])
+
+
+class _Load:
+    """The client's process."""
+
+    def __init__(self, place):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.soak.load", place.address, str(os.getpid())],
+            cwd=REPOSITORY,
+            env=own_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, rate, seconds):
+        self.process.stdin.write(f"{rate} {seconds}\n")
+        self.process.stdin.flush()
+
+    def answered(self, seconds):
+        """Whether it has answered, or does within a time."""
+        return bool(select.select([self.process.stdout], [], [], seconds)[0])
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError("the client of the soak has ended")
+        return int(line)
+
+    def close(self):
+        self.process.stdin.close()
+        code = self.process.wait(60.0)
+        self.process.stdout.close()
+        return code
+
+
+def run(seconds, *, top_seconds=TOP_SECONDS):
+    """Measure the top speed, soak, judge."""
+    report = Report(seconds)
+    with Place("soak") as place:
+        coordinator, agent = place.coordinator(), place.agent("host", SLOTS)
+        coordinator.start()
+        agent.start()
+        load = _Load(place)
+        load.ask(0, top_seconds)
+        report.top = load.answer() / top_seconds
+        report.rate = report.top / 2
+        load.ask(report.rate, seconds)
+        pids = {"coordinator": coordinator.pid, "agent": agent.pid, "client": load.process.pid}
+        _watch(report, place, pids, load)
+        report.tasks = load.answer()
+        codes = [load.close(), agent.end(), coordinator.end()]
+        report.problems += place.complaints()
+        if any(codes):
+            report.problems.append(f"client, agent and coordinator ended with {codes}")
+    report.judge()
+    return report
+
+
+def _watch(report, place, pids, load):
+    """Sample everything until the load is over, and kill a worker now and then."""
+    processes = {who: psutil.Process(pid) for who, pid in pids.items()}
+    series = defaultdict(lambda: defaultdict(Series))
+    began = time.monotonic()
+    kill_at = began + KILL_SECONDS
+    while not load.answered(SAMPLE_SECONDS):
+        now = time.monotonic()
+        every, workers = dict(processes), []
+        for server in processes["agent"].children()[:1]:
+            every["fork server"] = server
+            workers = server.children()
+        for who, process in every.items():
+            for what, value in sample_process(process).items():
+                series[who][what].add(now - began, value)
+        series["workers, sum"]["resident memory"].add(now - began, _resident(workers) / 1024)
+        size = sum(path.stat().st_size for path in place.store.parent.iterdir())
+        series["coordinator"]["store"].add(now - began, size / 1024)
+        if now >= kill_at and workers:
+            kill_at = now + KILL_SECONDS
+            workers[report.killed % len(workers)].send_signal(signal.SIGKILL)
+            report.killed += 1
+    report.series = {who: dict(quantities) for who, quantities in series.items()}
+
+
+def _resident(processes):
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:  # it was killed, or recycled
+            continue
+    return total
