@@ -14,16 +14,20 @@ __all__ = ["KINDS", "Faults"]
 KINDS = {
     "kill coordinator": 7,
     "stop coordinator": 8,
-    "kill agent": 11,
-    "stop agent": 13,
+    "end coordinator": 3,
+    "kill agent": 10,
+    "stop agent": 12,
+    "end agent": 4,
     "kill fork server": 4,
     "stop fork server": 4,
-    "kill worker": 22,
-    "stop worker": 13,
+    "kill worker": 20,
+    "stop worker": 11,
     "kill client": 10,
     "stop client": 8,
 }
-"""The kinds of faults and how common they are, in per cent."""
+"""The kinds of faults and how common they are: SIGKILL, SIGSTOP for a while, SIGTERM."""
+ENDED = {0, -signal.SIGKILL, -signal.SIGTERM}
+"""How what was told to end may end: in order, killed meanwhile, or too young to have heard it."""
 FAULT_SECONDS = 1.0
 """The mean time between two."""
 STOP_SECONDS = (0.3, 1.0, 3.0, 6.0)
@@ -33,10 +37,14 @@ AWAY_SECONDS = (0.0, 0.3, 3.0)
 
 
 class Faults:
-    """Injects faults into the services of a run; ``counts`` has how many of which kind."""
+    """Injects faults into the services of a run; ``counts`` has how many of which kind.
+
+    ``problems``: whoever was told to end and did not do so in order.
+    """
 
     def __init__(self, chance, coordinator, agents, clients):
         self.counts = Counter()
+        self.problems = []
         self._chance = chance
         self._coordinator = coordinator
         self._agents = agents
@@ -45,6 +53,7 @@ class Faults:
         self._number = 0
         self._next = time.monotonic() + self._gap()
         self._awaited = set()
+        self._leaving = set()
 
     def _gap(self):
         return self._chance.expovariate(1.0 / FAULT_SECONDS)
@@ -58,6 +67,8 @@ class Faults:
         """Do what is due: faults, and the ends of earlier ones."""
         while self._later and self._later[0][0] <= now:
             heapq.heappop(self._later)[2]()
+        for service in [one for one in self._leaving if not one.alive]:
+            self._gone(service, now)
         if now >= self._next:
             kind = self._chance.choices([*KINDS], [*KINDS.values()])[0]
             if self._inject(*kind.split(" ", 1), now):
@@ -66,8 +77,14 @@ class Faults:
 
     def stop(self):
         """Nothing goes wrong any more: what was stopped goes on, what was killed is back."""
-        while self._later:
-            heapq.heappop(self._later)[2]()
+        for _, _, action in self._later:
+            action()
+        self._later = []
+        for service in [*self._leaving]:
+            service.wait()
+            self._gone(service, 0.0)
+        for _, _, action in self._later:
+            action()
 
     def _inject(self, what, whom, now):
         target = self._target(whom)
@@ -77,19 +94,29 @@ class Faults:
             if what == "stop":
                 target.send_signal(signal.SIGSTOP)
                 self._after(now, self._chance.choice(STOP_SECONDS), partial(_go_on, target))
-            else:
+            elif what == "end" and not any(one.pid == target.pid for one in self._leaving):
+                target.terminate()  # a second one would mean "at once"
+            elif what == "kill":
                 target.kill()
+            else:
+                return False
         except psutil.Error:
             return False
-        if what == "kill":
-            for service in (self._coordinator, *self._agents, *self._clients):
-                if service.process.pid == target.pid:
-                    service.wait()
-                    self._awaited.add(service)
-                    self._after(
-                        now, self._chance.choice(AWAY_SECONDS), partial(self._back, service)
-                    )
+        for service in (self._coordinator, *self._agents, *self._clients):
+            if service.process.pid == target.pid and what == "kill":
+                service.wait()
+                self._gone(service, now)
+            elif service.process.pid == target.pid and what == "end":
+                self._leaving.add(service)
         return True
+
+    def _gone(self, service, now):
+        """It has ended because of us, and is back in a while."""
+        if service.process.returncode not in ENDED:
+            self.problems.append(f"{service.name} was ended, with {service.process.returncode}")
+        self._leaving.discard(service)
+        self._awaited.add(service)
+        self._after(now, self._chance.choice(AWAY_SECONDS), partial(self._back, service))
 
     def _after(self, now, seconds, action):
         self._number += 1
@@ -100,8 +127,8 @@ class Faults:
         service.start()
 
     def is_away(self, service):
-        """Whether it was killed, and is to be started again."""
-        return service in self._awaited
+        """Whether it was killed or told to end, and is to be started again."""
+        return service in self._awaited or service in self._leaving
 
     def _target(self, whom):
         """A process of this kind, as one that signals cannot be sent to by mistake."""
@@ -111,7 +138,7 @@ class Faults:
             found = self._clients
         else:
             found = self._agents
-        living = [service for service in found if service.alive]
+        living = [one for one in found if one.alive]
         if not living:
             return None
         with contextlib.suppress(psutil.Error):

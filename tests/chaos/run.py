@@ -39,6 +39,10 @@ class Report:
     def twice(self):
         return len(self.broken.get("published twice", ()))
 
+    @property
+    def stale(self):
+        return len(self.broken.get("stale", ()))
+
     def __str__(self):
         known = self.history
         endings = Counter(outcome.ending for found in known.published.values() for outcome in found)
@@ -53,7 +57,7 @@ class Report:
             f"published twice         {self.twice:8}",
             f"executions              {sum(known.executions.elements()):8}   tasks by executions: "
             + ", ".join(f"{times}× {count}" for times, count in sorted(known.executions.items())),
-            f"overtaken executions    {known.overtaken:8}   none published",
+            f"overtaken executions    {known.overtaken:8}   published: {self.stale}",
             f"longest stall           {known.longest_stall:8.1f} s",
         ]
         for what, sentences in self.broken.items():
@@ -117,6 +121,7 @@ def run(seed, seconds, *, keep=None):
         faults = Faults(random.Random(seed), crew.coordinator, crew.agents, crew.clients)
         problems = _suffer(faults, crew.services, seconds)
         faults.stop()
+        problems += faults.problems
         report = finish(crew, Report(seed, seconds, faults.counts), problems)
         if keep is not None:
             place.copy(keep)
