@@ -147,6 +147,8 @@ class Loading:
         for group in record.groups:
             if next(session.batches.overlap(group.first, group.count), None) is not None:
                 continue  # copied out by a record whose predecessor was not deleted yet
+            if group.template is not None and not group.template.durable:
+                raise ProtocolError(f"record {ref} has tasks that are never stored")
             batch = Batch(session, group, session.jobs.get(group.job), ledger.monotonic(record.at))
             batch.row = row
             batch.fence = record.fence

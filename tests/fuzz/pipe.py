@@ -15,7 +15,7 @@ from farm.protocol.codec import decoder
 from farm.protocol.messages import Assign, Beat, Failure, Function, Grant, Noted, Report
 from farm.transport.numbering import Numbering
 from farm_workers import channel
-from farm_workers.channel import Channel, Ends, Failed, Note, Ready
+from farm_workers.channel import Channel, Ends, Failed, Note, Ready, Retired
 from farm_workers.pool import Pool
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.ports import Found
@@ -55,6 +55,8 @@ class _Slot:
         self.theirs.setblocking(False)
         self.channel = Channel(self.ours)
         self.error = ""
+        self.retired = False
+        self.kill_at = 0.0
 
     def close(self) -> None:
         self.channel.close()
@@ -123,7 +125,8 @@ class _Host:
         """Something that this worker could say."""
         chance = self.chance
         if not self.given[number] or chance.random() < 0.3:
-            return chance.choice((Ready(), Failed("no"), Note((1, 1), 1, 0.5, 1.0, "half")))
+            others = (Ready(), Ready(), Failed("no"), Retired(), Note((1, 1), 1, 0.5, 1.0, "half"))
+            return chance.choice(others)
         part = self.given[number][0]
         count = chance.randint(1, part.count)
         packed = part.packed and chance.random() < 0.5
@@ -147,7 +150,7 @@ class _Host:
         except OSError:  # full: the agent has closed its end, or waits for the rest of something
             slot.channel.closed = True
         Pool._hear(None, number, slot, self.rig.host, now, float("inf"))  # type: ignore[arg-type]
-        if slot.error:
+        if slot.error or slot.retired:  # it has exited
             self.exit(number)
         self.look()
         closed = slot.channel.closed and self.slots[number] is slot
