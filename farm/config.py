@@ -27,7 +27,7 @@ import msgspec
 from msgspec import Meta
 
 from farm.errors import ConfigError
-from farm.model import seconds
+from farm.model import byte_count, seconds
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -56,11 +56,6 @@ a service that is called farm.
 
 DURATION = {"kind": "duration"}
 SIZE = {"kind": "size"}
-UNITS = {"b": 1} | {
-    f"{prefix}{ending}": base**power
-    for power, prefix in enumerate("kmgt", 1)
-    for base, ending in ((1000, "b"), (1024, "ib"))
-}
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,7 +221,7 @@ class Setting(NamedTuple):
             if self.kind == "duration":
                 plain = seconds(value)
             elif self.kind == "size":
-                plain = _byte_count(value)
+                plain = byte_count(value)
             elif from_text and get_origin(get_args(self.type)[0]) is list:
                 plain = [part for part in re.split(r"[,\s]+", value) if part]
             return msgspec.convert(plain, self.type, strict=not from_text)
@@ -234,16 +229,6 @@ class Setting(NamedTuple):
             raise ConfigError(
                 f"{place}: {self.path} is {value!r}; expected {self.expected}"
             ) from None
-
-
-def _byte_count(value: Any) -> Any:
-    """Text such as ``"4GiB"`` as a number of bytes; anything else is left for the type to judge."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value.lower())
-    if not match or (match[2] or "b") not in UNITS:
-        raise ConfigError(f"{value!r} is not a number of bytes")
-    return int(float(match[1]) * UNITS[match[2] or "b"])
 
 
 def settings() -> list[Setting]:

@@ -5,6 +5,7 @@
     ├── TaskError               the task raised something that cannot be rebuilt here
     ├── WorkerLost              the worker process died under the task (also a BrokenExecutor)
     ├── TimeLimitExceeded       the task ran past its ``time_limit`` (not a TimeoutError)
+    │   └── SoftTimeLimitExceeded   raised inside the task at its ``soft_time_limit``
     ├── MemoryLimitExceeded     the task used more than its ``memory_limit``
     ├── Busy                    there is no room now; ``retry_after`` says when there may be
     ├── Expired                 the task was not started before its ``expires``
@@ -33,6 +34,7 @@ __all__ = [
     "PayloadError",
     "ProtocolError",
     "ServiceFailed",
+    "SoftTimeLimitExceeded",
     "StoreError",
     "StoreLocked",
     "StoreUnreadable",
@@ -75,6 +77,10 @@ class WorkerLost(FarmError, BrokenExecutor):
 
 class TimeLimitExceeded(FarmError):
     """The task ran longer than its time limit and was ended."""
+
+
+class SoftTimeLimitExceeded(TimeLimitExceeded):
+    """The task has run for its soft time limit; raised inside it, so that it can clean up."""
 
 
 class MemoryLimitExceeded(FarmError):

@@ -1,6 +1,7 @@
 """The words of the farm as types: states, endings, task ids, durations and task options."""
 
 import re
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, NamedTuple, TypedDict
@@ -13,6 +14,8 @@ __all__ = [
     "State",
     "TaskId",
     "Token",
+    "byte_count",
+    "is_final",
     "job_id",
     "parse_job_id",
     "seconds",
@@ -116,14 +119,50 @@ def seconds(value: Duration, what: str = "duration") -> float:
     return result
 
 
+_SIZES = {"": 1, "b": 1} | {
+    f"{prefix}{ending}": base**power
+    for power, prefix in enumerate("kmgt", 1)
+    for base, ending in ((1000, "b"), (1024, "ib"))
+}
+
+
+def byte_count(value: int | str, what: str = "size") -> int:
+    """Bytes, or text such as ``"512MB"`` or ``"4GiB"``; raises ``ConfigError`` naming ``what``."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value.lower())
+        if match and match[2] in _SIZES:
+            return int(float(match[1]) * _SIZES[match[2]])
+    elif isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ConfigError(f"{what} is {value!r}; write a number of bytes, or 512MB, 512MiB, 4GiB")
+
+
+def is_final(names: Iterable[str], retry_on: Sequence[str], never_on: Sequence[str]) -> bool:
+    """Whether an attempt that failed must not be followed by another, whatever retries are left.
+
+    ``names`` are those of the exception's type and its bases. What is in ``never_on`` is never
+    tried again; if there is a ``retry_on``, nothing else is.
+    """
+    found = set(names)
+    return not found.isdisjoint(never_on) or bool(retry_on and found.isdisjoint(retry_on))
+
+
+Exceptions = type[BaseException] | str | Sequence[type[BaseException] | str]
+"""An exception type, or its name as ``"module.Name"``, or several of them."""
+
+
 class Options(TypedDict, total=False):
     """What ``client.options(...)`` takes; durations are seconds, ``timedelta`` or ``"30s"``."""
 
     priority: int
     retries: int
     backoff: Duration
+    retry_on: Exceptions
+    never_on: Exceptions
     max_losses: int
     time_limit: Duration | None
+    soft_time_limit: Duration | None
+    memory_limit: int | str | None
     durable: bool
     name: str | None
     result_ttl: Duration | None

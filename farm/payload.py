@@ -68,10 +68,10 @@ __all__ = [
     "load_value",
     "open_items",
     "open_values",
+    "qualified_name",
 ]
 
-PAYLOAD_BYTES_MAX = 64 << 20
-"""The largest payload that travels inline; the protocol's limit of the same name."""
+PAYLOAD_BYTES_MAX = 64 << 20  # the protocol's limit of the same name
 SNAPSHOT_BYTES_MAX = 1 << 16
 """Captured data whose pickle is larger makes a function be pickled anew each time."""
 
@@ -377,17 +377,17 @@ def load_function(data: bytes, *, fresh: bool | None = None) -> Callable[..., An
 # ---------------------------------------------------------------- exceptions
 
 
-def dump_exception(exc: BaseException) -> tuple[bytes, str, str]:
-    """An exception as a payload, its qualified type name and its message; never fails."""
+def dump_exception(exc: BaseException) -> tuple[bytes, str, str, str]:
+    """An exception as payload, qualified type name, message and traceback; never fails."""
     try:
         plain = split_exception(exc, _dumps, pickle.loads)
         link = Link(*plain)
-        payload = pickle.dumps((plain, exception_text(exc)), _PROTOCOL)
-        return payload, link.type_name, link.message
+        text = exception_text(exc)
+        return pickle.dumps((plain, text), _PROTOCOL), link.type_name, link.message, text
     except Exception:  # noqa: BLE001 -- out of memory or stack; say what is left to say
         name, message = qualified_name(type(exc)), f"{type(exc).__name__} (it cannot be described)"
         plain = tuple(Link(b"", name, message, (), suppress=False))
-        return pickle.dumps((plain, ""), _PROTOCOL), name, message
+        return pickle.dumps((plain, ""), _PROTOCOL), name, message, ""
 
 
 def load_exception(data: bytes) -> BaseException:

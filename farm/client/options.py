@@ -1,10 +1,13 @@
 """The options of tasks, checked and made what travels with them."""
 
+import builtins
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from farm.errors import ConfigError
-from farm.model import Options, seconds
+from farm.model import Options, byte_count, seconds
+from farm.payload import qualified_name
 from farm.protocol.messages import Template
 
 __all__ = ["Settings", "merge"]
@@ -16,12 +19,6 @@ class Settings(NamedTuple):
     template: Template | None = None
     name: str | None = None
     block: bool = True
-
-
-_COUNTS = ("priority", "retries", "max_losses")
-_DURATIONS = ("backoff", "time_limit", "result_ttl", "expires", "delay")
-_FLAGS = ("durable", "block")
-_MAY_BE_NONE = {"time_limit", "result_ttl", "expires", "delay"}
 
 
 def merge(old: Settings, options: Options) -> Settings:
@@ -36,30 +33,94 @@ def merge(old: Settings, options: Options) -> Settings:
     template = old.template or Template()
     fields = {field: getattr(template, field) for field in template.__struct_fields__}
     template = Template(**{**fields, **checked})
+    soft, hard = template.soft_time_limit, template.time_limit
+    if soft is not None and hard is not None and soft >= hard:
+        raise ConfigError(
+            f"soft_time_limit is {soft:g} s and time_limit {hard:g} s; the soft one must come first"
+        )
     return Settings(None if template == Template() else template, name, block)
 
 
 def _check(key: str, value: Any) -> Any:
-    if key in _COUNTS:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigError(f"{key} is {value!r}; it must be a whole number")
-        if key != "priority" and value < 0:
-            raise ConfigError(f"{key} is {value!r}; it must be 0 or more")
-        return value
-    if key in _DURATIONS:
-        if value is None and key in _MAY_BE_NONE:
-            return None
-        return seconds(value, key)
-    if key in _FLAGS:
-        if not isinstance(value, bool):
-            raise ConfigError(f"{key} is {value!r}; it must be True or False")
-        return value
-    if key == "name":
-        if value is not None and not (isinstance(value, str) and value.strip()):
-            raise ConfigError(f"name is {value!r}; it must be a text that is not empty, or None")
-        return value
-    near = get_close_matches(key, Options.__annotations__, 1)
-    hint = (
-        f"did you mean {near[0]!r}?" if near else f"there are {', '.join(Options.__annotations__)}"
-    )
-    raise TypeError(f"there is no option {key!r}; {hint}")
+    check = _CHECKS.get(key)
+    if check is None:
+        near = get_close_matches(key, _CHECKS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_CHECKS)}"
+        raise TypeError(f"there is no option {key!r}; {hint}")
+    return None if value is None and key in _MAY_BE_NONE else check(key, value)
+
+
+def _number(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{key} is {value!r}; it must be a whole number")
+    return value
+
+
+def _count(key: str, value: Any) -> int:
+    if _number(key, value) < 0:
+        raise ConfigError(f"{key} is {value!r}; it must be 0 or more")
+    return int(value)
+
+
+def _duration(key: str, value: Any) -> float:
+    return seconds(value, key)
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key} is {value!r}; it must be True or False")
+    return value
+
+
+def _text(key: str, value: Any) -> str:
+    if not (isinstance(value, str) and value.strip()):
+        raise ConfigError(f"{key} is {value!r}; it must be a text that is not empty, or None")
+    return value
+
+
+def _memory(key: str, value: Any) -> int:
+    size = byte_count(value, key)
+    if not size:
+        raise ConfigError(f"{key} is {value!r}; a task needs some memory, or None for no limit")
+    return size
+
+
+def _exceptions(key: str, value: Any) -> tuple[str, ...]:
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return tuple(_exception_name(key, one) for one in (value if several else [value]))
+
+
+def _exception_name(key: str, value: Any) -> str:
+    """The name by which workers know an exception type; they have it, this process need not."""
+    if isinstance(value, str):
+        if "." in value and all(part.isidentifier() for part in value.split(".")):
+            return value.removeprefix("builtins.")
+        named = getattr(builtins, value, None)
+        if named is None:
+            raise ConfigError(f"{key} has {value!r}; write the type, or its name as 'module.Name'")
+        value = named
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return qualified_name(value)
+    raise ConfigError(f"{key} has {value!r}, which is no type of exception")
+
+
+_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "priority": _number,
+    "retries": _count,
+    "backoff": _duration,
+    "retry_on": _exceptions,
+    "never_on": _exceptions,
+    "max_losses": _count,
+    "time_limit": _duration,
+    "soft_time_limit": _duration,
+    "memory_limit": _memory,
+    "durable": _flag,
+    "name": _text,
+    "result_ttl": _duration,
+    "expires": _duration,
+    "delay": _duration,
+    "block": _flag,
+}
+_MAY_BE_NONE = frozenset(
+    ("name", "time_limit", "soft_time_limit", "memory_limit", "result_ttl", "expires", "delay")
+)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from farm.core.states import TRANSITIONS, Event
-from farm.model import Ending, State
+from farm.model import State
 from farm.protocol.messages import Failure, Group, Result, Template
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Divergence:
     """
 
     __slots__ = (
-        "attempt", "begun", "begun_on", "charged", "due", "failure", "fence", "losses", "ref",
-        "retries", "tried",
+        "attempt", "attempts", "begun", "begun_on", "charged", "due", "failure", "fence", "losses",
+        "ref", "retries", "tried",
     )  # fmt: skip
 
     def __init__(self, fence: int) -> None:
@@ -53,7 +53,8 @@ class Divergence:
         self.fence = fence
         self.due: float | None = None
         self.ref = 0
-        self.failure: Failure | None = None
+        self.failure: Failure | None = None  # without its long parts
+        self.attempts: list[Failure] = []
         self.tried = False  # an attempt may have begun
 
 
@@ -61,10 +62,11 @@ class Outcome:
     """The outcome of a run of a batch's tasks.
 
     ``result`` holds the payloads while they are resident; otherwise the record ``ref`` does, in
-    its entry ``entry``. An outcome that is not durable has ``ref`` 0 and stays resident.
+    its entry ``entry``. An outcome that is not durable has ``ref`` 0 and stays resident. Of the
+    evidence in ``failure`` only the record has the long parts.
     """
 
-    __slots__ = ("batch", "count", "ending", "entry", "first", "ref", "result", "size")
+    __slots__ = ("batch", "count", "ending", "entry", "failure", "first", "ref", "result", "size")
 
     def __init__(self, batch: "Batch | None", result: Result, ref: int, entry: int) -> None:
         self.batch = batch  # None: of a task that the farm does not know any more
@@ -72,6 +74,7 @@ class Outcome:
         self.count = result.count
         self.ending = result.ending
         self.size = result.size
+        self.failure = result.failure
         self.ref = ref
         self.entry = entry
         self.result: Result | None = result
@@ -261,10 +264,28 @@ class Batch:
         self.settled += fresh
         return fresh
 
-    def ending(self, index: int) -> Ending | None:
-        """How a finished task ended, if its outcome is still known."""
+    def outcome(self, index: int) -> Outcome | None:
+        """The outcome of a finished task, if it is still known."""
         counter = self.first + index
         for outcome in self.outcomes:
             if outcome.first <= counter < outcome.first + outcome.count:
-                return outcome.ending
+                return outcome
         return None
+
+    def group(self, lo: int, hi: int) -> Group:
+        """The tasks ``[lo, hi)`` as they were submitted, under their counters."""
+        payloads = list(self.payloads) if self.packed else self.payloads[lo:hi]
+        if not payloads:  # all finished: only the outcomes matter now
+            payloads = [b""] * (1 if self.packed else hi - lo)
+        return Group(
+            self.first + lo,
+            hi - lo,
+            self.function,
+            payloads,
+            sum(map(len, payloads)),
+            self.packed,
+            self.start + lo,
+            self.job.number if self.job else 0,
+            self.template,
+            self.tried,
+        )

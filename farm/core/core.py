@@ -6,10 +6,12 @@ from typing import Any
 from farm.core.admission import Admission
 from farm.core.cancels import Cancels
 from farm.core.connections import Connections
+from farm.core.dead import DeadTasks
 from farm.core.delivery import Deliveries
 from farm.core.endings import Endings
 from farm.core.following import Following
 from farm.core.hosts import Host
+from farm.core.inquiries import Inquiries
 from farm.core.ledger import Ledger
 from farm.core.loading import Loading
 from farm.core.placement import Placement
@@ -23,7 +25,6 @@ from farm.core.settings import CoreSettings
 from farm.core.states import Event
 from farm.model import Ending, State
 from farm.protocol.messages import (
-    Answer,
     Attach,
     Beat,
     Bye,
@@ -72,14 +73,15 @@ class Core:
         )
         ledger.last_ref = commit
         self.deliveries = Deliveries(ledger)
-        self.endings = Endings(ledger, self.deliveries)
+        self.dead = DeadTasks(ledger)
+        self.endings = Endings(ledger, self.deliveries, self.dead)
         self.cancels = Cancels(ledger, self.endings)
         self.following = Following(ledger, self.deliveries)
         self.admission = Admission(ledger, self.following)
         self.placement = Placement(ledger)
         self.retention = Retention(ledger)
         self.reports = Reports(ledger, self.endings, self.cancels)
-        self.loading = Loading(ledger, self.retention)
+        self.loading = Loading(ledger, self.retention, self.dead)
         self.recovery = Recovery(ledger, self.endings, self.retention, self.reports, self.cancels)
         self.connections = Connections(
             ledger,
@@ -89,7 +91,7 @@ class Core:
             self.reports,
             self.recovery,
         )
-        self.queries = Queries(ledger)
+        self.inquiries = Inquiries(ledger, Queries(ledger, self.dead))
         self._last_event: float | None = None
         self._dirty = False
 
@@ -159,7 +161,7 @@ class Core:
             case Cancel():
                 self.cancels.on_cancel(peer, message, now)
             case Query():
-                self._on_query(peer, message, now)
+                self.inquiries.on_query(peer, message, now)
             case Beat():
                 self.connections.on_beat(peer, message)
             case _:
@@ -176,15 +178,6 @@ class Core:
             case _:
                 self.ledger.counters["unexpected"] += 1
 
-    def _on_query(self, peer: Peer, message: Query, now: float) -> None:
-        try:
-            answer = Answer(
-                message.request, self.queries.answer(message.what, message.arguments, now)
-            )
-        except (ValueError, TypeError, OverflowError) as error:
-            answer = Answer(message.request, None, str(error))
-        self.ledger.port.send(peer, answer)
-
     def on_closed(self, peer: Peer, now: float) -> None:
         """A connection is gone."""
         self._event(now)
@@ -200,6 +193,7 @@ class Core:
     def on_loaded(self, ref: int, record: Record | None, now: float) -> None:
         """A record asked for with ``Port.load``; None if the store has it no more."""
         self._event(now)
+        self.inquiries.on_loaded(ref, record)
         self.deliveries.on_loaded(ref, record)
 
     def on_short(self, reason: str, now: float) -> None:
@@ -230,6 +224,7 @@ class Core:
         self.cancels.flush(now)
         self.admission.flush(now)
         self.retention.on_tick(now)
+        self.dead.on_tick(now)
         self._dirty = False
 
     def _end_waits(self, now: float) -> None:
@@ -262,6 +257,7 @@ class Core:
             self.ledger.expiries.next_due(),
             self.connections.next_deadline(),
             self.retention.next_deadline(),
+            self.dead.next_deadline(),
             self.reports.note_due,
             self.admission.acknowledge_due,
         )

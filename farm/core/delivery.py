@@ -167,7 +167,7 @@ class Deliveries:
             batch = outcome.batch
             if batch is not None and outcome.result is None:
                 if isinstance(record, Finished) and outcome.entry < len(record.entries):
-                    outcome.result = record.entries[outcome.entry]
+                    outcome.result = _as_published(record.entries[outcome.entry])
                 else:
                     outcome.result = Result(
                         batch.session.id, outcome.first, outcome.count, Ending.UNKNOWN, []
@@ -214,6 +214,14 @@ class Deliveries:
             runs[-1] = (last[0], last[1], last[2] + delivery.count)
         else:
             runs.append((batch.session.id, delivery.first, delivery.count))
+
+
+def _as_published(entry: Result) -> Result:
+    """An outcome of the journal without what is evidence for people only."""
+    if entry.failure is not None:
+        entry.failure = entry.failure.brief()
+        entry.attempts = []
+    return entry
 
 
 def _hold(session: Session, delivery: Delivery, size: int) -> None:

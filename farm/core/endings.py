@@ -9,11 +9,13 @@ from copy import copy
 from functools import partial
 
 from farm.core.batch import Batch, Outcome
+from farm.core.dead import DeadTasks
 from farm.core.delivery import Deliveries
+from farm.core.evidence import ATTEMPTS_MAX
 from farm.core.ledger import Ledger
 from farm.core.states import Event
 from farm.model import Ending, State
-from farm.protocol.parts import Failure, Result
+from farm.protocol.parts import Failure, Group, Result
 from farm.protocol.records import AttemptEnd, AttemptsEnded, Finished
 
 __all__ = ["Endings"]
@@ -23,16 +25,20 @@ BACKOFF_DOUBLINGS_MAX = 32
 CHARGED_TO_MAX = 8
 """Hosts that are remembered to have cost one task a loss; those before are not given back."""
 Freed = tuple[Batch, Outcome, int, int]
+"""A batch, an outcome of it, and the tasks and bytes that this frees."""
 Requeued = tuple[Batch, int, int, float | None]
 
 
 class Endings:
     """Gathers the ends of attempts of one event."""
 
-    def __init__(self, ledger: Ledger, deliveries: Deliveries) -> None:
+    def __init__(self, ledger: Ledger, deliveries: Deliveries, dead: DeadTasks) -> None:
         self._ledger = ledger
         self._deliveries = deliveries
+        self._dead = dead
         self._finished: list[Freed] = []
+        self._results: list[Result] = []  # of these, as the journal has them
+        self._buried: list[tuple[Batch, Group, list[Failure]]] = []
         self._ended: list[tuple[Batch, AttemptEnd]] = []
         self._requeued: list[Requeued] = []
         self._volatile: list[Freed] = []
@@ -52,6 +58,7 @@ class Endings:
         seconds: float = 0.0,
     ) -> None:
         """The tasks ``[lo, hi)``, all in one state, have this outcome."""
+        attempts = self._attempts(batch, lo, hi) if batch.diverged else []
         waited = batch.states[lo]
         units, freed = batch.units_of(lo, hi), batch.bytes_of(lo, hi)
         batch.move(lo, hi, event)
@@ -67,12 +74,27 @@ class Endings:
             payloads or [],
             size,
             packed,
-            failure,
+            failure.brief() if failure else None,
             seconds,
         )
         outcome = Outcome(batch, result, 0, 0)
-        target = self._finished if batch.durable else self._volatile
-        target.append((batch, outcome, units, freed))
+        if not batch.durable:
+            self._volatile.append((batch, outcome, units, freed))
+            return
+        self._finished.append((batch, outcome, units, freed))
+        if attempts or (failure and failure is not result.failure):
+            result = copy(result)
+            result.failure, result.attempts = failure, attempts
+        self._results.append(result)
+
+    def _attempts(self, batch: Batch, lo: int, hi: int) -> list[Failure]:
+        """What the attempts of a task have left so far, which from now on only the journal has."""
+        found: list[Failure] = []
+        for index, own in batch.diverged.items():
+            if lo <= index < hi and own.attempts:
+                found = [copy(failure) for failure in own.attempts]
+                self._ledger.evidence.release(own.attempts)
+        return found if hi == lo + 1 else []
 
     def cancel(self, batch: Batch, lo: int, hi: int) -> list[tuple[int, int, bool]]:
         """The tasks ``[lo, hi)`` that do not run are cancelled.
@@ -110,9 +132,12 @@ class Endings:
                 self._end_attempts(batch, index, index + 1, Event.LOSE, failure)
 
     def _bury(self, batch: Batch, index: int, losses: int, failure: Failure) -> None:
-        evidence = Failure(
-            failure.cause, failure.message, failure.host, failure.code, failure.type_name, losses
-        )
+        evidence = copy(failure)
+        evidence.losses = losses
+        if batch.durable:
+            before = [copy(one) for one in batch.diverge(index).attempts]
+            attempts = [*before, evidence][-ATTEMPTS_MAX:]
+            self._buried.append((batch, batch.group(index, index + 1), attempts))
         self.finish(batch, index, index + 1, Event.BURY, Ending.LOST, failure=evidence)
 
     def retry(self, batch: Batch, index: int, failure: Failure | None, now: float) -> None:
@@ -143,12 +168,14 @@ class Endings:
         for index in range(lo, hi):
             diverged = batch.diverge(index)
             diverged.attempt += 1
-            diverged.failure = failure or diverged.failure
+            if failure is not None:
+                diverged.failure = failure.brief()
+                self._ledger.evidence.add(diverged, failure)
             diverged.tried = diverged.tried or tried
             if event is not Event.RETRY:
                 diverged.due = None
             if batch.durable:
-                self._ended.append((batch, self._ledger.attempt_end(batch, index)))
+                self._ended.append((batch, self._ledger.attempt_end(batch, index, failure)))
         self._requeued.append((batch, lo, hi, batch.diverged[lo].due))
 
     def restore_loss(self, batch: Batch, index: int, instance: bytes) -> None:
@@ -166,10 +193,13 @@ class Endings:
         ledger = self._ledger
         if self._ended:
             self._flush_ended(now)
+        buried, self._buried = self._buried, []
+        for batch, group, attempts in buried:
+            self._dead.bury(batch, group, attempts, now)
         if self._finished:
             finished, self._finished = self._finished, []
-            record = Finished(ledger.wall(now), [f[1].result for f in finished if f[1].result])
-            ref = ledger.persist(record)
+            results, self._results = self._results, []
+            ref = ledger.persist(Finished(ledger.wall(now), results))
             for entry, (batch, outcome, _, _) in enumerate(finished):
                 outcome.ref, outcome.entry = ref, entry
                 if batch.row is not None:

@@ -21,6 +21,7 @@ def check(core: Core) -> None:
     _check_waiting(ledger, batches)
     _check_sessions(ledger)
     _check_rows(ledger, batches)
+    _check_evidence(core, batches)
 
 
 def _require(*, holds: bool, message: str) -> None:
@@ -113,3 +114,15 @@ def _check_rows(ledger: Ledger, batches: list[Batch]) -> None:
                 if batch.states.count(SETTLED, lo, lo + outcome.count) < outcome.count:
                     kept = batch.row is not None and outcome.ref in batch.row.mentions
                     _require(holds=kept, message=f"outcome {outcome.ref} may be pruned early")
+
+
+def _check_evidence(core: Core, batches: list[Batch]) -> None:
+    """What is kept of attempts and of dead tasks is bounded, and counted right."""
+    evidence, settings = core.ledger.evidence, core.ledger.settings
+    kept = [one for batch in batches for own in batch.diverged.values() for one in own.attempts]
+    long = sum(one.weight for one in kept if one.traceback or one.output)
+    _require(holds=evidence.bytes == long, message=f"{evidence.bytes} bytes of {long} are counted")
+    bounded = evidence.bytes <= settings.evidence_bytes
+    _require(holds=bounded, message=f"{evidence.bytes} bytes of evidence are in memory")
+    dead = len(core.dead)
+    _require(holds=dead <= settings.dead_tasks, message=f"{dead} dead tasks are kept")

@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from farm.core.batch import Batch
+from farm.core.evidence import Evidence
 from farm.core.functions import Functions
 from farm.core.hosts import Host, Hosts
 from farm.core.jobs import Jobs
@@ -13,6 +14,7 @@ from farm.core.rows import Rows
 from farm.core.sessions import Session
 from farm.core.settings import CoreSettings
 from farm.model import State
+from farm.protocol.parts import Failure
 from farm.protocol.records import AttemptEnd, Record, SessionMark
 
 __all__ = ["Ledger"]
@@ -52,6 +54,7 @@ class Ledger:
         self.hosts = Hosts()
         self.peers: dict[Peer, Session | Host] = {}
         self.functions = Functions(port)
+        self.evidence = Evidence(settings.evidence_bytes)
         self.jobs = Jobs()
         self.ready = ReadyQueue()
         self.delays = Delays(State.SCHEDULED)
@@ -132,8 +135,11 @@ class Ledger:
         if len(charged) < CHARGED_MAX:
             charged.append((batch, index))
 
-    def attempt_end(self, batch: Batch, index: int) -> AttemptEnd:
-        """What the journal must know of a task whose attempts differ from its batch's."""
+    def attempt_end(self, batch: Batch, index: int, failure: Failure | None = None) -> AttemptEnd:
+        """What the journal must know of a task whose attempts differ from its batch's.
+
+        ``failure``: how the last one has just ended, if that is evidence.
+        """
         own = batch.diverge(index)
         return AttemptEnd(
             batch.session.id,
@@ -144,7 +150,7 @@ class Ledger:
             own.losses,
             0.0 if own.due is None else self.wall(own.due),
             own.fence,
-            own.failure,
+            failure or own.failure,
             own.charged,
             own.tried,
         )

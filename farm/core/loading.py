@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from farm.core.batch import SETTLED, Batch, Outcome
+from farm.core.batch import SETTLED, Batch, Divergence, Outcome
+from farm.core.dead import DeadTasks
 from farm.core.fencing import fence
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
@@ -15,6 +16,7 @@ from farm.protocol.records import (
     AttemptEnd,
     AttemptsEnded,
     Begun,
+    Buried,
     Delivered,
     Finished,
     HostJoined,
@@ -43,6 +45,7 @@ ORDER: tuple[tuple[type, ...], ...] = (
     (JobOpened, JobSealed),
     (Submitted,),
     (Finished, AttemptsEnded, Begun, Delivered, Recovered, HostJoined),
+    (Buried,),
 )
 """Tasks come before what is said of them: survivors are copied out to younger records."""
 
@@ -55,8 +58,9 @@ class Loading:
     guessed.
     """
 
-    def __init__(self, ledger: Ledger, retention: Retention) -> None:
+    def __init__(self, ledger: Ledger, retention: Retention, dead: DeadTasks) -> None:
         self._ledger = ledger
+        self._dead = dead
         self._retention = retention
         self._later: list[tuple[int, Record]] = []  # the whole journal, until ``apply``
         self.hosts: dict[str, list[tuple[int, bytes]]] = {}
@@ -71,6 +75,7 @@ class Loading:
             Delivered: self._restore_delivered,
             Recovered: self._restore_fence,
             HostJoined: self._join_host,
+            Buried: lambda ref, record, _now: self._dead.restore(ref, record),
         }
 
     def restore(self, ref: int, record: Record) -> None:
@@ -78,8 +83,9 @@ class Loading:
         ledger = self._ledger
         ledger.last_ref = max(ledger.last_ref, ref)
         if isinstance(record, Finished):
-            for entry in record.entries:
-                entry.payloads = []  # read back when somebody wants them
+            for entry in record.entries:  # the rest is read back when somebody wants it
+                entry.payloads, entry.attempts = [], []
+                entry.failure = entry.failure.brief() if entry.failure else None
         self._later.append((ref, record))
 
     def apply(self, now: float, wall: float) -> None:
@@ -179,6 +185,9 @@ class Loading:
             ledger.open_tasks -= batch.units_of(lo, hi)
             ledger.open_bytes -= batch.bytes_of(lo, hi)
             final = FINAL.get(result.ending, State.FAILED)
+            for index, own in batch.diverged.items():
+                if lo <= index < hi:
+                    ledger.evidence.release(own.attempts)
             batch.restore_final(lo, hi, final)
             outcome = Outcome(batch, result, ref, entry)
             outcome.result = None
@@ -206,14 +215,28 @@ class Loading:
                 if State(min(batch.states[index], State.DEAD)).is_final:
                     continue
                 own = batch.diverge(index)
+                self._restore_evidence(own, end)
                 own.attempt, own.retries, own.losses = end.attempt, end.retries, end.losses
                 template = batch.template
                 if own.retries > template.retries or own.losses > template.max_losses:
                     raise ProtocolError(f"record {ref} spends more of a task than it has")
-                own.fence, own.failure, own.ref = end.fence, end.failure, ref
+                own.fence, own.ref = end.fence, ref
+                own.failure = end.failure.brief() if end.failure else None
                 own.charged, own.tried = end.charged, end.tried
                 own.due = ledger.monotonic(end.due) if end.due else None
                 batch.states[index] = State.QUEUED if own.due is None else State.SCHEDULED
+
+    def _restore_evidence(self, own: Divergence, end: AttemptEnd) -> None:
+        """What an attempt left, if it spent something; a younger record may say all of it again."""
+        evidence = self._ledger.evidence
+        found = list(end.attempts)
+        if found:
+            evidence.release(own.attempts)
+            own.attempts = []
+        elif end.failure and end.retries + end.losses > own.retries + own.losses:
+            found.append(end.failure)
+        for failure in found:
+            evidence.add(own, failure)
 
     def _restore_begun(self, ref: int, record: Begun, _now: float) -> None:
         session = self._ledger.sessions.get(record.session)

@@ -87,6 +87,7 @@ class Placement:
         host.held += lease.units
         ledger.hosts.update(host)
         payloads = batch.payloads if batch.packed else batch.payloads[lo:hi]
+        template = batch.template
         grant = Grant(
             key[1],
             attempt,
@@ -100,8 +101,12 @@ class Placement:
             batch.start + lo,
             batch.start + lo,
             expected,
-            batch.template.time_limit,
+            template.time_limit,
             batch.runs_once,
+            template.soft_time_limit,
+            template.memory_limit,
+            template.retry_on,
+            template.never_on,
         )
         self._give_function(host, batch.function)
         if batch.runs_once:

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from farm.core.batch import SETTLED, Batch
+from farm.core.dead import DeadTasks
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
+from farm.core.queries_dead import DeadQueries, Pending
 from farm.model import State, TaskId
 
-__all__ = ["Queries"]
+__all__ = ["Pending", "Queries"]
 
 LIMIT = 100
 LIMIT_MAX = 10_000
@@ -17,20 +19,25 @@ Row = dict[str, Any]
 
 
 class Queries:
-    """Read-only views of the ledger."""
+    """Views of the ledger, and the few orders that change it."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, dead: DeadTasks) -> None:
         self._ledger = ledger
+        self._dead = DeadQueries(ledger, dead)
         self._kinds: dict[str, Callable[[dict[str, Any], float], Any]] = {
             "status": self._status,
             "hosts": self._hosts,
             "jobs": self._jobs,
             "tasks": self._tasks,
             "task": self._task,
+            **self._dead.kinds,
         }
 
     def answer(self, what: str, arguments: dict[str, Any], now: float) -> Any:
-        """The answer; raises ``ValueError`` saying what is wrong with the question."""
+        """The answer, or a ``Pending`` one.
+
+        Raises ``ValueError`` saying what is wrong with the question.
+        """
         kind = self._kinds.get(what)
         if kind is None:
             raise ValueError(f"there is no query {what!r}; there are {', '.join(self._kinds)}")
@@ -115,7 +122,8 @@ class Queries:
                     return found
         return found
 
-    def _task(self, arguments: dict[str, Any], now: float) -> Row:
+    def _task(self, arguments: dict[str, Any], now: float) -> Row | Pending:
+        """One task, with the evidence of its attempts."""
         task = TaskId.parse(str(arguments.get("id", "")))
         session = self._ledger.sessions.get(task.session)
         if session is not None:
@@ -123,15 +131,18 @@ class Queries:
                 row = next(self._runs(batch, lo, hi, None, self._leases(), now))
                 own = batch.diverged.get(lo)
                 failure = own.failure if own else None
-                ending = batch.ending(lo)
-                return row | {
+                outcome = batch.outcome(lo)
+                row |= {
                     "retries": own.retries if own else 0,
                     "losses": own.losses if own else 0,
                     "failure": failure.message or failure.cause if failure else "",
-                    "ending": ending.name.lower() if ending is not None else "",
+                    "ending": outcome.ending.name.lower() if outcome else "",
                 }
-            if task.counter in session.accepted:
-                raise ValueError(f"task {task} was delivered to its owner and is not kept")
+                return self._dead.of_dead(task, now, row) or self._dead.of_batch(row, batch, lo)
+        if (pending := self._dead.of_dead(task, now)) is not None:
+            return pending
+        if session is not None and task.counter in session.accepted:
+            raise ValueError(f"task {task} was delivered to its owner and is not kept")
         raise ValueError(f"the farm has no task {task}")
 
     def _batches(self) -> Iterator[Batch]:

@@ -140,7 +140,8 @@ class Reports:
         """One task failed: it is tried again if it has retries left."""
         diverged = batch.diverged.get(index)
         spent = diverged.retries if diverged else 0
-        if spent < batch.template.retries and ended.ending is not Ending.BROKEN:
+        final = ended.ending is Ending.BROKEN or (ended.failure is not None and ended.failure.final)
+        if spent < batch.template.retries and not final:
             self._endings.retry(batch, index, ended.failure, now)
         else:
             self._endings.finish(
@@ -227,8 +228,10 @@ class Reports:
 
     def lose_host(self, host: Host, cause: str, now: float) -> None:
         """A host is gone: what it had begun spends a loss, the rest goes back."""
-        failure = Failure("host_lost", f"host {host.name} was lost: {cause}", host.name)
+        text = f"host {host.name} was lost: {cause}"
         for lease in list(host.leases.values()):
+            failure = Failure("host_lost", text, host.name)
+            failure.attempt, failure.seconds = lease.attempt, max(0.0, now - lease.since)
             for lo, hi in lease.live_runs():
                 self._lose_run(lease, lo, hi, failure)
         host.leases.clear()

@@ -6,6 +6,7 @@ when taken. A record of which less than a quarter still lives has the living cop
 one task that never ends does not hold the records of its siblings.
 """
 
+from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from farm.core.jobs import Job
 from farm.core.ledger import Ledger
 from farm.core.rows import Row
 from farm.protocol.parts import Group
-from farm.protocol.records import AttemptsEnded, Submitted
+from farm.protocol.records import AttemptEnd, AttemptsEnded, Submitted
 
 if TYPE_CHECKING:
     from farm.core.sessions import Session
@@ -129,9 +130,11 @@ class Retention:
 
     def _restate_attempts(self, living: list[Batch], row: Row, now: float) -> None:
         """Say again what is special about the attempts of the living, in one record."""
-        ends = [
-            self._ledger.attempt_end(batch, index) for batch in living for index in batch.diverged
-        ]
+        ends: list[AttemptEnd] = []
+        for batch in living:
+            for index, own in batch.diverged.items():
+                ends.append(self._ledger.attempt_end(batch, index))
+                ends[-1].attempts = [copy(failure) for failure in own.attempts]
         if ends:
             ref = self._ledger.persist(AttemptsEnded(self._ledger.wall(now), ends))
             self._ledger.rows.mention(row, ref)
@@ -139,8 +142,8 @@ class Retention:
     def _survivors(self, batch: Batch) -> list[Group]:
         """The tasks of a batch that must outlive its row, as groups under their old counters."""
         if self._is_kept(batch):
-            return [_group(batch, 0, batch.count)]
-        return [_group(batch, lo, hi) for lo, hi in batch.unsettled(0, batch.count)]
+            return [batch.group(0, batch.count)]
+        return [batch.group(lo, hi) for lo, hi in batch.unsettled(0, batch.count)]
 
     def _forget(self, batch: Batch) -> None:
         batch.gone = True
@@ -187,22 +190,4 @@ def _is_scattered(row: Row) -> bool:
     return any(
         batch.packed and batch.open and len(list(islice(batch.unsettled(0, batch.count), 2))) > 1
         for batch in row.batches
-    )
-
-
-def _group(batch: Batch, lo: int, hi: int) -> Group:
-    payloads = batch.payloads if batch.packed else batch.payloads[lo:hi]
-    if not payloads:  # all finished: only the outcomes matter now
-        payloads = [b""] * (1 if batch.packed else hi - lo)
-    return Group(
-        batch.first + lo,
-        hi - lo,
-        batch.function,
-        payloads,
-        sum(map(len, payloads)),
-        batch.packed,
-        batch.start + lo,
-        batch.job.number if batch.job else 0,
-        batch.template,
-        batch.tried,
     )

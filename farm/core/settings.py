@@ -36,6 +36,11 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     backoff_seconds_max: float = 300.0
     result_ttl: float = 7 * DAY
     """How long unclaimed results live, and those of named jobs in any case."""
+    evidence_bytes: int = 64 << 20
+    """Tracebacks and output of attempts, of tasks that go on, that are kept in memory."""
+    dead_tasks: int = 10_000
+    dead_bytes: int = 1 << 30
+    """Dead tasks that are kept, for ``result_ttl`` at most; then the oldest go."""
     session_ttl: float = 7 * DAY
     """How long a silent session without work is remembered."""
     reply_seconds: float = 0.01

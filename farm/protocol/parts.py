@@ -76,6 +76,10 @@ class Template(Part):
     result_ttl: Span | None = None
     expires: Span | None = None
     delay: Span | None = None
+    soft_time_limit: Span | None = None
+    memory_limit: Counter | None = None
+    retry_on: tuple[str, ...] = ()
+    never_on: tuple[str, ...] = ()
 
 
 class Group(Part):
@@ -102,7 +106,11 @@ class Group(Part):
 class Failure(Part):
     """The evidence of an attempt that did not succeed; no pickled data.
 
-    ``code`` is the exit code, or minus the signal number. ``losses`` counts attempts that died.
+    ``cause``: ``exception``, ``soft_time_limit``, ``time_limit``, ``memory_limit``, ``signal``,
+    ``exit``, ``host_lost``, ``initializer`` or ``protocol``. ``code`` is the exit code, or minus
+    the signal number. ``losses`` counts attempts that died. ``peak_bytes`` is the most memory that
+    was seen, ``output`` the end of what its worker wrote during it. ``final``: the task must not be
+    tried again, whatever retries are left.
     """
 
     cause: str = ""
@@ -111,12 +119,30 @@ class Failure(Part):
     code: int = 0
     type_name: str = ""
     losses: int = 0
+    attempt: int = 0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    traceback: str = ""
+    output: bytes = b""
+    final: bool = False
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it has."""
+        return len(self.message) + len(self.traceback) + len(self.output)
+
+    def brief(self) -> "Failure":
+        """The same without what may be long."""
+        if not (self.traceback or self.output):
+            return self
+        return msgspec.structs.replace(self, traceback="", output=b"")
 
 
 class Result(Part):
     """The published outcome of a run of tasks; ``payloads`` as in ``Ended``.
 
     ``seconds`` is the time that the run took in its worker, 0 if it did not end there.
+    ``attempts``, in the journal alone, is the evidence of the attempts before the last.
     """
 
     session: bytes
@@ -128,6 +154,7 @@ class Result(Part):
     packed: bool = False
     failure: Failure | None = None
     seconds: float = 0.0
+    attempts: list[Failure] = []
 
 
 class Grant(Part):
@@ -154,6 +181,15 @@ class Grant(Part):
     expected: float = -1.0
     time_limit: float | None = None
     alone: bool = False
+    soft_time_limit: float | None = None
+    memory_limit: int | None = None
+    retry_on: tuple[str, ...] = ()
+    never_on: tuple[str, ...] = ()
+
+    @property
+    def limited(self) -> bool:
+        """Whether each of its tasks has a limit of its own to keep to."""
+        return not (self.time_limit is self.soft_time_limit is self.memory_limit is None)
 
 
 class Claim(Part):

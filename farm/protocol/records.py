@@ -19,6 +19,7 @@ __all__ = [
     "AttemptEnd",
     "AttemptsEnded",
     "Begun",
+    "Buried",
     "Delivered",
     "Finished",
     "HostJoined",
@@ -59,6 +60,8 @@ class AttemptEnd(Part):
     ``losses`` are what has been spent; ``due`` is when to run again, 0 for at once; ``fence``
     as in ``Submitted``. ``charged``: the instances of hosts that were lost with an attempt; the
     loss is given back to whichever of them returns. ``tried``: one of the attempts may have begun.
+    ``failure`` is the evidence of the last attempt that spent something, and ``attempts``, if there
+    are any, that of all, said again by a younger record.
     """
 
     session: bytes
@@ -72,6 +75,7 @@ class AttemptEnd(Part):
     failure: Failure | None = None
     charged: list[bytes] = msgspec.field(default_factory=list)
     tried: bool = False
+    attempts: list[Failure] = msgspec.field(default_factory=list)
 
 
 class AttemptsEnded(Part, tag=3):
@@ -151,6 +155,20 @@ class Begun(Part, tag=10):
     host: bytes = b""
 
 
+class Buried(Part, tag=20):
+    """A task is dead: what it was, and the evidence of its attempts, to be kept for people.
+
+    Comes before the outcome; of a task that has none it says nothing. It names no other record and
+    outlives the task's own.
+    """
+
+    at: float
+    session: bytes
+    group: Group
+    job: str
+    attempts: list[Failure]
+
+
 Record = (
     Submitted
     | Finished
@@ -162,6 +180,7 @@ Record = (
     | HostJoined
     | Recovered
     | Begun
+    | Buried
 )
 
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)

@@ -186,7 +186,7 @@ def _(patch):
     patch.setattr(Endings, "_flush_ended", forget)
 
 
-@bite("a report under a stale token is dropped", "stale token", **PARTITIONS)
+@bite("a report under a stale token is dropped", "stale token", "host window", **PARTITIONS)
 def _(patch):
     ever: dict[tuple[int, int], Lease] = {}
     init, held = Lease.__init__, Reports._held

@@ -20,11 +20,13 @@ from farm.protocol.records import (
     AttemptEnd,
     AttemptsEnded,
     Begun,
+    Buried,
     Finished,
     Submitted,
     encode_record,
 )
 from tests.sim import work
+from tests.sim.checks_evidence import EvidenceChecks
 from tests.sim.checks_leases import LeaseChecks
 from tests.sim.checks_losses import LossChecks
 from tests.sim.checks_readers import ReaderChecks
@@ -57,6 +59,7 @@ class Checks:
         self.leases = LeaseChecks(self)
         self.losses = LossChecks(self)
         self.readers = ReaderChecks(self)
+        self.evidence = EvidenceChecks(self)
 
     @property
     def disk(self) -> Disk:
@@ -91,6 +94,8 @@ class Checks:
                     self._attempts_ended(entry)
             case Begun():
                 self.losses.begin(record)
+            case Buried():
+                self.evidence.buried(record)
             case Submitted():
                 for task in named(record):
                     self._admitted(self.truth.tasks[task])
@@ -106,6 +111,9 @@ class Checks:
         self.losses.ended(entry.session, entry.first, entry.count, entry.attempt)
         if entry.failure != self.truth.written[entry.session, entry.first].failure:  # news
             self.losses.failed(entry.failure)
+            spent = self.truth.written[entry.session, entry.first].retries
+            if entry.failure is not None and entry.failure.final and entry.retries > spent:
+                raise Violation("retries", f"{entry.first} is tried again after {entry.failure}")
         for task in ids(entry.session, entry.first, entry.count):
             if entry.attempt < self.truth.written[task].attempt:
                 raise Violation("token", f"{task[1]} goes back to {entry.attempt}")
@@ -134,6 +142,8 @@ class Checks:
                 self._ends(task, outcome)
                 self.losses.over(task)
                 self.leases.over(task)
+                if outcome.ending is Ending.LOST:
+                    self.evidence.dead(task)
 
     def _ends(self, task: Id, outcome: Outcome) -> None:
         facts = self.truth.written[task]
@@ -150,6 +160,7 @@ class Checks:
 
     def pruned(self, refs: list[int]) -> None:
         """The coordinator asks for records to be deleted."""
+        self.evidence.pruned(refs)
         self.truth.written.delete(refs)
 
     def committing(self, changes: list[Change]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from farm.core import invariants
 from farm.model import Ending
 from tests.sim import work
+from tests.sim.checks_limits import check_limited, is_final_for
 from tests.sim.truth import Violation
 
 if TYPE_CHECKING:
@@ -44,13 +45,15 @@ def settled(world: World, task: Task) -> None:
             _made_by_an_execution(task, outcome)
         case Ending.EXCEPTION:
             _made_by_an_execution(task, outcome)
-            _retries_spent(task)
-        case Ending.TIME_LIMIT:
-            _retries_spent(task)
+            _retries_spent(task, outcome)
+        case Ending.TIME_LIMIT | Ending.MEMORY_LIMIT:
+            check_limited(task, outcome)
+            _retries_spent(task, outcome)
         case Ending.LOST:
             world.checks.losses.lost(task)
     may = {
         Ending.TIME_LIMIT: task.template.time_limit is not None,
+        Ending.MEMORY_LIMIT: task.template.memory_limit is not None,
         Ending.CANCELLED: task.cancel_asked,
         Ending.EXPIRED: task.template.expires is not None,
         Ending.BROKEN: world.plan.initializer,  # and its workers died before they did anything
@@ -66,8 +69,12 @@ def _made_by_an_execution(task: Task, outcome: Outcome) -> None:
         raise Violation("endings", f"{task.name}: no execution made {outcome}")
 
 
-def _retries_spent(task: Task) -> None:
-    failures = {"raised"} if task.template.time_limit is None else {"raised", "died"}
+def _retries_spent(task: Task, outcome: Outcome) -> None:
+    if is_final_for(task, outcome.ending):
+        return
+    template = task.template
+    limited = not (template.time_limit is template.memory_limit is None)
+    failures = {"raised", "died"} if limited else {"raised"}
     failed = sum(execution.ended in failures for execution in task.executions)
     if failed <= task.template.retries:
         raise Violation("retries", f"{task.name} failed after {failed} attempts")

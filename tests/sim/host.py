@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from farm.model import Ending
 from farm.protocol.messages import Assign, HostHello, Report
 from farm_workers.host import Host
+from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostSettings
 from tests.sim.checks_host import HostMemory
 from tests.sim.plan import PYTHON
@@ -40,6 +41,9 @@ class HostProcess(Process):
             HostSettings(
                 slots=slots, name=name, python=PYTHON, farm="sim", hello_seconds=2.0,
                 drain_seconds=3.0, retry_seconds=1.0, has_initializer=world.plan.initializer,
+                grace_seconds=world.plan.grace_seconds,
+                max_tasks_per_worker=world.plan.max_tasks_per_worker,
+                max_memory_per_worker=world.plan.max_memory_per_worker,
             ),
             self,
             instance=world.chance.randbytes(8),
@@ -119,7 +123,10 @@ class HostProcess(Process):
                 del self.workers[worker.slot]
                 code, ordinal = arguments
                 self.never_ready += not worker.ready
-                self.machine.on_worker_exit(worker.slot, code, ordinal, self.now)
+                death = Death(code, ordinal, output=b"last words")
+                self.machine.on_worker_exit(worker.slot, death, self.now)
+            case "memory":
+                self.machine.on_worker_memory(worker.slot, arguments[0], self.now)
         self.after_turn()
 
     @property
@@ -186,6 +193,15 @@ class HostProcess(Process):
         worker = self.workers.get(slot)
         if worker is not None:
             self.world.clock.after(self.world.chance.uniform(0.0, 0.01), worker.die, KILLED)
+
+    def stop(self, slot: int) -> None:
+        self.world.clock.after(self.world.chance.uniform(0.0, 0.01), self.workers[slot].stop)
+
+    def retire(self, slot: int) -> None:
+        self.workers[slot].tell("leave")
+
+    def measure(self, slot: int, limit: int) -> None:
+        self.world.clock.after(0.0, self.workers[slot].weigh)
 
     def run(self, slot: int, part: Slice) -> None:
         self.memory.runs(part)

@@ -217,6 +217,17 @@ class Network:
                 connection.server_notices, self.clock.now + self.chance.choice((0.5, 5.0, 30.0))
             )
 
+    @property
+    def late(self) -> list[str]:
+        """The dealers that are gone, and of which something is still on its way."""
+        return [
+            connection.dealer.name
+            for connection in self.connections
+            if not connection.dealer.alive
+            and connection.up.is_open
+            and self.clock.now < min(connection.up.arrival, connection.up.dies)
+        ]
+
     def is_cut_off(self, name: str) -> bool:
         return self.clock.now < self.cut_off.get(name, 0.0)
 

@@ -51,7 +51,10 @@ class Plan:
     window_bytes: int = 1 << 20
     initializer: bool = False  # whether hosts that cannot start workers fail their tasks
     stale: float = 0.0  # the share of slices that find their worker with an older module
-    deaths: bool = True  # whether work may kill its worker, or be killed for its time
+    deaths: bool = True  # whether work may kill its worker, or be killed for passing a limit
+    grace_seconds: float = 0.3
+    max_tasks_per_worker: int = 0
+    max_memory_per_worker: int = 0
     core: dict[str, float | int] = field(default_factory=dict)
 
     @property
@@ -82,6 +85,9 @@ class Plan:
             plan.holes = chance.choice((0.0, 0.0, 0.003))
         else:
             plan.deaths = chance.random() < 0.5
+        plan.grace_seconds = chance.choice((0.0, 0.05, 0.5))
+        plan.max_tasks_per_worker = chance.choice((0, 0, 0, 1, 4))
+        plan.max_memory_per_worker = chance.choice((0, 0, 0, 150))
         plan.core = {
             "beat_seconds": 1.0,
             "lease_seconds": chance.choice((2.5, 4.0)),
@@ -95,6 +101,8 @@ class Plan:
             "short_seconds": chance.choice((0.0001, 0.05, 1.0)),
             "resident_result_bytes": chance.choice((0, 100, 1 << 20)),
             "payload_bytes_max": 1500,
+            "evidence_bytes": chance.choice((0, 40, 1 << 20)),
+            "dead_tasks": chance.choice((1, 1000)),
             "result_ttl": 100.0,
             "session_ttl": 150.0,
             "session_bytes": chance.choice((1500, 1 << 20)),

@@ -137,6 +137,9 @@ class Program:
             backoff=0.1,
             max_losses=chance.choice((3, 3, 1, 0)),
             time_limit=chance.choice((None,) * 5 + (0.5,)) if self.world.plan.deaths else None,
+            memory_limit=chance.choice((None, None, 100)) if self.world.plan.deaths else None,
+            retry_on=chance.choice(((),) * 8 + (("OSError",), ("ValueError",))),
+            never_on=chance.choice(((),) * 8 + (("ValueError",), (TIME_LIMIT,))),
             durable=chance.random() < 0.85,
             result_ttl=chance.choice((None, None, None, 30.0)),
             expires=chance.choice((None, None, None, None, 3.0)),
@@ -235,6 +238,7 @@ class Program:
         return [(session, counter, 1) for session, counter in chosen]
 
 
+TIME_LIMIT = "farm.errors.TimeLimitExceeded"
 QUESTIONS = ("status", "hosts", "jobs", "tasks", "task", "nonsense")
 MILD = (("raise", 1), ("raise", 99))
-DEADLY = (*MILD, ("die", 1), ("die", 99))
+DEADLY = (*MILD, ("die", 1), ("die", 99), ("hog", 1), ("hog", 99))

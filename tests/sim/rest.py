@@ -31,7 +31,8 @@ def unrest(world: World) -> list[str]:
     ledger = world.coordinator.machine.ledger
     if ledger.open_tasks or not world.coordinator.journal.idle:
         return [f"{ledger.open_tasks} tasks open in the coordinator, or its journal busy"]
-    return [f"{host.name} holds {host.holds}" for host in world.hosts if host and host.holds]
+    held = [f"{host.name} holds {host.holds}" for host in world.hosts if host and host.holds]
+    return held + [f"the last words of {name} to arrive" for name in world.network.late]
 
 
 def check_rest(world: World) -> None:

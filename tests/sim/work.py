@@ -15,7 +15,7 @@ BAR = b"|"
 
 
 class Work(NamedTuple):
-    """``raise`` and ``die``: the first ``times`` executions do, later ones succeed."""
+    """``raise``, ``die`` and ``hog``: the first ``times`` executions do, later ones succeed."""
 
     kind: str
     seconds: float

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from farm.model import Ending
+from farm.model import Ending, is_final
 from farm.protocol.messages import Failure
 from tests.sim import work
+from tests.sim.checks_limits import ERROR_NAMES, WorkerLimits
 from tests.sim.checks_work import began
 from tests.sim.truth import Execution, Violation
 
@@ -20,6 +21,9 @@ __all__ = ["Worker"]
 
 FLUSH_SECONDS = 0.005
 KILLED = -9
+TERMINATED = -15
+SMALL, LARGE = 20, 200
+"""The memory of a worker, by what it runs."""
 PROGRESS = 0.1
 """The share of tasks that say half-way how far they are."""
 
@@ -34,6 +38,8 @@ class Worker:
         self.ready = False
         self.ordinal: int | None = None  # as in its shared page
         self.functions: set[bytes] = set()
+        self.memory = SMALL
+        self.limits = WorkerLimits(self)
         self._items: deque[tuple[Slice, int]] = deque()
         self._execution: Execution | None = None
         self._ends: list[SliceEnd] = []
@@ -87,7 +93,24 @@ class Worker:
     def function(self, key: bytes) -> None:
         self.functions.add(key)
 
+    def stop(self) -> None:
+        """SIGTERM: most processes end, now or in a while, and some do not care."""
+        chance = self.host.world.chance
+        if chance.random() < 0.7:
+            self.host.world.clock.after(chance.uniform(0.0, 0.4), self.die, TERMINATED)
+
+    def leave(self) -> None:
+        """The end of the pipe."""
+        if self._execution is not None or any(p.offset + i >= self._limit for p, i in self._items):
+            raise Violation("recycling", f"{self.host.name} lets a worker go that has work")
+        self.host.world.clock.after(0.001, self.die, 0)
+
+    def weigh(self) -> None:
+        """The agent looks at the memory of the process."""
+        self._say("memory", self.memory)
+
     def run(self, part: Slice) -> None:
+        self.limits.given(part)
         self._items.extend((part, i) for i in range(part.count))
         if self._execution is None:
             self._begin()
@@ -143,6 +166,9 @@ class Worker:
         self._execution = execution
         began(self.host.world, task, execution)
         does = work.parse(payload)
+        self.limits.begins()
+        grows = does.kind == "hog" and len(task.executions) <= does.times
+        self.memory = LARGE if grows else SMALL
         if self.host.world.chance.random() < PROGRESS:
             note = (part.key, part.first + i, (1.0, 2.0, "half"))
             clock.after(does.seconds / 2, self._tell_progress, execution, note)
@@ -156,6 +182,7 @@ class Worker:
         if not self.alive or self._execution is None:
             return
         execution = self._execution
+        self.limits.ends(part, execution)
         if does.kind == "die" and times <= does.times:
             self.die(KILLED)
             return
@@ -196,11 +223,13 @@ class Worker:
         failure = None
         if ending is Ending.EXCEPTION:
             failure = Failure("exception", "no", type_name="ValueError")
+            failure.traceback = "Traceback"
+            failure.final = is_final(ERROR_NAMES, part.retry_on, part.never_on)
         end = part.end(
             part.first + i, 1, ending, values, packed=packed, seconds=seconds, failure=failure
         )
         self._ends.append(end)
-        if part.time_limit is not None:
+        if part.limited:
             self.flush()
 
     def flush(self) -> None:

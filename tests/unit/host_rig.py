@@ -3,6 +3,7 @@
 from farm.model import Ending
 from farm.protocol.messages import Assign, Beat, Ended, Function, Grant, HostWelcome, Report
 from farm_workers.host import Host
+from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostSettings, Slice
 
 S = b"s" * 16
@@ -87,7 +88,7 @@ class Rig:
 
     def exit(self, slot, index=None, *, code=-11, **more):
         """A worker dies; returns what the host did at once."""
-        self.host.on_worker_exit(slot, code, index, self.now, **more)
+        self.host.on_worker_exit(slot, Death(code, index, **more), self.now)
         return self.take()
 
 

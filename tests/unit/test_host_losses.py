@@ -139,7 +139,9 @@ def test_a_task_over_its_time_limit_ends_with_its_worker():
     rig.tick(0.1)
     assert rig.host.next_deadline() == 103.0
     assert rig.tick(3.0 - 0.105 - 1e-3) == []
-    assert rig.tick(1e-3) == [("kill", 0)]
+    assert rig.tick(1e-3) == [("stop", 0)]
+    assert rig.tick(2.9) == []
+    assert rig.tick(0.1) == [("kill", 0)]
     assert rig.assign(lease=2, first=9) == []  # busy until its exit is confirmed
     assert rig.exit(0, 0, code=-9, seconds=3.1) == [("spawn", 0)]
     report = rig.report()
@@ -170,8 +172,8 @@ def test_each_item_of_a_packed_task_has_the_whole_time_limit():
     _, part = one(rig.assign(3, packed=True, time_limit=3.0))
     rig.tick(2.9)
     rig.ended(0, part, count=1)
-    assert [call for call in rig.tick(2.9) if call[0] == "kill"] == []
-    assert ("kill", 0) in rig.tick(0.2)
+    assert [call for call in rig.tick(2.9) if call[0] == "stop"] == []
+    assert ("stop", 0) in rig.tick(0.2)
     rig.exit(0, 1, code=-9)
     report = rig.report()
     assert endings(report) == [(1, 2, 1, Ending.TIME_LIMIT)]

@@ -21,6 +21,7 @@ from farm.protocol.messages import (
     Report,
 )
 from farm_workers.host import Host
+from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostSettings
 from tests.unit.host_rig import S
 
@@ -37,6 +38,7 @@ class Worker:
         self.limit = 0
         self.functions = {}
         self.dying = self.killed = False
+        self.retired = self.spoilt = False
         self.begun = False
 
 
@@ -48,6 +50,7 @@ class World:
         self.now = 0.0
         self.workers = {}
         self.questions = []
+        self.measures = []
         self.reports = []
         self.inbox = deque()
         self.linked = False
@@ -58,7 +61,12 @@ class World:
         self.leases = 0
         self.left = False
         slots = self.random.choice([1, 2, 4])
-        bounds = self.random.choice([{}, {"window_max": 1, "unnoted_max": 1}])
+        bounds = {
+            **self.random.choice([{}, {"window_max": 1, "unnoted_max": 1}]),
+            "grace_seconds": self.random.choice([0.0, 0.5]),
+            "max_tasks_per_worker": self.random.choice([0, 0, 1, 7]),
+            "max_memory_per_worker": self.random.choice([0, 0, 90]),
+        }
         settings = HostSettings(slots=slots, has_initializer=self.random.random() < 0.5, **bounds)
         self.host = Host(settings, self, instance=b"i" * 16, now=0.0)
 
@@ -101,6 +109,23 @@ class World:
         assert not self.workers[slot].killed
         self.workers[slot].killed = self.workers[slot].dying = True
 
+    def stop(self, slot):
+        worker = self.workers[slot]
+        assert not worker.killed
+        worker.dying = worker.dying or self.random.random() < 0.5
+
+    def retire(self, slot):
+        worker = self.workers[slot]
+        # It may still have what was taken back, and will not begin it.
+        assert not worker.begun
+        assert all(part.offset + at - part.first < worker.limit for part, at in worker.inbox)
+        worker.retired = True
+        worker.dying = worker.dying or self.random.random() < 0.9
+
+    def measure(self, slot, limit):
+        assert limit > 0
+        self.measures.append((slot, self.workers[slot]))
+
     def function(self, slot, digest, name, data):
         assert data == b"code"
         self.workers[slot].functions[digest] = name
@@ -108,6 +133,7 @@ class World:
     def run(self, slot, part):
         worker = self.workers[slot]
         assert worker.ready
+        assert not worker.retired
         assert part.function in worker.functions
         worker.inbox.append([part, part.first])
 
@@ -121,7 +147,7 @@ class World:
         self.now += self.random.choice([0.0, 0.0001, 0.004, 0.2])
         self.random.choice(
             [self.work, self.work, self.work, self.assign, self.deliver, self.deliver, self.note,
-             self.answer, self.crash, self.die, self.recall, self.drop, self.link]
+             self.answer, self.crash, self.spoil, self.die, self.recall, self.drop, self.link]
         )()  # fmt: skip
         self.tick()
 
@@ -177,6 +203,7 @@ class World:
             self.random.choice([b"f" * 16, b"g" * 16]), payloads, len(payloads), packed,
             expected=self.random.choice([-1.0, 1e-5, 1e-3, 1.0]),
             time_limit=self.random.choice([None, None, 1.0]),
+            memory_limit=self.random.choice([None, None, 80]),
         )  # fmt: skip
         for task in range(grant.first, grant.first + count):
             self.granted[grant.lease, task] = packed
@@ -208,7 +235,7 @@ class World:
             return
         parts = []
         for _ in range(self.random.choice([1, 1, 50])):
-            if worker.inbox:
+            if worker.inbox and not worker.spoilt:
                 self.run_item(worker, parts)
         if parts:
             self.host.on_worker_ended(slot, parts, self.now)
@@ -240,6 +267,18 @@ class World:
         for slot, worker in questions:
             if self.workers.get(slot) is worker:
                 self.host.on_worker_limited(slot, worker.index, self.now)
+        measures, self.measures = self.measures, []
+        for slot, worker in measures:
+            if self.workers.get(slot) is worker:
+                self.host.on_worker_memory(slot, self.random.randint(1, 100), self.now)
+
+    def spoil(self):
+        """A worker leaves because of what its tasks have done to it."""
+        slot = self.random.choice(list(self.workers))
+        worker = self.workers[slot]
+        if worker.index is not None and not worker.begun and self.random.random() < 0.2:
+            worker.spoilt = worker.dying = True
+            self.host.on_worker_retired(slot, self.now)
 
     def crash(self):
         if self.random.random() < 0.1:
@@ -248,7 +287,7 @@ class World:
     def die(self):
         for slot in [slot for slot, worker in self.workers.items() if worker.dying]:
             index = self.workers.pop(slot).index
-            self.host.on_worker_exit(slot, KILLED, index, self.now)
+            self.host.on_worker_exit(slot, Death(KILLED, index), self.now)
         if not self.workers:
             self.now += 40.0
             self.linked = False
@@ -283,7 +322,7 @@ class World:
                 return
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(250))
 def test_every_task_is_accounted_for_once(seed):
     world = World(seed)
     for _ in range(400):

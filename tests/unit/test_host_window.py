@@ -139,8 +139,8 @@ def test_a_host_that_is_full_of_outcomes_does_not_hear_its_workers_and_excuses_t
     assert rig.take() == []
     rig.host.receive(Noted(report.number, 1), rig.now)
     assert not rig.host.full
-    assert [call for call in rig.tick(0.5) if call[0] == "kill"] == []
-    assert [call for call in rig.tick(0.6) if call[0] == "kill"] == [("kill", 1)]
+    assert [call for call in rig.tick(0.5) if call[0] == "stop"] == []
+    assert [call for call in rig.tick(0.6) if call[0] == "stop"] == [("stop", 1)]
 
 
 def reports(calls):

@@ -22,6 +22,7 @@ PUBLIC_API = [
     "MemoryLimitExceeded",
     "Options",
     "PayloadError",
+    "SoftTimeLimitExceeded",
     "TaskError",
     "TimeLimitExceeded",
     "UnknownTask",

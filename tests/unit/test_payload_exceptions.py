@@ -111,7 +111,7 @@ def test_type_args_notes_and_attributes_arrive():
     exc = raised(fail)
     exc.add_note("look here")
     exc.extra = [1]
-    data, name, message = payload.dump_exception(exc)
+    data, name, message, _ = payload.dump_exception(exc)
     assert name == f"{__name__}.Plain"
     assert message == "('boom', 7)"
     back = payload.load_exception(data)
@@ -251,14 +251,14 @@ def test_one_that_cannot_be_pickled_arrives_as_task_error_with_its_chain():
 
 
 def test_the_worst_exception_still_arrives():
-    data, name, message = payload.dump_exception(Hostile())
+    data, name, message, _ = payload.dump_exception(Hostile())
     assert name == f"{__name__}.Hostile"
     assert isinstance(payload.load_exception(data), errors.TaskError)
     assert "Hostile" in message
 
 
 def test_a_huge_message_is_shortened():
-    data, _, message = payload.dump_exception(Plain("x" * (9 << 20)))
+    data, _, message, _ = payload.dump_exception(Plain("x" * (9 << 20)))
     assert len(message) < 3_000
     assert len(data) < 1 << 17
     assert isinstance(payload.load_exception(data), errors.TaskError)

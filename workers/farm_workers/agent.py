@@ -37,7 +37,10 @@ class _Port:
         self._pool = pool
         self._link = link
         self.spawn = pool.spawn
+        self.stop = pool.stop
         self.kill = pool.kill
+        self.retire = pool.retire
+        self.measure = pool.measure
         self.send: Callable[[FromHost], None] = link.send
 
     def disconnect(self, reason: str) -> None:
@@ -83,6 +86,10 @@ class Agent:
         """Drain and leave; may be called from a signal handler."""
         self._stopping = True
         self._waker.wake()
+
+    def last_words(self, seconds: float) -> None:
+        """Pass on what the workers have printed; may be called from any thread."""
+        self._pool.outputs.last_words(seconds)
 
     def run(self) -> ExitCode:
         """Be a host until it is drained or refused."""

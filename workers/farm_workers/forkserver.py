@@ -1,12 +1,13 @@
 """The fork server: a process with everything loaded, whose forks are the workers.
 
 It is single-threaded, runs no user code beyond importing the modules that the settings name, and
-does what the agent says over one socket: start a worker, end a worker. It reports every worker's
-exit at once, and ends what a dead worker's tasks have left running. When the agent's end of the
-socket closes, it kills all workers and exits.
+does what the agent says over one socket: start a worker, end a worker. It ends what a dead
+worker's tasks have left running, and reports the worker's exit when all of that is gone. When the
+agent's end of the socket closes, it kills all workers and exits.
 """
 
 import contextlib
+import faulthandler
 import gc
 import importlib
 import os
@@ -26,9 +27,11 @@ from farm_workers.page import Page
 __all__ = ["ANSWER", "ASK", "EXIT_FORK", "Ask", "ServerSettings", "main"]
 
 ASK = struct.Struct("<BI")
-"""An ``Ask`` and a slot; SPAWN carries two descriptors, the worker's socket and its page."""
-ANSWER = struct.Struct("<Iii")
-"""A slot, a process id, and how it ended; ``RUNNING`` if it has just begun."""
+"""An ``Ask`` and a slot; SPAWN carries the worker's socket, its page, and its descriptors 1, 2."""
+ANSWER = struct.Struct("<IiiQ")
+"""A slot, a process id, how it ended, and the most memory it had; ``RUNNING``: it has begun."""
+SPAWN_FDS = 4
+MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 RUNNING = 1 << 30
 EXIT_FORK = 71
 """No process could be started."""
@@ -39,6 +42,8 @@ class Ask:
 
     SPAWN = 1
     KILL = 2
+    STOP = 3
+    """To end by itself, with its descendants; ``KILL`` may follow."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +77,10 @@ class _Server:
     def __init__(self, agent: socket.socket) -> None:
         self._agent = agent
         self._slots: dict[int, int] = {}  # of running workers, by process id
+        # Answers to give when what those workers have started is gone, by slot.
+        self._ended: dict[int, tuple[int, int, int]] = {}
+        # Processes that were asked to end, and have time to do so, by slot.
+        self._spared: dict[int, set[int]] = {}
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
@@ -94,65 +103,90 @@ class _Server:
         except (EOFError, OSError):
             for pid in self._slots:
                 kin.kill(pid)
+            self._spared.clear()
             self._end_orphans()
             os._exit(0)
 
     def _hear(self) -> None:
         """One question of the agent."""
-        data, fds, _, _ = socket.recv_fds(self._agent, ASK.size, 2)
+        data, fds, _, _ = socket.recv_fds(self._agent, ASK.size, SPAWN_FDS)
         if len(data) < ASK.size:
             raise EOFError
         what, slot = ASK.unpack(data)
         if what == Ask.SPAWN:
-            self._spawn(slot, *fds)
+            self._spawn(slot, fds)
             for fd in fds:
                 os.close(fd)
             return
-        for pid in [pid for pid, running in self._slots.items() if running == slot]:
+        pids = [pid for pid, running in self._slots.items() if running == slot]
+        if what == Ask.STOP:
+            self._spared[slot] = set().union(*map(kin.terminate, pids))
+            return
+        self._spared.pop(slot, None)
+        for pid in pids:
             kin.kill(pid)
+        if slot in self._ended:  # the worker is gone, but not all that it has started
+            self._end_orphans()
 
-    def _spawn(self, slot: int, pipe: int, page: int) -> None:
+    def _spawn(self, slot: int, fds: list[int]) -> None:
         parent = os.getpid()
         try:
             pid = os.fork()
         except OSError:
-            self._answer(slot, 0, EXIT_FORK)
+            self._answer(slot, 0, EXIT_FORK, 0)
             return
         if pid == 0:
             code = EXIT_FORK
             try:
                 self._agent.close()
-                code = _become_worker(parent, pipe, page)
+                code = _become_worker(parent, *fds)
             finally:
                 os._exit(code)
         self._slots[pid] = slot
-        self._answer(slot, pid, RUNNING)
+        self._answer(slot, pid, RUNNING, 0)
 
     def _reap(self) -> None:
-        """Report the workers that have ended, after ending what their tasks left."""
+        """See who has ended; report workers of whose descendants nobody is left."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                break
             if pid == 0:
-                return
+                break
             slot = self._slots.pop(pid, None)
             if slot is not None:
-                self._end_orphans()
-                self._answer(slot, pid, os.waitstatus_to_exitcode(status))
+                code = os.waitstatus_to_exitcode(status)
+                self._ended[slot] = pid, code, usage.ru_maxrss * MAXRSS_BYTES
+        if self._ended:
+            self._end_orphans()
+            self._report()
+
+    def _orphans(self) -> list[int]:
+        """Children of this process that are no workers: what dead workers have left."""
+        return [pid for pid in kin.children(os.getpid()) if pid not in self._slots]
 
     def _end_orphans(self) -> None:
-        """Children of this process that are no workers were some dead worker's descendants."""
-        for pid in kin.children(os.getpid()):
-            if pid not in self._slots:
+        """End what dead workers have left, but for those who were asked and still have time."""
+        spared = set().union(*self._spared.values())
+        for pid in self._orphans():
+            if pid not in spared:
                 kin.kill(pid)
 
-    def _answer(self, slot: int, pid: int, status: int) -> None:
-        self._agent.sendall(ANSWER.pack(slot, pid, status))
+    def _report(self) -> None:
+        left = set(self._orphans())
+        strangers = left.difference(*self._spared.values())
+        for slot, (pid, code, peak) in list(self._ended.items()):
+            if not strangers and left.isdisjoint(self._spared.get(slot, ())):
+                del self._ended[slot]
+                self._spared.pop(slot, None)
+                self._answer(slot, pid, code, peak)
+
+    def _answer(self, slot: int, pid: int, status: int, peak: int) -> None:
+        self._agent.sendall(ANSWER.pack(slot, pid, status, peak))
 
 
-def _become_worker(parent: int, pipe: int, page: int) -> int:
+def _become_worker(parent: int, pipe: int, page: int, out: int, err: int) -> int:
     """In the new process: leave everything of the fork server behind, and work."""
     system.die_with_parent(parent)
     system.adopt_orphans()
@@ -164,8 +198,13 @@ def _become_worker(parent: int, pipe: int, page: int) -> int:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    # What it was at when it crashed, or was asked to end, is the best that can be said of a task.
+    faulthandler.enable(2)
+    faulthandler.register(signal.SIGTERM, 2, chain=True)
     shared = Page(page)
     sock = socket.socket(fileno=os.dup(pipe))
-    os.close(pipe)
-    os.close(page)
+    for fd in (pipe, page, out, err):
+        os.close(fd)
     return worker.run(Pipe(sock), shared)

@@ -23,6 +23,7 @@ from farm.protocol.messages import (
 )
 from farm_workers.host_pace import HOLD_SECONDS, Pace
 from farm_workers.host_reports import Reports
+from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
 from farm_workers.host_work import Work
 
@@ -225,22 +226,15 @@ class Host:
         self._see(now)
         self._work.retired(slot, now)
 
-    def on_worker_exit(
-        self,
-        slot: int,
-        code: int,
-        index: int | None,
-        now: float,
-        error: str = "",
-        seconds: float = 0.0,
-    ) -> None:
-        """A worker process is gone, and all that it said has been passed on.
-
-        ``code`` is its exit code, or minus the signal. ``index`` is the ordinal of the last item
-        that it began, ``seconds`` for how long. ``error`` is what its initializer said.
-        """
+    def on_worker_memory(self, slot: int, size: int, now: float) -> None:
+        """After ``measure``: the memory of a worker and its descendants, in bytes."""
         self._see(now)
-        self._work.exit(slot, code, index, now, error, seconds)
+        self._work.measured(slot, size, now)
+
+    def on_worker_exit(self, slot: int, death: Death, now: float) -> None:
+        """A worker process is gone with its descendants, and all that it said was passed on."""
+        self._see(now)
+        self._work.exit(slot, death, now)
 
     # ------------------------------------------------------------ time
 
@@ -259,7 +253,7 @@ class Host:
             # It was stopped or starved: what it did not hear in that time says nothing.
             self._heard_at = min(now, self._heard_at + late)
         if self.full:
-            self._work.excuse(now)
+            self._work.limits.excuse(now)
         self._work.tick(now)
         if self._linked and now >= self._heard_at + SILENT_BEATS * self._beat_seconds:
             self._disconnect("the coordinator is silent")

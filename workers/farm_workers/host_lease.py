@@ -58,6 +58,10 @@ class Lease:
             grant.time_limit,
             offset,
             grant.alone,
+            grant.soft_time_limit,
+            grant.memory_limit,
+            grant.retry_on,
+            grant.never_on,
         )
 
     def finish(self, count: int) -> None:

@@ -134,7 +134,10 @@ class Reports:
                 return
         count = stop - first
         ended = Ended(epoch, number, attempt, first, count, ending, payloads, size, packed, seconds)
-        ended.failure = failure
+        if failure is not None:
+            failure.attempt, failure.seconds = attempt, seconds / count
+            ended.failure = failure
+            self.bytes += failure.weight
         self._ended.append(ended)
 
     def give_back(self, lease: Lease, first: int, stop: int) -> None:
@@ -224,7 +227,7 @@ class Reports:
         while self._ended:
             ended = self._ended[0]
             payloads += len(ended.payloads) or 1
-            size += ended.size
+            size += _weight(ended)
             if taken and (payloads > TASKS_PER_MESSAGE_MAX or size > BATCH_BYTES):
                 break
             taken.append(self._ended.popleft())
@@ -232,7 +235,11 @@ class Reports:
 
 
 def _size(report: Report) -> int:
-    return sum(ended.size for ended in report.ended)
+    return sum(map(_weight, report.ended))
+
+
+def _weight(ended: Ended) -> int:
+    return ended.size + (ended.failure.weight if ended.failure else 0)
 
 
 def _lines(

@@ -1,5 +1,6 @@
 """The workers of a host: started, replaced when they die, given up when they cannot start."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from farm.model import Ending
@@ -9,7 +10,7 @@ from farm_workers.host_lease import Running
 from farm_workers.host_slices import EXIT_PIPE, HostPort, HostSettings, signal_name
 from farm_workers.host_slots import Slot, SlotState
 
-__all__ = ["Roster", "Verdict"]
+__all__ = ["Death", "Roster", "Verdict"]
 
 YOUNG_SECONDS = 1.0
 """A worker that dies sooner, with nothing to do, died young: after a few such in a row the next
@@ -18,7 +19,26 @@ UNBLAMED_MAX = 3
 """Workers that may die in a row with no task to blame, before the next in line is blamed."""
 ERROR_CHARS_MAX = 64_000
 """Of what a worker says of its initializer; it goes into every task's failure."""
+RETIRE_SECONDS = 1.0
+"""A worker that was asked to leave and is still there after this long is killed."""
 SIGKILL = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What a worker process left behind.
+
+    ``code`` is its exit code, or minus the signal. ``index`` is the ordinal of the last item that
+    it began, ``seconds`` for how long. ``error`` is what its initializer said, ``peak_bytes`` the
+    most memory it had, ``output`` the end of what was written during that item.
+    """
+
+    code: int
+    index: int | None
+    error: str = ""
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    output: bytes = b""
 
 
 class Verdict(NamedTuple):
@@ -80,24 +100,51 @@ class Roster:
         """A worker ended a task."""
         self._unblamed = self._young = 0
 
+    def end(self, slot: Slot, now: float) -> None:
+        """Ask a worker to end, and kill it if it takes too long; its slot is busy until then."""
+        if self._settings.grace_seconds <= 0:
+            self.kill(slot)
+        elif slot.state in {SlotState.READY, SlotState.STARTING}:
+            slot.state = SlotState.STOPPING
+            slot.kill_at = now + self._settings.grace_seconds
+            self._port.stop(slot.number)
+
     def kill(self, slot: Slot) -> None:
-        """End a worker; its slot is busy until the process is gone."""
-        if slot.state in {SlotState.READY, SlotState.STARTING, SlotState.RETIRED}:
+        """End a worker by force; its slot is busy until the process is gone."""
+        slot.kill_at = float("inf")
+        if slot.state not in {SlotState.EMPTY, SlotState.KILLED}:
             slot.state = SlotState.KILLED
             self._port.kill(slot.number)
 
-    def blame(self, slot: Slot, code: int, index: int | None, backlog: Backlog) -> Verdict | None:
+    def retire(self, slot: Slot, now: float) -> None:
+        """Let a worker go that has nothing to do."""
+        if self.retired(slot, now):
+            self._port.retire(slot.number)
+
+    def retired(self, slot: Slot, now: float) -> bool:
+        """A worker leaves; whether that is news."""
+        if slot.state is not SlotState.READY:
+            return False
+        slot.state = SlotState.RETIRED
+        slot.kill_at = now + RETIRE_SECONDS
+        return True
+
+    def blame(self, slot: Slot, death: Death, backlog: Backlog) -> Verdict | None:
         """The task to blame for the end of a worker; nobody if we wanted it to end."""
-        if slot.fencing or slot.state is SlotState.RETIRED:
-            return None
-        if slot.overdue is not None:
-            running, counter = slot.overdue
+        innocent = slot.fencing or slot.state is SlotState.RETIRED
+        verdict = None if innocent else self._blame(slot, death.code, death.index, backlog)
+        if verdict is not None:
+            verdict.failure.peak_bytes = max(slot.peak_bytes, death.peak_bytes)
+            verdict.failure.output = death.output
+        return verdict
+
+    def _blame(self, slot: Slot, code: int, index: int | None, backlog: Backlog) -> Verdict | None:
+        if slot.doom is not None:
+            running, counter, ending, failure = slot.doom
             if running.next != counter:
                 return None  # it ended after all, and the next one is innocent
-            limit = running.part.time_limit
-            text = f"it ran longer than its time limit of {limit} s and was ended"
-            failure = Failure("time_limit", text, self._settings.name, code)
-            return Verdict(running, counter, Ending.TIME_LIMIT, failure)
+            failure.code = code
+            return Verdict(running, counter, ending, failure)
         found = None if index is None else slot.find(index)
         if found is None and slot.pipe:
             self._unblamed += 1
@@ -109,7 +156,7 @@ class Roster:
         name = backlog.function(found[0].part.function)[0]
         return Verdict(*found, Ending.LOST, self._failure(code, name))
 
-    def replace(self, slot: Slot, code: int, now: float, error: str) -> None:
+    def replace(self, slot: Slot, death: Death, now: float) -> None:
         """A worker is gone: start another, unless too many in a row failed to start.
 
         Only one that was never ready failed to start. Whatever ends one later is no fault of the
@@ -118,7 +165,8 @@ class Roster:
         self.slots[slot.number] = Slot(slot.number)
         if slot.state is SlotState.STARTING:
             self._failures += 1
-            self._error = error[:ERROR_CHARS_MAX] or f"a worker {_how(code)} before it was ready"
+            error = death.error[:ERROR_CHARS_MAX]
+            self._error = error or f"a worker {_how(death.code)} before it was ready"
         elif _died_young(slot, now):
             self._young += 1
         if self.draining:

@@ -13,7 +13,15 @@ from farm._version import __version__
 from farm.model import Ending
 from farm.protocol.messages import Failure, FromHost
 
-__all__ = ["EXIT_PIPE", "HostPort", "HostSettings", "Key", "Slice", "SliceEnd", "signal_name"]
+__all__ = [
+    "EXIT_PIPE",
+    "HostPort",
+    "HostSettings",
+    "Key",
+    "Slice",
+    "SliceEnd",
+    "signal_name",
+]
 
 Key = tuple[int, int]
 """``(epoch, lease)``."""
@@ -48,7 +56,7 @@ class Slice(msgspec.Struct, array_like=True, tag=1, gc=False):
     ``payloads`` has one entry for each of the ``count`` tasks, or, if ``packed``, one entry of
     which the slice is the items ``[start, start + count)``. ``item`` is the index of the first
     task inside its group; ``offset`` the ordinal of the first task in its worker. With a
-    ``time_limit`` (seconds, for each item), or ``alone``, the worker reports every item at once.
+    limit (for each item), or ``alone``, the worker reports every item at once.
     """
 
     key: Key
@@ -64,6 +72,15 @@ class Slice(msgspec.Struct, array_like=True, tag=1, gc=False):
     time_limit: float | None = None
     offset: int = 0
     alone: bool = False
+    soft_time_limit: float | None = None
+    memory_limit: int | None = None
+    retry_on: tuple[str, ...] = ()
+    never_on: tuple[str, ...] = ()
+
+    @property
+    def limited(self) -> bool:
+        """Whether each of its tasks has a limit of its own to keep to."""
+        return not (self.time_limit is self.soft_time_limit is self.memory_limit is None)
 
     def end(
         self,
@@ -105,7 +122,9 @@ class HostSettings:
 
     ``window_max`` bounds the tasks it holds, ``unnoted_max`` and ``unnoted_bytes_max`` the
     outcomes it keeps. With an initializer a host whose workers do not start fails its tasks;
-    without one it gives them back and tries again every ``retry_seconds``.
+    without one it gives them back and tries again every ``retry_seconds``. ``grace_seconds`` is how
+    long a worker that must end has before it is killed. Workers are replaced after
+    ``max_tasks_per_worker`` tasks, or when they have ``max_memory_per_worker`` bytes; 0: never.
     """
 
     slots: int
@@ -124,6 +143,9 @@ class HostSettings:
     hello_seconds: float = 10.0
     drain_seconds: float = 10.0
     retry_seconds: float = 30.0
+    grace_seconds: float = 3.0
+    max_tasks_per_worker: int = 0
+    max_memory_per_worker: int = 0
 
 
 class HostPort(Protocol):
@@ -138,8 +160,23 @@ class HostPort(Protocol):
     def spawn(self, slot: int) -> None:
         """Start a worker process; ``on_worker_ready`` or ``on_worker_exit`` follows."""
 
+    def stop(self, slot: int) -> None:
+        """Ask a worker and its descendants to end (SIGTERM); ``kill`` may follow."""
+
     def kill(self, slot: int) -> None:
-        """End a worker and its descendants by force; ``on_worker_exit`` follows."""
+        """End a worker and its descendants by force.
+
+        ``on_worker_exit`` follows, as after every other end of a worker, when all are gone.
+        """
+
+    def retire(self, slot: int) -> None:
+        """Let a worker that has nothing to do leave; ``on_worker_exit`` follows."""
+
+    def measure(self, slot: int, limit: int) -> None:
+        """Measure the memory of a worker and its descendants; ``on_worker_memory`` follows.
+
+        An upper bound will do if that is within the limit.
+        """
 
     def run(self, slot: int, part: Slice) -> None:
         """Give a slice to a worker, behind what it already has."""

@@ -2,12 +2,15 @@
 
 from collections import OrderedDict, deque
 from enum import Enum
+from typing import NamedTuple
 
+from farm.model import Ending
+from farm.protocol.messages import Failure
 from farm_workers.host_lease import Lease, Running
 from farm_workers.host_pace import PIPE_SECONDS, PREFETCH_SECONDS, SLICE_TASKS_MAX, is_short
 from farm_workers.host_slices import Slice
 
-__all__ = ["FUNCTIONS_PER_WORKER", "Slot", "SlotState"]
+__all__ = ["FUNCTIONS_PER_WORKER", "Doom", "Slot", "SlotState"]
 
 FUNCTIONS_PER_WORKER = 32
 """A worker keeps the functions used last; its host counts along and sends what is missing."""
@@ -25,10 +28,21 @@ class SlotState(Enum):
     EMPTY = "empty"
     STARTING = "starting"
     READY = "ready"
+    STOPPING = "stopping"
+    """Asked to end, with all that it has started; killed after the grace period."""
     RETIRED = "retired"
-    """Running nothing more; busy until its exit is confirmed, like one that was killed."""
+    """Running nothing more and about to leave: it has done enough, or is no place for more."""
     KILLED = "killed"
-    """Told to end; busy until its exit is confirmed."""
+    """Ended by force; busy until its exit is confirmed."""
+
+
+class Doom(NamedTuple):
+    """Why a worker is being ended: what the item that it is at has done."""
+
+    running: Running
+    counter: int
+    ending: Ending
+    failure: Failure
 
 
 class Slot:
@@ -36,8 +50,9 @@ class Slot:
 
     ``moved`` is when the worker was last heard to get on with its pipe, and it is ``stuck`` if
     that is long ago. ``limited``: it was told to begin nothing more of what it has, which is all
-    below the ordinal ``limit``. ``fencing``: it is being ended because of fenced tasks.
-    ``overdue``: because of this item's time limit.
+    below the ordinal ``limit``. ``fencing``: it is being ended because of fenced tasks; ``doom``:
+    because of an item that passed a limit. ``taken`` counts the tasks that it was given, ``worn``
+    says that it gets no more. ``peak_bytes`` is the most memory seen.
     """
 
     def __init__(self, number: int) -> None:
@@ -56,12 +71,17 @@ class Slot:
         self.limited = False
         self.limit = 0
         self.fencing = False
-        self.overdue: tuple[Running, int] | None = None
+        self.doom: Doom | None = None
+        self.kill_at = float("inf")
+        self.measure_at = float("inf")
+        self.peak_bytes = 0
+        self.taken = 0
+        self.worn = False
 
     @property
     def idle(self) -> bool:
         """Whether its worker could begin something at once."""
-        return self.state is SlotState.READY and not self.pipe
+        return self.state is SlotState.READY and not self.pipe and not self.worn
 
     @property
     def next_ordinal(self) -> int:
@@ -73,6 +93,7 @@ class Slot:
         return (
             self.state is SlotState.READY
             and not self.limited
+            and not self.worn
             and (self.cost < PIPE_SECONDS or len(self.pipe) == 1)
             and len(self.pipe) < PIPE_SLICES_MAX
             and sum(running.stop - running.next for running in self.pipe) <= SLICE_TASKS_MAX
@@ -93,7 +114,8 @@ class Slot:
         """Put a slice of a lease into the pipe; ``seconds`` is what an item should take, or -1."""
         part = lease.cut(count, self._offset)
         self._offset += part.count
-        known = seconds >= 0 and part.time_limit is None
+        self.taken += 1 if part.packed else part.count
+        known = seconds >= 0 and not part.limited
         running = Running(lease, part, seconds * part.count if known else 0.0)
         if not self.pipe:
             self.moved = now

@@ -11,9 +11,10 @@ from farm.model import Ending
 from farm.protocol.messages import Claim, Failure, Grant
 from farm_workers.host_backlog import Backlog
 from farm_workers.host_lease import Lease, Running, short
+from farm_workers.host_limits import Limits
 from farm_workers.host_pace import Pace, is_short, slice_tasks
 from farm_workers.host_reports import Reports
-from farm_workers.host_roster import Roster
+from farm_workers.host_roster import Death, Roster, Verdict
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
 from farm_workers.host_slots import Slot, SlotState
 
@@ -21,8 +22,6 @@ __all__ = ["Work"]
 
 ANNOUNCE_SECONDS = 0.005
 """Tasks that end sooner are not worth saying that they started."""
-EXCUSED_SECONDS = 1.0
-"""How long workers have to say that a task is over, once they are heard again."""
 STEAL_SECONDS = 0.01
 """An idle worker takes over from a pipe with at least this much work in it."""
 
@@ -35,6 +34,7 @@ class Work:
     ) -> None:
         self.backlog = Backlog(settings.function_bytes_max)
         self.roster = Roster(settings, port, now)
+        self.limits = Limits(settings, port, self.roster)
         self._settings = settings
         self._port = port
         self._reports = reports
@@ -170,6 +170,7 @@ class Work:
                 return
         self.roster.worked()
         slot.progressed(now)
+        self.limits.ended(slot, now)
         self.fill(now)
 
     def limited(self, number: int, index: int, now: float) -> None:
@@ -188,6 +189,7 @@ class Work:
             self._put(lease, keep, stop, front=True)
             if running.next >= running.stop:
                 slot.forget(running)
+        self.limits.relieve(slot, now)
         self.fill(now)
 
     def progress(self, number: int, key: Key, counter: int, note: tuple[float, float, str]) -> None:
@@ -203,53 +205,63 @@ class Work:
 
     def retired(self, number: int, now: float) -> None:
         """A worker will begin nothing more of what it has, and exits."""
-        slot = self.roster.slots[number]
-        if slot.state is SlotState.READY:
-            slot.state = SlotState.RETIRED
+        self.roster.retired(self.roster.slots[number], now)
         self.fill(now)
 
-    def exit(
-        self, number: int, code: int, index: int | None, now: float, error: str, ran: float
-    ) -> None:
-        """A worker process is gone; ``index`` is the ordinal of the item it was at."""
+    def measured(self, number: int, size: int, now: float) -> None:
+        """A worker has so much memory."""
+        self.limits.measured(self.roster.slots[number], size, now)
+
+    def exit(self, number: int, death: Death, now: float) -> None:
+        """A worker process is gone, with all that it has started."""
         slot = self.roster.slots[number]
-        verdict = self.roster.blame(slot, code, index, self.backlog)
-        for running in slot.pipe:
-            lease = running.lease
-            begun = -1 if index is None else running.part.first + index - running.part.offset
+        verdict = self.roster.blame(slot, death, self.backlog)
+        left = slot.state is SlotState.RETIRED and not slot.fencing
+        # What is put back goes to the front, so the last of it goes first.
+        for running in reversed(slot.pipe) if left else slot.pipe:
             for first, stop in running.left():
-                # What it had ended without saying so has run: it can no longer be cancelled.
-                self._reports.begin(lease, first, min(stop, begun + 1))
-                if verdict and verdict.running is running and first <= verdict.counter < stop:
-                    self._reports.give_back(lease, first, verdict.counter)
-                    first = verdict.counter + 1  # noqa: PLW2901
-                    run = verdict.counter, first
-                    failure = verdict.failure
-                    self._reports.end(lease, run, verdict.ending, [], seconds=ran, failure=failure)
-                self._reports.give_back(lease, first, stop)
+                if left:  # nothing of it has begun, and another worker here may have it at once
+                    self._put(running.lease, first, stop, front=True)
+                else:
+                    self._lose(running, first, stop, death, verdict)
             dropped = running.dropped.overlap(running.next, running.stop)
-            lease.open -= sum(b - a for a, b in dropped)
-            lease.recalled.remove(running.next, running.stop)
-            self.backlog.settle(lease)
-        self.roster.replace(slot, code, now, error)
+            running.lease.open -= sum(b - a for a, b in dropped)
+            running.lease.recalled.remove(running.next, running.stop)
+            self.backlog.settle(running.lease)
+        self.roster.replace(slot, death, now)
         if self.roster.broken:
             self._put_all()
         self.fill(now)
+
+    def _lose(
+        self, running: Running, first: int, stop: int, death: Death, verdict: Verdict | None
+    ) -> None:
+        """A worker died with these: what it was at is over, the others are given back."""
+        lease, index = running.lease, death.index
+        begun = -1 if index is None else running.part.first + index - running.part.offset
+        # What it had ended without saying so has run: it can no longer be cancelled.
+        self._reports.begin(lease, first, min(stop, begun + 1))
+        if verdict and verdict.running is running and first <= verdict.counter < stop:
+            counter, failure = verdict.counter, verdict.failure
+            self._reports.give_back(lease, first, counter)
+            first = counter + 1
+            self._reports.end(
+                lease, (counter, first), verdict.ending, [], seconds=death.seconds, failure=failure
+            )
+        self._reports.give_back(lease, first, stop)
 
     # ------------------------------------------------------------ time
 
     def tick(self, now: float) -> None:
         """Whatever is due: announcements, time limits, slots that are stuck."""
         for slot in self.roster.slots:
+            self.limits.tick(slot, now)
             if not slot.pipe:
                 continue
             head = slot.pipe[0]
             if not head.announced and now >= slot.moved + ANNOUNCE_SECONDS:
                 head.announced = True
                 self._reports.begin(head.lease, head.next, head.stop)
-            if now >= slot.deadline and slot.state is SlotState.READY:
-                slot.overdue = head, head.next
-                self.roster.kill(slot)
             if not slot.stuck and now >= slot.stuck_at:
                 slot.stuck = True
                 if slot.holds_up and head.cost:
@@ -257,22 +269,16 @@ class Work:
         if now >= self.roster.retry_at:
             self.roster.revive(now)
 
-    def excuse(self, now: float) -> None:
-        """Workers are not heard at the moment: what they run may be over already."""
-        for slot in self.roster.slots:
-            slot.deadline = max(slot.deadline, now + EXCUSED_SECONDS)
-
     def next_deadline(self) -> float:
         """When ``tick`` is next needed."""
         due = self.roster.retry_at
         for slot in self.roster.slots:
+            due = min(due, self.limits.next_deadline(slot))
             if slot.pipe:
                 if not slot.pipe[0].announced:
                     due = min(due, slot.moved + ANNOUNCE_SECONDS)
                 elif not slot.stuck:
                     due = min(due, slot.stuck_at)
-                if slot.state is SlotState.READY:
-                    due = min(due, slot.deadline)
         return due
 
     # ------------------------------------------------------------ inside
@@ -310,14 +316,15 @@ class Work:
         """Give a worker a slice of a lease, at most ``share`` tasks."""
         grant = lease.grant
         seconds = self._pace.expected(grant)
-        alone = grant.alone or grant.time_limit is not None
-        count = 1 if alone else min(slice_tasks(seconds), share)
+        alone = grant.alone or grant.limited
+        count = 1 if alone else min(slice_tasks(seconds), share, self.limits.room(slot))
         if not slot.has_function(grant.function):
             name, data = self.backlog.function(grant.function)
             self._port.function(slot.number, grant.function, name, data)
         part = slot.take(lease, count, seconds, now)
         self.backlog.took(part.count)
         self._port.run(slot.number, part)
+        self.limits.given(slot, now)
 
     def _steal(self) -> None:
         """A worker is idle: take back what waits behind another, if that is worth it."""
@@ -335,7 +342,7 @@ class Work:
         """Whether what is cut from this lease may wait behind something else."""
         grant = lease.grant
         count = grant.count if grant.packed else 1
-        return grant.time_limit is None and is_short(self._pace.expected(grant) * count, count)
+        return not grant.limited and is_short(self._pace.expected(grant) * count, count)
 
     def _limit(self, slot: Slot) -> None:
         """Take back what a worker has not begun; one that is being ended gives it back anyway."""
@@ -377,6 +384,7 @@ class Work:
         if part.failure:
             part.failure = short(part.failure)
             part.failure.host = self._settings.name
+            part.failure.peak_bytes = max(part.failure.peak_bytes, slot.peak_bytes)
         lease.recalled.remove(part.first, stop)
         self._reports.end(
             lease,

@@ -5,10 +5,10 @@ import os
 import signal
 from pathlib import Path
 
-__all__ = ["children", "descendants", "exists", "kill"]
+__all__ = ["children", "descendants", "exists", "kill", "terminate"]
 
 ROUNDS_MAX = 10
-"""How often to look for descendants that were made while others were ended."""
+"""How often to look for descendants that were made while others were stopped."""
 
 
 def children(pid: int) -> list[int]:
@@ -47,21 +47,32 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def terminate(pid: int) -> set[int]:
+    """Ask a process and all its descendants to end; returns who was asked."""
+    asked = {pid, *descendants(pid)}
+    for one in asked:
+        _send(one, signal.SIGTERM)
+    return asked
+
+
 def kill(pid: int) -> None:
     """End a child of this process and all its descendants by force, without waiting.
 
-    It is stopped first, so that it makes no more of them meanwhile.
+    All are stopped first, so that they make no more of them meanwhile.
     """
-    with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGSTOP)
+    _send(pid, signal.SIGSTOP)
     seen: set[int] = set()
     for _ in range(ROUNDS_MAX):
         new = set(descendants(pid)) - seen
         if not new:
             break
         for child in new:
-            with contextlib.suppress(OSError):
-                os.kill(child, signal.SIGKILL)
+            _send(child, signal.SIGSTOP)
         seen |= new
+    for one in (*seen, pid):
+        _send(one, signal.SIGKILL)
+
+
+def _send(pid: int, number: int) -> None:
     with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)

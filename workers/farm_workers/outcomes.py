@@ -7,11 +7,11 @@ value, or ``Raised``.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from farm.errors import PayloadError
+from farm.errors import PayloadError, SoftTimeLimitExceeded
 from farm.model import Ending
 from farm.payload import PAYLOAD_BYTES_MAX, check_size, dump_exception, dump_value, dump_values
 from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure
@@ -22,6 +22,8 @@ __all__ = ["FLUSH_SECONDS", "Dumped", "Outcomes", "Raised", "raised"]
 
 FLUSH_SECONDS = 0.005
 """Outcomes wait no longer than about this for those after them."""
+TRACEBACK_CHARS_MAX = 16_000
+"""What the evidence of an attempt keeps of its traceback; the exception itself has all of it."""
 DORMANT_SECONDS = 1.0
 """The flusher sleeps for good after this long without a slice of several tasks."""
 
@@ -38,11 +40,15 @@ class Raised(NamedTuple):
     data: bytes
     type_name: str
     message: str
+    traceback: str
+    cause: str = "exception"
+    final: bool = False
 
 
-def raised(error: BaseException) -> Raised:
+def raised(error: BaseException, *, final: bool = False) -> Raised:
     """How an exception travels; never fails."""
-    return Raised(*dump_exception(error))
+    cause = "soft_time_limit" if isinstance(error, SoftTimeLimitExceeded) else "exception"
+    return Raised(*dump_exception(error), cause, final)
 
 
 class Outcomes:
@@ -205,10 +211,7 @@ def payload_of(value: Any) -> bytes | Raised:
 
 
 def _exception(entry: Raised) -> Ended:
-    failure = Failure("exception", entry.message, type_name=entry.type_name)
+    failure = Failure(entry.cause, entry.message, type_name=entry.type_name)
+    failure.traceback = entry.traceback[-TRACEBACK_CHARS_MAX:]
+    failure.final = entry.final
     return Ending.EXCEPTION, 1, [entry.data], failure, False
-
-
-def all_raised(count: int, error: BaseException) -> Iterable[Raised]:
-    """The same exception for every task."""
-    return [raised(error)] * count

@@ -31,13 +31,17 @@ __all__ = ["serve"]
 logger = logging.getLogger("farm.host")
 
 INSTANCE_BYTES = 16
+LAST_WORDS_SECONDS = 0.3
+"""How long a host whose parent has ended takes to pass on what its workers printed."""
+
+_agents: list[Agent] = []
 
 
 def serve(settings: AgentSettings) -> ExitCode:
     """Run a host until it is drained, or cannot go on."""
     setup(settings.log_format, settings.log_level)
     # The fork server ends the workers when this process is gone, however it went.
-    watch_parent(lambda: os._exit(ExitCode.OK), settings.parent_fd, settings.parent_pid)
+    watch_parent(_leave, settings.parent_fd, settings.parent_pid)
     try:
         return _serve(settings)
     except FarmError as error:
@@ -66,6 +70,9 @@ def _serve(settings: AgentSettings) -> ExitCode:
         has_initializer=settings.initializer is not None,
         window_max=settings.window_max,
         drain_seconds=settings.drain_seconds,
+        grace_seconds=settings.grace_seconds,
+        max_tasks_per_worker=settings.max_tasks_per_worker,
+        max_memory_per_worker=settings.max_memory_per_worker,
     )
     server = ServerSettings(sys_path=settings.sys_path, preload=settings.preload)
 
@@ -73,9 +80,17 @@ def _serve(settings: AgentSettings) -> ExitCode:
         return Pool(slots, Setup(name, settings.initializer), server, poller)
 
     agent = Agent(host, address, make_pool, instance=os.urandom(INSTANCE_BYTES))
+    _agents.append(agent)
     _stop_on_signals(agent)
     logger.info("a host of %d slots starts", slots, extra={"host": name, "version": __version__})
     return agent.run()
+
+
+def _leave() -> None:
+    """The parent has ended: so do we, at once."""
+    for agent in _agents:
+        agent.last_words(LAST_WORDS_SECONDS)
+    os._exit(ExitCode.OK)
 
 
 def _stop_on_signals(agent: Agent) -> None:

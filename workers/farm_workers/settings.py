@@ -50,6 +50,12 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The most tasks that this host asks for."""
     drain_seconds: float = 10.0
     """How long a drained host waits for its last outcomes to be noted."""
+    grace_seconds: float = 3.0
+    """How long a worker over a limit has to end before it is killed."""
+    max_tasks_per_worker: int = 0
+    """A worker is replaced after so many tasks; 0: never."""
+    max_memory_per_worker: int = 0
+    """And when it has come to so many bytes of its own; 0: never."""
 
     @classmethod
     def read(cls, path: str | Path) -> "AgentSettings":

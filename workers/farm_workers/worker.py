@@ -21,11 +21,17 @@ from farm.model import TaskId, Token
 from farm.payload import SourceDiffers, SourceIsStale, load_call, load_function, open_items
 from farm.protocol.messages import BATCH_BYTES
 from farm.task import TaskContext, set_source
+from farm_workers import soft_limit
 from farm_workers.channel import Failed, FunctionData, Note, Pipe, Ready, Retired, Setup
+from farm_workers.host_pace import SLICE_SECONDS
 from farm_workers.host_slices import EXIT_PIPE, Slice
 from farm_workers.host_slots import FUNCTIONS_PER_WORKER
-from farm_workers.outcomes import Dumped, Outcomes, Raised, all_raised, payload_of, raised
+from farm_workers.memory import private_bytes
+from farm_workers.outcomes import Dumped, Outcomes, Raised, payload_of, raised
 from farm_workers.page import Page
+from farm_workers.process_state import ProcessState
+from farm_workers.retrying import must_end
+from farm_workers.soft_limit import SoftLimit
 
 __all__ = ["EXIT_INITIALIZER", "run"]
 
@@ -35,6 +41,7 @@ PROGRESS_SECONDS = 0.1
 """A task's progress is sent no more often than this."""
 LARGE_BYTES = 1 << 16
 """Payloads above this size are counted, and flushed before there are many."""
+_OUR_FILES = {__file__, soft_limit.__file__}
 _ATOMS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
 Function = Callable[..., Any]
@@ -53,8 +60,9 @@ def run(pipe: Pipe, page: Page) -> int:
                 _flush_prints()
                 pipe.put(Failed(f"the initializer raised {type(error).__name__}: {error}"))
                 return EXIT_INITIALIZER
+        state = ProcessState()  # the initializer's work is here to stay
         pipe.put(Ready())
-        Worker(pipe, page, setup).serve()
+        Worker(pipe, page, setup, state).serve()
     except EOFError:
         return 0
     except (OSError, ValueError, msgspec.MsgspecError):
@@ -80,8 +88,10 @@ def _flush_prints() -> None:
 class Worker:
     """Runs slices; one in each process."""
 
-    def __init__(self, pipe: Pipe, page: Page, setup: Setup) -> None:
+    def __init__(self, pipe: Pipe, page: Page, setup: Setup, state: ProcessState) -> None:
         self._pipe = pipe
+        self._state = state
+        self._restored_at = float("-inf")
         self._words = page.words
         self._host = setup.host
         self._outcomes = Outcomes(pipe, lambda: self._disowned)
@@ -94,8 +104,10 @@ class Worker:
         self._noted_at = 0.0
         self._urgent = False  # something is to be done after this item
         self._fresh = setup.initializer is None  # no code of users has run here
+        self._used = False  # tasks have run here
         self._retired = False
         self._large_bytes = 0  # of large payloads that wait
+        self._soft_limit = SoftLimit()
         set_source(self._current)
         os.register_at_fork(after_in_child=self._disown)
 
@@ -107,16 +119,38 @@ class Worker:
                 self._run(message)
                 _flush_prints()
                 self._outcomes.finish(more=self._pipe.waiting)
-                if self._disowned:
-                    os._exit(0)  # a child that a task forked came back from it
+                self._restore(message)
             elif isinstance(message, FunctionData):
                 self._functions[message.hash] = message
                 self._functions.move_to_end(message.hash)
                 if len(self._functions) > FUNCTIONS_PER_WORKER:
                     self._functions.popitem(last=False)
+        self._outcomes.flush()
+
+    def _is_too_large(self, part: Slice) -> bool:
+        """Whether a task would have to pay for the memory that others have left here."""
+        limit, used = part.memory_limit, self._used
+        self._used = True
+        return limit is not None and used and private_bytes(os.getpid()) > limit // 2
+
+    def _restore(self, part: Slice) -> None:
+        """Undo what a slice has done to this process."""
+        if self._disowned:
+            os._exit(0)
+        now = time.monotonic()
+        if part.count > 1 and now < self._restored_at + SLICE_SECONDS:
+            return
+        self._restored_at = now
+        if (why := self._state.restore()) and not self._retired:
+            sys.stderr.write(f"farm: this worker is replaced: {why}\n")
+            self._retired = True
+            self._outcomes.say(Retired())
 
     def _run(self, part: Slice) -> None:
         self._outcomes.begin(part)
+        if self._is_too_large(part):
+            self._retire(part)
+            return
         # Before anything of the task is opened: its function may be what kills.
         self._words[1] = time.monotonic_ns()
         self._words[0] = part.offset + 1
@@ -135,10 +169,12 @@ class Worker:
             if part.packed:
                 work, bare = open_items(work[0], part.start, part.start + part.count)
         except BaseException as error:  # noqa: BLE001 -- users' __setstate__ and modules
-            self._outcomes.entries += all_raised(part.count, self._explained(error))
+            self._outcomes.entries += [self._raised(error, part)] * part.count
             return
+        if part.soft_time_limit is not None:
+            function = self._soft_limit.wrap(function, part.soft_time_limit)
         self._context, self._part = None, part
-        self._urgent = part.alone or part.time_limit is not None
+        self._urgent = part.alone or part.limited
         self._noted_at = 0.0
         try:
             if part.packed:
@@ -164,7 +200,7 @@ class Worker:
                 args, kwargs = load(data)
                 append(dump(function(*args, **kwargs)))
             except BaseException as error:  # noqa: BLE001 -- whatever the task raises
-                append(self._raised(error))
+                append(self._raised(error, part))
             if self._urgent:
                 self._attend(part)
         return part.count
@@ -176,7 +212,7 @@ class Worker:
         """
         words, dump, atoms = self._words, self._dump, _ATOMS
         append = self._outcomes.entries.append
-        timed = part.time_limit is not None
+        timed = part.limited
         for mark, args in enumerate(items, part.offset + 1):
             if timed:
                 words[1] = time.monotonic_ns()
@@ -191,7 +227,7 @@ class Worker:
                     data = dump(value)
                     append(Dumped(data) if type(data) is bytes else data)
             except BaseException as error:  # noqa: BLE001 -- whatever the task raises
-                append(self._raised(error))
+                append(self._raised(error, part))
             if self._urgent:
                 self._attend(part)
         return part.count
@@ -199,14 +235,19 @@ class Worker:
     def _dump(self, value: Any) -> bytes | Raised:
         """The payload of a value, or why it has none."""
         data = payload_of(value)
-        if type(data) is bytes and len(data) > LARGE_BYTES:
+        if type(data) is Raised:
+            return data._replace(final=self._part is None or must_end(PayloadError(), self._part))
+        if len(data) > LARGE_BYTES:
             self._large_bytes += len(data)
             self._urgent = True
         return data
 
     def _attend(self, part: Slice) -> None:
         """After an item: say what should not wait for the others."""
-        self._urgent = at_once = part.alone or part.time_limit is not None
+        if self._disowned:  # a child that a task forked came back from it
+            _flush_prints()
+            os._exit(0)
+        self._urgent = at_once = part.alone or part.limited
         self._end_notes()
         if at_once or self._large_bytes > BATCH_BYTES:
             self._large_bytes = 0
@@ -224,16 +265,18 @@ class Worker:
         return known
 
     def _retire(self, part: Slice) -> None:
-        """This process has an older version of a module: the task needs a new one."""
+        """This process is no place for a task: it needs a new one."""
         self._retired = True
         self._outcomes.say(Retired())  # first, or it would be given the task again
         self._outcomes.skip(part.first)
 
-    def _raised(self, error: BaseException) -> Raised:
-        """An exception without the frame of this file at its beginning."""
-        if error.__traceback__ is not None:
-            error.__traceback__ = error.__traceback__.tb_next
-        return raised(self._explained(error))
+    def _raised(self, error: BaseException, part: Slice) -> Raised:
+        """An exception without the worker's own frames at its beginning."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename in _OUR_FILES:
+            trace = trace.tb_next
+        error.__traceback__ = trace
+        return raised(self._explained(error), final=must_end(error, part))
 
     def _explained(self, error: BaseException) -> BaseException:
         """What went wrong before the task began, if it is that a module is not installed here."""
@@ -293,5 +336,5 @@ class Worker:
 
     def _disown(self) -> None:
         """This is a process that a task forked: it speaks for nobody."""
-        self._disowned = True
+        self._disowned = self._urgent = True
         self._outcomes.unlock()

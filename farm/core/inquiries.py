@@ -1,0 +1,42 @@
+"""Questions and orders of clients, also those whose answer has to be read from the store."""
+
+from farm.core.ledger import Ledger
+from farm.core.port import Peer
+from farm.core.queries import Pending, Queries
+from farm.protocol.messages import Answer, Query
+from farm.protocol.records import Record
+
+__all__ = ["Inquiries"]
+
+
+class Inquiries:
+    """Answers queries, each once. What waits for the store is bounded by what clients ask."""
+
+    def __init__(self, ledger: Ledger, queries: Queries) -> None:
+        self._ledger = ledger
+        self._queries = queries
+        self._waiting: dict[int, list[tuple[Peer, int, Pending]]] = {}
+
+    def on_query(self, peer: Peer, message: Query, now: float) -> None:
+        """A client asks."""
+        try:
+            data = self._queries.answer(message.what, message.arguments, now)
+        except (ValueError, TypeError, OverflowError) as error:
+            self._ledger.port.send(peer, Answer(message.request, None, str(error)))
+            return
+        if not isinstance(data, Pending):
+            self._ledger.port.send(peer, Answer(message.request, data))
+            return
+        waiting = self._waiting.setdefault(data.ref, [])
+        waiting.append((peer, message.request, data))
+        if len(waiting) == 1:
+            self._ledger.port.load(data.ref)
+
+    def on_loaded(self, ref: int, record: Record | None) -> None:
+        """A record was read back; None if it is gone."""
+        for peer, request, pending in self._waiting.pop(ref, ()):
+            try:
+                answer = Answer(request, pending.finish(record))
+            except ValueError as error:
+                answer = Answer(request, None, str(error))
+            self._ledger.port.send(peer, answer)

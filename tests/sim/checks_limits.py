@@ -1,0 +1,81 @@
+"""The checkers of limits: who passes one is ended, and nobody else. And of replaced workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from farm.model import Ending, is_final
+from tests.sim import work
+from tests.sim.truth import Violation
+
+if TYPE_CHECKING:
+    from farm_workers.host_slices import Slice
+    from tests.sim.host import HostProcess
+    from tests.sim.truth import Execution, Outcome, Task
+    from tests.sim.worker import Worker
+
+__all__ = ["ERROR_NAMES", "WorkerLimits", "check_limited", "is_final_for"]
+
+ERROR_NAMES = ("ValueError", "Exception", "BaseException")
+"""The types of what simulated tasks raise."""
+SLACK = 0.1
+"""Seconds that messages, late timers and the end of a process may take."""
+SAMPLE_SECONDS = 0.1
+SHORT = 0.05
+"""Seconds by which a time limit may seem to be short: from the hand-over to the beginning."""
+_LIMITS = {
+    Ending.TIME_LIMIT: "farm.errors.TimeLimitExceeded",
+    Ending.MEMORY_LIMIT: "farm.errors.MemoryLimitExceeded",
+}
+
+
+class WorkerLimits:
+    """Watches one worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._host: HostProcess = worker.host
+        self._tasks = 0
+        self._asleep = 0.0
+
+    def given(self, part: Slice) -> None:
+        """A slice comes out of its pipe."""
+        self._tasks += 1 if part.packed else part.count
+        most = self._host.world.plan.max_tasks_per_worker
+        if most and self._tasks > most:
+            raise Violation("recycling", f"{self._host.name} gives a worker {self._tasks} tasks")
+
+    def begins(self) -> None:
+        """An item begins."""
+        self._asleep = self._host.asleep
+
+    def ends(self, part: Slice, execution: Execution) -> None:
+        """An item comes to its own end, with nobody having ended it before."""
+        if self._host.paused or self._host.asleep != self._asleep or not self._host.alive:
+            return
+        ran = self._host.world.clock.now - execution.began
+        grace = self._host.world.plan.grace_seconds + SLACK
+        if part.time_limit is not None and ran > part.time_limit + grace:
+            raise Violation("limits", f"an item ran {ran:.2f} s, its limit is {part.time_limit}")
+        limit = part.memory_limit
+        large = limit is not None and self._worker.memory > limit
+        if large and ran > SAMPLE_SECONDS + grace:
+            raise Violation("limits", f"an item was too large for {ran:.2f} s")
+
+
+def is_final_for(task: Task, ending: Ending) -> bool:
+    """Whether a task's options forbid another attempt after such an end."""
+    name = _LIMITS.get(ending)
+    names = ERROR_NAMES if name is None else (name, "farm.errors.FarmError", *ERROR_NAMES[1:])
+    return is_final(names, task.template.retry_on, task.template.never_on)
+
+
+def check_limited(task: Task, outcome: Outcome) -> None:
+    """A task was ended by a limit: it must have passed it."""
+    does = work.parse(task.work)
+    limit = task.template.time_limit
+    if outcome.ending is Ending.TIME_LIMIT and (limit is None or does.seconds < limit - SHORT):
+        raise Violation("limits", f"{task.name} takes {does.seconds} s, its limit is {limit}")
+    large = task.template.memory_limit is not None and does.kind == "hog"
+    if outcome.ending is Ending.MEMORY_LIMIT and not large:
+        raise Violation("limits", f"{task.name} has not used too much memory: {does}")

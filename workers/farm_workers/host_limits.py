@@ -1,0 +1,144 @@
+"""What a task may use and what a worker may come to: limits, and the end of whoever passes them.
+
+A task over a limit is ended with its worker and all that this has started: they are told to end,
+and after a grace period killed; the slot is busy until all of them are gone. A worker that has run
+enough tasks, or grown too large, is asked to leave as soon as it has nothing to do.
+"""
+
+from typing import NamedTuple
+
+from farm.model import Ending, is_final
+from farm.protocol.messages import Failure
+from farm_workers.host_lease import Running
+from farm_workers.host_roster import Roster
+from farm_workers.host_slices import HostPort, HostSettings
+from farm_workers.host_slots import Doom, Slot, SlotState
+
+__all__ = ["Limits"]
+
+SAMPLE_SECONDS = 0.1
+"""How often the memory of a worker is measured while it runs a task with a limit."""
+WEIGH_SECONDS = 0.5
+"""And while it works, if workers may only grow so large."""
+EXCUSED_SECONDS = 1.0
+"""How long workers have to say that a task is over, once they are heard again."""
+NEVER = float("inf")
+MIB = 1 << 20
+
+
+class _Limit(NamedTuple):
+    ending: Ending
+    names: tuple[str, ...]
+    """Of the exception that clients see, and its bases: what ``retry_on`` may name."""
+
+
+_BASES = ("farm.errors.FarmError", "Exception", "BaseException")
+_TIME = _Limit(Ending.TIME_LIMIT, ("farm.errors.TimeLimitExceeded", *_BASES))
+_MEMORY = _Limit(Ending.MEMORY_LIMIT, ("farm.errors.MemoryLimitExceeded", *_BASES))
+
+
+class Limits:
+    """Watches the workers of a roster."""
+
+    def __init__(self, settings: HostSettings, port: HostPort, roster: Roster) -> None:
+        self._settings = settings
+        self._port = port
+        self._roster = roster
+
+    # ------------------------------------------------------------ events
+
+    def given(self, slot: Slot, now: float) -> None:
+        """A worker was given a slice."""
+        most = self._settings.max_tasks_per_worker
+        slot.worn = slot.worn or bool(most and slot.taken >= most)
+        if len(slot.pipe) == 1:
+            self._begun(slot, now)
+
+    def _begun(self, slot: Slot, now: float) -> None:
+        """A worker begins another item: measure it soon, if that matters."""
+        if slot.pipe and slot.pipe[0].part.memory_limit is not None:
+            slot.peak_bytes = 0
+            slot.measure_at = now + SAMPLE_SECONDS
+        elif self._settings.max_memory_per_worker:
+            slot.measure_at = min(slot.measure_at, now + WEIGH_SECONDS)
+        else:
+            slot.measure_at = NEVER
+
+    def measured(self, slot: Slot, size: int, now: float) -> None:
+        """A worker and its descendants have so much memory of their own."""
+        if slot.state is not SlotState.READY:
+            return
+        slot.peak_bytes = max(slot.peak_bytes, size)
+        head = slot.pipe[0] if slot.pipe else None
+        limit = head.part.memory_limit if head else None
+        if head is not None and limit is not None:
+            slot.measure_at = now + SAMPLE_SECONDS
+            if size > limit:
+                text = (
+                    f"it used {size / MIB:,.1f} MiB of memory, more than its limit of"
+                    f" {limit / MIB:,.1f} MiB, and was ended"
+                )
+                self._doom(slot, head, _MEMORY, "memory_limit", text, now)
+        most = self._settings.max_memory_per_worker
+        if most and size > most and slot.worked:
+            slot.worn = True
+            self.relieve(slot, now)
+
+    def ended(self, slot: Slot, now: float) -> None:
+        """A worker has ended something."""
+        doom = slot.doom
+        if doom is not None and doom.running.next != doom.counter:
+            self._roster.kill(slot)  # it came to an end after all, but not its worker
+            return
+        self._begun(slot, now)
+        self.relieve(slot, now)
+
+    def relieve(self, slot: Slot, now: float) -> None:
+        """A worker that is worn out leaves as soon as it has nothing to do."""
+        if slot.worn and not slot.pipe:
+            self._roster.retire(slot, now)
+
+    def room(self, slot: Slot) -> int:
+        """How many more tasks a worker may take."""
+        most = self._settings.max_tasks_per_worker
+        return max(1, most - slot.taken) if most else 1 << 30
+
+    # ------------------------------------------------------------ time
+
+    def tick(self, slot: Slot, now: float) -> None:
+        """Whatever is due of one slot."""
+        if now >= slot.deadline and slot.state is SlotState.READY:
+            limit = slot.pipe[0].part.time_limit
+            text = f"it ran longer than its time limit of {limit} s and was ended"
+            self._doom(slot, slot.pipe[0], _TIME, "time_limit", text, now)
+        if now >= slot.measure_at:
+            slot.measure_at = NEVER
+            if slot.state is SlotState.READY:
+                self._port.measure(slot.number, self._least(slot))
+        if now >= slot.kill_at:
+            self._roster.kill(slot)
+
+    def excuse(self, now: float) -> None:
+        """Workers are not heard at the moment: what they run may be over already."""
+        for slot in self._roster.slots:
+            slot.deadline = max(slot.deadline, now + EXCUSED_SECONDS)
+
+    def next_deadline(self, slot: Slot) -> float:
+        """When ``tick`` is next needed."""
+        due = min(slot.kill_at, slot.measure_at)
+        return min(due, slot.deadline) if slot.state is SlotState.READY else due
+
+    def _least(self, slot: Slot) -> int:
+        """The memory of a worker from which on something would be done about it."""
+        limits = [self._settings.max_memory_per_worker]
+        limits += [running.part.memory_limit or 0 for running in slot.pipe]
+        return min(filter(None, limits), default=0)
+
+    def _doom(
+        self, slot: Slot, running: Running, limit: _Limit, cause: str, text: str, now: float
+    ) -> None:
+        part = running.part
+        failure = Failure(cause, text, self._settings.name)
+        failure.final = is_final(limit.names, part.retry_on, part.never_on)
+        slot.doom = Doom(running, running.next, limit.ending, failure)
+        self._roster.end(slot, now)

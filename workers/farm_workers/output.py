@@ -1,0 +1,192 @@
+"""What workers print: passed on to this process's own streams, and the end of it kept.
+
+Every worker has two pipes for its descriptors 1 and 2, so that whatever writes there is heard, C
+libraries and child processes too. The agent reads them without blocking; a thread writes to our
+own streams, which may block for as long as nobody reads the terminal: then only workers that
+print wait for it.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from typing import Protocol
+
+__all__ = ["TAIL_BYTES", "Forwarder", "Outputs", "Poller"]
+
+TAIL_BYTES = 64 << 10
+"""How much of a worker's output during an attempt is kept as evidence."""
+READ_BYTES = 64 << 10
+TURN_BYTES = 1 << 20
+"""The agent reads about this much of one worker's output before others have their turn."""
+WAITING_BYTES_MAX = 1 << 20
+"""Output that waits to be written beyond this is not read from the workers' pipes."""
+AGAIN_SECONDS = 0.01
+NEVER = float("inf")
+POLLIN = 1
+STDOUT, STDERR = 1, 2
+
+
+class Poller(Protocol):
+    """What is told which descriptors to wait for: a ``zmq.Poller``."""
+
+    def register(self, fd: int, flags: int) -> object:
+        """Wait for these events of a descriptor, instead of others."""
+
+    def unregister(self, fd: int) -> object:
+        """Wait for it no more."""
+
+
+class Forwarder:
+    """Writes to this process's streams, in order, on a thread that starts with the first output."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[int, bytes]] = deque()  # bounded by WAITING_BYTES_MAX
+        self._bytes = 0
+        self._busy = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that no more should be read."""
+        return self._bytes >= WAITING_BYTES_MAX
+
+    def put(self, stream: int, data: bytes) -> None:
+        """Have something written to the descriptor 1 or 2."""
+        with self._changed:
+            self._waiting.append((stream, data))
+            self._bytes += len(data)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write, name="farm-out", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def finish(self, seconds: float) -> None:
+        """Wait until everything is written, but not longer than this."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._waiting or self._busy), seconds)
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._waiting)
+                self._busy = True
+                stream, data = self._waiting.popleft()
+                self._bytes -= len(data)
+            rest = memoryview(data)
+            with contextlib.suppress(OSError):  # nobody reads it any more, and nobody misses it
+                while rest:
+                    rest = rest[os.write(stream, rest) :]
+
+
+class _Output:
+    """The pipes of one worker, and the end of what came out of them."""
+
+    def __init__(self) -> None:
+        self.fds: dict[int, int] = {}  # the stream of each reading end
+        self.tail: deque[bytes] = deque()  # bounded by TAIL_BYTES
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        self.tail.append(data)
+        self.size += len(data)
+        while self.size - len(self.tail[0]) >= TAIL_BYTES:
+            self.size -= len(self.tail.popleft())
+
+    def take(self) -> bytes:
+        data = b"".join(self.tail)[-TAIL_BYTES:]
+        self.tail.clear()
+        self.size = 0
+        return data
+
+
+class Outputs:
+    """The output of all workers of an agent, by slot."""
+
+    def __init__(self, poller: Poller) -> None:
+        self.forwarder = Forwarder()
+        self._poller = poller
+        self._slots: dict[int, _Output] = {}
+        self._by_fd: dict[int, int] = {}
+        self._polled: set[int] = set()
+
+    def open(self, slot: int) -> tuple[int, int]:
+        """Pipes for a new worker; returns its ends, to be closed here once it has them."""
+        output = self._slots[slot] = _Output()
+        ends = []
+        for stream in (STDOUT, STDERR):
+            reading, writing = os.pipe()
+            os.set_blocking(reading, False)
+            output.fds[reading] = stream
+            self._by_fd[reading] = slot
+            ends.append(writing)
+        self.listen()
+        return ends[0], ends[1]
+
+    def __contains__(self, fd: int) -> bool:
+        return fd in self._by_fd
+
+    def on_event(self, fd: int) -> None:
+        """A pipe can be read."""
+        self.read(self._by_fd[fd])
+
+    def read(self, slot: int) -> None:
+        """Read what a worker has written, to a bound."""
+        output = self._slots[slot]
+        for fd, stream in output.fds.items():
+            left = TURN_BYTES
+            while left > 0 and (data := _read(fd)):
+                output.add(data)
+                self.forwarder.put(stream, data)
+                left -= len(data)
+
+    def take(self, slot: int) -> bytes:
+        """The end of what a worker has written since this was asked last."""
+        self.read(slot)
+        return self._slots[slot].take()
+
+    def close(self, slot: int) -> None:
+        """A worker is gone, and with it everybody who could write."""
+        output = self._slots.pop(slot)
+        for fd in output.fds:
+            self._unpoll(fd)
+            del self._by_fd[fd]
+            os.close(fd)
+
+    def listen(self) -> None:
+        """Hear what is printed, unless too much of it waits to be written."""
+        if self.forwarder.full:
+            for fd in list(self._polled):
+                self._unpoll(fd)
+        elif len(self._polled) < len(self._by_fd):
+            for fd in self._by_fd.keys() - self._polled:
+                self._poller.register(fd, POLLIN)
+                self._polled.add(fd)
+
+    def next_deadline(self, now: float) -> float:
+        """When ``listen`` is next needed."""
+        return now + AGAIN_SECONDS if len(self._polled) < len(self._by_fd) else NEVER
+
+    def last_words(self, seconds: float) -> None:
+        """Pass on what is in the pipes, within this time; may be called from any thread."""
+        until = time.monotonic() + seconds
+        for slot in list(self._slots):
+            with contextlib.suppress(KeyError, RuntimeError):  # closed by the other thread
+                self.read(slot)
+        self.forwarder.finish(max(0.0, until - time.monotonic()))
+
+    def _unpoll(self, fd: int) -> None:
+        if fd in self._polled:
+            self._polled.discard(fd)
+            self._poller.unregister(fd)
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, READ_BYTES)
+    except OSError:  # nothing there now
+        return b""
