@@ -54,7 +54,7 @@ Others are a stranger's: Kubernetes sets FARM_PORT and FARM_SERVICE_HOST in ever
 a service that is called farm.
 """
 
-DURATION = {"kind": "duration"}
+DURATION = {"kind": "duration"}  # more than 0, unless the type says otherwise
 SIZE = {"kind": "size"}
 
 
@@ -146,6 +146,25 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
         list[str],
         Meta(description="Modules that are imported once, before the first worker starts"),
     ] = []
+    max_tasks_per_worker: Annotated[
+        int, Meta(ge=0, description="A worker is replaced after so many tasks; 0: never")
+    ] = 0
+    max_memory_per_worker: Annotated[
+        int,
+        Meta(
+            ge=0,
+            extra=SIZE,
+            description="And when it has come to so much memory of its own; 0: never",
+        ),
+    ] = 0
+    grace_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            extra=DURATION,
+            description="How long a worker over a limit has to end before it is killed",
+        ),
+    ] = 3.0
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,7 +221,8 @@ class Setting(NamedTuple):
     def expected(self) -> str:
         """What a value must be, in words that fit after "expected"."""
         if self.kind == "duration":
-            return "a duration of more than 0: seconds, or text such as '250ms', '30s', '5m'"
+            least = "more than 0" if get_args(self.type)[1].gt is not None else "0 or more"
+            return f"a duration of {least}: seconds, or text such as '250ms', '30s', '5m'"
         if self.kind == "size":
             return "a number of bytes, or text such as '512MiB', '4GiB'"
         base, meta, *_ = get_args(self.type)

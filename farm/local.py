@@ -19,6 +19,7 @@ from typing import Any
 from farm import errors
 from farm.client.client import Client
 from farm.errors import ConfigError, FarmError, ServiceFailed
+from farm.model import Duration, byte_count, seconds
 from farm.payload import dump_call, dump_function
 from farm.supervisor import Service
 from farm.transport import AddressError, parse_address
@@ -30,7 +31,7 @@ CONNECT_SECONDS = 30.0
 """How long a coordinator that serves may take to answer its client."""
 
 
-def local(
+def local(  # noqa: PLR0913 - one for each setting
     workers: int | None = None,
     *,
     max_workers: int | None = None,
@@ -38,13 +39,18 @@ def local(
     initializer: Callable[..., object] | None = None,
     initargs: Sequence[Any] = (),
     preload: Sequence[str] = (),
+    max_tasks_per_worker: int = 0,
+    max_memory_per_worker: int | str = 0,
+    grace: Duration = 3.0,
 ) -> Client:
     """Start a farm on this machine and return its client; it ends with the client.
 
     ``workers`` (or ``max_workers``) run tasks at a time, by default one for each CPU that this
     process may use; more than there are is fine. ``initializer(*initargs)`` runs in each worker
     before its first task, and modules in ``preload`` are imported once for all of them. Workers see
-    this process's ``sys.path`` and environment.
+    this process's ``sys.path`` and environment. A worker is replaced after ``max_tasks_per_worker``
+    tasks, or when it has come to ``max_memory_per_worker`` (bytes, or ``"512MB"``); 0 means never.
+    One that is over a limit has ``grace`` to end before it is killed.
 
     The journal is kept in memory, and gone at the end; with ``directory`` it is kept there, on
     disk, and a farm that is opened in that directory again goes on where it stopped. Raises
@@ -55,7 +61,13 @@ def local(
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
     slots = checked_workers(workers, max_workers)
-    host = {**host_settings(initializer, initargs), "preload": list(preload)}
+    host = {
+        **host_settings(initializer, initargs),
+        "preload": list(preload),
+        "max_tasks_per_worker": checked_count(max_tasks_per_worker, "max_tasks_per_worker"),
+        "max_memory_per_worker": byte_count(max_memory_per_worker, "max_memory_per_worker"),
+        "grace_seconds": seconds(grace, "grace"),
+    }
     clients: list[weakref.ref[Client]] = []
 
     def fail(error: FarmError) -> None:
@@ -252,6 +264,13 @@ def checked_workers(workers: int | None, max_workers: int | None) -> int | None:
     if wanted < 1:
         raise ValueError("max_workers must be greater than 0")
     return wanted
+
+
+def checked_count(value: int, what: str) -> int:
+    """A number of 0 or more; raises ``ConfigError``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{what} is {value!r}; it must be a whole number of 0 or more")
+    return value
 
 
 def store_in(directory: str | os.PathLike[str] | None) -> str:

@@ -10,7 +10,7 @@ from typing import get_args
 from typer.models import ArgumentInfo, OptionInfo
 
 from farm.cli.exitcodes import ExitCode
-from farm.cli.main import app
+from farm.cli.main import ORDER, app
 from farm.config import SECTIONS, settings
 from tests.conftest import REPOSITORY
 
@@ -57,10 +57,16 @@ def commands() -> str:
     """The reference of the command line."""
     rows = [f"| {code.value} | `{code.name.lower()}` | {code.meaning} |" for code in ExitCode]
     codes = ["## Exit codes", "", "| code | kind | meaning |", "| ---: | --- | --- |", *rows, ""]
-    return "\n".join([COMMANDS_INTRO, *map(_command, app.registered_commands), *codes])
+    found = [(one.name, one) for one in app.registered_commands]
+    for group in app.registered_groups:
+        found += [
+            (f"{group.name} {one.name}", one) for one in group.typer_instance.registered_commands
+        ]
+    found.sort(key=lambda one: ORDER.index(one[0].partition(" ")[0]))
+    return "\n".join([COMMANDS_INTRO, *(_command(*one) for one in found), *codes])
 
 
-def _command(one):
+def _command(name, one):
     parameters = [
         (parameter, *get_args(parameter.annotation)[:2])
         for parameter in inspect.signature(one.callback).parameters.values()
@@ -73,7 +79,7 @@ def _command(one):
         for parameter, kind, info in parameters
         if isinstance(info, OptionInfo)
     ]
-    title = " ".join(["farm", one.name, *(info.metavar for info in arguments)])
+    title = " ".join(["farm", name, *(info.metavar for info in arguments)])
     lines = [f"## `{title}`", "", _prose(inspect.getdoc(one.callback)), ""]
     if rows:
         lines += ["| | |", "| --- | --- |", *rows, ""]
@@ -126,7 +132,7 @@ def _value(setting):
         days, rest = divmod(value, 86_400)
         return f'`"{days:.0f}d"`' if days and not rest else f'`"{value:g}s"`'
     if setting.kind == "size":
-        return f'`"{value >> 30}GiB"`'
+        return f'`"{value >> 30}GiB"`' if value else "`0`"
     return f"`{value!r}`".replace("'", '"')
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from farm._version import __version__
-from farm.cli import demo, look, services, settings, submit  # noqa: F401 - they register their commands
+from farm.cli import dead, demo, look, services, settings, submit  # noqa: F401 - they register their commands
 from farm.cli.exitcodes import ExitCode
 from farm.cli.run import app
 
@@ -14,7 +14,7 @@ __all__ = ["app", "main"]
 # In help, as one meets them.
 ORDER = (
     *("demo", "up", "coordinator", "worker"),
-    *("submit", "result", "cancel"),
+    *("submit", "result", "cancel", "dead"),
     *("status", "jobs", "tasks", "hosts", "config", "version"),
 )
 CODES = "; ".join(f"[bold]{code.value}[/bold] {code.meaning}" for code in ExitCode)

@@ -36,6 +36,8 @@ app = typer.Typer(
 )
 """All commands; ``farm.cli.main`` fills it."""
 
+_groups: dict[str, typer.Typer] = {}
+
 AddressOption = Annotated[
     str | None,
     typer.Option(
@@ -48,6 +50,8 @@ AddressOption = Annotated[
 ]
 
 SHARED = "Shared by all commands"
+GROUPS = {"dead": "Look after tasks that took their worker down too often."}
+"""The help of each group of commands."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,11 @@ def command(
     examples: Sequence[str],
     settings: dict[str, Any] | None = None,
 ) -> Callable[[Callable[Concatenate[Run, P], None]], Callable[Concatenate[Run, P], None]]:
-    """Register a function as a command; its docstring is the help, ``examples`` end it."""
+    """Register a function as a command; its docstring is the help, ``examples`` end it.
+
+    A name of two words makes it a command of the group that the first one names.
+    """
+    group, _, name = name.rpartition(" ")
 
     def register(
         function: Callable[Concatenate[Run, P], None],
@@ -108,7 +116,8 @@ def command(
         call.__annotations__ = {one.name: one.annotation for one in parameters}
         call.__doc__ = inspect.cleandoc(function.__doc__ or "")
         lines = [f"$ {example}".replace("[", "\\[") for example in examples]
-        app.command(
+        target = _group(group, panel) if group else app
+        target.command(
             name,
             rich_help_panel=panel,
             epilog="\n\n".join(["[bold]Examples[/bold]", *lines]),
@@ -118,6 +127,16 @@ def command(
         return function
 
     return register
+
+
+def _group(name: str, panel: str) -> typer.Typer:
+    """The commands that begin with the same word."""
+    if name not in _groups:
+        _groups[name] = typer.Typer(
+            rich_markup_mode="rich", no_args_is_help=True, help=GROUPS[name]
+        )
+        app.add_typer(_groups[name], name=name, rich_help_panel=panel)
+    return _groups[name]
 
 
 def _shared(

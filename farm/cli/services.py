@@ -58,6 +58,33 @@ SlotsOption = Annotated[
     int | None,
     typer.Option(min=0, help="Tasks at a time. Default: one for each CPU.", show_default=False),
 ]
+MaxTasksOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tasks-per-worker",
+        min=0,
+        help="Replace a worker after so many tasks. Default: never.",
+        show_default=False,
+    ),
+]
+MaxMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory-per-worker",
+        metavar="SIZE",
+        help="Replace a worker that has come to so much memory: bytes, or 512MB. Default: never.",
+        show_default=False,
+    ),
+]
+GraceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--grace",
+        metavar="TIME",
+        help="How long a worker over a limit has to end before it is killed. Default: 3s.",
+        show_default=False,
+    ),
+]
 LogFormatOption = Annotated[
     str | None,
     typer.Option(metavar="text|json", help="How log lines are written.", show_default=False),
@@ -75,13 +102,16 @@ LogLevelOption = Annotated[
     panel=PANEL,
     examples=["farm up", "farm up --slots 8 --listen tcp://127.0.0.1:9000", "farm up --json"],
 )
-def up(
+def up(  # noqa: PLR0913 - one for each option
     run: Run,
     *,
     slots: SlotsOption = None,
     listen: ListenOption = None,
     store: StoreOption = None,
     insecure: InsecureOption = False,
+    max_tasks: MaxTasksOption = None,
+    max_memory: MaxMemoryOption = None,
+    grace: GraceOption = None,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
@@ -98,6 +128,9 @@ def up(
         coordinator_listen=listen,
         coordinator_store=store,
         host_slots=slots,
+        host_max_tasks_per_worker=max_tasks,
+        host_max_memory_per_worker=max_memory,
+        host_grace_seconds=grace,
         log_format=log_format,
         log_level=log_level,
     )
@@ -111,7 +144,7 @@ def up(
         listen=config.coordinator.listen,
         name=config.host.name or "local",
         coordinator={**logs, "insecure": insecure, "core": _core(config)},
-        host={**logs, "preload": config.host.preload, "sys_path": _worker_path()},
+        host={**logs, **_host(config)},
         on_failed=lambda _: stop.set(),
     )
     _stop_on_signals(local, stop, run)
@@ -215,7 +248,7 @@ def coordinator(
         "farm worker tcp://farm-host:7070 --slots 8 --name north --preload numpy",
     ],
 )
-def worker(
+def worker(  # noqa: PLR0913 - one for each option
     run: Run,
     address: Annotated[
         str | None,
@@ -242,6 +275,9 @@ def worker(
             show_default=False,
         ),
     ] = None,
+    max_tasks: MaxTasksOption = None,
+    max_memory: MaxMemoryOption = None,
+    grace: GraceOption = None,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
@@ -257,6 +293,9 @@ def worker(
         host_slots=slots,
         host_name=name,
         host_preload=preload or None,
+        host_max_tasks_per_worker=max_tasks,
+        host_max_memory_per_worker=max_memory,
+        host_grace_seconds=grace,
         log_format=log_format,
         log_level=log_level,
     )
@@ -264,10 +303,9 @@ def worker(
         address=config.client.address,
         slots=config.host.slots or None,
         name=config.host.name,
-        preload=config.host.preload,
-        sys_path=_worker_path(),
         log_format=config.log.format,
         log_level=config.log.level,
+        **_host(config),
     )
     raise typer.Exit(serve(settings))
 
@@ -295,6 +333,18 @@ def _core(config: "Config") -> dict[str, float | int]:
         "recovery_seconds": section.recovery_seconds,
         "result_ttl": section.result_ttl,
         "session_ttl": section.session_ttl,
+    }
+
+
+def _host(config: "Config") -> dict[str, Any]:
+    """What a configuration says about the workers of a host."""
+    section = config.host
+    return {
+        "preload": section.preload,
+        "sys_path": _worker_path(),
+        "grace_seconds": section.grace_seconds,
+        "max_tasks_per_worker": section.max_tasks_per_worker,
+        "max_memory_per_worker": section.max_memory_per_worker,
     }
 
 

@@ -13,7 +13,7 @@ from farm.cli.exitcodes import NotCancelled, NotDone, TaskFailed
 from farm.cli.output import Listener, plain
 from farm.cli.run import AddressOption, Run, command
 from farm.errors import Expired, FarmError, UnknownTask
-from farm.model import TaskId, seconds
+from farm.model import TaskId, byte_count, seconds
 
 if TYPE_CHECKING:
     from farm import Client, Future, Options
@@ -37,6 +37,36 @@ TimeoutOption = Annotated[
 
 TimeLimitOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="End it after this.", show_default=False)
+]
+SoftTimeLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="Raise SoftTimeLimitExceeded in it after this.", show_default=False
+    ),
+]
+MemoryLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="End it if it uses more memory: bytes, or 512MB, 2GiB.",
+        show_default=False,
+    ),
+]
+RetryOnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TYPE",
+        help="Retry only after this exception, as module.Name; may be given again.",
+        show_default=False,
+    ),
+]
+NeverOnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TYPE",
+        help="Never retry after this exception; may be given again.",
+        show_default=False,
+    ),
 ]
 DelayOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="Start not before.", show_default=False)
@@ -82,7 +112,11 @@ def submit(  # noqa: PLR0913 - one for each option
     ] = None,
     priority: Annotated[int, typer.Option(help="A higher one runs earlier.")] = 0,
     retries: Annotated[int, typer.Option(min=0, help="Run again if it raises.")] = 0,
+    retry_on: RetryOnOption = None,
+    never_on: NeverOnOption = None,
     time_limit: TimeLimitOption = None,
+    soft_time_limit: SoftTimeLimitOption = None,
+    memory_limit: MemoryLimitOption = None,
     delay: DelayOption = None,
     expires: ExpiresOption = None,
     timeout: TimeoutOption = None,
@@ -98,8 +132,16 @@ def submit(  # noqa: PLR0913 - one for each option
     options: Options = {"priority": priority, "retries": retries, "block": False}
     if job is not None:
         options["name"] = job
+    if retry_on:
+        options["retry_on"] = retry_on
+    if never_on:
+        options["never_on"] = never_on
     if time_limit is not None:
         options["time_limit"] = seconds(time_limit, "--time-limit")
+    if soft_time_limit is not None:
+        options["soft_time_limit"] = seconds(soft_time_limit, "--soft-time-limit")
+    if memory_limit is not None:
+        options["memory_limit"] = byte_count(memory_limit, "--memory-limit")
     if delay is not None:
         options["delay"] = seconds(delay, "--delay")
     if expires is not None:

@@ -123,6 +123,13 @@ class Connection:
         future: Future[Any] = self._backlog.put(lane, payload, self._waiting.new, block=block)
         return future
 
+    def submit_again(self, group: m.Group, function: m.Function) -> Future[Any]:
+        """Submit a task as another session did once, as a new one of this session."""
+        future: Future[Any] = self._waiting.new(self._backlog.skip())
+        group.first, group.job = future.counter, 0
+        self._after(lambda now: self._loop.session.submit([group], [function], now))
+        return future
+
     def failed(self, error: Exception) -> Future[Any]:
         """The future of a task that cannot even be submitted."""
         future: Future[Any] = Future(self._waiting.origin, self._backlog.skip())

@@ -19,9 +19,10 @@ __all__ = ["error_of"]
 
 _ADVICE = {
     Ending.LOST: "it is not run again: look for a crash in native code, os._exit, or too little"
-    " memory; max_losses says how many crashes to forgive",
-    Ending.TIME_LIMIT: "raise time_limit, or make its work smaller",
-    Ending.MEMORY_LIMIT: "raise the memory limit, or make its work smaller",
+    " memory; max_losses says how many crashes to forgive; `farm dead show` has its output",
+    Ending.TIME_LIMIT: "raise time_limit, or make its work smaller; soft_time_limit would let it"
+    " clean up",
+    Ending.MEMORY_LIMIT: "raise memory_limit, or make its work smaller",
     Ending.EXPIRED: "no worker was free in time: raise expires, or add workers",
     Ending.UNKNOWN: "it was never submitted, its result was kept no longer, or the farm's state"
     " was restored from an older copy: submit it again",
@@ -29,6 +30,7 @@ _ADVICE = {
     " result_ttl, to keep results for other readers",
     Ending.BROKEN: "look into the initializer and the host's log; later tasks are tried again",
 }
+_HOST_LOST = "it is not run again: see what became of the host; max_losses says how many to forgive"
 _EVENTS: dict[Ending, tuple[type[FarmError], str]] = {
     Ending.LOST: (WorkerLost, "the worker process died while running it"),
     Ending.TIME_LIMIT: (TimeLimitExceeded, "it ran longer than its time limit and was ended"),
@@ -52,8 +54,21 @@ def error_of(ending: Ending, failure: Failure | None, task: str) -> BaseExceptio
     event = failure.message or event
     if failure.losses > 1:
         event += f", {failure.losses} times"
-    advice = _ADVICE.get(ending)
-    return cls(f"task {task}: {event}" + (f"; {advice}" if advice else ""))
+    advice = _HOST_LOST if failure.cause == "host_lost" else _ADVICE.get(ending)
+    return cls(f"task {task}: {event}{_essentials(failure)}" + (f"; {advice}" if advice else ""))
+
+
+def _essentials(failure: Failure) -> str:
+    """Which attempt it was, where, for how long, with how much memory."""
+    if not failure.attempt:
+        return ""
+    facts = [f"attempt {failure.attempt}"]
+    if failure.host and failure.host not in failure.message:
+        facts.append(f"on host {failure.host}")
+    facts.append(f"after {failure.seconds:.3g} s")
+    if failure.peak_bytes:
+        facts.append(f"with {failure.peak_bytes / (1 << 20):,.0f} MiB of memory")
+    return f" ({', '.join(facts)})"
 
 
 assert issubclass(WorkerLost, BrokenExecutor)  # noqa: S101 -- what the standard library raises
