@@ -204,7 +204,7 @@ class Coordinator:
 class AgentProcess:
     """``python -m farm_workers`` with settings."""
 
-    def __init__(self, folder, **settings):
+    def __init__(self, folder, *, out=None, **settings):
         path = folder / f"agent-{len(list(folder.iterdir()))}.json"
         path.write_text(json.dumps({"name": "h", "log_level": "debug", **settings}))
         self.log = path.with_suffix(".log")
@@ -214,12 +214,12 @@ class AgentProcess:
             [str(ROOT), str(ROOT / "workers"), environment.get("PYTHONPATH", "")]
         )
         keep = [settings["parent_fd"]] if "parent_fd" in settings else []
-        with self.log.open("wb") as log, self.out.open("wb") as out:
+        with self.log.open("wb") as log, self.out.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "farm_workers", "--settings", str(path)],
                 env=environment,
                 stderr=log,
-                stdout=out,
+                stdout=file if out is None else out,
                 pass_fds=keep,
             )
 

@@ -1,0 +1,95 @@
+"""Options as they are checked and made what travels."""
+
+from concurrent.futures import TimeoutError as FuturesTimeoutError
+
+import pytest
+
+import farm
+from farm.client.endings import error_of
+from farm.client.options import Settings, merge
+from farm.errors import ConfigError
+from farm.model import Ending, is_final
+from farm.protocol.messages import Failure, Template
+
+
+class Own(Exception):
+    """Of this module."""
+
+
+def template(**options):
+    return merge(Settings(), options).template
+
+
+def test_exceptions_travel_by_name():
+    found = template(retry_on=(Own, OSError, "x.y.Z"), never_on="builtins.ValueError")
+    assert found.retry_on == (f"{__name__}.Own", "OSError", "x.y.Z")
+    assert found.never_on == ("ValueError",)
+    assert template(retry_on=Own).retry_on == (f"{__name__}.Own",)
+    assert template(retry_on="IOError").retry_on == ("OSError",)
+    assert template(retry_on=FuturesTimeoutError).retry_on == ("TimeoutError",)
+
+
+@pytest.mark.parametrize("wrong", ["Own", "not a name.x", "print", int, 3, [None]])
+def test_what_is_no_exception_is_refused(wrong):
+    with pytest.raises(ConfigError, match="never_on has"):
+        template(never_on=wrong)
+
+
+def test_memory_is_bytes_or_text():
+    assert template(memory_limit=5).memory_limit == 5
+    assert template(memory_limit="512MB").memory_limit == 512_000_000
+    assert template(memory_limit="1.5 GiB").memory_limit == 3 << 29
+    assert merge(Settings(Template(memory_limit=5)), {"memory_limit": None}).template is None
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "much", "5 parsecs", True, 1.5])
+def test_memory_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ConfigError, match="memory_limit is"):
+        template(memory_limit=wrong)
+
+
+def test_the_soft_limit_comes_before_the_hard_one():
+    found = template(soft_time_limit="1s", time_limit=2)
+    assert (found.soft_time_limit, found.time_limit) == (1.0, 2.0)
+    with pytest.raises(ConfigError, match="the soft one must come first"):
+        template(soft_time_limit=2, time_limit=2)
+    with pytest.raises(ConfigError, match="the soft one must come first"):
+        merge(Settings(found), {"time_limit": 0.5})
+
+
+def test_an_unknown_option_is_named_with_what_it_may_have_been():
+    with pytest.raises(TypeError, match="did you mean 'memory_limit'"):
+        template(memory_limits=1)
+
+
+@pytest.mark.parametrize(
+    ("retry_on", "never_on", "final"),
+    [
+        ((), (), False),
+        (("A",), (), False),
+        (("Base",), (), False),
+        (("B",), (), True),
+        ((), ("B",), False),
+        ((), ("Base",), True),
+        (("A",), ("Base",), True),
+    ],
+)
+def test_never_on_wins_and_retry_on_excludes_the_rest(retry_on, never_on, final):
+    assert is_final(("A", "Base"), retry_on, never_on) is final
+
+
+def test_an_error_says_where_when_and_what_to_do():
+    evidence = Failure("memory_limit", "it used 9 MiB", "north", attempt=2, seconds=1.5)
+    evidence.peak_bytes = 9 << 20
+    error = error_of(Ending.MEMORY_LIMIT, evidence, "t")
+    assert isinstance(error, farm.MemoryLimitExceeded)
+    assert str(error) == (
+        "task t: it used 9 MiB (attempt 2, on host north, after 1.5 s, with 9 MiB of memory); "
+        "raise memory_limit, or make its work smaller"
+    )
+
+
+def test_a_lost_host_is_told_apart_from_a_lost_worker():
+    error = error_of(Ending.LOST, Failure("host_lost", "host n was lost: silent"), "t")
+    assert "see what became of the host" in str(error)
+    assert issubclass(farm.SoftTimeLimitExceeded, farm.TimeLimitExceeded)
