@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -136,18 +136,13 @@ def submit(  # noqa: PLR0913 - one for each option
         options["retry_on"] = retry_on
     if never_on:
         options["never_on"] = never_on
-    if time_limit is not None:
-        options["time_limit"] = seconds(time_limit, "--time-limit")
-    if soft_time_limit is not None:
-        options["soft_time_limit"] = seconds(soft_time_limit, "--soft-time-limit")
     if memory_limit is not None:
         options["memory_limit"] = byte_count(memory_limit, "--memory-limit")
-    if delay is not None:
-        options["delay"] = seconds(delay, "--delay")
-    if expires is not None:
-        options["expires"] = seconds(expires, "--expires")
+    times = _times(
+        time_limit=time_limit, soft_time_limit=soft_time_limit, delay=delay, expires=expires
+    )
     with run.client(address) as client:
-        future = client.options(**options).submit(target, *positional, **keywords)
+        future = client.options(**options, **times).submit(target, *positional, **keywords)
         if detach:
             client.connection.wait_acknowledged()
             run.output.answer({"id": future.id}, future.id)
@@ -155,6 +150,16 @@ def submit(  # noqa: PLR0913 - one for each option
         _note_if_nothing_runs(run, client)
         with _says_it_goes_on(run, future.id):
             _print_result(run, future, wait_seconds)
+
+
+def _times(**texts: str | None) -> "Options":
+    """Options that are durations, as the command line gives them."""
+    found = {
+        name: seconds(text, "--" + name.replace("_", "-"))
+        for name, text in texts.items()
+        if text is not None
+    }
+    return cast("Options", found)
 
 
 def _note_if_nothing_runs(run: Run, client: "Client") -> None:

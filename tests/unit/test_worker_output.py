@@ -58,9 +58,10 @@ def test_what_is_printed_is_passed_on_and_its_end_is_kept(written):
     assert outputs.take(0) == b""
     outputs.forwarder.finish(20)
     assert written[0] == [(1, b"hello "), (2, b"world")]
+    put(err, b"the end")
     os.close(out)
     os.close(err)
-    outputs.close(0)
+    assert outputs.close(0) == b"the end"
 
 
 def test_only_so_much_is_kept(written):
@@ -87,6 +88,8 @@ def test_too_much_that_waits_to_be_written_is_not_read(written):
     for _ in range(2 + WAITING_BYTES_MAX // 60_000):
         put(ends[0], b"x" * 60_000)
         outputs.read(0)
+    put(ends[1], b"stays in the pipe")
+    assert not outputs.take(0).endswith(b"pipe")
     outputs.listen()
     assert poller.fds == set()
     assert outputs.next_deadline(5.0) > 5.0

@@ -15,6 +15,7 @@ from farm.protocol.messages import Failure, FromHost
 
 __all__ = [
     "EXIT_PIPE",
+    "TRACEBACK_CHARS_MAX",
     "HostPort",
     "HostSettings",
     "Key",
@@ -28,6 +29,8 @@ Key = tuple[int, int]
 
 EXIT_PIPE = 4
 """A worker ends with this code when its pipe to the agent is broken."""
+TRACEBACK_CHARS_MAX = 16_000
+"""What the evidence of an attempt keeps of its traceback; the exception itself has all of it."""
 
 _SIGNALS = {
     1: "SIGHUP",

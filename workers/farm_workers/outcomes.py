@@ -16,14 +16,12 @@ from farm.model import Ending
 from farm.payload import PAYLOAD_BYTES_MAX, check_size, dump_exception, dump_value, dump_values
 from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure
 from farm_workers.channel import Ends, Pipe
-from farm_workers.host_slices import Slice, SliceEnd
+from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Slice, SliceEnd
 
 __all__ = ["FLUSH_SECONDS", "Dumped", "Outcomes", "Raised", "raised"]
 
 FLUSH_SECONDS = 0.005
 """Outcomes wait no longer than about this for those after them."""
-TRACEBACK_CHARS_MAX = 16_000
-"""What the evidence of an attempt keeps of its traceback; the exception itself has all of it."""
 DORMANT_SECONDS = 1.0
 """The flusher sleeps for good after this long without a slice of several tasks."""
 

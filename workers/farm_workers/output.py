@@ -135,11 +135,11 @@ class Outputs:
         self.read(self._by_fd[fd])
 
     def read(self, slot: int) -> None:
-        """Read what a worker has written, to a bound."""
+        """Read what a worker has written, as far as there is room for it."""
         output = self._slots[slot]
         for fd, stream in output.fds.items():
             left = TURN_BYTES
-            while left > 0 and (data := _read(fd)):
+            while left > 0 and not self.forwarder.full and (data := _read(fd)):
                 output.add(data)
                 self.forwarder.put(stream, data)
                 left -= len(data)
@@ -149,13 +149,20 @@ class Outputs:
         self.read(slot)
         return self._slots[slot].take()
 
-    def close(self, slot: int) -> None:
-        """A worker is gone, and with it everybody who could write."""
+    def close(self, slot: int) -> bytes:
+        """A worker is gone, and everybody who could write with it; the end of what it wrote.
+
+        What is still in the pipes is kept, but not passed on if nobody reads that anyway.
+        """
+        self.read(slot)
         output = self._slots.pop(slot)
         for fd in output.fds:
+            while data := _read(fd):
+                output.add(data)
             self._unpoll(fd)
             del self._by_fd[fd]
             os.close(fd)
+        return output.take()
 
     def listen(self) -> None:
         """Hear what is printed, unless too much of it waits to be written."""

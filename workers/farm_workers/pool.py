@@ -25,7 +25,7 @@ from farm_workers.channel import (
 from farm_workers.forklink import ForkLink
 from farm_workers.forkserver import Ask, ServerSettings
 from farm_workers.host_roster import Death
-from farm_workers.host_slices import Key, SliceEnd
+from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Key, SliceEnd
 from farm_workers.memory import tree_bytes
 from farm_workers.output import POLLIN, TAIL_BYTES, Outputs, Poller
 from farm_workers.page import SETTLE_SECONDS, Page
@@ -40,6 +40,7 @@ PATIENCE_SECONDS = 0.2
 """How long a worker that has closed its pipe has to end by itself."""
 PIPE_BYTES = 1 << 20
 """What a socket to a worker should buffer; the system may allow less."""
+MESSAGE_CHARS_MAX = 4_000
 POLLOUT = 2
 NEVER = float("inf")
 
@@ -239,7 +240,9 @@ class Pool:
         """What was written up to now belongs to what has ended now: evidence, where it failed."""
         output = self.outputs.take(slot)
         failures = [part.failure for part in parts if part.failure is not None]
-        for failure in failures:
+        for failure in failures:  # bounded, whatever user code may have written to the pipe
+            failure.message = failure.message[:MESSAGE_CHARS_MAX]
+            failure.traceback = failure.traceback[-TRACEBACK_CHARS_MAX:]
             failure.output = output[-max(TAIL_BYTES // len(failures), 1) :]
 
     def _watch(self, worker: _Worker, now: float) -> None:
@@ -273,7 +276,6 @@ class Pool:
         if worker.wanted:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             logger.warning("a worker %s", how, extra={"slot": slot})
-        output = self.outputs.take(slot)
-        self.outputs.close(slot)
+        output = self.outputs.close(slot)
         death = Death(code, page.index, worker.error, page.seconds(now), peak, output)
         host.on_worker_exit(slot, death, now)
