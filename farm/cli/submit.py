@@ -138,11 +138,11 @@ def submit(  # noqa: PLR0913 - one for each option
         options["never_on"] = never_on
     if memory_limit is not None:
         options["memory_limit"] = byte_count(memory_limit, "--memory-limit")
-    times = _times(
+    options |= _times(
         time_limit=time_limit, soft_time_limit=soft_time_limit, delay=delay, expires=expires
     )
     with run.client(address) as client:
-        future = client.options(**options, **times).submit(target, *positional, **keywords)
+        future = client.options(**options).submit(target, *positional, **keywords)
         if detach:
             client.connection.wait_acknowledged()
             run.output.answer({"id": future.id}, future.id)

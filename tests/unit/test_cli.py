@@ -538,12 +538,24 @@ def test_help_names_all_commands_and_all_codes(cli):
         assert one.meaning in text
 
 
-@pytest.mark.parametrize("name", main.ORDER)
+GROUPED = [
+    f"{group.name} {one.name}"
+    for group in main.app.registered_groups
+    for one in group.typer_instance.registered_commands
+]
+
+
+@pytest.mark.parametrize("name", [*(one.name for one in main.app.registered_commands), *GROUPED])
 def test_help_of_a_command_has_examples(cli, name):
-    code, out, _ = cli(name, "--help")
+    code, out, _ = cli(*name.split(), "--help")
     assert code == 0
     assert f"$ farm {name}" in out or f" farm {name}" in out
     assert "--json" in out
+
+
+def test_help_of_a_group_names_its_commands(cli):
+    _, out, _ = cli("dead", "--help")
+    assert all(f" {name} " in out for name in ("list", "show", "retry", "drop"))
 
 
 def test_help_loads_nothing_that_runs_a_farm():
