@@ -21,11 +21,18 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from farm._config_sections import (
+    DEFAULT_ADDRESS,
+    ClientConfig,
+    CoordinatorConfig,
+    HostConfig,
+    LogConfig,
+)
 from farm.errors import ConfigError
 from farm.model import byte_count, seconds
 
@@ -42,9 +49,6 @@ __all__ = [
     "settings",
 ]
 
-DEFAULT_ADDRESS = "tcp://127.0.0.1:7070"
-"""Where ``farm up`` and ``farm coordinator`` listen and clients look, unless told otherwise."""
-
 SYSTEM_FILE = Path("/etc/farm/farm.toml")
 
 NEAR_VARIABLE = 0.9
@@ -53,128 +57,6 @@ NEAR_VARIABLE = 0.9
 Others are a stranger's: Kubernetes sets FARM_PORT and FARM_SERVICE_HOST in every container beside
 a service that is called farm.
 """
-
-DURATION = {"kind": "duration"}  # more than 0, unless the type says otherwise
-SIZE = {"kind": "size"}
-
-
-class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """``[client]``: how programs and commands find the farm."""
-
-    address: Annotated[
-        str,
-        Meta(min_length=1, description="The farm: `tcp://HOST:PORT` or `ipc://PATH`"),
-    ] = DEFAULT_ADDRESS
-    connect_timeout: Annotated[
-        float,
-        Meta(gt=0, extra=DURATION, description="How long to look for a farm before giving up"),
-    ] = 10.0
-
-
-class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """``[coordinator]``: the process that keeps the tasks."""
-
-    listen: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="Where clients connect; hosts use the next port, or `PATH.hosts`",
-        ),
-    ] = DEFAULT_ADDRESS
-    store: Annotated[
-        str,
-        Meta(
-            description="A path, or `memory:` for tasks that need not survive a restart; if empty,"
-            " `farm.db` in the user's state folder"
-        ),
-    ] = ""
-    max_tasks: Annotated[int, Meta(ge=1, description="How many unfinished tasks are accepted")] = (
-        1_000_000
-    )
-    max_bytes: Annotated[
-        int, Meta(ge=1, extra=SIZE, description="How many bytes of arguments they may have")
-    ] = 2 << 30
-    beat_seconds: Annotated[
-        float,
-        Meta(gt=0, extra=DURATION, description="How often each side of a connection shows life"),
-    ] = 10.0
-    lease_seconds: Annotated[
-        float,
-        Meta(
-            gt=0,
-            extra=DURATION,
-            description="After how long a silence of its host a task is given to another;"
-            " at least two beats",
-        ),
-    ] = 30.0
-    recovery_seconds: Annotated[
-        float,
-        Meta(
-            gt=0,
-            extra=DURATION,
-            description="How long a restarted coordinator waits for the hosts it had",
-        ),
-    ] = 5.0
-    result_ttl: Annotated[
-        float,
-        Meta(gt=0, extra=DURATION, description="How long results that nobody took are kept"),
-    ] = 604_800.0
-    session_ttl: Annotated[
-        float,
-        Meta(
-            gt=0,
-            extra=DURATION,
-            description="How long a silent client without work is remembered",
-        ),
-    ] = 604_800.0
-
-
-class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """``[host]``: the process that runs tasks on one machine."""
-
-    slots: Annotated[
-        int,
-        Meta(
-            ge=0,
-            description="How many tasks run at a time; 0: one for each CPU that it may use",
-        ),
-    ] = 0
-    name: Annotated[
-        str, Meta(description="What the host is called; if empty, as its machine, with a number")
-    ] = ""
-    preload: Annotated[
-        list[str],
-        Meta(description="Modules that are imported once, before the first worker starts"),
-    ] = []
-    max_tasks_per_worker: Annotated[
-        int, Meta(ge=0, description="A worker is replaced after so many tasks; 0: never")
-    ] = 0
-    max_memory_per_worker: Annotated[
-        int,
-        Meta(
-            ge=0,
-            extra=SIZE,
-            description="And when it has come to so much memory of its own; 0: never",
-        ),
-    ] = 0
-    grace_seconds: Annotated[
-        float,
-        Meta(
-            ge=0,
-            extra=DURATION,
-            description="How long a worker over a limit has to end before it is killed",
-        ),
-    ] = 3.0
-
-
-class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """``[log]``: what services write to stderr, one event a line."""
-
-    format: Annotated[Literal["text", "json"], Meta(description="How a line is written")] = "text"
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        Meta(description="The least weight that is written"),
-    ] = "info"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,7 +41,7 @@ def local(  # noqa: PLR0913 - one for each setting
     preload: Sequence[str] = (),
     max_tasks_per_worker: int = 0,
     max_memory_per_worker: int | str = 0,
-    grace: Duration = 3.0,
+    kill_after: Duration = 3.0,
 ) -> Client:
     """Start a farm on this machine and return its client; it ends with the client.
 
@@ -50,7 +50,7 @@ def local(  # noqa: PLR0913 - one for each setting
     before its first task, and modules in ``preload`` are imported once for all of them. Workers see
     this process's ``sys.path`` and environment. A worker is replaced after ``max_tasks_per_worker``
     tasks, or when it has come to ``max_memory_per_worker`` (bytes, or ``"512MB"``); 0 means never.
-    One that is over a limit has ``grace`` to end before it is killed.
+    One that is over a limit has ``kill_after`` to end before it is killed.
 
     The journal is kept in memory, and gone at the end; with ``directory`` it is kept there, on
     disk, and a farm that is opened in that directory again goes on where it stopped. Raises
@@ -66,7 +66,7 @@ def local(  # noqa: PLR0913 - one for each setting
         "preload": list(preload),
         "max_tasks_per_worker": checked_count(max_tasks_per_worker, "max_tasks_per_worker"),
         "max_memory_per_worker": byte_count(max_memory_per_worker, "max_memory_per_worker"),
-        "grace_seconds": seconds(grace, "grace"),
+        "kill_seconds": seconds(kill_after, "kill_after"),
     }
     clients: list[weakref.ref[Client]] = []
 

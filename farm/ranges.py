@@ -44,6 +44,10 @@ class RangeSet:
     def __repr__(self) -> str:
         return f"RangeSet({list(self)})"
 
+    def runs(self) -> list[tuple[int, int]]:
+        """The ranges as ``(start, count)``."""
+        return [(a, b - a) for a, b in zip(self._starts, self._stops, strict=True)]
+
     def add(self, start: int, stop: int) -> None:
         """Add every integer of ``[start, stop)``."""
         if start >= stop:

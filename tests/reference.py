@@ -50,7 +50,7 @@ such as `"512MiB"`, `"4GiB"`. In variables, lists are words separated by commas.
 Ready-made files are in [configs/](../../configs/).
 """
 
-SHARED = {"as_json", "quiet", "settings_file", "debug"}
+SHARED = {"as_json", "quiet", "settings_file", "debug", "context"}
 
 
 def commands() -> str:
@@ -58,10 +58,11 @@ def commands() -> str:
     rows = [f"| {code.value} | `{code.name.lower()}` | {code.meaning} |" for code in ExitCode]
     codes = ["## Exit codes", "", "| code | kind | meaning |", "| ---: | --- | --- |", *rows, ""]
     found = [(one.name, one) for one in app.registered_commands]
-    for group in app.registered_groups:
-        found += [
-            (f"{group.name} {one.name}", one) for one in group.typer_instance.registered_commands
-        ]
+    for group in (one.typer_instance for one in app.registered_groups):
+        name = group.info.name
+        if group.registered_callback is not None:  # what it does without a second word
+            found.append((name, group.registered_callback))
+        found += [(f"{name} {one.name}", one) for one in group.registered_commands]
     found.sort(key=lambda one: ORDER.index(one[0].partition(" ")[0]))
     return "\n".join([COMMANDS_INTRO, *(_command(*one) for one in found), *codes])
 
@@ -132,7 +133,10 @@ def _value(setting):
         days, rest = divmod(value, 86_400)
         return f'`"{days:.0f}d"`' if days and not rest else f'`"{value:g}s"`'
     if setting.kind == "size":
-        return f'`"{value >> 30}GiB"`' if value else "`0`"
+        if not value:
+            return "`0`"
+        unit, shift = ("GiB", 30) if value >= 1 << 30 else ("MiB", 20)
+        return f'`"{value >> shift}{unit}"`'
     return f"`{value!r}`".replace("'", '"')
 
 

@@ -8,7 +8,7 @@ import typer
 
 from farm.cli.exitcodes import TaskFailed
 from farm.cli.output import Column
-from farm.cli.run import AddressOption, Run, command
+from farm.cli.run import AddressOption, Run, command, command_group
 from farm.cli.words import bytes_text, count_text, dash, seconds_text
 from farm.errors import FarmError, UnknownTask
 from farm.model import TaskId
@@ -20,6 +20,7 @@ __all__: list[str] = []
 
 T = TypeVar("T")
 PANEL = "Work"
+GROUP = command_group("dead", PANEL, "Look after tasks that took their worker down too often.")
 ROWS_MAX = 10_000
 DROP_AT_ONCE = 100
 """Dead tasks in one order."""
@@ -40,7 +41,10 @@ RateOption = Annotated[float, typer.Option(min=0.01, max=1000, help="At most so 
 
 
 @command(
-    "dead list", panel=PANEL, examples=["farm dead list", "farm dead list --job nightly --json"]
+    "list",
+    panel=PANEL,
+    examples=["farm dead list", "farm dead list --job nightly --json"],
+    group=GROUP,
 )
 def dead_list(
     run: Run,
@@ -72,7 +76,9 @@ def _ago(seconds: float) -> str:
     return f"{seconds_text(seconds)} ago"
 
 
-@command("dead show", panel=PANEL, examples=["farm dead show ID", "farm dead show ID --full"])
+@command(
+    "show", panel=PANEL, examples=["farm dead show ID", "farm dead show ID --full"], group=GROUP
+)
 def dead_show(
     run: Run,
     task: Annotated[str, typer.Argument(metavar="ID", help="The task.")],
@@ -124,12 +130,13 @@ def _attempt(attempt: dict[str, Any], lines: int | None) -> dict[str, str]:
 
 
 @command(
-    "dead retry",
+    "retry",
     panel=PANEL,
     examples=[
         "farm dead retry ID",
         "farm dead retry --all --function mymodule.crunch --rate 2",
     ],
+    group=GROUP,
 )
 def dead_retry(
     run: Run,
@@ -162,7 +169,10 @@ def dead_retry(
 
 
 @command(
-    "dead drop", panel=PANEL, examples=["farm dead drop ID", "farm dead drop --all --job nightly"]
+    "drop",
+    panel=PANEL,
+    examples=["farm dead drop ID", "farm dead drop --all --job nightly"],
+    group=GROUP,
 )
 def dead_drop(
     run: Run,

@@ -1,4 +1,4 @@
-"""Commands that look at the farm and change nothing: status, hosts, jobs, tasks."""
+"""Commands that look at the farm and change nothing: status, jobs, tasks, explain."""
 
 from typing import Annotated, Any
 
@@ -6,8 +6,9 @@ import typer
 
 from farm.cli.output import Column
 from farm.cli.run import AddressOption, Run, command
-from farm.cli.words import bytes_text, count_text, dash, seconds_text
-from farm.model import State, seconds
+from farm.cli.words import ago_text, bytes_text, count_text, dash, seconds_text
+from farm.errors import FarmError, UnknownTask
+from farm.model import State, TaskId, seconds
 
 __all__: list[str] = []
 
@@ -16,6 +17,11 @@ STATES = [*(state.name.lower() for state in State), "delivered"]
 ALIASES = ["running", "waiting"]
 ROWS_MAX = 10_000
 """The most tasks that a coordinator lists at a time."""
+
+
+GoneOption = Annotated[
+    bool, typer.Option("--gone", help="Of those that are over and gone, as they are remembered.")
+]
 
 
 @command("status", panel=PANEL, examples=["farm status", "farm status --json"])
@@ -35,6 +41,8 @@ def status(run: Run, address: AddressOption = None) -> None:
         "tasks": _counts(data["tasks"]) or "none",
         "room": f"{count_text(limits['open_tasks'])} of {count_text(limits['max_tasks'])} tasks,"
         f" {bytes_text(limits['open_bytes'])} of {bytes_text(limits['max_bytes'])}",
+        "results": f"{bytes_text(limits['result_bytes'])} kept of"
+        f" {bytes_text(limits['max_result_bytes'])}, {bytes_text(limits['unread_bytes'])} unread",
     }
     counters = {name: number for name, number in data["counters"].items() if number}
     if counters:
@@ -53,40 +61,11 @@ def _counts(tasks: dict[str, int]) -> str:
     return ", ".join(f"{count_text(number)} {state}" for state, number in tasks.items() if number)
 
 
-@command("hosts", panel=PANEL, examples=["farm hosts", "farm hosts --json"])
-def hosts(run: Run, address: AddressOption = None) -> None:
-    """List the hosts, what they run, and why one gets no work."""
-    with run.client(address) as client:
-        rows: Any = client.query("hosts")
-        url = client.address
-    columns = [
-        Column("name", "HOST"),
-        Column("slots", "SLOTS", count_text, right=True),
-        Column("running", "RUNNING", count_text, right=True),
-        Column("held", "HELD", count_text, right=True),
-        Column("last_seen_seconds", "SEEN", _ago, right=True),
-        Column("pid", "PID", dash, right=True),
-        Column("python", "PYTHON", dash),
-        Column("address", "ADDRESS", dash),
-        Column("state", "STATE"),
-    ]
-    shown = [row | {"state": _host_state(row)} for row in rows]
-    run.output.table(shown, columns, empty=f"No hosts. Start one: farm worker {url}")
-
-
-def _host_state(row: dict[str, Any]) -> str:
-    return str(row["unusable"]) or ("works" if row["connected"] else "gone")
-
-
-def _ago(value: float | None) -> str:
-    return "-" if value is None else f"{seconds_text(value)} ago"
-
-
-@command("jobs", panel=PANEL, examples=["farm jobs", "farm jobs --json"])
-def jobs(run: Run, address: AddressOption = None) -> None:
+@command("jobs", panel=PANEL, examples=["farm jobs", "farm jobs --json", "farm jobs --gone"])
+def jobs(run: Run, *, gone: GoneOption = False, address: AddressOption = None) -> None:
     """List the jobs and how far they are."""
     with run.client(address) as client:
-        rows: Any = client.query("jobs")
+        rows: Any = client.query("history", by_job=True) if gone else client.query("jobs")
     columns = [
         Column("id", "JOB"),
         Column("name", "NAME", dash),
@@ -96,6 +75,12 @@ def jobs(run: Run, address: AddressOption = None) -> None:
         Column("counts", "OF THEM", _counts),
     ]
     run.output.table(rows, columns, empty="No jobs.")
+
+
+JobOption = Annotated[
+    str | None,
+    typer.Option("--job", "-j", help="Only those of this job, with --gone.", show_default=False),
+]
 
 
 @command(
@@ -121,9 +106,15 @@ def tasks(
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=ROWS_MAX, help="At most so many.")] = 100,
+    *,
+    gone: GoneOption = False,
+    job: JobOption = None,
     address: AddressOption = None,
 ) -> None:
-    """List tasks. Neighbours of one job in one state are one line, with their number as ITEMS."""
+    """List tasks. Neighbours of one job in one state are one line, with their number as ITEMS.
+
+    With --gone: those that ended and of which nothing else is kept, the last first.
+    """
     asked: dict[str, Any] = {"limit": limit}
     if state is not None:
         if state.lower() not in {*STATES, *ALIASES}:
@@ -131,8 +122,14 @@ def tasks(
         asked["state"] = state.lower()
     if longer_than is not None:
         asked["longer_than"] = seconds(longer_than, "--longer-than")
+    if gone and longer_than is not None:
+        raise typer.BadParameter("--longer-than asks about tasks that are there, not with --gone")
+    if job is not None:
+        if not gone:
+            raise typer.BadParameter("--job goes with --gone")
+        asked["job"] = job
     with run.client(address) as client:
-        rows: Any = client.query("tasks", **asked)
+        rows: Any = client.query("history" if gone else "tasks", **asked)
     columns = [
         Column("id", "TASK"),
         Column("count", "ITEMS", count_text, right=True),
@@ -145,6 +142,49 @@ def tasks(
         Column("priority", "PRIORITY", dash, right=True),
         Column("job", "JOB", dash),
     ]
+    if gone:
+        ended = Column("ended_seconds_ago", "ENDED", ago_text, right=True)
+        columns[8:9] = [ended, Column("error", "ERROR", dash)]
     run.output.table(rows, columns, empty="No such tasks.")
     if len(rows) == limit:
         run.output.note(f"There may be more than {limit}; --limit shows more.")
+
+
+@command("explain", panel=PANEL, examples=["farm explain ID", "farm explain --json ID"])
+def explain(
+    run: Run,
+    task: Annotated[str, typer.Argument(metavar="ID", help="The task.")],
+    address: AddressOption = None,
+) -> None:
+    """Say why a task is where it is: what it waits for, where it runs, or how it ended."""
+    try:
+        TaskId.parse(task)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    with run.client(address) as client:
+        try:
+            data: Any = client.query("explain", id=task)
+        except FarmError as error:
+            raise UnknownTask(str(error)) from None
+    shown = {"state": data["state"]}
+    shown |= {"function": data["function"]} if data["function"] else {}
+    if data["job"]:
+        shown["job"] = " ".join(filter(None, [data["job"], data.get("job_name", "")]))
+    shown |= {"attempt": _attempts(data)} if data["attempt"] else {}
+    if data.get("age_seconds") is not None:
+        shown["submitted"] = ago_text(data["age_seconds"])
+    for number, sentence in enumerate(data["why"]):
+        shown["why" if not number else " " * number] = sentence
+    for number, host in enumerate(data["hosts"]):
+        name = "hosts" if not number else " " * (number + len(data["why"]))
+        shown[name] = f"{host['name']} {host['says']}"
+    run.output.facts(data, shown)
+
+
+def _attempts(data: dict[str, Any]) -> str:
+    text = str(data["attempt"])
+    for name in ("retries", "losses"):
+        spent, allowed = data.get(name, (0, 0))
+        if spent:
+            text += f", {spent} of {allowed} {name} spent"
+    return text

@@ -5,7 +5,16 @@ from typing import Annotated
 import typer
 
 from farm._version import __version__
-from farm.cli import dead, demo, look, services, settings, submit  # noqa: F401 - they register their commands
+from farm.cli import (  # noqa: F401 - they register their commands
+    dead,
+    demo,
+    hosts,
+    look,
+    services,
+    settings,
+    store,
+    submit,
+)
 from farm.cli.exitcodes import ExitCode
 from farm.cli.run import app
 
@@ -15,7 +24,7 @@ __all__ = ["app", "main"]
 ORDER = (
     *("demo", "up", "coordinator", "worker"),
     *("submit", "result", "cancel", "dead"),
-    *("status", "jobs", "tasks", "hosts", "config", "version"),
+    *("status", "jobs", "tasks", "explain", "hosts", "store", "config", "version"),
 )
 CODES = "; ".join(f"[bold]{code.value}[/bold] {code.meaning}" for code in ExitCode)
 

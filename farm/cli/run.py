@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from farm import Client
     from farm.config import Config
 
-__all__ = ["AddressOption", "Run", "app", "command"]
+__all__ = ["AddressOption", "Run", "app", "command", "command_group"]
 
 P = ParamSpec("P")
 
@@ -35,8 +35,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 """All commands; ``farm.cli.main`` fills it."""
-
-_groups: dict[str, typer.Typer] = {}
 
 AddressOption = Annotated[
     str | None,
@@ -50,8 +48,6 @@ AddressOption = Annotated[
 ]
 
 SHARED = "Shared by all commands"
-GROUPS = {"dead": "Look after tasks that took their worker down too often."}
-"""The help of each group of commands."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +84,13 @@ def command(
     panel: str,
     examples: Sequence[str],
     settings: dict[str, Any] | None = None,
+    group: typer.Typer | None = None,
 ) -> Callable[[Callable[Concatenate[Run, P], None]], Callable[Concatenate[Run, P], None]]:
     """Register a function as a command; its docstring is the help, ``examples`` end it.
 
-    A name of two words makes it a command of the group that the first one names.
+    ``group`` is what ``command_group`` made, for a command of two words; the command without a
+    name is what the group does when no second word is said.
     """
-    group, _, name = name.rpartition(" ")
 
     def register(
         function: Callable[Concatenate[Run, P], None],
@@ -116,27 +113,44 @@ def command(
         call.__annotations__ = {one.name: one.annotation for one in parameters}
         call.__doc__ = inspect.cleandoc(function.__doc__ or "")
         lines = [f"$ {example}".replace("[", "\\[") for example in examples]
-        target = _group(group, panel) if group else app
-        target.command(
-            name,
-            rich_help_panel=panel,
-            epilog="\n\n".join(["[bold]Examples[/bold]", *lines]),
-            context_settings=settings,
-            no_args_is_help=False,
-        )(call)
+        epilog = "\n\n".join(["[bold]Examples[/bold]", *lines])
+        if name:
+            (group or app).command(
+                name,
+                rich_help_panel=panel,
+                epilog=epilog,
+                context_settings=settings,
+                no_args_is_help=False,
+            )(call)
+        elif group is not None:
+            group.callback(invoke_without_command=True, epilog=epilog)(_unless_second_word(call))
         return function
 
     return register
 
 
-def _group(name: str, panel: str) -> typer.Typer:
-    """The commands that begin with the same word."""
-    if name not in _groups:
-        _groups[name] = typer.Typer(
-            rich_markup_mode="rich", no_args_is_help=True, help=GROUPS[name]
-        )
-        app.add_typer(_groups[name], name=name, rich_help_panel=panel)
-    return _groups[name]
+def command_group(name: str, panel: str, text: str) -> typer.Typer:
+    """Commands of two words, such as ``farm store check``."""
+    group = typer.Typer(name=name, help=text, rich_markup_mode="rich", no_args_is_help=False)
+    app.add_typer(group, rich_help_panel=panel)
+    return group
+
+
+def _unless_second_word(call: Callable[..., None]) -> Callable[..., None]:
+    """The command as it is given without a second word."""
+
+    def first(context: typer.Context, **values: Any) -> None:
+        if context.invoked_subcommand is None:
+            call(**values)
+
+    own = inspect.signature(call).parameters.values()
+    context = inspect.Parameter(
+        "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+    )
+    first.__signature__ = inspect.Signature([context, *own])  # type: ignore[attr-defined]
+    first.__annotations__ = {"context": typer.Context, **call.__annotations__}
+    first.__doc__ = call.__doc__
+    return first
 
 
 def _shared(

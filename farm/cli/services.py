@@ -10,6 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farm.cli.exitcodes import Refused
+from farm.cli.options import (
+    BeatOption,
+    GraceOption,
+    HistoryTtlOption,
+    InsecureOption,
+    KillAfterOption,
+    LeaseOption,
+    ListenOption,
+    LogFormatOption,
+    LogLevelOption,
+    MaxMemoryOption,
+    MaxResultBytesOption,
+    MaxTasksOption,
+    ResultTtlOption,
+    SlotsOption,
+    StoreOption,
+    UnclaimedTtlOption,
+)
 from farm.cli.run import Run, command
 from farm.errors import StoreError
 
@@ -17,7 +35,7 @@ if TYPE_CHECKING:
     from farm.config import Config
     from farm.local import LocalFarm
 
-__all__: list[str] = []
+__all__ = ["store_address"]
 
 PANEL = "Start"
 
@@ -30,72 +48,6 @@ Try, in another terminal:  farm submit math:factorial 20
 In Python:                 farm.Client().submit(function, argument).result()
 Ctrl-C stops it; tasks that wait are kept."""
 
-ListenOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Where clients connect, tcp://HOST:PORT or ipc:///PATH; hosts use the next port, or"
-        " PATH.hosts. Default: tcp://127.0.0.1:7070.",
-        show_default=False,
-    ),
-]
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH|URL",
-        help="Where tasks are kept: a path, or memory:. Default: farm.db in the user's state"
-        " folder.",
-        show_default=False,
-    ),
-]
-InsecureOption = Annotated[
-    bool,
-    typer.Option(
-        "--insecure", help="Listen where other machines can connect, although there are no keys."
-    ),
-]
-SlotsOption = Annotated[
-    int | None,
-    typer.Option(min=0, help="Tasks at a time. Default: one for each CPU.", show_default=False),
-]
-MaxTasksOption = Annotated[
-    int | None,
-    typer.Option(
-        "--max-tasks-per-worker",
-        min=0,
-        help="Replace a worker after so many tasks. Default: never.",
-        show_default=False,
-    ),
-]
-MaxMemoryOption = Annotated[
-    str | None,
-    typer.Option(
-        "--max-memory-per-worker",
-        metavar="SIZE",
-        help="Replace a worker that has come to so much memory: bytes, or 512MB. Default: never.",
-        show_default=False,
-    ),
-]
-GraceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--grace",
-        metavar="TIME",
-        help="How long a worker over a limit has to end before it is killed. Default: 3s.",
-        show_default=False,
-    ),
-]
-LogFormatOption = Annotated[
-    str | None,
-    typer.Option(metavar="text|json", help="How log lines are written.", show_default=False),
-]
-LogLevelOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="debug|info|warning|error", help="The least that is logged.", show_default=False
-    ),
-]
-
 
 @command(
     "up",
@@ -106,12 +58,19 @@ def up(  # noqa: PLR0913 - one for each option
     run: Run,
     *,
     slots: SlotsOption = None,
+    grace: GraceOption = None,
     listen: ListenOption = None,
     store: StoreOption = None,
     insecure: InsecureOption = False,
     max_tasks: MaxTasksOption = None,
     max_memory: MaxMemoryOption = None,
-    grace: GraceOption = None,
+    kill_after: KillAfterOption = None,
+    lease: LeaseOption = None,
+    beat: BeatOption = None,
+    unclaimed_ttl: UnclaimedTtlOption = None,
+    result_ttl: ResultTtlOption = None,
+    history_ttl: HistoryTtlOption = None,
+    max_result_bytes: MaxResultBytesOption = None,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
@@ -120,22 +79,34 @@ def up(  # noqa: PLR0913 - one for each option
     Ctrl-C stops it when the running tasks have ended, a second one at once. With --json, one line
     says when it is ready.
     """
-    from farm.errors import ServiceFailed
-    from farm.local import LocalFarm
-    from farm.transport import AddressError
-
     config = run.config(
         coordinator_listen=listen,
         coordinator_store=store,
+        coordinator_lease_seconds=lease,
+        coordinator_beat_seconds=beat,
+        coordinator_unclaimed_ttl=unclaimed_ttl,
+        coordinator_result_ttl=result_ttl,
+        coordinator_history_ttl=history_ttl,
+        coordinator_max_result_bytes=max_result_bytes,
         host_slots=slots,
         host_max_tasks_per_worker=max_tasks,
         host_max_memory_per_worker=max_memory,
-        host_grace_seconds=grace,
+        host_kill_after=kill_after,
+        host_grace=grace,
         log_format=log_format,
         log_level=log_level,
     )
     _check_listen(config.coordinator.listen, insecure)
-    path = _store(config)
+    _run_farm(run, config, insecure)
+
+
+def _run_farm(run: Run, config: "Config", insecure: bool) -> None:
+    """Start a whole farm, say where it is, and stop it when that is wanted."""
+    from farm.errors import ServiceFailed
+    from farm.local import LocalFarm
+    from farm.transport import AddressError
+
+    path = store_address(config)
     logs = {"log_format": config.log.format, "log_level": config.log.level}
     stop = threading.Event()
     local = LocalFarm(
@@ -209,12 +180,18 @@ def _stop_on_signals(local: "LocalFarm", stop: threading.Event, run: Run) -> Non
         "farm coordinator --listen ipc:///run/farm/farm.sock --store memory:",
     ],
 )
-def coordinator(
+def coordinator(  # noqa: PLR0913 - one for each option
     run: Run,
     *,
     listen: ListenOption = None,
     store: StoreOption = None,
     insecure: InsecureOption = False,
+    lease: LeaseOption = None,
+    beat: BeatOption = None,
+    unclaimed_ttl: UnclaimedTtlOption = None,
+    result_ttl: ResultTtlOption = None,
+    history_ttl: HistoryTtlOption = None,
+    max_result_bytes: MaxResultBytesOption = None,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
@@ -225,13 +202,19 @@ def coordinator(
     config = run.config(
         coordinator_listen=listen,
         coordinator_store=store,
+        coordinator_lease_seconds=lease,
+        coordinator_beat_seconds=beat,
+        coordinator_unclaimed_ttl=unclaimed_ttl,
+        coordinator_result_ttl=result_ttl,
+        coordinator_history_ttl=history_ttl,
+        coordinator_max_result_bytes=max_result_bytes,
         log_format=log_format,
         log_level=log_level,
     )
     _check_listen(config.coordinator.listen, insecure)
     settings = CoordinatorSettings(
         listen=config.coordinator.listen,
-        store=_store(config),
+        store=store_address(config),
         insecure=insecure,
         log_format=config.log.format,
         log_level=config.log.level,
@@ -277,6 +260,7 @@ def worker(  # noqa: PLR0913 - one for each option
     ] = None,
     max_tasks: MaxTasksOption = None,
     max_memory: MaxMemoryOption = None,
+    kill_after: KillAfterOption = None,
     grace: GraceOption = None,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
@@ -295,7 +279,8 @@ def worker(  # noqa: PLR0913 - one for each option
         host_preload=preload or None,
         host_max_tasks_per_worker=max_tasks,
         host_max_memory_per_worker=max_memory,
-        host_grace_seconds=grace,
+        host_kill_after=kill_after,
+        host_grace=grace,
         log_format=log_format,
         log_level=log_level,
     )
@@ -324,16 +309,14 @@ def _check_listen(address: str, insecure: bool) -> None:
 
 def _core(config: "Config") -> dict[str, float | int]:
     """What a configuration says about the core of a coordinator."""
-    section = config.coordinator
-    return {
-        "max_tasks": section.max_tasks,
-        "max_bytes": section.max_bytes,
-        "beat_seconds": section.beat_seconds,
-        "lease_seconds": section.lease_seconds,
-        "recovery_seconds": section.recovery_seconds,
-        "result_ttl": section.result_ttl,
-        "session_ttl": section.session_ttl,
-    }
+    from msgspec.structs import asdict
+
+    from farm.core import CoreSettings
+
+    known = CoreSettings.__struct_fields__
+    core = {name: value for name, value in asdict(config.coordinator).items() if name in known}
+    CoreSettings(**core)  # raises here, before anything is started, if two of them clash
+    return core
 
 
 def _host(config: "Config") -> dict[str, Any]:
@@ -342,13 +325,14 @@ def _host(config: "Config") -> dict[str, Any]:
     return {
         "preload": section.preload,
         "sys_path": _worker_path(),
-        "grace_seconds": section.grace_seconds,
+        "grace_seconds": section.grace or None,
+        "kill_seconds": section.kill_after,
         "max_tasks_per_worker": section.max_tasks_per_worker,
         "max_memory_per_worker": section.max_memory_per_worker,
     }
 
 
-def _store(config: "Config") -> str:
+def store_address(config: "Config") -> str:
     """Where the tasks are kept: by default in the user's state folder, which is made."""
     if config.coordinator.store:
         return config.coordinator.store

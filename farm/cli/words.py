@@ -1,6 +1,6 @@
 """Numbers as people read them."""
 
-__all__ = ["bytes_text", "count_text", "dash", "seconds_text"]
+__all__ = ["ago_text", "bytes_text", "count_text", "dash", "seconds_text"]
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -19,6 +19,11 @@ def seconds_text(seconds: float | None) -> str:
     if whole < DAY:
         return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
     return f"{whole // DAY} d {whole % DAY // HOUR} h"
+
+
+def ago_text(seconds: float | None) -> str:
+    """How long ago something was: ``4 min 10 s ago``."""
+    return "-" if seconds is None else f"{seconds_text(seconds)} ago"
 
 
 def bytes_text(count: float) -> str:

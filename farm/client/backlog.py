@@ -82,6 +82,7 @@ class Backlog:
         self.full_since: float | None = None
         self.starved = False  # the farm is full: whoever does not block is told so
         self.retry_after = 1.0
+        self.reason = ""  # why the farm is full, if it said so
         self._wake = wake
         self._may_block = may_block
         self._lock = threading.Lock()
@@ -195,10 +196,8 @@ class Backlog:
 
     def busy(self) -> Busy:
         """What is raised where there is no room and no waiting."""
-        return Busy(
-            f"the farm has no room for more tasks; try again in {self.retry_after:.2g} s",
-            self.retry_after,
-        )
+        why = self.reason or "the farm has no room for more tasks"
+        return Busy(f"{why}; try again in {self.retry_after:.2g} s", self.retry_after)
 
     def _admit(self, *, block: bool) -> None:
         """Return when there is room; called with the lock held."""

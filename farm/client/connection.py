@@ -20,12 +20,11 @@ from farm.client.loop import Loop, shut_down
 from farm.client.mapping import Chunk
 from farm.client.replies import Reply
 from farm.client.session import SessionSettings
-from farm.client.waiting import Waiting
+from farm.client.waiting import Waiting, runs_of
 from farm.errors import FarmError, UnknownTask
 from farm.model import Ending, TaskId, job_id, parse_job_id
 from farm.payload import load_exception
 from farm.protocol import messages as m
-from farm.ranges import RangeSet
 from farm.transport import Address
 
 __all__ = ["Connection"]
@@ -204,14 +203,14 @@ class Connection:
 
     def own_runs(self, futures: Sequence[Future[Any]]) -> list[m.TaskRun]:
         """The tasks of futures of this session, as runs."""
-        return _runs(self._session, futures)
+        return runs_of(self._session, futures)
 
     def cancel_job(self, job: str, futures: Sequence[Future[Any]]) -> int:
         """Cancel tasks of a job; how many will not run (again), as far as is known soon."""
         found = parse_job_id(job)
         if found is None or not futures or self.has_ended:
             return 0
-        answer = self.cancel(_runs(found[0], futures)).wait(CANCEL_SECONDS)
+        answer = self.cancel(runs_of(found[0], futures)).wait(CANCEL_SECONDS)
         return sum(run[2] for run in (*answer.cancelled, *answer.stopped)) if answer else 0
 
     def _origin(self, session: bytes) -> Origin:
@@ -287,10 +286,21 @@ class Connection:
 
     def query(self, what: str, arguments: dict[str, Any], timeout: float) -> Any:
         """Ask a question about the farm; raises ``FarmError`` if it is wrong."""
-        answer = self._wait(self._query(what, arguments, None), timeout)
+        return self._data(self._query(what, arguments, None), timeout)
+
+    def _data(self, reply: Reply, timeout: float) -> Any:
+        answer = self._wait(reply, timeout)
         if answer.error:
             raise FarmError(answer.error)
         return answer.data
+
+    def drain_host(self, host: str, timeout: float) -> Any:
+        """Have a host finish what it has and leave; raises ``FarmError`` if it is not there."""
+
+        def ask(request: int, now: float) -> None:
+            self._loop.session.ask(m.DrainHost(request, host), now)
+
+        return self._data(self._ask(ask), timeout)
 
     def _query(
         self, what: str, arguments: dict[str, Any], hear: Callable[[Any], None] | None
@@ -376,11 +386,6 @@ class Connection:
     def _check_process(self) -> None:
         if self.forked:
             raise RuntimeError(_FORKED)
-
-
-def _runs(session: bytes, futures: Sequence[Future[Any]]) -> list[m.TaskRun]:
-    counters = RangeSet((future.counter, future.counter + 1) for future in futures)
-    return [(session, first, stop - first) for first, stop in counters]
 
 
 def _after_fork() -> None:

@@ -31,6 +31,10 @@ _ADVICE = {
     Ending.BROKEN: "look into the initializer and the host's log; later tasks are tried again",
 }
 _HOST_LOST = "it is not run again: see what became of the host; max_losses says how many to forgive"
+_WHY_GONE = {
+    "dropped": "take results sooner, or raise the farm's max_result_bytes",
+    "outlived": "take results sooner, or raise the farm's unclaimed_ttl",
+}
 _EVENTS: dict[Ending, tuple[type[FarmError], str]] = {
     Ending.LOST: (WorkerLost, "the worker process died while running it"),
     Ending.TIME_LIMIT: (TimeLimitExceeded, "it ran longer than its time limit and was ended"),
@@ -54,7 +58,8 @@ def error_of(ending: Ending, failure: Failure | None, task: str) -> BaseExceptio
     event = failure.message or event
     if failure.losses > 1:
         event += f", {failure.losses} times"
-    advice = _HOST_LOST if failure.cause == "host_lost" else _ADVICE.get(ending)
+    known = _HOST_LOST if failure.cause == "host_lost" else _ADVICE.get(ending)
+    advice = _WHY_GONE.get(failure.cause) or known
     return cls(f"task {task}: {event}{_essentials(failure)}" + (f"; {advice}" if advice else ""))
 
 

@@ -7,8 +7,8 @@ keeps them in memory only, until their outcome. Nothing is sent beyond the credi
 does no IO and reads no clock: the shell calls a method per event, and ``on_tick`` at the end of
 each of its turns, which is when all that gathered is said.
 
-What is kept is bounded: the unsent by the shell, which blocks submitters, the rest by the credit
-and by the requests that callers wait for.
+What is kept is bounded: the unsent by the shell, which blocks submitters, the rest by credit and by
+the requests that callers wait for.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,8 +31,8 @@ class Session:
 
     For reading: ``connected`` (the welcome has come), ``closed``, ``durable`` (as the coordinator
     said last), ``epoch_seen``, ``payload_bytes_max``, ``round_trip`` (seconds, measured by beats,
-    or None), ``retry_after`` (seconds, as the coordinator said when it was last busy), ``open``
-    (the counters of all tasks that are not settled).
+    or None), ``retry_after`` and ``busy`` (seconds, and why, as the coordinator said when it was
+    last busy), ``open`` (the counters of all tasks that are not settled).
     """
 
     def __init__(
@@ -44,25 +44,21 @@ class Session:
         secret: bytes,
         instance: bytes,
     ) -> None:
-        self.session = session
-        self.connected = self.closed = False
-        self.durable = True
+        self.session, self.store_seen = session, b""
+        self.connected, self.closed, self.durable = False, False, True
         self.epoch_seen = self.commit_seen = 0
-        self.store_seen = b""
-        self.payload_bytes_max = m.PAYLOAD_BYTES_MAX
+        self.payload_bytes_max, self.open = m.PAYLOAD_BYTES_MAX, RangeSet()
         self.round_trip: float | None = None
-        self.retry_after = 0.0
-        self.open = RangeSet()
-        self._settings, self._port = settings, port
-        self._secret, self._instance = secret, instance
-        self._connection = 0
+        self.retry_after, self.busy = 0.0, ""
+        self._settings, self._port, self._secret = settings, port, secret
+        self._instance = instance
+        self._connection, self._beat_seconds = 0, 1.0
         self._hello_at: float | None = None  # not None: waiting for the welcome
         self._heard = self._ticked = self._beat_due = self._take_due = 0.0
-        self._beat_seconds = 1.0
         self._taken = self._received = self._untaken_bytes = 0  # numbers of Results
-        self._outbox = Outbox()
-        self._jobs, self._cancels, self._follows = Jobs(), Cancels(), Follows(session)
-        self._queries: dict[int, m.Query] = {}
+        self._outbox, self._jobs = Outbox(), Jobs()
+        self._cancels, self._follows = Cancels(), Follows(session)
+        self._queries: dict[int, m.Query | m.DrainHost] = {}
 
     @property
     def unsent(self) -> tuple[int, int]:
@@ -125,8 +121,12 @@ class Session:
 
     def query(self, request: int, what: str, arguments: dict[str, Data], now: float) -> None:
         """Ask a question about the farm; answered by an ``Answer``."""
-        self._queries[request] = m.Query(request, what, arguments)
-        self._say(self._queries[request])
+        self.ask(m.Query(request, what, arguments), now)
+
+    def ask(self, message: m.Query | m.DrainHost, now: float) -> None:
+        """Ask a question, or for something to be done; answered by an ``Answer``."""
+        self._queries[message.request] = message
+        self._say(message)
 
     def close(self, now: float) -> None:
         """Leave. Tasks that were accepted go on; nothing is said or heard any more."""
@@ -260,7 +260,7 @@ class Session:
         if reason == "function":
             self._outbox.forget_function(pieces)
         elif reason == "busy":
-            self.retry_after = message.retry_after
+            self.retry_after, self.busy = message.retry_after, message.message
             self._outbox.hold(now, message.retry_after)
         if not final:
             # Whoever asked to cancel them is told "not known": they must not run after all.

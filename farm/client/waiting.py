@@ -13,9 +13,10 @@ from farm.client.future import Future, Origin, set_progress
 from farm.client.mapping import Chunk
 from farm.errors import FarmError, PayloadError
 from farm.model import TaskId
-from farm.protocol.messages import Result, Run
+from farm.protocol.messages import Result, Run, TaskRun
+from farm.ranges import RangeSet
 
-__all__ = ["Waiting", "refusal"]
+__all__ = ["Waiting", "refusal", "runs_of"]
 
 
 class Waiting:
@@ -147,3 +148,9 @@ def refusal(reason: str, message: str) -> Callable[[str], Exception]:
     """What tasks fail with that the coordinator refused for good."""
     kind = PayloadError if reason == "too_large" else FarmError
     return lambda task: kind(f"task {task} was refused: {message or reason}")
+
+
+def runs_of(session: bytes, futures: Sequence[Future[Any]]) -> list[TaskRun]:
+    """The tasks of futures of one session, as runs."""
+    counters = RangeSet((future.counter, future.counter + 1) for future in futures)
+    return [(session, first, stop - first) for first, stop in counters]

@@ -46,9 +46,12 @@ class ShellPort:
     def __init__(self, routers: Sequence[Router], journal: Journal, counters: Counters) -> None:
         self.stopped = ""
         """Why the core said that this process must not serve."""
+        self.epoch_heard = 0
+        """An epoch above its own that it has heard of."""
         self._routers: dict[str, Router] = {router.side: router for router in routers}
         self._journal = journal
         self._counters = counters
+        self._seldom = Seldom(logger)
 
     def send(self, peer: Hashable, message: Message) -> None:
         """See ``farm.core.port``."""
@@ -81,9 +84,14 @@ class ShellPort:
         """See ``farm.core.port``."""
         self._journal.read(ref)
 
-    def stop(self, reason: str) -> None:
+    def warn(self, text: str) -> None:
+        """See ``farm.core.port``."""
+        self._seldom.warning(text)
+
+    def stop(self, reason: str, epoch: int = 0) -> None:
         """See ``farm.core.port``."""
         self.stopped = self.stopped or reason
+        self.epoch_heard = max(self.epoch_heard, epoch)
 
     def counters(self) -> dict[str, int | float]:
         """What this process counts about itself."""

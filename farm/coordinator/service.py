@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 
 import msgspec
 import zmq
@@ -48,6 +49,9 @@ SWITCH_SECONDS = 0.0005
 5 ms, is ten times what a task takes from submission to result."""
 
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
 class Unsafe(ConfigError):
     """Other machines could connect, and nothing would keep them from running code here."""
 
@@ -56,20 +60,32 @@ def serve(settings: CoordinatorSettings) -> ExitCode:
     """Run a coordinator until it is told to stop or cannot go on."""
     setup(settings.log_format, settings.log_level)
     sys.setswitchinterval(SWITCH_SECONDS)
-    watch_parent(lambda: _end_with_parent(settings), settings.parent_fd, settings.parent_pid)
+    folder = settings.remove
+    watch_parent(lambda: _end_with_parent(folder), settings.parent_fd, settings.parent_pid)
+    while True:
+        code, heard = _serve_once(settings)
+        if not heard:
+            return code
+        logger.warning("the coordinator starts again, above epoch %d", heard)
+        # Whoever started it has been told that it serves, and that pipe is closed.
+        settings = msgspec.structs.replace(settings, epoch_floor=heard + 1, ready_fd=None)
+
+
+def _serve_once(settings: CoordinatorSettings) -> tuple[ExitCode, int]:
+    """One life of a coordinator: how it ended, and the later epoch that it heard of, or 0."""
     try:
         return _serve(settings)
     except FarmError as error:
         logger.error("the coordinator cannot serve: %s", error)  # noqa: TRY400
         _say(settings, Word(error=_documented(error), message=str(error)))
         if isinstance(error, StoreError):
-            return ExitCode.STORE
+            return ExitCode.STORE, 0
         refused = isinstance(error, AddressError | Unsafe)
-        return ExitCode.REFUSED if refused else ExitCode.CONFIG
+        return (ExitCode.REFUSED if refused else ExitCode.CONFIG), 0
     except Exception as error:
         logger.exception("the coordinator cannot serve")
         _say(settings, Word(error=type(error).__name__, message=repr(error)))
-        return ExitCode.BUG
+        return ExitCode.BUG, 0
 
 
 def _documented(error: FarmError) -> str:
@@ -78,7 +94,7 @@ def _documented(error: FarmError) -> str:
     return next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in known)
 
 
-def _serve(settings: CoordinatorSettings) -> ExitCode:
+def _serve(settings: CoordinatorSettings) -> tuple[ExitCode, int]:
     core_settings = settings.core_settings()
     if (limit := raise_file_limit()) < FILES_WANTED:
         logger.warning("only %d files may be open, and each connection is one; ulimit -n", limit)
@@ -103,8 +119,11 @@ def _serve(settings: CoordinatorSettings) -> ExitCode:
         )
         _say(settings, Word(epoch=opened.epoch))
         code = loop.run()
+        if port.epoch_heard:  # the next to start begins above it
+            journal.close()
+            store.note_epoch(port.epoch_heard)
         logger.info("the coordinator ends", extra={"epoch": opened.epoch, "code": int(code)})
-        return code
+        return code, port.epoch_heard
 
 
 def _listen(
@@ -145,7 +164,7 @@ def _load(settings: CoreSettings, port: ShellPort, store: Store, path: str, open
         core.restore(ref, record)
         records += 1
     try:
-        core.start(time.monotonic(), time.time())
+        core.start(time.monotonic(), time.time(), _boot())
     except Exception as error:
         # Every record can be read, and together they make no sense: a bit has changed, or more.
         logger.debug("where it was raised", exc_info=True)
@@ -160,6 +179,14 @@ def _load(settings: CoreSettings, port: ShellPort, store: Store, path: str, open
         took = time.monotonic() - began
         logger.info("the journal is loaded", extra={"records": records, "seconds": round(took, 3)})
     return core
+
+
+def _boot() -> str:
+    """What names this life of the machine; empty where that cannot be known."""
+    try:
+        return BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def _stop_on_signals(loop: Loop) -> None:
@@ -177,10 +204,10 @@ def _stop_on_signals(loop: Loop) -> None:
     signal.signal(signal.SIGINT, in_order)
 
 
-def _end_with_parent(settings: CoordinatorSettings) -> None:
+def _end_with_parent(folder: str) -> None:
     """Whatever was acknowledged is committed: the process can end at any moment."""
-    if settings.remove:
-        shutil.rmtree(settings.remove, ignore_errors=True)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(ExitCode.OK)
 
 

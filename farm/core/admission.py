@@ -26,6 +26,7 @@ class Admission:
         self._touched: dict[Session, None] = {}
         self._owed: dict[Session, None] = {}
         self.acknowledge_due: float | None = None
+        self._unread = False  # results that nobody read fill the room for them
 
     # ------------------------------------------------------------ submissions
 
@@ -119,13 +120,25 @@ class Admission:
                 f"the payload has {group.size} bytes; this farm takes at most "
                 f"{settings.payload_bytes_max} inline"
             )
-        if self._ledger.short:
-            return "busy", self._ledger.short
+        if shortage := self._shortage():
+            return "busy", shortage
         if group.function not in self._ledger.functions:
             return "function", ""
         if group.job and group.job not in session.jobs:
             return "job", f"job {group.job} was not opened, or is over; open it and submit again"
         return None
+
+    def _shortage(self) -> str:
+        """Why nothing new is accepted; empty if it is."""
+        ledger, settings = self._ledger, self._ledger.settings
+        bound = settings.max_result_bytes
+        self._unread = ledger.unread_bytes > bound * (settings.low_water if self._unread else 1)
+        if self._ledger.short or not self._unread:
+            return self._ledger.short
+        return (
+            f"unread results: the farm keeps {ledger.unread_bytes} bytes of results that nobody "
+            f"has read, and {bound} are allowed; read them, or raise max_result_bytes"
+        )
 
     def _refuse(self, session: Session, group: Group, reason: str, message: str) -> None:
         self._ledger.counters["refused"] += group.count
@@ -192,7 +205,7 @@ class Admission:
             self.acknowledge_due = now + self._ledger.settings.reply_seconds
         if self.acknowledge_due is not None and now >= self.acknowledge_due:
             self._acknowledge()
-        if self._full and (self._ledger.short or not self._has_drained()):
+        if self._full and (self._shortage() or not self._has_drained()):
             return
         was_full, self._full = self._full, False
         candidates = self._ledger.sessions.values() if was_full else touched

@@ -24,6 +24,9 @@ __all__ = ["SETTLED", "Batch", "Divergence", "Outcome"]
 SETTLED = 15
 """Above the final states: the outcome was taken by its owner, or dropped at the end of its time."""
 
+ERROR_CHARS_MAX = 500
+"""What is kept of an error's text after its outcome has been taken."""
+
 DEFAULTS = Template()
 
 _STATES = tuple(State)  # making them anew by number costs more than all else in a move
@@ -63,10 +66,15 @@ class Outcome:
 
     ``result`` holds the payloads while they are resident; otherwise the record ``ref`` does, in
     its entry ``entry``. An outcome that is not durable has ``ref`` 0 and stays resident. Of the
-    evidence in ``failure`` only the record has the long parts.
+    evidence in ``failure`` only the record has the long parts. ``host``, ``seconds``, ``at``,
+    ``attempt`` and ``error`` say where it ran, for how long, when it ended (monotonic), as which
+    attempt, and what went wrong. ``remembered``: the history has it.
     """
 
-    __slots__ = ("batch", "count", "ending", "entry", "failure", "first", "ref", "result", "size")
+    __slots__ = (
+        "at", "attempt", "batch", "count", "ending", "entry", "error", "failure", "first", "host",
+        "ref", "remembered", "result", "seconds", "size",
+    )  # fmt: skip
 
     def __init__(self, batch: "Batch | None", result: Result, ref: int, entry: int) -> None:
         self.batch = batch  # None: of a task that the farm does not know any more
@@ -78,6 +86,18 @@ class Outcome:
         self.ref = ref
         self.entry = entry
         self.result: Result | None = result
+        self.host = ""
+        self.seconds = 0.0
+        self.at = 0.0
+        self.attempt = 1
+        self.error = "" if result.failure is None else _error_text(result.failure)
+        self.remembered = False
+
+
+def _error_text(failure: Failure) -> str:
+    """What went wrong, in a line that need not be short."""
+    text = f"{failure.type_name}: {failure.message}" if failure.type_name else failure.message
+    return (text or failure.cause)[:ERROR_CHARS_MAX]
 
 
 class Batch:
@@ -88,6 +108,7 @@ class Batch:
         "cancelling",
         "count",
         "diverged",
+        "dropped",
         "expires_at",
         "fence",
         "finished_at",
@@ -99,6 +120,7 @@ class Batch:
         "outcomes",
         "packed",
         "payloads",
+        "result_bytes",
         "row",
         "session",
         "settled",
@@ -131,6 +153,8 @@ class Batch:
         self.row: Row | None = None
         self.diverged: dict[int, Divergence] = {}
         self.outcomes: list[Outcome] = []
+        self.result_bytes = 0  # of the outcomes that are kept
+        self.dropped = False  # its results, taken long ago, were given up for room
         self.watchers: dict[Session, RangeSet] = {}  # readers, and the indices they asked for
         self.cancelling: set[int] = set()
         self.tried = group.tried  # any of its tasks may have begun, and nobody here knows
@@ -148,6 +172,15 @@ class Batch:
     def durable(self) -> bool:
         """Whether the journal has it."""
         return self.template.durable
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its outcomes stay readable for their time even when their owner has them."""
+        if self.dropped:
+            return False
+        return self.template.result_ttl is not None or (
+            self.job is not None and bool(self.job.name)
+        )
 
     @property
     def runs_once(self) -> bool:

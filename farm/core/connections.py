@@ -11,10 +11,13 @@ from farm.core.reports import Reports
 from farm.core.sessions import Session
 from farm.protocol.messages import (
     PROTOCOL_VERSION,
+    Answer,
     Beat,
     Bye,
     ClientHello,
     ClientWelcome,
+    Drain,
+    DrainHost,
     HostHello,
     HostWelcome,
     Rejected,
@@ -24,6 +27,9 @@ from farm.protocol.records import HostJoined
 
 __all__ = ["Connections"]
 
+ASKED = "somebody asked for it"
+EPOCH_LEAP_MAX = 1 << 45
+"""Epochs are milliseconds since 1970 as some clock had them: more than this no clock is wrong."""
 ID_BYTES = 16
 NEVER = float("inf")
 FORGET_HOST_SECONDS = 3600.0
@@ -77,10 +83,14 @@ class Connections:
                 "upgrade the older one",
             )
             return False
+        if hello.epoch_seen > ledger.epoch + EPOCH_LEAP_MAX:
+            self._reject(peer, "hello", f"no coordinator has had the epoch {hello.epoch_seen}")
+            return False
         if hello.epoch_seen > ledger.epoch:
             ledger.port.stop(
                 f"a peer has seen epoch {hello.epoch_seen}, this coordinator is of epoch "
-                f"{ledger.epoch}: another coordinator has served since; start it again"
+                f"{ledger.epoch}: another coordinator has served since",
+                hello.epoch_seen,
             )
             return False
         if hello.store_seen == ledger.store and hello.commit_seen > ledger.committed:
@@ -182,6 +192,8 @@ class Connections:
         )
         ledger.port.send(peer, welcome)
         host.welcomed = True
+        if host.draining:  # it may not have heard it
+            ledger.port.send(peer, Drain(ASKED))
         ledger.hosts.update(host)
 
     def _bind_host(self, peer: Peer, host: Host, hello: HostHello, now: float) -> None:
@@ -241,6 +253,21 @@ class Connections:
         self._ledger.port.close(peer)
         if isinstance(owner, Host):
             self._retire(owner, "it left", now)
+
+    def on_drain(self, peer: Peer, message: DrainHost) -> None:
+        """Somebody wants a host to finish what it has and to leave."""
+        ledger = self._ledger
+        host, error, data = ledger.hosts.all.get(message.host), "", None
+        if host is None:
+            error = f"the farm has no host {message.host!r}; `farm hosts` lists those it has"
+        elif host.peer is None:
+            error = f"host {host.name} is not connected; its tasks go elsewhere by themselves"
+        else:
+            host.draining = True
+            ledger.hosts.update(host)
+            ledger.port.send(host.peer, Drain(ASKED))
+            data = {"name": host.name, "held": host.held}
+        ledger.port.send(peer, Answer(message.request, data, error))
 
     def on_beat(self, peer: Peer, message: Beat) -> None:
         """A sign of life, echoed."""

@@ -9,11 +9,14 @@ from farm.core.connections import Connections
 from farm.core.dead import DeadTasks
 from farm.core.delivery import Deliveries
 from farm.core.endings import Endings
+from farm.core.explaining import Explaining
 from farm.core.following import Following
+from farm.core.history import History
 from farm.core.hosts import Host
 from farm.core.inquiries import Inquiries
 from farm.core.ledger import Ledger
 from farm.core.loading import Loading
+from farm.core.lookups import Lookups
 from farm.core.placement import Placement
 from farm.core.port import Peer, Port
 from farm.core.queries import Queries
@@ -30,6 +33,7 @@ from farm.protocol.messages import (
     Bye,
     Cancel,
     ClientHello,
+    DrainHost,
     FromClient,
     FromHost,
     Function,
@@ -79,9 +83,10 @@ class Core:
         self.following = Following(ledger, self.deliveries)
         self.admission = Admission(ledger, self.following)
         self.placement = Placement(ledger)
-        self.retention = Retention(ledger)
+        self.history = History(ledger)
+        self.retention = Retention(ledger, self.history)
         self.reports = Reports(ledger, self.endings, self.cancels)
-        self.loading = Loading(ledger, self.retention, self.dead)
+        self.loading = Loading(ledger, self.retention, self.dead, self.history)
         self.recovery = Recovery(ledger, self.endings, self.retention, self.reports, self.cancels)
         self.connections = Connections(
             ledger,
@@ -91,7 +96,9 @@ class Core:
             self.reports,
             self.recovery,
         )
-        self.inquiries = Inquiries(ledger, Queries(ledger, self.dead))
+        self.lookups = Lookups(ledger, self.history, Explaining(ledger))
+        queries = Queries(ledger, self.dead, self.history)
+        self.inquiries = Inquiries(ledger, queries, self.lookups)
         self._last_event: float | None = None
         self._dirty = False
 
@@ -105,9 +112,12 @@ class Core:
         """A stored record; all of them in order of ``ref``."""
         self.loading.restore(ref, record)
 
-    def start(self, now: float, wall: float) -> None:
-        """Begin to serve; ``wall`` is the time since 1970 at ``now``, in seconds."""
-        self.loading.apply(now, wall)
+    def start(self, now: float, wall: float, boot: str = "") -> None:
+        """Begin to serve; ``wall`` is the time since 1970 at ``now``, in seconds.
+
+        ``boot`` names the life of this machine in which monotonic times can be compared, if known.
+        """
+        self.loading.apply(now, wall, boot)
         self.deliveries.restore()
         self.recovery.begin(self.loading.hosts, now)
         self._event(now)
@@ -162,6 +172,8 @@ class Core:
                 self.cancels.on_cancel(peer, message, now)
             case Query():
                 self.inquiries.on_query(peer, message, now)
+            case DrainHost():
+                self.connections.on_drain(peer, message)
             case Beat():
                 self.connections.on_beat(peer, message)
             case _:
@@ -195,6 +207,7 @@ class Core:
         self._event(now)
         self.inquiries.on_loaded(ref, record)
         self.deliveries.on_loaded(ref, record)
+        self.lookups.on_loaded(ref, record, now)
 
     def on_short(self, reason: str, now: float) -> None:
         """The store should get no new work, and why; empty once it has room again."""

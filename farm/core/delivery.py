@@ -12,10 +12,20 @@ from farm.core.ledger import Ledger
 from farm.core.sessions import Delivery, Session
 from farm.model import Ending
 from farm.protocol.messages import Results
-from farm.protocol.parts import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Result, TaskRun
+from farm.protocol.parts import (
+    BATCH_BYTES,
+    TASKS_PER_MESSAGE_MAX,
+    Failure,
+    Result,
+    TaskRun,
+)
 from farm.protocol.records import Delivered, Finished, Record
 
-__all__ = ["Deliveries"]
+__all__ = ["DROPPED", "OUTLIVED", "Deliveries"]
+
+DROPPED = Failure("dropped", "its result was dropped to make room for newer ones")
+"""Why a result, taken by its owner and kept for others, is there no more."""
+OUTLIVED = Failure("outlived", "nobody took its result in the time that results are kept")
 
 LOOK_AHEAD = 64
 LOOK_AHEAD_BYTES = 4 * BATCH_BYTES
@@ -55,12 +65,14 @@ class Deliveries:
             else:
                 _hold(session, delivery, outcome.size)
 
-    def enqueue_ending(self, session: Session, run: TaskRun, ending: Ending) -> None:
-        """Tell a session of tasks that the farm does not know any more."""
+    def enqueue_ending(
+        self, session: Session, run: TaskRun, ending: Ending, failure: Failure | None = None
+    ) -> None:
+        """Tell a session of tasks that the farm does not know any more, and perhaps why."""
         owner, first, count = run
         if not count:
             return
-        outcome = Outcome(None, Result(owner, first, count, ending, []), 0, 0)
+        outcome = Outcome(None, Result(owner, first, count, ending, [], failure=failure), 0, 0)
         session.outbox.append(Delivery(outcome, first, count))
         self._waiting[session] = None
 
@@ -141,8 +153,12 @@ class Deliveries:
         delivery.waits = False
         batch = delivery.outcome.batch
         owner = b"" if batch is None else batch.session.id
-        result = Result(owner, delivery.first, delivery.count, Ending.DELIVERED, [])
-        session.outbox[0] = Delivery(Outcome(None, result, 0, 0), delivery.first, delivery.count)
+        run = (owner, delivery.first, delivery.count)
+        ending, failure = Ending.DELIVERED, None
+        if batch is not None and (batch.dropped or batch.settled < batch.count):
+            ending, failure = Ending.UNKNOWN, DROPPED if batch.dropped else OUTLIVED
+        outcome = Outcome(None, Result(*run, ending, [], failure=failure), 0, 0)
+        session.outbox[0] = Delivery(outcome, delivery.first, delivery.count)
 
     # ------------------------------------------------------------ reading back
 
@@ -202,7 +218,7 @@ class Deliveries:
 
     def _settle(self, batch: Batch, delivery: Delivery, runs: list[TaskRun]) -> None:
         lo = delivery.first - batch.first
-        if batch.gone or not batch.settle(lo, lo + delivery.count):
+        if batch.gone or not self._ledger.settle(batch, lo, lo + delivery.count):
             return
         if batch.row is None:
             if batch.settled == batch.count:

@@ -42,6 +42,7 @@ class Endings:
         self._ended: list[tuple[Batch, AttemptEnd]] = []
         self._requeued: list[Requeued] = []
         self._volatile: list[Freed] = []
+        self.ran = ("", 0.0)  # on which host, and for how long each: what is being reported
 
     def finish(  # noqa: PLR0913 - an outcome has that many sides
         self,
@@ -60,6 +61,7 @@ class Endings:
         """The tasks ``[lo, hi)``, all in one state, have this outcome."""
         attempts = self._attempts(batch, lo, hi) if batch.diverged else []
         waited = batch.states[lo]
+        attempt = batch.attempt(lo)
         units, freed = batch.units_of(lo, hi), batch.bytes_of(lo, hi)
         batch.move(lo, hi, event)
         if waited == State.QUEUED:
@@ -78,6 +80,8 @@ class Endings:
             seconds,
         )
         outcome = Outcome(batch, result, 0, 0)
+        outcome.host, each = self.ran
+        outcome.seconds, outcome.attempt = each * (hi - lo), attempt
         if not batch.durable:
             self._volatile.append((batch, outcome, units, freed))
             return
@@ -199,7 +203,8 @@ class Endings:
         if self._finished:
             finished, self._finished = self._finished, []
             results, self._results = self._results, []
-            ref = ledger.persist(Finished(ledger.wall(now), results))
+            spans = [(f[1].host, f[1].seconds) for f in finished]
+            ref = ledger.persist(Finished(ledger.wall(now), results, spans))
             for entry, (batch, outcome, _, _) in enumerate(finished):
                 outcome.ref, outcome.entry = ref, entry
                 if batch.row is not None:
@@ -239,6 +244,8 @@ class Endings:
             ledger.open_bytes -= freed
             ledger.counters[outcome.ending.name.lower()] += outcome.count
             batch.outcomes.append(outcome)
+            outcome.at = now
+            ledger.keep_result(batch, outcome.size)
             if not batch.open:
                 batch.finished_at = now
                 if batch.expires_at is not None:

@@ -1,7 +1,7 @@
 """Jobs as their clients open and seal them, and readers who attach to tasks of any session."""
 
 from farm.core.batch import SETTLED, Batch
-from farm.core.delivery import Deliveries
+from farm.core.delivery import DROPPED, OUTLIVED, Deliveries
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
 from farm.core.sessions import Session
@@ -36,7 +36,11 @@ class Following:
 
     def _open(self, session: Session, message: JobOpen, now: float) -> None:
         """A session opens a job; saying it again changes nothing."""
-        if message.job < 1 or message.job in session.jobs:
+        known = session.jobs.get(message.job)
+        if known is not None and not known.claimed:
+            known.claimed = True
+            self._changed[known] = None
+        if message.job < 1 or known is not None:
             return
         ledger = self._ledger
         if not session.mark_ref:
@@ -144,9 +148,21 @@ class Following:
             for a, b in owner.accepted.gaps(start, stop)
             for c, d in owner.volatile.gaps(a, b)
         ]
-        for runs, ending in ((known, Ending.DELIVERED), (unknown, Ending.UNKNOWN)):
-            for a, b in runs:
-                self._deliveries.enqueue_ending(session, (owner.id, a, b - a), ending)
+        for a, b in unknown:
+            self._deliveries.enqueue_ending(session, (owner.id, a, b - a), Ending.UNKNOWN)
+        for a, b in known:
+            self._gone(session, owner, a, b)
+
+    def _gone(self, session: Session, owner: Session, start: int, stop: int) -> None:
+        """Tasks that are over, and of which no outcome is kept."""
+        delivered = RangeSet([(start, stop)])
+        for runs, failure in ((owner.dropped, DROPPED), (owner.outlived, OUTLIVED)):
+            for a, b in runs.overlap(start, stop):
+                delivered.remove(a, b)
+                run = (owner.id, a, b - a)
+                self._deliveries.enqueue_ending(session, run, Ending.UNKNOWN, failure)
+        for a, b in delivered:
+            self._deliveries.enqueue_ending(session, (owner.id, a, b - a), Ending.DELIVERED)
 
     def on_pending(self, session: Session, runs: list[tuple[int, int]]) -> None:
         """What a returning client waits for: say what is not to come by itself."""

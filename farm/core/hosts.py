@@ -93,6 +93,7 @@ class Host:
         self.last_seen = now
         self.since = now
         self.unusable = ""
+        self.draining = False  # it was asked to finish what it has and leave
         self.welcomed = False
         self.joined_ref = 0
         self.facts: dict[str, object] = {}
@@ -101,7 +102,7 @@ class Host:
     @property
     def room(self) -> int:
         """How many more tasks it may be given."""
-        if self.peer is None or self.unusable or not self.welcomed:
+        if self.peer is None or self.unusable or self.draining or not self.welcomed:
             return 0
         return max(0, self.window - self.held)
 

@@ -1,6 +1,7 @@
 """Questions and orders of clients, also those whose answer has to be read from the store."""
 
 from farm.core.ledger import Ledger
+from farm.core.lookups import Lookups
 from farm.core.port import Peer
 from farm.core.queries import Pending, Queries
 from farm.protocol.messages import Answer, Query
@@ -12,15 +13,19 @@ __all__ = ["Inquiries"]
 class Inquiries:
     """Answers queries, each once. What waits for the store is bounded by what clients ask."""
 
-    def __init__(self, ledger: Ledger, queries: Queries) -> None:
+    def __init__(self, ledger: Ledger, queries: Queries, lookups: Lookups) -> None:
         self._ledger = ledger
         self._queries = queries
+        self._lookups = lookups
         self._waiting: dict[int, list[tuple[Peer, int, Pending]]] = {}
 
     def on_query(self, peer: Peer, message: Query, now: float) -> None:
         """A client asks."""
+        what, arguments = message.what, message.arguments
         try:
-            data = self._queries.answer(message.what, message.arguments, now)
+            if self._lookups.ask(peer, message.request, what, arguments, now):
+                return
+            data = self._queries.answer(what, arguments, now)
         except (ValueError, TypeError, OverflowError) as error:
             self._ledger.port.send(peer, Answer(message.request, None, str(error)))
             return

@@ -17,6 +17,7 @@ def check(core: Core) -> None:
     for batch in batches:
         _check_batch(batch)
     _check_bounds(ledger)
+    _check_results(ledger, batches)
     _check_leases(ledger, batches)
     _check_waiting(ledger, batches)
     _check_sessions(ledger)
@@ -49,6 +50,14 @@ def _check_bounds(ledger: Ledger) -> None:
     held = f"{ledger.open_tasks} tasks and {ledger.open_bytes} bytes are admitted"
     _require(holds=0 <= ledger.open_tasks <= settings.max_tasks, message=held)
     _require(holds=0 <= ledger.open_bytes <= settings.max_bytes, message=held)
+
+
+def _check_results(ledger: Ledger, batches: list[Batch]) -> None:
+    kept = sum(batch.result_bytes for batch in batches)
+    unread = sum(batch.result_bytes for batch in batches if batch.settled < batch.count)
+    text = f"{ledger.result_bytes} and {ledger.unread_bytes} bytes of results, not {kept}, {unread}"
+    same = (ledger.result_bytes, ledger.unread_bytes) == (kept, unread)
+    _require(holds=same, message=text)
 
 
 def _check_leases(ledger: Ledger, batches: list[Batch]) -> None:

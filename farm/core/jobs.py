@@ -19,6 +19,7 @@ class Job:
         self.number = number
         self.name = name
         self.at = at
+        self.claimed = True  # by its client, since this coordinator has loaded it
         self.sealed: int | None = None
         self.refs: list[int] = []
         self.batches: dict[int, Batch] = {}
@@ -31,10 +32,14 @@ class Job:
 
     @property
     def state(self) -> str:
-        """``sealed``, ``open``, or ``abandoned`` if its client went silent before sealing."""
+        """``sealed``, ``open``, or ``abandoned`` if its client is silent, or knows it no more.
+
+        A client says on each connection which jobs it has not sealed. One that it has sealed may
+        be found open again in a store that was restored.
+        """
         if self.sealed is not None:
             return "sealed"
-        return "open" if self.session.peer is not None else "abandoned"
+        return "open" if self.claimed and self.session.peer is not None else "abandoned"
 
     def runs(self) -> list[tuple[bytes, int, int]]:
         """Its tasks, in order, adjacent ones merged: ``(session, first, count)``."""

@@ -65,6 +65,9 @@ class Ledger:
         self.over: list[Batch] = []  # batches without a record of which all is taken
         self.open_tasks = 0
         self.open_bytes = 0
+        self.result_bytes = 0  # of all outcomes that are kept
+        self.unread_bytes = 0  # of batches of which not every outcome was taken
+        self.kept: deque[Batch] = deque()  # taken, and kept for other readers, oldest first
         self.last_ref = 0
         self.committed = 0
         self.leases_given = 0
@@ -89,9 +92,16 @@ class Ledger:
     def mark(self, session: Session, now: float) -> list[int]:
         """Persist what a session has had accepted; the ref of the mark that this replaces."""
         before = session.mark_ref
-        accepted = [(a, b - a) for a, b in session.accepted]
         session.mark_ref = self.persist(
-            SessionMark(session.id, session.secret, self.wall(now), accepted, session.connection)
+            SessionMark(
+                session.id,
+                session.secret,
+                self.wall(now),
+                session.accepted.runs(),
+                session.connection,
+                session.dropped.runs(),
+                session.outlived.runs(),
+            )
         )
         return [before] if before else []
 
@@ -128,6 +138,23 @@ class Ledger:
             max(0, self.settings.max_tasks - self.open_tasks),
             max(0, self.settings.max_bytes - self.open_bytes),
         )
+
+    def keep_result(self, batch: Batch, size: int) -> None:
+        """An outcome of this size joins, or leaves (negative), those that are kept of a batch."""
+        batch.result_bytes += size
+        self.result_bytes += size
+        if batch.settled < batch.count:
+            self.unread_bytes += size
+
+    def settle(self, batch: Batch, lo: int, hi: int) -> int:
+        """The owner has the outcomes of ``[lo, hi)``; how many it had not before."""
+        was_unread = batch.settled < batch.count
+        fresh = batch.settle(lo, hi)
+        if was_unread and batch.settled == batch.count:
+            self.unread_bytes -= batch.result_bytes
+            if batch.is_kept and batch.result_bytes:
+                self.kept.append(batch)
+        return fresh
 
     def charge(self, instance: bytes, batch: Batch, index: int) -> None:
         """A task spent a loss on a host: to be given back if that was only cut off."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from farm.core.batch import SETTLED, Batch, Divergence, Outcome
 from farm.core.dead import DeadTasks
 from farm.core.fencing import fence
+from farm.core.history import History
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
 from farm.core.retention import Retention
@@ -17,6 +18,7 @@ from farm.protocol.records import (
     AttemptsEnded,
     Begun,
     Buried,
+    ClockRead,
     Delivered,
     Finished,
     HostJoined,
@@ -24,6 +26,8 @@ from farm.protocol.records import (
     JobSealed,
     Record,
     Recovered,
+    Remembered,
+    Restored,
     SessionMark,
     Submitted,
 )
@@ -44,8 +48,8 @@ ORDER: tuple[tuple[type, ...], ...] = (
     (SessionMark,),
     (JobOpened, JobSealed),
     (Submitted,),
-    (Finished, AttemptsEnded, Begun, Delivered, Recovered, HostJoined),
-    (Buried,),
+    (Finished, AttemptsEnded, Begun, Delivered, Recovered, HostJoined, Remembered),
+    (Restored, Buried),
 )
 """Tasks come before what is said of them: survivors are copied out to younger records."""
 
@@ -58,11 +62,15 @@ class Loading:
     guessed.
     """
 
-    def __init__(self, ledger: Ledger, retention: Retention, dead: DeadTasks) -> None:
+    def __init__(
+        self, ledger: Ledger, retention: Retention, dead: DeadTasks, history: History
+    ) -> None:
         self._ledger = ledger
         self._dead = dead
+        self._history = history
         self._retention = retention
         self._later: list[tuple[int, Record]] = []  # the whole journal, until ``apply``
+        self._clock: tuple[int, ClockRead] | None = None
         self.hosts: dict[str, list[tuple[int, bytes]]] = {}
         self._restorers: dict[type, Callable[[int, Any, float], None]] = {
             SessionMark: self._restore_session,
@@ -74,8 +82,10 @@ class Loading:
             Begun: self._restore_begun,
             Delivered: self._restore_delivered,
             Recovered: self._restore_fence,
+            Restored: self._restore_restored,
             HostJoined: self._join_host,
             Buried: lambda ref, record, _now: self._dead.restore(ref, record),
+            Remembered: self._history.restore,
         }
 
     def restore(self, ref: int, record: Record) -> None:
@@ -86,14 +96,17 @@ class Loading:
             for entry in record.entries:  # the rest is read back when somebody wants it
                 entry.payloads, entry.attempts = [], []
                 entry.failure = entry.failure.brief() if entry.failure else None
-        self._later.append((ref, record))
+        if isinstance(record, ClockRead):
+            self._clock = ref, record
+        else:
+            self._later.append((ref, record))
 
-    def apply(self, now: float, wall: float) -> None:
+    def apply(self, now: float, wall: float, boot: str) -> None:
         """All records are here: rebuild the ledger from them."""
         ledger = self._ledger
-        ledger.wall_offset = wall - now
         ledger.started_at = now
         ledger.committed = ledger.last_ref
+        ledger.wall_offset = self._offset(wall - now, boot)
         later, self._later = self._later, []
         for kinds in ORDER:
             for ref, record in later:
@@ -114,11 +127,26 @@ class Loading:
                     for instance in own.charged:
                         self._ledger.charge(instance, batch, index)
 
+    def _offset(self, offset: float, boot: str) -> float:
+        """Wall-clock time minus monotonic time, on this machine since it was started.
+
+        As long as it runs, its wall clock is read once: what others do to it moves nothing.
+        """
+        if self._clock is not None and self._clock[1].boot == boot:
+            return self._clock[1].offset
+        ledger = self._ledger
+        if boot:
+            ledger.persist(ClockRead(boot, offset))
+        if self._clock is not None:
+            ledger.port.prune([self._clock[0]])
+        return offset
+
     def _open_job(self, ref: int, record: JobOpened, now: float) -> None:
         session = self._session(record.session, now)
         if record.job not in session.jobs:
             job = Job(session, record.job, record.name, self._ledger.monotonic(record.at))
             job.refs.append(ref)
+            job.claimed = False
             self._ledger.jobs.add(job)
 
     def _seal_job(self, ref: int, record: JobSealed, now: float) -> None:
@@ -143,8 +171,13 @@ class Loading:
             self._ledger.port.prune([session.mark_ref])
         session.mark_ref = ref
         session.last_seen = now
-        for first, count in record.accepted:
-            session.accepted.add(first, first + count)
+        for kept, runs in (
+            (session.accepted, record.accepted),
+            (session.dropped, record.dropped),
+            (session.outlived, record.outlived),
+        ):
+            for first, count in runs:
+                kept.add(first, first + count)
 
     def _restore_batches(self, ref: int, record: Submitted, now: float) -> None:
         ledger = self._ledger
@@ -170,12 +203,16 @@ class Loading:
         if not row.batches:
             ledger.port.prune(ledger.rows.close(row))
 
-    def _restore_outcomes(self, ref: int, record: Finished, _now: float) -> None:
+    def _restore_outcomes(self, ref: int, record: Finished, now: float) -> None:
+        at = min(now, self._ledger.monotonic(record.at))
         for entry, result in enumerate(record.entries):
-            self._restore_outcome(ref, entry, result, record.at)
+            span = record.spans[entry] if entry < len(record.spans) else ("", 0.0)
+            self._restore_outcome((ref, entry), result, at, span)
 
-    def _restore_outcome(self, ref: int, entry: int, result: Result, at: float) -> None:
-        ledger = self._ledger
+    def _restore_outcome(
+        self, place: tuple[int, int], result: Result, at: float, span: tuple[str, float]
+    ) -> None:
+        ledger, (ref, entry) = self._ledger, place
         session = ledger.sessions.get(result.session)
         if session is None:
             return
@@ -191,11 +228,14 @@ class Loading:
             batch.restore_final(lo, hi, final)
             outcome = Outcome(batch, result, ref, entry)
             outcome.result = None
+            outcome.at = at
+            outcome.host, outcome.seconds = span
             batch.outcomes.append(outcome)
             if result.ending is Ending.CANCELLED and result.failure is not None:
                 batch.stopped.update(range(lo, hi))
+            ledger.keep_result(batch, outcome.size)
             if not batch.open:
-                batch.finished_at = ledger.monotonic(at)
+                batch.finished_at = at
             if batch.row is not None:
                 ledger.rows.mention(batch.row, ref)
 
@@ -252,16 +292,17 @@ class Loading:
                         own.begun, own.begun_on = record.attempt, record.host
 
     def _restore_delivered(self, ref: int, record: Delivered, _now: float) -> None:
+        ledger = self._ledger
         for owner, first, count in record.tasks:
-            session = self._ledger.sessions.get(owner)
+            session = ledger.sessions.get(owner)
             if session is None:
                 continue
             for batch, lo, hi in session.batches.overlap(first, count):
                 if batch.row is not None:
-                    self._ledger.rows.mention(batch.row, ref)
-                    self._ledger.rows.touched[batch.row] = None
+                    ledger.rows.mention(batch.row, ref)
+                    ledger.rows.touched[batch.row] = None
                 for a, b in _final_runs(batch, lo, hi):
-                    batch.settle(a, b)
+                    ledger.settle(batch, a, b)
 
     def _restore_fence(self, ref: int, record: Recovered, _now: float) -> None:
         """Everything submitted before is fenced off below this epoch, except what was adopted."""
@@ -270,6 +311,23 @@ class Loading:
             for batch in session.batches:
                 if batch.row is not None and batch.row.ref < ref and batch.open:
                     fence(batch, record.epoch, record.adopted, tried=record.tried)
+
+    def _restore_restored(self, ref: int, record: Restored, now: float) -> None:
+        """Whatever was open may have run, and ended, since the copy was made.
+
+        Recovery then fences all tokens but those of this store; until it has, none count, for
+        those of epochs that the copy knows nothing of may be the higher ones.
+        """
+        recovered = any(known > ref for known in self._retention.recovered_refs)
+        epoch = record.epoch if recovered else self._ledger.epoch
+        self._restore_fence(ref, Recovered(epoch, []), now)
+        for session in self._ledger.sessions.values():
+            for batch in session.batches:
+                if batch.row is not None and batch.row.ref < ref and batch.runs_once:
+                    for state in (State.QUEUED, State.SCHEDULED):
+                        for lo, hi in batch.runs(0, batch.count, state):
+                            for index in range(lo, hi):
+                                batch.diverge(index).begun = batch.attempt(index)
 
 
 def _final_runs(batch: Batch, lo: int, hi: int) -> list[tuple[int, int]]:

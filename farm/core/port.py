@@ -44,5 +44,11 @@ class Port(Protocol):
     def counters(self) -> dict[str, int | float]:
         """What the process counts about itself, for ``farm status``."""
 
-    def stop(self, reason: str) -> None:
-        """This coordinator must not serve; the process says why and ends."""
+    def warn(self, text: str) -> None:
+        """Something that people should know; may be said often, and is logged once in a while."""
+
+    def stop(self, reason: str, epoch: int = 0) -> None:
+        """This coordinator must not serve; the process says why and ends.
+
+        The next one on this store must begin above ``epoch``.
+        """

@@ -6,6 +6,7 @@ from typing import Any
 
 from farm.core.batch import SETTLED, Batch
 from farm.core.dead import DeadTasks
+from farm.core.history import History
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.queries_dead import DeadQueries, Pending
@@ -21,8 +22,9 @@ Row = dict[str, Any]
 class Queries:
     """Views of the ledger, and the few orders that change it."""
 
-    def __init__(self, ledger: Ledger, dead: DeadTasks) -> None:
+    def __init__(self, ledger: Ledger, dead: DeadTasks, history: History) -> None:
         self._ledger = ledger
+        self._history = history
         self._dead = DeadQueries(ledger, dead)
         self._kinds: dict[str, Callable[[dict[str, Any], float], Any]] = {
             "status": self._status,
@@ -40,7 +42,8 @@ class Queries:
         """
         kind = self._kinds.get(what)
         if kind is None:
-            raise ValueError(f"there is no query {what!r}; there are {', '.join(self._kinds)}")
+            kinds = ", ".join((*self._kinds, "explain", "history"))
+            raise ValueError(f"there is no query {what!r}; there are {kinds}")
         return kind(arguments, now)
 
     def _status(self, _arguments: dict[str, Any], now: float) -> Row:
@@ -67,6 +70,14 @@ class Queries:
                 "open_tasks": ledger.open_tasks,
                 "max_bytes": ledger.settings.max_bytes,
                 "open_bytes": ledger.open_bytes,
+                "max_result_bytes": ledger.settings.max_result_bytes,
+                "result_bytes": ledger.result_bytes,
+                "unread_bytes": ledger.unread_bytes,
+            },
+            "history": {
+                "rows": self._history.rows,
+                "bytes": self._history.size,
+                "pages": len(self._history.pages),
             },
             "journal": {
                 "committed": ledger.committed,
@@ -89,6 +100,7 @@ class Queries:
             "window": host.window,
             "connected": host.peer is not None,
             "unusable": host.unusable,
+            "draining": host.draining,
             "last_seen_seconds": max(0.0, now - host.last_seen),
             "load": host.load,
             **host.facts,

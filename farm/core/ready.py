@@ -62,6 +62,22 @@ class ReadyQueue:
             del self._lanes[-self._order.pop(0)]
         return None
 
+    def ahead(self, batch: Batch, index: int, entries_max: int) -> int | None:
+        """How many queued tasks go before this one; None if it is in no lane.
+
+        Counts no further than ``entries_max`` entries.
+        """
+        found = entries = 0
+        for priority in self._order:
+            for other, lo, hi in self._lanes[-priority]:
+                if other is batch and lo <= index < hi:
+                    return found + batch.states.count(State.QUEUED, lo, index)
+                found += other.states.count(State.QUEUED, lo, hi)
+                entries += 1
+                if entries >= entries_max:
+                    return found
+        return None
+
     def take(self, count: int) -> None:
         """Remove the first ``count`` tasks of the run that ``head`` returned."""
         lane = self._lanes[-self._order[0]]

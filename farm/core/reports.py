@@ -46,7 +46,9 @@ class Reports:
     def on_report(self, host: Host, message: Report, now: float) -> None:
         """One report; it is noted once all that it caused is durable."""
         for ended in message.ended:
+            self._endings.ran = host.name, ended.seconds / max(1, ended.count)
             self._on_ended(host, ended, now)
+        self._endings.ran = "", 0.0
         # Before what was returned: a task that began and was given back must not be cancelled.
         for epoch, number, first, count in message.started:
             self._on_started(host, (epoch, number), first, count)

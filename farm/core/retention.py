@@ -2,15 +2,18 @@
 
 A submitted record goes when all of its tasks are over: finished, and taken by their owner or past
 their time. Tasks of named jobs, and those with a ``result_ttl``, stay readable for that time even
-when taken. A record of which less than a quarter still lives has the living copied out, so that
-one task that never ends does not hold the records of its siblings.
+when taken, unless there is no room for them: then the oldest go. A record of which less than a
+quarter still lives has the living copied out, so that one task that never ends does not hold the
+records of its siblings. Of everything that is forgotten the history keeps a line.
 """
 
+from collections import deque
 from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from farm.core.batch import SETTLED, Batch
+from farm.core.batch import SETTLED, Batch, Outcome
+from farm.core.history import History
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
 from farm.core.rows import Row
@@ -29,8 +32,9 @@ SWEEP_SECONDS = 30.0
 class Retention:
     """Deletes what is over."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, history: History) -> None:
         self._ledger = ledger
+        self._history = history
         self._due: float | None = None
         self._sweep_at = 0.0
         self.recovered_refs: list[int] = []
@@ -46,7 +50,9 @@ class Retention:
         for batch in over:
             if self._is_over(batch, now):
                 self._forget(batch)
-        if self._due is None and ledger.rows.touched:
+        if ledger.result_bytes > ledger.settings.max_result_bytes:
+            self._make_room()
+        if self._due is None and (ledger.rows.touched or self._history.waiting):
             self._due = now + ledger.settings.prune_seconds
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
@@ -57,11 +63,34 @@ class Retention:
     def _is_over(self, batch: Batch, now: float) -> bool:
         if batch.open or batch.finished_at is None:
             return False
-        ttl = batch.template.result_ttl
-        limit = self._ledger.settings.result_ttl if ttl is None else ttl
-        if batch.settled == batch.count:
-            return not self._is_kept(batch) or now >= batch.finished_at + limit
-        return now >= batch.finished_at + max(limit, self._ledger.settings.result_ttl)
+        ttl, settings = batch.template.result_ttl, self._ledger.settings
+        limit = 0.0
+        if batch.is_kept:
+            limit = settings.result_ttl if ttl is None else ttl
+        if batch.settled < batch.count:
+            limit = max(limit, settings.unclaimed_ttl)
+        return not limit or now >= batch.finished_at + limit
+
+    def _make_room(self) -> None:
+        """Drop results that their owners have taken, the oldest first, until the rest fits."""
+        ledger, dropped = self._ledger, 0
+        while ledger.kept and ledger.result_bytes > ledger.settings.max_result_bytes:
+            batch = ledger.kept.popleft()
+            if batch.gone:
+                continue
+            batch.dropped = True
+            dropped += batch.count
+            ledger.keep_result(batch, -batch.result_bytes)
+            if batch.row is None:
+                ledger.over.append(batch)
+            else:
+                ledger.rows.touched[batch.row] = None
+        if dropped:
+            ledger.counters["results_dropped"] += dropped
+            ledger.port.warn(
+                "the room for results is full: the oldest of those that their owners have taken "
+                "are dropped before their time; max_result_bytes says how much is kept"
+            )
 
     def _prune(self, rows: list[Row], now: float) -> None:
         self._due = None
@@ -78,6 +107,7 @@ class Retention:
             elif REWRITE_SHARE * self._living(row) < row.count and not _is_scattered(row):
                 dirty[row.batches[0].session] = None
                 refs += self._rewrite(row, now)
+        refs += self._history.flush(now)
         for session in dirty:
             refs += ledger.mark(session, now)
         oldest = ledger.rows.oldest
@@ -87,14 +117,7 @@ class Retention:
             ledger.port.prune(refs)
 
     def _living(self, row: Row) -> int:
-        return sum(
-            batch.count - (0 if self._is_kept(batch) else batch.settled) for batch in row.batches
-        )
-
-    def _is_kept(self, batch: Batch) -> bool:
-        """Whether outcomes stay readable for their time even when their owner has them."""
-        named = batch.job is not None and bool(batch.job.name)
-        return named or batch.template.result_ttl is not None
+        return sum(batch.count - (0 if batch.is_kept else batch.settled) for batch in row.batches)
 
     def _rewrite(self, row: Row, now: float) -> list[int]:
         """Copy the living tasks of a row to a new record; the refs that may be deleted."""
@@ -113,15 +136,13 @@ class Retention:
         new.count = sum(group.count for group in groups)
         for batch in living:
             batch.row = new
+            taken = [] if batch.is_kept else [o for o in batch.outcomes if _is_taken(batch, o)]
             for outcome in batch.outcomes:
-                lo = outcome.first - batch.first
-                taken = batch.states.count(SETTLED, lo, lo + outcome.count)
-                if outcome.ref and (taken < outcome.count or self._is_kept(batch)):
+                if outcome.ref and outcome not in taken:
                     ledger.rows.mention(new, outcome.ref)
+            self._let_go(batch, taken)
         # What a kept outcome or a begun attempt says is in no other record.
-        all_matter = any(
-            batch.runs_once or (batch.settled and self._is_kept(batch)) for batch in living
-        )
+        all_matter = any(batch.runs_once or (batch.settled and batch.is_kept) for batch in living)
         for ref in row.mentions:
             if all_matter or ref > ledger.committed:  # perhaps an outcome not published yet
                 ledger.rows.mention(new, ref)
@@ -141,12 +162,24 @@ class Retention:
 
     def _survivors(self, batch: Batch) -> list[Group]:
         """The tasks of a batch that must outlive its row, as groups under their old counters."""
-        if self._is_kept(batch):
+        if batch.is_kept:
             return [batch.group(0, batch.count)]
         return [batch.group(lo, hi) for lo, hi in batch.unsettled(0, batch.count)]
 
+    def _let_go(self, batch: Batch, outcomes: list[Outcome]) -> None:
+        """Outcomes of a batch are kept no longer; what is remembered of them is."""
+        fresh = [outcome for outcome in outcomes if not outcome.remembered]
+        self._history.remember(batch, fresh)
+        self._ledger.keep_result(batch, -sum(outcome.size for outcome in fresh))
+
     def _forget(self, batch: Batch) -> None:
         batch.gone = True
+        self._history.remember(batch, batch.outcomes)
+        self._ledger.keep_result(batch, -batch.result_bytes)
+        if batch.dropped:
+            batch.session.dropped.add(batch.first, batch.stop)
+        for lo, hi in batch.unsettled(0, batch.count):
+            batch.session.outlived.add(batch.first + lo, batch.first + hi)
         batch.session.batches.remove(batch)
         self._ledger.functions.release(batch.function)
         job = batch.job
@@ -169,6 +202,7 @@ class Retention:
     def _sweep(self, now: float) -> None:
         ledger = self._ledger
         self._prune(list(ledger.rows), now)
+        ledger.kept = deque(batch for batch in ledger.kept if not batch.gone)
         for session in list(ledger.sessions.values()):
             for batch in list(session.batches):
                 if batch.row is None and self._is_over(batch, now):
@@ -183,6 +217,12 @@ class Retention:
                 del ledger.sessions[session.id]
                 if session.mark_ref:
                     ledger.port.prune([session.mark_ref])
+
+
+def _is_taken(batch: Batch, outcome: Outcome) -> bool:
+    """Whether the owner has all of an outcome."""
+    lo = outcome.first - batch.first
+    return batch.states.count(SETTLED, lo, lo + outcome.count) == outcome.count
 
 
 def _is_scattered(row: Row) -> bool:

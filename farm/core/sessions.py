@@ -91,7 +91,8 @@ class Session:
     """What the coordinator knows of one client.
 
     Credit: ``granted`` is what the connection may send in all, ``received`` what it has sent.
-    ``accepted`` has every durable counter ever accepted, ``volatile`` the others.
+    ``accepted`` has every durable counter ever accepted, ``volatile`` the others. ``dropped`` are
+    those whose results were given up for room, ``outlived`` those that nobody took in time.
     """
 
     def __init__(self, identity: bytes, secret: bytes, now: float) -> None:
@@ -99,6 +100,8 @@ class Session:
         self.secret = secret
         self.accepted = RangeSet()
         self.volatile = RangeSet()
+        self.dropped = RangeSet()
+        self.outlived = RangeSet()
         self.batches = BatchIndex()
         self.jobs: dict[int, Job] = {}
         self.mark_ref = 0

@@ -35,7 +35,15 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a restarted coordinator waits for the hosts of the last epoch."""
     backoff_seconds_max: float = 300.0
     result_ttl: float = 7 * DAY
-    """How long unclaimed results live, and those of named jobs in any case."""
+    """How long results of named jobs are kept, even when their owner has them."""
+    unclaimed_ttl: float = 7 * DAY
+    """How long results live that nobody takes."""
+    max_result_bytes: int = 4 << 30
+    """The room for results. Taken ones give way; while unread ones fill it, nothing is admitted."""
+    history_ttl: float = 7 * DAY
+    """How long is remembered how a task ended, when all else of it is forgotten."""
+    history_rows: int = 1_000_000
+    history_bytes: int = 64 << 20
     evidence_bytes: int = 64 << 20
     """Tracebacks and output of attempts, of tasks that go on, that are kept in memory."""
     dead_tasks: int = 10_000
@@ -51,15 +59,18 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     farm: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("max_tasks", "max_bytes", "session_tasks", "session_bytes", "grant_tasks"):
+        for name in (
+            *("max_tasks", "max_bytes", "session_tasks", "session_bytes", "grant_tasks"),
+            *("max_result_bytes", "history_rows", "history_bytes"),
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 < self.low_water <= 1:
             raise ConfigError(f"low_water is {self.low_water}; it must be above 0 and at most 1")
         if self.beat_seconds <= 0 or self.lease_seconds < 2 * self.beat_seconds:
             raise ConfigError(
-                f"lease_seconds is {self.lease_seconds} and beat_seconds {self.beat_seconds}; "
-                "a lease must last two beats or more"
+                f"lease_seconds is {self.lease_seconds:g} and beat_seconds {self.beat_seconds:g}; "
+                "a lease must last two beats or more: raise the one or lower the other"
             )
         if self.payload_bytes_max > min(self.session_bytes, self.max_bytes):
             raise ConfigError(

@@ -9,6 +9,7 @@ import msgspec
 
 from farm.protocol.messages_host import (
     Assign,
+    Drain,
     Drop,
     HostHello,
     HostWelcome,
@@ -56,6 +57,8 @@ __all__ = [
     "ClientHello",
     "ClientWelcome",
     "Credit",
+    "Drain",
+    "DrainHost",
     "Drop",
     "Ended",
     "Failure",
@@ -169,6 +172,13 @@ class Query(Part, tag=9):
     request: Counter
     what: str
     arguments: dict[str, Any]
+
+
+class DrainHost(Part, tag=16):
+    """Have a host finish what it runs and leave; answered by one ``Answer``."""
+
+    request: Counter
+    host: str
 
 
 # ---------------------------------------------------------------- coordinator to client
@@ -317,6 +327,7 @@ FromClient = (
     | Attach
     | Taken
     | Query
+    | DrainHost
     | Beat
     | Bye
 )
@@ -336,5 +347,5 @@ ToClient = (
     | Progress
 )
 FromHost = HostHello | Report | NeedFunction | Beat | Bye
-ToHost = HostWelcome | Assign | Recall | Drop | Noted | Function | Beat | Bye | Rejected
+ToHost = HostWelcome | Assign | Recall | Drop | Drain | Noted | Function | Beat | Bye | Rejected
 Message = FromClient | ToClient | FromHost | ToHost

@@ -6,6 +6,7 @@ from farm.protocol.parts import Claim, Counter, Ended, Grant, Part
 
 __all__ = [
     "Assign",
+    "Drain",
     "Drop",
     "HostHello",
     "HostWelcome",
@@ -92,6 +93,12 @@ class Drop(Part, tag=63):
     """These leases are fenced off: end their workers and forget them."""
 
     claims: list[Claim]
+
+
+class Drain(Part, tag=70):
+    """Finish what runs, give back the rest, say ``Bye``; somebody asked for it."""
+
+    reason: str = ""
 
 
 class Noted(Part, tag=64):

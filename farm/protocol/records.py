@@ -11,6 +11,7 @@ by no ``Submitted`` record any more, nothing is left to apply and it is ignored.
 import msgspec
 
 from farm.errors import ProtocolError
+from farm.model import Ending
 from farm.protocol.encoding import to_msgpack
 from farm.protocol.entries import MALFORMED, check_entries
 from farm.protocol.parts import Failure, Group, Part, Result, Run, TaskRun
@@ -20,16 +21,22 @@ __all__ = [
     "AttemptsEnded",
     "Begun",
     "Buried",
+    "ClockRead",
     "Delivered",
     "Finished",
     "HostJoined",
     "JobOpened",
     "JobSealed",
+    "Memory",
     "Record",
     "Recovered",
+    "Remembered",
+    "Restored",
     "SessionMark",
     "Submitted",
+    "decode_memories",
     "decode_record",
+    "encode_memories",
     "encode_record",
 ]
 
@@ -47,10 +54,14 @@ class Submitted(Part, tag=1):
 
 
 class Finished(Part, tag=2):
-    """Outcomes of tasks: from now on they can be published, and nothing else can."""
+    """Outcomes of tasks: from now on they can be published, and nothing else can.
+
+    ``spans`` says of each entry on which host it ran, and for how many seconds; it may be empty.
+    """
 
     at: float
     entries: list[Result]
+    spans: list[tuple[str, float]] = msgspec.field(default_factory=list)
 
 
 class AttemptEnd(Part):
@@ -114,6 +125,8 @@ class SessionMark(Part, tag=7):
 
     Written when a session opens, and again in the transaction that deletes a ``Submitted``
     record, so that no id is ever taken for new twice. A later mark replaces an earlier one.
+    ``dropped`` are those whose results were given up for room, ``outlived`` those whose results
+    nobody took in their time.
     """
 
     session: bytes
@@ -121,6 +134,8 @@ class SessionMark(Part, tag=7):
     at: float
     accepted: list[Run]
     connection: int = 0
+    dropped: list[Run] = msgspec.field(default_factory=list)
+    outlived: list[Run] = msgspec.field(default_factory=list)
 
 
 class HostJoined(Part, tag=8):
@@ -169,6 +184,59 @@ class Buried(Part, tag=20):
     attempts: list[Failure]
 
 
+class Memory(Part):
+    """How a run of tasks ended, without payload. Times are seconds since 1970, 0 if unknown.
+
+    ``job`` is the id of their job, ``name`` its name, ``attempt`` the number of the last attempt.
+    """
+
+    session: bytes
+    first: int
+    count: int
+    ending: Ending
+    submitted: float
+    started: float
+    ended: float
+    function: str = ""
+    host: str = ""
+    error: str = ""
+    job: str = ""
+    name: str = ""
+    attempt: int = 1
+
+
+class Remembered(Part, tag=21):
+    """Memories of tasks that are gone: ``rows`` of them, encoded together.
+
+    ``runs`` covers their tasks, one run a session; ``at`` is when the last of them ended.
+    """
+
+    at: float
+    rows: int
+    runs: list[TaskRun]
+    memories: bytes
+
+
+class ClockRead(Part, tag=22):
+    """Wall-clock time minus monotonic time, in seconds, in one life (``boot``) of a machine.
+
+    A coordinator that starts again in it goes on so, whatever the wall clock says by then.
+    """
+
+    boot: str
+    offset: float
+
+
+class Restored(Part, tag=23):
+    """The store was restored from a copy: what ran since may be known to nobody.
+
+    Every attempt of an epoch below this is fenced off, and a task that may never run twice, and
+    was still open, counts as begun.
+    """
+
+    epoch: int
+
+
 Record = (
     Submitted
     | Finished
@@ -181,9 +249,13 @@ Record = (
     | Recovered
     | Begun
     | Buried
+    | Remembered
+    | ClockRead
+    | Restored
 )
 
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+_memories: msgspec.msgpack.Decoder[list[Memory]] = msgspec.msgpack.Decoder(list[Memory])
 
 
 def encode_record(record: Record) -> bytes:
@@ -203,3 +275,16 @@ def decode_record(data: bytes) -> Record:
         case Finished():
             check_entries(record.entries)
     return record
+
+
+def encode_memories(memories: list[Memory]) -> bytes:
+    """Memories as a ``Remembered`` holds them."""
+    return to_msgpack(memories)
+
+
+def decode_memories(data: bytes) -> list[Memory]:
+    """What ``encode_memories`` wrote; raises ``ProtocolError`` if it is nothing such."""
+    try:
+        return _memories.decode(data)
+    except MALFORMED as error:
+        raise ProtocolError(f"malformed memories: {error}") from error

@@ -108,6 +108,9 @@ class Store(Protocol):
         ``StoreError`` for a place that no store can be kept in.
         """
 
+    def note_epoch(self, epoch: int) -> None:
+        """An epoch that was used elsewhere: the next one that this store gives is above it."""
+
     def functions(self) -> Iterator[tuple[bytes, str, bytes]]:
         """Every function kept: hash, name, data."""
 

@@ -19,7 +19,16 @@ from farm.store.base import StoreFailed, StoreFull, StoreStalled
 from farm.store.checks import APPLICATION_ID, FORMAT, unreadable
 from farm.store.queries import load_queries, load_schema
 
-__all__ = ["PAGE_BYTES", "Reserve", "Turn", "beside", "connect", "create", "store_error"]
+__all__ = [
+    "PAGE_BYTES",
+    "Reserve",
+    "Turn",
+    "beside",
+    "connect",
+    "create",
+    "store_error",
+    "sync_path",
+]
 
 PAGE_BYTES = 16384
 """The page size of new stores; measured in docs/decisions/0010."""
@@ -92,17 +101,23 @@ def create(path: Path) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT}")
         connection.executescript(load_schema())
-        connection.execute(load_queries()["insert_meta"], (secrets.token_bytes(16),))
+        connection.execute(load_queries()["insert_meta"], (new_store_id(),))
     finally:
         connection.close()
-    _sync(fresh)
+    sync_path(fresh)
     fresh.rename(path)
-    _sync(path.parent)
+    sync_path(path.parent)
     with contextlib.suppress(OSError):  # it may not be ours to open, but then it is not new either
-        _sync(path.parent.parent)
+        sync_path(path.parent.parent)
 
 
-def _sync(path: Path) -> None:
+def new_store_id() -> bytes:
+    """An identity that no store has had."""
+    return secrets.token_bytes(16)
+
+
+def sync_path(path: Path) -> None:
+    """Have the disk hold a file, or the names in a folder."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -74,6 +74,11 @@ class LargeRows:
             self._end = stop
             self._live += stop - start
 
+    def attach(self) -> None:
+        """Open the file for reading only, if there is one."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+
     def _unreadable(self, what: str) -> StoreUnreadable:
         return StoreUnreadable(
             f"{self._path}, which holds the large rows of the store, is damaged or missing: "
@@ -147,6 +152,17 @@ class LargeRows:
         if len(data) != _ROW.size + size or data[: _ROW.size] != self._row_header(ref, size):
             raise StoreFailed(f"{self._path}: row {ref} is not where it should be")
         return data[_ROW.size :]
+
+    def read_whole(self, ref: int, place: int, size: int) -> bytes:
+        """As ``read``, of a file to which another process writes.
+
+        Freed space is written again from its beginning on, and in order. So what was read is
+        whole if the head of the row is still there afterwards.
+        """
+        data = self.read(ref, place, size)
+        if not self._holds(ref, place, size):
+            raise StoreFailed(f"{self._path}: row {ref} is not where it should be")
+        return data
 
     def free(self, place: int, size: int) -> None:
         """The row at this place is gone: its deletion, or its failed commit, is final."""

@@ -33,6 +33,10 @@ class MemoryStore:
         self._epoch = max(self._epoch + 1, epoch_floor, wall_ms)
         return Opened(self._epoch, self._store_id, self._commit)
 
+    def note_epoch(self, epoch: int) -> None:
+        """The next epoch is above this one."""
+        self._epoch = max(self._epoch, epoch)
+
     def functions(self) -> Iterator[tuple[bytes, str, bytes]]:
         """Every function kept: hash, name, data."""
         for key, (name, data) in list(self._functions.items()):

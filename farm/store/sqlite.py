@@ -282,6 +282,16 @@ class SqliteStore:
             self._note_reserve(held=False)
         return error
 
+    def note_epoch(self, epoch: int) -> None:
+        """Commit that an epoch was used; see ``Store.note_epoch``."""
+        self._check_usable()
+        assert self._writer is not None  # noqa: S101 - for the type checker: it is usable
+        try:
+            with self._turn:
+                self._writer.execute(self._sql["raise_epoch"], (epoch,))
+        except sqlite3.Error as error:
+            raise self._failure(store_error(self._path, error)) from error
+
     # ------------------------------------------------------------ maintenance
 
     @property

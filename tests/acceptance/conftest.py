@@ -53,6 +53,11 @@ class Running:
             pytest.fail(f"it printed nothing more; on stderr: {''.join(self.errors)}")
         return line
 
+    def say(self, line):
+        """Write a line to its standard input."""
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
     def log(self, text):
         """The next line on stderr that has the text; fails the test if there is none."""
         while True:
@@ -177,17 +182,18 @@ class Machine:
         """Start a `farm` command that goes on."""
         return self._start([sys.executable, "-m", "farm", *words])
 
-    def script(self, text):
-        """Start a Python script that goes on."""
+    def script(self, text, *, stdin=False):
+        """Start a Python script that goes on; with ``stdin`` it can be told something."""
         path = self.folder / f"script_{len(self.running)}.py"
         path.write_text(text)
-        return self._start([sys.executable, str(path)])
+        return self._start([sys.executable, str(path)], stdin=stdin)
 
-    def _start(self, command):
+    def _start(self, command, *, stdin=False):
         process = subprocess.Popen(
             command,
             cwd=self.folder,
             env=self.environ,
+            stdin=subprocess.PIPE if stdin else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -231,6 +237,8 @@ class Machine:
                 one.kill()
         for running in self.running:
             running.process.wait(WAIT_SECONDS)
+            if running.process.stdin is not None:
+                running.process.stdin.close()
             running.process.stdout.close()
             running.process.stderr.close()
         for gate in self.gates:

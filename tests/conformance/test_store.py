@@ -5,7 +5,19 @@ import threading
 import pytest
 
 from farm.errors import ConfigError
-from farm.protocol.records import JobSealed, Submitted
+from farm.model import Ending
+from farm.protocol.records import (
+    ClockRead,
+    Finished,
+    JobSealed,
+    Memory,
+    Remembered,
+    Restored,
+    SessionMark,
+    Submitted,
+    decode_memories,
+    encode_memories,
+)
 from farm.store import Append, Delete, DropFunctions, PutFunction, open_store
 from tests.unit.store_records import SESSION, record_of, submitted
 
@@ -55,6 +67,28 @@ def test_a_new_store_is_empty_and_has_an_epoch_and_an_id(place):
     assert list(store.records()) == []
     assert list(store.functions()) == []
     assert store.read(1) is None
+
+
+def test_an_epoch_that_was_used_elsewhere_is_not_given_out(place):
+    store, opened = place.start()
+    store.note_epoch(opened.epoch + 1000)
+    store.note_epoch(opened.epoch)  # never lowers it
+    assert place.restart()[1].epoch == opened.epoch + 1001
+
+
+def test_every_kind_of_record_comes_back(place):
+    store, _ = place.start()
+    memories = encode_memories([Memory(SESSION, 1, 5, Ending.OK, 1.0, 2.0, 3.0, "f", "host-1")])
+    kept = {
+        1: Remembered(3.0, 1, [(SESSION, 1, 5)], memories),
+        2: ClockRead("boot", 1.5e9),
+        3: Restored(77),
+        4: Finished(2.0, [], [("host-1", 0.5)]),
+        5: SessionMark(SESSION, SESSION, 1.0, [(1, 9)], 2, [(1, 2)], [(5, 1)]),
+    }
+    store.commit([Append(ref, record) for ref, record in kept.items()])
+    assert dict(place.restart()[0].records()) == kept
+    assert decode_memories(kept[1].memories)[0].host == "host-1"
 
 
 def test_two_stores_have_different_ids(place, tmp_path):

@@ -22,6 +22,8 @@ from farm.protocol.messages import (
     ClientHello,
     ClientWelcome,
     Credit,
+    Drain,
+    DrainHost,
     Drop,
     Ended,
     Failure,
@@ -98,6 +100,7 @@ FROM_CLIENT = [
     Query(13, "tasks", {"state": "queued", "limit": 20, "longer_than": 1.5}),
     Beat(1.25),
     Bye("closed"),
+    DrainHost(14, "host-1"),
 ]
 TO_CLIENT = [
     ClientWelcome(1, "0.1.0", "3.11", EPOCH, b"t" * 16, 100, True, 10.0, 1 << 26, 4096, 1 << 27),
@@ -171,6 +174,7 @@ TO_HOST = [
     Beat(0.0, 1.25),
     Bye("stopping"),
     Rejected("replaced", "a newer connection came", False),
+    Drain("somebody asked for it"),
 ]
 SAMPLES = {
     f"{direction} {type(message).__name__}": (number, message)

@@ -28,7 +28,7 @@ def farm(tmp_path_factory):
     folder = tmp_path_factory.mktemp("agent")
     url = f"ipc://{folder}/farm"
     coordinator = Coordinator(url)
-    agent = AgentProcess(folder, address=url, slots=2, grace_seconds=0.5)
+    agent = AgentProcess(folder, address=url, slots=2, kill_seconds=0.5)
     coordinator.agent = agent
     yield coordinator
     assert agent.process.poll() is None
@@ -93,7 +93,7 @@ def sees_it_gone(path):
 
 
 def test_who_ignores_sigterm_is_killed_with_all_it_started_before_the_slot_is_free(start, tmp_path):
-    farm, agent = start(grace_seconds=0.5)
+    farm, agent = start(kill_seconds=0.5)
     path = str(tmp_path / "pid")
     (stubborn,) = farm.submit(start_a_stubborn_family, [(path,)], time_limit=1.0)
     (after,) = farm.submit(sees_it_gone, [(path,)])

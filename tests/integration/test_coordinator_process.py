@@ -130,6 +130,19 @@ def receive(dealer, kind):
     raise AssertionError(f"no {kind.__name__} came")
 
 
+def connect_until(connect, address, hello):
+    """Connect again and again until somebody listens."""
+    for _ in range(100):
+        dealer = connect(address, "client", hello)
+        try:
+            message = receive(dealer, ClientWelcome)
+        except AssertionError:
+            continue
+        dealer.kept.insert(0, message)
+        return dealer
+    raise AssertionError("nobody listens")
+
+
 def submit(dealer, first=1, count=1):
     dealer.send(Function(HASH, "f", b"pickle"))
     dealer.send(Submit([Group(first, count, HASH, [b"x"] * count, count)]))
@@ -232,12 +245,33 @@ def test_the_epoch_is_at_least_the_floor(coordinator):
     assert coordinator(epoch_floor=floor).word["epoch"] == floor
 
 
-def test_it_steps_down_before_a_later_epoch(coordinator, connect):
-    process = coordinator()
-    connect(process.address, "client", client_hello(epoch=process.word["epoch"] + 1))
+@pytest.mark.parametrize("store", ["memory:", "file"])
+def test_it_steps_down_before_a_later_epoch_and_serves_above_it(
+    coordinator, connect, tmp_path, store
+):
+    process = coordinator(store=store if store == "memory:" else str(tmp_path / "farm.db"))
+    later = process.word["epoch"] + 1_000_000
+    first = connect(process.address, "client", client_hello(epoch=later))
+    with pytest.raises(AssertionError, match="lost"):
+        receive(first, ClientWelcome)
+    again = connect_until(connect, process.address, client_hello(connection=2, epoch=later))
+    assert receive(again, ClientWelcome).epoch > later
+    code, said = process.end()
+    assert code == ExitCode.OK
+    assert "starts again, above epoch" in said
+    if store == "file":
+        assert coordinator(store=str(tmp_path / "farm.db")).word["epoch"] > later + 1
+
+
+def test_it_does_not_serve_a_store_that_lost_commits(coordinator, connect, tmp_path):
+    store = open_store(tmp_path / "farm.db")
+    store_id = store.open(0, 1).store_id
+    store.close()
+    process = coordinator(store=str(tmp_path / "farm.db"))
+    connect(process.address, "client", client_hello(store=store_id, commit=50))
     code, said = process.wait()
     assert code == ExitCode.STEPPED_DOWN
-    assert "epoch" in said
+    assert "the store has lost commits" in said
 
 
 def test_garbage_on_either_port_changes_nothing(coordinator, connect):

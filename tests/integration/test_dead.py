@@ -18,7 +18,7 @@ PATIENCE = 60
 
 @pytest.fixture(scope="module")
 def client():
-    with farm.local(workers=2, grace=0.5) as client:
+    with farm.local(workers=2, kill_after=0.5) as client:
         yield client
 
 
@@ -114,7 +114,7 @@ def test_limits_of_workers_are_settings_of_a_local_farm():
     with farm.local(workers=1, max_tasks_per_worker=1, max_memory_per_worker="1GB") as client:
         pids = [client.submit(os.getpid).result(PATIENCE) for _ in range(4)]
         assert len(set(pids)) == 4
-    for wrong in ({"max_tasks_per_worker": -1}, {"max_memory_per_worker": "x"}, {"grace": -1}):
+    for wrong in ({"max_tasks_per_worker": -1}, {"max_memory_per_worker": "x"}, {"kill_after": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             farm.local(**wrong)
 

@@ -30,6 +30,7 @@ from tests.sim.checks_evidence import EvidenceChecks
 from tests.sim.checks_leases import LeaseChecks
 from tests.sim.checks_losses import LossChecks
 from tests.sim.checks_readers import ReaderChecks
+from tests.sim.checks_results import ResultChecks
 from tests.sim.checks_work import cancelled
 from tests.sim.journal import Append, Delete
 from tests.sim.truth import Violation, ids, named, outcomes
@@ -60,6 +61,7 @@ class Checks:
         self.losses = LossChecks(self)
         self.readers = ReaderChecks(self)
         self.evidence = EvidenceChecks(self)
+        self.results = ResultChecks(self)
 
     @property
     def disk(self) -> Disk:
@@ -71,6 +73,8 @@ class Checks:
 
     def restarted(self, epoch: int) -> None:
         """A new coordinator process, which knows what is committed."""
+        if epoch <= self.truth.epoch and self.disk.durable:
+            raise Violation("epoch", f"{epoch} comes after {self.truth.epoch}")
         self.truth.process += 1
         self.truth.epoch = epoch
         self.leases.restarted()
@@ -99,6 +103,7 @@ class Checks:
             case Submitted():
                 for task in named(record):
                     self._admitted(self.truth.tasks[task])
+        self.results.persisted(record)
         self.truth.written.apply(ref, record)
         if isinstance(record, Submitted):
             self.within_bounds()
@@ -193,9 +198,14 @@ class Checks:
                 raise Violation("id forgotten", f"{task.name} could be accepted again")
 
     def may_forget(self, task: Task) -> bool:
-        """Whether the owner has the outcome, or its time is over."""
+        """Whether the owner has the outcome, or its time is over, or there was no room for it."""
+        if task.id in self.results.dropped:
+            return True
         ttl = task.template.result_ttl
-        if ttl is None and (task.job or task.settled is None):
+        if task.settled is None:
+            kept = self.settings.result_ttl if task.job and ttl is None else ttl
+            ttl = max(kept or 0.0, self.settings.unclaimed_ttl)
+        if ttl is None and task.job:
             ttl = self.settings.result_ttl
         if ttl is None:
             return task.settled is not None

@@ -54,7 +54,7 @@ class WorkerLimits:
         if self._host.paused or self._host.asleep != self._asleep or not self._host.alive:
             return
         ran = self._host.world.clock.now - execution.began
-        grace = self._host.world.plan.grace_seconds + SLACK
+        grace = self._host.world.plan.kill_seconds + SLACK
         if part.time_limit is not None and ran > part.time_limit + grace:
             raise Violation("limits", f"an item ran {ran:.2f} s, its limit is {part.time_limit}")
         limit = part.memory_limit

@@ -131,12 +131,17 @@ class ClientProcess(Process):
     def _settled(self, task: Task, outcome: Outcome, *, packed: bool) -> None:
         if task.settled is not None:
             # Again with a packed entry, or because the program follows what it owns.
+            if self.world.stats["restore store"]:  # it may run, and end, again
+                return
             if task.settled != outcome or not (packed or self.program.is_following(task.id)):
                 raise Violation("settled twice", f"{task.name}: {task.settled}, then {outcome}")
             return
-        if outcome.ending in (Ending.UNKNOWN, Ending.DELIVERED):
+        if outcome.ending in (Ending.UNKNOWN, Ending.DELIVERED) and not task.forgotten:
             raise Violation("lost", f"{task.name} ends as {outcome.ending.name}")
         task.settled = outcome
+        if outcome.ending is Ending.UNKNOWN:
+            self.world.stats["forgotten"] += 1
+            return
         settled(self.world, task)
 
     def _heard(self, task: Id, outcome: Outcome) -> None:
@@ -155,6 +160,7 @@ class ClientProcess(Process):
         """A reader is told that the farm has no outcome of a task (any more)."""
         world = self.world
         wanted = task.durable and world.disk.durable and task.id in self.program.must_know
+        wanted = wanted and not task.forgotten
         if wanted and not world.checks.may_forget(task):
             raise Violation("lost", f"{task.name} is denied to a reader")
 

@@ -36,8 +36,9 @@ class CoordinatorProcess(Process):
             disk, world.clock, world.chance, self.checks, lambda ref: self.do(self._committed, ref)
         )
         self.journal.commit_seconds = world.plan.commit_seconds
-        wall = WALL + world.clock.now
-        epoch = disk.open(int(wall * 1000))
+        self._offset = world.boot_offset  # its machine is never booted again
+        wall = WALL + world.clock.now + world.skew
+        epoch = disk.open(max(int(wall * 1000), world.epoch_floor))
         self.epoch = epoch
         self.checks.restarted(epoch)
         self.machine = Core(
@@ -56,7 +57,8 @@ class CoordinatorProcess(Process):
             record = self.journal.read(ref)
             assert record is not None
             self.machine.restore(ref, record)
-        self.machine.start(self.now, wall)
+        # A store in memory has not kept what its clock said first: then nobody sets it.
+        self.machine.start(self.now, wall if disk.durable else world.wall, "boot")
         self._arm()
 
     # ------------------------------------------------------------ what connections bring
@@ -124,7 +126,11 @@ class CoordinatorProcess(Process):
     def counters(self) -> dict[str, int | float]:
         return {}
 
-    def stop(self, reason: str) -> None:
+    def warn(self, text: str) -> None:
+        self.world.said(self.name, "warning", text)
+
+    def stop(self, reason: str, epoch: int = 0) -> None:
+        self.world.epoch_floor = max(self.world.epoch_floor, epoch + 1)
         self.world.said(self.name, "stop", reason)
         self.world.stats["stops"] += 1
         self.world.crash_coordinator(restart_after=0.2)

@@ -37,6 +37,8 @@ class Faults:
             "isolate": self._isolate,
             "slow disk": self._slow_disk,
             "full disk": self._full_disk,
+            "restore store": self._restore_store,
+            "set clock": self._set_clock,
         }
         if world.plan.faults:
             self._next()
@@ -88,6 +90,13 @@ class Faults:
     def _full_disk(self) -> None:
         if self.world.coordinator is not None:
             self.world.coordinator.fill_disk(self.chance.choice((0.2, 1.0, 4.0)))
+
+    def _restore_store(self) -> None:
+        self.world.restore_store()
+
+    def _set_clock(self) -> None:
+        """The wall clock of the coordinator's machine is set, by seconds or by hours."""
+        self.world.skew = self.chance.choice((-18_000.0, -30.0, 0.0, 30.0, 18_000.0))
 
     def _host(self) -> HostProcess | None:
         return self.chance.choice(self.world.hosts)

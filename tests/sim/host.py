@@ -41,7 +41,8 @@ class HostProcess(Process):
             HostSettings(
                 slots=slots, name=name, python=PYTHON, farm="sim", hello_seconds=2.0,
                 drain_seconds=3.0, retry_seconds=1.0, has_initializer=world.plan.initializer,
-                grace_seconds=world.plan.grace_seconds,
+                grace_seconds=world.chance.choice((0.3, 1000.0)),
+                kill_seconds=world.plan.kill_seconds,
                 max_tasks_per_worker=world.plan.max_tasks_per_worker,
                 max_memory_per_worker=world.plan.max_memory_per_worker,
             ),

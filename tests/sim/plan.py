@@ -27,6 +27,8 @@ FAULTS = (
     "isolate",
     "slow disk",
     "full disk",
+    "restore store",
+    "set clock",
 )
 
 
@@ -52,7 +54,7 @@ class Plan:
     initializer: bool = False  # whether hosts that cannot start workers fail their tasks
     stale: float = 0.0  # the share of slices that find their worker with an older module
     deaths: bool = True  # whether work may kill its worker, or be killed for passing a limit
-    grace_seconds: float = 0.3
+    kill_seconds: float = 0.3
     max_tasks_per_worker: int = 0
     max_memory_per_worker: int = 0
     core: dict[str, float | int] = field(default_factory=dict)
@@ -85,7 +87,7 @@ class Plan:
             plan.holes = chance.choice((0.0, 0.0, 0.003))
         else:
             plan.deaths = chance.random() < 0.5
-        plan.grace_seconds = chance.choice((0.0, 0.05, 0.5))
+        plan.kill_seconds = chance.choice((0.0, 0.05, 0.5))
         plan.max_tasks_per_worker = chance.choice((0, 0, 0, 1, 4))
         plan.max_memory_per_worker = chance.choice((0, 0, 0, 150))
         plan.core = {
@@ -104,6 +106,10 @@ class Plan:
             "evidence_bytes": chance.choice((0, 40, 1 << 20)),
             "dead_tasks": chance.choice((1, 1000)),
             "result_ttl": 100.0,
+            "unclaimed_ttl": chance.choice((100.0, 120.0)),
+            "max_result_bytes": chance.choice((150, 2000, 1 << 30)),
+            "history_ttl": 140.0,
+            "history_rows": chance.choice((3, 10_000)),
             "session_ttl": 150.0,
             "session_bytes": chance.choice((1500, 1 << 20)),
         }

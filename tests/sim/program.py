@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from farm.protocol.messages import Function, Group, JobInfo, Template
+from farm.model import TaskId
+from farm.protocol.messages import DrainHost, Function, Group, JobInfo, Template
 from tests.sim.truth import Task, ids
 from tests.sim.work import Work, join
 
@@ -224,7 +225,13 @@ class Program:
         request = self._request()
         self.questions.add(request)
         what = self.chance.choice(QUESTIONS)
-        arguments = {"id": "?"} if what == "task" else {}
+        if what == "drain":
+            name = f"host{self.chance.randrange(self.world.plan.hosts + 1)}"
+            self.client.machine.ask(DrainHost(request, name), self.client.now)
+            return
+        arguments: dict[str, Any] = {"id": "?"} if what == "task" else {}
+        if what == "explain" and (runs := self._some_runs(mine=True)):
+            arguments = {"id": str(TaskId(*runs[0][:2]))}
         self.client.machine.query(request, what, arguments, self.client.now)
 
     def _some_runs(self, *, mine: bool) -> list[TaskRun]:
@@ -240,5 +247,9 @@ class Program:
 
 TIME_LIMIT = "farm.errors.TimeLimitExceeded"
 QUESTIONS = ("status", "hosts", "jobs", "tasks", "task", "nonsense")
+QUESTIONS = (
+    *("status", "hosts", "jobs", "tasks", "task", "nonsense"),
+    *("explain", "explain", "history", "drain"),
+)
 MILD = (("raise", 1), ("raise", 99))
 DEADLY = (*MILD, ("die", 1), ("die", 99), ("hog", 1), ("hog", 99))

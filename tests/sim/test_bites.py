@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.sim import bites_flow, bites_limits, bites_recovery
+from tests.sim import bites_flow, bites_limits, bites_recovery, bites_results
 from tests.sim.bites import BITES
 from tests.sim.run import run_seed
 
@@ -11,7 +11,8 @@ SEEDS_MAX = 100
 
 def test_there_are_bites_of_every_kind():
     modules = {bite.patch.__module__ for bite in BITES}
-    assert modules == {bites_flow.__name__, bites_limits.__name__, bites_recovery.__name__}
+    kinds = (bites_flow, bites_limits, bites_recovery, bites_results)
+    assert modules == {one.__name__ for one in kinds}
     assert len(BITES) >= 30
 
 

@@ -16,6 +16,7 @@ from farm.protocol.records import (
     Finished,
     Record,
     Recovered,
+    Restored,
     SessionMark,
     Submitted,
 )
@@ -26,7 +27,18 @@ if TYPE_CHECKING:
     from farm.model import Ending
     from farm.protocol.messages import Failure, Result, Template
 
-__all__ = ["Execution", "Facts", "Id", "Outcome", "Task", "Truth", "Violation", "ids", "outcomes"]
+__all__ = [
+    "Book",
+    "Execution",
+    "Facts",
+    "Id",
+    "Outcome",
+    "Task",
+    "Truth",
+    "Violation",
+    "ids",
+    "outcomes",
+]
 
 Id = tuple[bytes, int]
 """A task: its session and counter."""
@@ -131,6 +143,7 @@ class Task:
     published: Outcome | None = None
     cancel_asked: bool = False
     cancel_confirmed: bool = False
+    forgotten: bool = False  # by a store that was restored from a copy without it
     refused: bool = False
     handed: int = 0
     executions: list[Execution] = field(default_factory=list)
@@ -278,6 +291,21 @@ class Truth:
         self.committed = Book()
         for task in self.tasks.values():
             task.cancel_confirmed = False
+        self.crashed()
+
+    def restored(self, book: Book, ref: int, epoch: int) -> None:
+        """The store is a copy from before; what came since is known to nobody but its owners."""
+        self.committed = book
+        book.records[ref] = Restored(epoch)
+        for facts in book.facts.values():
+            facts.fence = max(facts.fence, epoch)
+            facts.begun = max(facts.begun, facts.attempt)
+        for task in self.tasks.values():
+            facts = book[task.id]
+            if facts.outcome is None:
+                task.published, task.cancel_confirmed = None, False
+            if task.durable and not facts.accepted:
+                task.forgotten, task.acknowledged = True, False
         self.crashed()
 
     def is_stale(self, task: Task, epoch: int, attempt: int) -> bool:

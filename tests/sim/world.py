@@ -11,6 +11,7 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from farm.protocol.records import Restored, encode_record
 from tests.sim.checks import Checks
 from tests.sim.checks_work import inside, left_behind
 from tests.sim.client import ClientProcess
@@ -22,7 +23,7 @@ from tests.sim.journal import Disk
 from tests.sim.network import Network
 from tests.sim.rest import check_rest, check_void, unrest
 from tests.sim.trace import Trace
-from tests.sim.truth import Truth, Violation
+from tests.sim.truth import Book, Truth, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,10 @@ class World:
             self.clock, self.chance, delay=plan.delay, holes=plan.holes, slow=slow
         )
         self.disk = self._new_disk()
+        self.backup: tuple[Disk, Book] | None = None
+        self.epoch_floor = 0
+        self.skew = 0.0  # by how much the wall clock of the coordinator's machine is wrong
+        self.boot_offset = self.chance.uniform(1.0, 1e6)
         self.checks = Checks(self, plan.core_settings)
         self.resting = self.leaving = False
         self.job_names: list[str] = []
@@ -103,6 +108,25 @@ class World:
             self.disk = self._new_disk()
             self.truth.wiped()
         self.clock.after(restart_after, self.start_coordinator)
+
+    def restore_store(self) -> None:
+        """Make a copy of the store; the next time, put it in the store's place."""
+        if not self.disk.durable:
+            return
+        if self.backup is None:
+            self.stats["restore store"] -= 1  # not yet
+            self.backup = self.disk.copy(), self.truth.committed.copy()
+            return
+        if self.coordinator is not None:
+            self.crash_coordinator(restart_after=0.5)
+        (disk, book), self.backup = self.backup, None
+        replaced = self.disk.epoch if self.chance.random() < 0.7 else disk.epoch + 1_000_000
+        epoch = max(disk.epoch, replaced, int((self.wall + self.skew) * 1000)) + 1
+        disk.store, disk.epoch = self.chance.randbytes(16), epoch
+        disk.commit += 1
+        disk.records[disk.commit] = encode_record(Restored(epoch))
+        self.disk = disk
+        self.truth.restored(book, disk.commit, epoch)
 
     def start_host(self, index: int) -> None:
         self.hosts[index] = HostProcess(self, f"host{index}", self.plan.slots[index])

@@ -37,7 +37,9 @@ def packed(first, count, payload=b"many", **more):
 class Rig:
     """A core, its journal, and its peers."""
 
-    def __init__(self, *, now=1000.0, epoch=10, chance=lambda: 0.5, durable=True, **settings):
+    def __init__(
+        self, *, now=1000.0, epoch=10, chance=lambda: 0.5, durable=True, boot="", **settings
+    ):
         settings.setdefault("reply_seconds", 0.0)  # acknowledgements do not wait for company
         self.settings = CoreSettings(**settings)
         self.chance = chance
@@ -45,6 +47,7 @@ class Rig:
         self.now = now
         self.wall = 1.7e9
         self.epoch = epoch
+        self.boot = boot  # while it stays, the monotonic clock goes on over restarts
         self.disk = Disk()
         self.promises = Promises()
         self._connections = {}
@@ -57,6 +60,7 @@ class Rig:
         self.sent = []
         self.closed = []
         self.loads = []
+        self.warnings = []
         self.stopped = None
         self.sides = {}
         self.peers = {}
@@ -74,15 +78,20 @@ class Rig:
             self.core.restore_function(digest, name, data)
         for ref, data in sorted(self.disk.records.items()):
             self.core.restore(ref, r.decode_record(data))
-        self.core.start(self.now, self.wall)
+        self.core.start(self.now, self.wall, self.boot)
         self.check()
 
-    def reload(self, *, after=1.0, commit=None):
-        """Die, with ``commit`` more changes on the disk, and start again ``after`` seconds."""
+    def reload(self, *, after=1.0, commit=None, jump=0.0):
+        """Die, with ``commit`` more changes on the disk, and start again ``after`` seconds.
+
+        Meanwhile the wall clock is set by ``jump`` seconds.
+        """
         for change in self.pending[: commit or 0]:
             self._commit(change)
-        self.wall += after
-        self.now = 5.0 if self.now > 500 else 1000.0  # another machine's monotonic clock
+        self.wall += after + jump
+        self.now += after
+        if not self.boot:  # another machine's monotonic clock
+            self.now = 5.0 if self.now > 500 else 1000.0
         self.epoch += 1
         self._boot()
 
@@ -126,8 +135,12 @@ class Rig:
     def counters(self):
         return {}
 
-    def stop(self, reason):
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def stop(self, reason, epoch=0):
         self.stopped = reason
+        self.epoch_heard = epoch
 
     # ------------------------------------------------------------ driving
 

@@ -36,7 +36,8 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm._start": (),  # runs services by name
     "farm.supervisor": ("farm.errors",),
     "farm.model": ("farm.errors", "farm.ranges"),
-    "farm.config": ("farm.errors", "farm.model"),
+    "farm.config": ("farm.errors", "farm.model", "farm._config_sections"),
+    "farm._config_sections": (),
     "farm.payload": ("farm.errors", "farm.model", "farm._payload_*"),
     "farm._payload_*": ("farm.errors",),
     "farm.task": ("farm.errors", "farm.model"),

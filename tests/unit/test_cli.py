@@ -40,6 +40,9 @@ STATUS = {
         "open_tasks": 1202,
         "max_bytes": 2 << 30,
         "open_bytes": 3 << 20,
+        "max_result_bytes": 4 << 30,
+        "result_bytes": 5 << 20,
+        "unread_bytes": 1 << 20,
     },
     "journal": {"committed": 9, "behind": 0},
     "counters": {"stale": 0, "before_hello": 4},
@@ -53,6 +56,7 @@ HOST = {
     "window": 5,
     "connected": True,
     "unusable": "",
+    "draining": False,
     "last_seen_seconds": 0.5,
     "pid": 17,
     "address": "10.0.0.2",
@@ -106,6 +110,10 @@ class FakeClient:
     def options(self, **options):
         self.used |= options
         return self
+
+    def drain_host(self, name, timeout):
+        assert timeout > 0
+        return {"name": name, "held": 3}
 
     def submit(self, function, *args, **kwargs):
         if self.outcome is not None:
@@ -232,6 +240,71 @@ def test_hosts_say_why_they_get_no_work(cli):
         "gone",
         "it runs Python 3.12",
     ]
+
+
+def test_a_host_that_drains_says_so_and_one_can_be_drained(cli):
+    _, out, _ = cli("hosts", prepare=answers(hosts=[HOST | {"draining": True}]))
+    assert out.splitlines()[1].endswith("drains")
+    assert cli("hosts", "drain", "north") == (0, "host north: it drains; it holds 3 tasks\n", "")
+    gone = iter([[HOST], [HOST], []])
+
+    def prepare(client):
+        query = client.query
+        client.query = lambda what, **more: next(gone) if what == "hosts" else query(what, **more)
+
+    found = cli("hosts", "drain", "--wait", "north", prepare=prepare)
+    assert found == (0, "host north: it has left\n", "")
+
+
+EXPLAINED = {
+    "id": TASK,
+    "state": "queued",
+    "function": "mod.f",
+    "job": "",
+    "attempt": 2,
+    "retries": [1, 3],
+    "losses": [0, 3],
+    "age_seconds": 250.0,
+    "hosts": [{"name": "north", "says": "is busy"}, {"name": "south", "says": "has room"}],
+    "why": ["5 tasks go first", "no host has room"],
+}
+
+
+def test_why_a_task_is_where_it_is_in_one_screen(cli):
+    code, out, err = cli("explain", TASK, prepare=answers(explain=EXPLAINED))
+    assert (code, err) == (0, "")
+    assert [line.split(None, 1) for line in out.splitlines()] == [
+        ["state", "queued"],
+        ["function", "mod.f"],
+        ["attempt", "2, 1 of 3 retries spent"],
+        ["submitted", "4 min 10 s ago"],
+        ["why", "5 tasks go first"],
+        ["no", "host has room"],
+        ["hosts", "north is busy"],
+        ["south", "has room"],
+    ]
+    assert json.loads(cli("explain", TASK, "--json", prepare=answers(explain=EXPLAINED))[1])
+
+
+def test_a_task_that_nobody_knows_is_not_explained(cli):
+    code, _, err = cli("explain", TASK, prepare=answers(explain=FarmError("there is none")))
+    assert (code, err) == (5, "farm: there is none\n")
+    assert cli("explain", "x")[0] == 2
+
+
+def test_what_is_gone_is_asked_for_by_job_and_state(cli):
+    gone = ROW | {"ended_seconds_ago": 60.0, "error": "ValueError: no", "state": "failed"}
+    prepare = answers(history=[gone])
+    words = ("tasks", "--gone", "--job", "nightly", "--state", "failed")
+    _, out, _ = cli(*words, prepare=prepare)
+    asked = {"limit": 100, "state": "failed", "job": "nightly"}
+    assert FakeClient.made[-1].asked == [("history", asked)]
+    assert "ValueError: no" in out
+    assert "1 min 0 s ago" in out
+    cli("jobs", "--gone", prepare=answers(history=[JOB]))
+    assert FakeClient.made[-1].asked == [("history", {"by_job": True})]
+    assert cli("tasks", "--job", "nightly")[0] == 2
+    assert cli("tasks", "--gone", "--longer-than", "5m")[0] == 2
 
 
 def test_jobs_say_how_far_they_are(cli):
@@ -539,9 +612,9 @@ def test_help_names_all_commands_and_all_codes(cli):
 
 
 GROUPED = [
-    f"{group.name} {one.name}"
-    for group in main.app.registered_groups
-    for one in group.typer_instance.registered_commands
+    f"{group.info.name} {one.name}"
+    for group in (found.typer_instance for found in main.app.registered_groups)
+    for one in group.registered_commands
 ]
 
 

@@ -104,6 +104,50 @@ def test_a_coordinator_is_told_what_the_settings_say(cli, served, tmp_path):
     assert settings.core_settings().beat_seconds == 1.0
 
 
+FLAGS = {
+    "--lease": ("lease_seconds", "20s", 20.0),
+    "--beat": ("beat_seconds", "2s", 2.0),
+    "--unclaimed-ttl": ("unclaimed_ttl", "1d", 86_400.0),
+    "--result-ttl": ("result_ttl", "2d", 172_800.0),
+    "--history-ttl": ("history_ttl", "1h", 3600.0),
+    "--max-result-bytes": ("max_result_bytes", "1GiB", 1 << 30),
+}
+
+
+def test_leases_and_what_is_kept_are_set_by_flags_too(cli, served):
+    words = [word for flag, (_, text, _) in FLAGS.items() for word in (flag, text)]
+    cli("coordinator", *words)
+    core = served["settings"].core_settings()
+    assert {name: getattr(core, name) for name, _, _ in FLAGS.values()} == {
+        name: value for name, _, value in FLAGS.values()
+    }
+    cli("up", *words)
+    made = FakeLocalFarm.made[0].settings["coordinator"]["core"]
+    assert all(made[name] == value for name, _, value in FLAGS.values())
+
+
+@pytest.mark.parametrize("command", ["coordinator", "up"])
+def test_a_lease_and_a_beat_that_do_not_fit_are_refused_before_anything_starts(
+    cli, served, command
+):
+    code, out, err = cli(command, "--lease", "15s")
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert err == (
+        "farm: lease_seconds is 15 and beat_seconds 10; a lease must last two beats or more: "
+        "raise the one or lower the other\n"
+    )
+    assert FakeLocalFarm.made == []
+    assert served == {}
+
+
+@pytest.mark.parametrize(("words", "seconds"), [([], None), (["--grace", "1m"], 60.0)])
+def test_a_host_that_stops_gives_its_tasks_a_grace(cli, served, words, seconds):
+    cli("worker", *words)
+    assert served["settings"].grace_seconds == seconds
+    cli("up", *words)
+    assert FakeLocalFarm.made[0].settings["host"]["grace_seconds"] == seconds
+
+
 def test_a_coordinator_keeps_its_tasks_in_the_users_state_folder(cli, served, tmp_path):
     cli("coordinator")
     folder = tmp_path / ".local" / "state" / "farm"

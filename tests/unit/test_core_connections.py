@@ -204,7 +204,8 @@ def test_only_the_newest_mark_of_a_session_is_kept():
     rig.commit()
     rig.tick(0.1)
     rig.tick(1.0)  # rows are pruned: a new mark, and the deletion of the old one
-    written = next(i for i, change in enumerate(rig.pending) if change[0] == "append") + 1
+    appended = [change[0] == "append" for change in rig.pending]
+    written = len(appended) - appended[::-1].index(True)
     rig.reload(commit=written)
     marks = [x for x in map(r.decode_record, rig.disk.records.values()) if _is_mark(x)]
     assert len(marks) == 2

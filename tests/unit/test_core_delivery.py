@@ -87,6 +87,7 @@ def test_a_taken_result_is_pruned_and_never_sent_again():
     assert {type(r.decode_record(x)) for x in rig.disk.records.values()} <= {
         r.SessionMark,
         r.HostJoined,
+        r.Remembered,
     }
     rig.reload()
     client = rig.client(quiet=False, pending=[(1, 3), (9, 1)])

@@ -4,6 +4,7 @@ from farm.model import Ending
 from farm.protocol.messages import (
     Beat,
     Bye,
+    Drain,
     Function,
     HostHello,
     NeedFunction,
@@ -326,3 +327,39 @@ def test_an_idle_worker_takes_what_waits_behind_another():
     rig.host.on_worker_limited(0, 0, rig.now)
     slot, part = one(rig.take())
     assert (slot, part.first) == (1, given[0][1].first)
+
+
+def test_drain_ends_what_runs_on_when_the_grace_is_over_and_gives_it_back():
+    rig = Rig(slots=1, grace_seconds=30.0)
+    slot, _ = one(rig.assign())
+    rig.tick(0.01)  # said to be started
+    rig.host.drain(rig.now)
+    rig.tick(29.0)
+    assert rig.host.next_deadline() <= rig.now + 1.0
+    assert ("kill", slot) in rig.tick(1.0)
+    rig.exit(slot, 0, code=-9)
+    report = rig.report()
+    assert (report.ended, report.returned) == ([], [(1, 1, 1, 1)])
+    rig.host.receive(Noted(report.number, 8), rig.now)
+    assert rig.tick() == [("send", Bye("drained"))]
+
+
+def test_what_must_not_run_twice_is_not_given_back_when_the_grace_is_over():
+    rig = Rig(slots=1, grace_seconds=1.0)
+    slot, _ = one(rig.assign(2, alone=True))
+    rig.host.drain(rig.now)
+    rig.tick(1.0)
+    rig.exit(slot, 0, code=-9)
+    report = rig.report()
+    assert endings(report) == [(1, 1, 1, Ending.LOST)]
+    assert report.ended[0].failure.cause == "drained"
+
+
+def test_a_host_drains_when_the_coordinator_says_so():
+    rig = Rig(slots=1)
+    rig.host.receive(Drain("somebody asked for it"), rig.now)
+    report = rig.report()
+    assert report.window == 0
+    rig.host.receive(Noted(report.number, 8), rig.now)
+    assert rig.tick() == [("send", Bye("drained"))]
+    assert rig.host.drained

@@ -13,7 +13,7 @@ def said(calls, *names):
 
 
 def test_a_worker_that_does_not_end_when_asked_is_killed_after_the_grace_period():
-    rig = Rig(slots=1, grace_seconds=2.0)
+    rig = Rig(slots=1, kill_seconds=2.0)
     rig.assign(time_limit=1.0)
     assert said(rig.tick(1.0), "stop", "kill") == [("stop", 0)]
     assert rig.host.next_deadline() == rig.now + 2.0
@@ -25,7 +25,7 @@ def test_a_worker_that_does_not_end_when_asked_is_killed_after_the_grace_period(
 
 
 def test_without_a_grace_period_it_is_killed_at_once():
-    rig = Rig(slots=1, grace_seconds=0.0)
+    rig = Rig(slots=1, kill_seconds=0.0)
     rig.assign(time_limit=1.0)
     assert said(rig.tick(1.0), "stop", "kill") == [("kill", 0)]
 

@@ -63,7 +63,7 @@ class World:
         slots = self.random.choice([1, 2, 4])
         bounds = {
             **self.random.choice([{}, {"window_max": 1, "unnoted_max": 1}]),
-            "grace_seconds": self.random.choice([0.0, 0.5]),
+            "kill_seconds": self.random.choice([0.0, 0.5]),
             "max_tasks_per_worker": self.random.choice([0, 0, 1, 7]),
             "max_memory_per_worker": self.random.choice([0, 0, 90]),
         }

@@ -78,7 +78,7 @@ class Agent:
         port = _Port(self._pool, self._link)
         self._host = Host(settings, port, instance=instance, now=now)
         self._stopping = False
-        self._said = ("", "", False)
+        self._said = ("", "", False, False)  # trouble, broken, connected, draining
         self._not_before = 0.0
         self._bugs = Seldom(logger)
 
@@ -121,7 +121,6 @@ class Agent:
         self._pool.flush(now)  # at once: the workers wait for it
         self._call(self._pool.on_time, self._host, now)
         if self._stopping and not self._host.draining:
-            logger.info("draining")
             self._call(self._host.drain, now)
         if now >= self._not_before and not self._call(self._host.on_tick, now):
             self._not_before = now + BUG_SECONDS
@@ -157,13 +156,16 @@ class Agent:
     def _tell(self) -> None:
         """Log what has changed."""
         host = self._host
-        said = ("" if host.connected else self._said[0], host.broken, host.connected)
+        lost = "" if host.connected else self._said[0]
+        said = (lost, host.broken, host.connected, host.draining)
         if said == self._said:
             return
         if host.connected and not self._said[2]:
             logger.info("connected to %s", self._address, extra={"epoch": host.epoch})
             if host.unusable:
                 logger.error("this host gets no work: %s", host.unusable)
+        if host.draining and not self._said[3]:
+            logger.info("draining")
         if host.broken and host.broken != self._said[1]:
             logger.error("no worker can be started: %s", host.broken)
         self._said = said

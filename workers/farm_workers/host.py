@@ -10,6 +10,7 @@ from farm.protocol.messages import (
     Assign,
     Beat,
     Bye,
+    Drain,
     Drop,
     Function,
     HostHello,
@@ -70,6 +71,7 @@ class Host:
         self._probed_at = 0.0
         self._reported = False  # since the last beat
         self._draining = False
+        self._grace_at = FOREVER
         self._give_up_at = FOREVER
         self._due: float | None = None  # when to tick, until something happens
         self._expected_tick = FOREVER
@@ -146,6 +148,8 @@ class Host:
                 self._disconnect(message.message)
             case Bye():
                 self._disconnect(f"the coordinator leaves: {message.reason}")
+            case Drain():
+                self.drain(now)
             case _ if self.connected:
                 self._on_message(message)
 
@@ -239,10 +243,14 @@ class Host:
     # ------------------------------------------------------------ time
 
     def drain(self, now: float) -> None:
-        """Give back what has not begun, finish what runs, then say goodbye."""
+        """Give back what has not begun, finish what runs, then say goodbye.
+
+        What still runs when the grace is over is ended and given back.
+        """
         if not self._draining:
             self._see(now)
             self._draining = True
+            self._grace_at = now + self._settings.grace_seconds
             self._work.drain()
 
     def on_tick(self, now: float) -> None:
@@ -254,6 +262,9 @@ class Host:
             self._heard_at = min(now, self._heard_at + late)
         if self.full:
             self._work.limits.excuse(now)
+        if now >= self._grace_at:
+            self._grace_at = FOREVER
+            self._work.roster.cut_short()
         self._work.tick(now)
         if self._linked and now >= self._heard_at + SILENT_BEATS * self._beat_seconds:
             self._disconnect("the coordinator is silent")
@@ -276,7 +287,7 @@ class Host:
         self._due = None
 
     def _find_due(self) -> float:
-        due = self._work.next_deadline()
+        due = min(self._work.next_deadline(), self._grace_at)
         if self._linked:
             due = min(due, self._heard_at + SILENT_BEATS * self._beat_seconds)
         if self.connected:

@@ -102,11 +102,11 @@ class Roster:
 
     def end(self, slot: Slot, now: float) -> None:
         """Ask a worker to end, and kill it if it takes too long; its slot is busy until then."""
-        if self._settings.grace_seconds <= 0:
+        if self._settings.kill_seconds <= 0:
             self.kill(slot)
         elif slot.state in {SlotState.READY, SlotState.STARTING}:
             slot.state = SlotState.STOPPING
-            slot.kill_at = now + self._settings.grace_seconds
+            slot.kill_at = now + self._settings.kill_seconds
             self._port.stop(slot.number)
 
     def kill(self, slot: Slot) -> None:
@@ -129,6 +129,13 @@ class Roster:
         slot.kill_at = now + RETIRE_SECONDS
         return True
 
+    def cut_short(self) -> None:
+        """The grace of a drain is over: end what runs, to be given back."""
+        for slot in self.slots:
+            if slot.pipe:
+                slot.cut_short = True
+                self.kill(slot)
+
     def blame(self, slot: Slot, death: Death, backlog: Backlog) -> Verdict | None:
         """The task to blame for the end of a worker; nobody if we wanted it to end."""
         innocent = slot.fencing or slot.state is SlotState.RETIRED
@@ -139,6 +146,8 @@ class Roster:
         return verdict
 
     def _blame(self, slot: Slot, code: int, index: int | None, backlog: Backlog) -> Verdict | None:
+        if slot.cut_short:
+            return self._cut(slot, code, index)
         if slot.doom is not None:
             running, counter, ending, failure = slot.doom
             if running.next != counter:
@@ -155,6 +164,14 @@ class Roster:
         self._unblamed = 0
         name = backlog.function(found[0].part.function)[0]
         return Verdict(*found, Ending.LOST, self._failure(code, name))
+
+    def _cut(self, slot: Slot, code: int, index: int | None) -> Verdict | None:
+        """Nobody pays for a drain, but what must not run twice cannot be given back."""
+        found = None if index is None else slot.find(index)
+        if found is None or not found[0].part.alone:
+            return None
+        text = "its host was drained and it did not end in time; it must not run twice"
+        return Verdict(*found, Ending.LOST, Failure("drained", text, self._settings.name, code))
 
     def replace(self, slot: Slot, death: Death, now: float) -> None:
         """A worker is gone: start another, unless too many in a row failed to start.

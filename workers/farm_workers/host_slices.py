@@ -125,9 +125,11 @@ class HostSettings:
 
     ``window_max`` bounds the tasks it holds, ``unnoted_max`` and ``unnoted_bytes_max`` the
     outcomes it keeps. With an initializer a host whose workers do not start fails its tasks;
-    without one it gives them back and tries again every ``retry_seconds``. ``grace_seconds`` is how
-    long a worker that must end has before it is killed. Workers are replaced after
-    ``max_tasks_per_worker`` tasks, or when they have ``max_memory_per_worker`` bytes; 0: never.
+    without one it gives them back and tries again every ``retry_seconds``. When it drains, tasks
+    may run on for ``grace_seconds``, and its last reports be noted within ``drain_seconds``.
+    ``kill_seconds`` is how long a worker over a limit has to end before it is killed. Workers are
+    replaced after ``max_tasks_per_worker`` tasks, or when they have ``max_memory_per_worker``
+    bytes; 0: never.
     """
 
     slots: int
@@ -145,8 +147,9 @@ class HostSettings:
     failures_max: int = 3
     hello_seconds: float = 10.0
     drain_seconds: float = 10.0
+    grace_seconds: float = float("inf")
     retry_seconds: float = 30.0
-    grace_seconds: float = 3.0
+    kill_seconds: float = 3.0
     max_tasks_per_worker: int = 0
     max_memory_per_worker: int = 0
 

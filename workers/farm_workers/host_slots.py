@@ -51,8 +51,9 @@ class Slot:
     ``moved`` is when the worker was last heard to get on with its pipe, and it is ``stuck`` if
     that is long ago. ``limited``: it was told to begin nothing more of what it has, which is all
     below the ordinal ``limit``. ``fencing``: it is being ended because of fenced tasks; ``doom``:
-    because of an item that passed a limit. ``taken`` counts the tasks that it was given, ``worn``
-    says that it gets no more. ``peak_bytes`` is the most memory seen.
+    because of an item that passed a limit; ``cut_short``: because the grace of a drain is over.
+    ``taken`` counts the tasks that it was given, ``worn`` says that it gets no more.
+    ``peak_bytes`` is the most memory seen.
     """
 
     def __init__(self, number: int) -> None:
@@ -72,6 +73,7 @@ class Slot:
         self.limit = 0
         self.fencing = False
         self.doom: Doom | None = None
+        self.cut_short = False
         self.kill_at = float("inf")
         self.measure_at = float("inf")
         self.peak_bytes = 0

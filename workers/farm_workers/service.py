@@ -70,7 +70,8 @@ def _serve(settings: AgentSettings) -> ExitCode:
         has_initializer=settings.initializer is not None,
         window_max=settings.window_max,
         drain_seconds=settings.drain_seconds,
-        grace_seconds=settings.grace_seconds,
+        grace_seconds=float("inf") if settings.grace_seconds is None else settings.grace_seconds,
+        kill_seconds=settings.kill_seconds,
         max_tasks_per_worker=settings.max_tasks_per_worker,
         max_memory_per_worker=settings.max_memory_per_worker,
     )

@@ -48,9 +48,11 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     window_max: int = 4096
     """The most tasks that this host asks for."""
+    grace_seconds: float | None = None
+    """How long tasks of a drained host may run on; None: as long as they take."""
     drain_seconds: float = 10.0
     """How long a drained host waits for its last outcomes to be noted."""
-    grace_seconds: float = 3.0
+    kill_seconds: float = 3.0
     """How long a worker over a limit has to end before it is killed."""
     max_tasks_per_worker: int = 0
     """A worker is replaced after so many tasks; 0: never."""

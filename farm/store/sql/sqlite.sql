@@ -7,6 +7,9 @@ INSERT INTO meta (only, store_id, epoch, commit_number) VALUES (1, ?, 0, 0);
 -- name: set_epoch
 UPDATE meta SET epoch = ? WHERE only = 1;
 
+-- name: raise_epoch
+UPDATE meta SET epoch = max(epoch, ?) WHERE only = 1;
+
 -- name: greatest_ref
 SELECT max(ref) FROM journal;
 
@@ -43,3 +46,9 @@ SELECT ref, place, size FROM journal WHERE place IS NOT NULL ORDER BY place DESC
 
 -- name: move
 UPDATE journal SET place = ? WHERE ref = ?;
+
+-- name: rows_after
+SELECT ref, kind, data, place, size FROM journal WHERE ref > ? ORDER BY ref LIMIT ?;
+
+-- name: set_store_id
+UPDATE meta SET store_id = ? WHERE only = 1;

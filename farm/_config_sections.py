@@ -1,0 +1,169 @@
+"""What may be set in each section of a configuration; ``farm.config`` says where."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+__all__ = ["DEFAULT_ADDRESS", "ClientConfig", "CoordinatorConfig", "HostConfig", "LogConfig"]
+
+DEFAULT_ADDRESS = "tcp://127.0.0.1:7070"
+"""Where ``farm up`` and ``farm coordinator`` listen and clients look, unless told otherwise."""
+
+DURATION = {"kind": "duration"}
+SIZE = {"kind": "size"}
+
+
+class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[client]``: how programs and commands find the farm."""
+
+    address: Annotated[
+        str,
+        Meta(min_length=1, description="The farm: `tcp://HOST:PORT` or `ipc://PATH`"),
+    ] = DEFAULT_ADDRESS
+    connect_timeout: Annotated[
+        float,
+        Meta(gt=0, extra=DURATION, description="How long to look for a farm before giving up"),
+    ] = 10.0
+
+
+class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[coordinator]``: the process that keeps the tasks."""
+
+    listen: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Where clients connect; hosts use the next port, or `PATH.hosts`",
+        ),
+    ] = DEFAULT_ADDRESS
+    store: Annotated[
+        str,
+        Meta(
+            description="A path, or `memory:` for tasks that need not survive a restart; if empty,"
+            " `farm.db` in the user's state folder"
+        ),
+    ] = ""
+    max_tasks: Annotated[int, Meta(ge=1, description="How many unfinished tasks are accepted")] = (
+        1_000_000
+    )
+    max_bytes: Annotated[
+        int, Meta(ge=1, extra=SIZE, description="How many bytes of arguments they may have")
+    ] = 2 << 30
+    beat_seconds: Annotated[
+        float,
+        Meta(gt=0, extra=DURATION, description="How often each side of a connection shows life"),
+    ] = 10.0
+    lease_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            extra=DURATION,
+            description="After how long a silence of its host a task is given to another;"
+            " at least two beats",
+        ),
+    ] = 30.0
+    recovery_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            extra=DURATION,
+            description="How long a restarted coordinator waits for the hosts it had",
+        ),
+    ] = 5.0
+    unclaimed_ttl: Annotated[
+        float,
+        Meta(gt=0, extra=DURATION, description="How long results that nobody took are kept"),
+    ] = 604_800.0
+    result_ttl: Annotated[
+        float,
+        Meta(
+            gt=0,
+            extra=DURATION,
+            description="How long results of named jobs are kept, even when their owner has them",
+        ),
+    ] = 604_800.0
+    max_result_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            extra=SIZE,
+            description="The room for results: beyond it the oldest that were taken are dropped,"
+            " and while unread ones fill it new tasks wait",
+        ),
+    ] = 4 << 30
+    history_ttl: Annotated[
+        float,
+        Meta(gt=0, extra=DURATION, description="How long is remembered how a task ended"),
+    ] = 604_800.0
+    history_rows: Annotated[
+        int, Meta(ge=1, description="How many endings are remembered; alike ones count as one")
+    ] = 1_000_000
+    history_bytes: Annotated[int, Meta(ge=1, extra=SIZE, description="And in how many bytes")] = (
+        64 << 20
+    )
+    session_ttl: Annotated[
+        float,
+        Meta(
+            gt=0,
+            extra=DURATION,
+            description="How long a silent client without work is remembered",
+        ),
+    ] = 604_800.0
+
+
+class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[host]``: the process that runs tasks on one machine."""
+
+    slots: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How many tasks run at a time; 0: one for each CPU that it may use",
+        ),
+    ] = 0
+    name: Annotated[
+        str, Meta(description="What the host is called; if empty, as its machine, with a number")
+    ] = ""
+    preload: Annotated[
+        list[str],
+        Meta(description="Modules that are imported once, before the first worker starts"),
+    ] = []
+    grace: Annotated[
+        float,
+        Meta(
+            ge=0,
+            extra=DURATION,
+            description="How long tasks may run on when the host stops, before they are ended and"
+            " given back; 0: as long as they take",
+        ),
+    ] = 0.0
+    kill_after: Annotated[
+        float,
+        Meta(
+            ge=0,
+            extra=DURATION,
+            description="How long a worker over a limit has to end before it is killed",
+        ),
+    ] = 3.0
+    max_tasks_per_worker: Annotated[
+        int, Meta(ge=0, description="A worker is replaced after so many tasks; 0: never")
+    ] = 0
+    max_memory_per_worker: Annotated[
+        int,
+        Meta(
+            ge=0,
+            extra=SIZE,
+            description="And when it has come to so much memory of its own; 0: never",
+        ),
+    ] = 0
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[log]``: what services write to stderr, one event a line."""
+
+    format: Annotated[Literal["text", "json"], Meta(description="How a line is written")] = "text"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least weight that is written"),
+    ] = "info"

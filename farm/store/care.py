@@ -1,0 +1,239 @@
+"""Backup, check and restore of stores kept in files: what ``farm store`` does.
+
+Promises: a backup is a store like any other, as of one commit, and making it changes nothing in
+the store that is copied. A check names everything that is wrong, and writes nothing. A restore
+puts a copy in a store's place so that the farm can go on with it: under a new identity, since it
+lacks commits that peers have seen; above every epoch that was used; with all that ran since fenced
+off. What was there before is kept aside.
+"""
+
+import contextlib
+import sqlite3
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from farm.errors import StoreError, StoreUnreadable
+from farm.protocol.records import Record, Restored, decode_record, encode_record
+from farm.store import sides
+from farm.store.base import StoreFailed
+from farm.store.copying import Copied, View, copy_store, remove_store, viewing
+from farm.store.files import beside, new_store_id, sync_path
+from farm.store.large import LargeRows
+from farm.store.lock import FileLock
+from farm.store.queries import load_queries
+
+__all__ = ["Checked", "RestoredStore", "backup", "check", "restore"]
+
+PROBLEMS_MAX = 100
+EPOCH_MARGIN = 1_000_000
+"""So many times can a store have been opened since a copy was made, if its own file is gone."""
+
+
+class Checked(NamedTuple):
+    """What a check found; ``problems`` is empty if all is well."""
+
+    problems: list[str]
+    records: int
+    large: int
+    files: int
+    functions: int
+    epoch: int
+    commit: int
+
+
+class RestoredStore(NamedTuple):
+    """What a restore made, and where it put what was there before, if anything was."""
+
+    copied: Copied
+    epoch: int
+    aside: str
+
+
+def backup(store: Path, target: Path) -> Copied:
+    """Copy a store, which may be in use, as it is at one commit.
+
+    Raises ``StoreUnreadable`` if it is damaged, ``StoreError`` if something is at the target.
+    """
+    if target.exists():
+        raise StoreError(f"{target} exists; name a path where nothing is")
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = beside(target, ".new")
+    remove_store(fresh)
+    copied = copy_store(store, fresh)
+    _rename(fresh, target)
+    return copied
+
+
+# ---------------------------------------------------------------- check
+
+
+def check(store: Path) -> Checked:
+    """Read all of a store, which may be in use, and say what is wrong with it."""
+    try:
+        with viewing(store) as view:
+            return _Check(store, view).run()
+    except StoreUnreadable as error:
+        return Checked([str(error)], 0, 0, 0, 0, 0, 0)
+
+
+class _Check:
+    def __init__(self, store: Path, view: View) -> None:
+        self._store = store
+        self._view = view
+        self._problems: list[str] = []
+        self._records = self._large_rows = self._files = 0
+
+    def run(self) -> Checked:
+        view = self._view
+        for (text,) in view.connection.execute(f"PRAGMA integrity_check({PROBLEMS_MAX})"):
+            if text != "ok":
+                self._note(f"{self._store}: {' '.join(str(text).split())}")
+        large = LargeRows(beside(self._store, "-large"), view.store_id)
+        large.attach()
+        try:
+            self._check_rows(large)
+        finally:
+            large.close()
+        functions = view.connection.execute("SELECT count(*) FROM functions").fetchone()[0]
+        numbers = (self._records, self._large_rows, self._files, functions)
+        return Checked(self._problems, *numbers, view.epoch, view.commit)
+
+    def _note(self, problem: str) -> None:
+        if len(self._problems) < PROBLEMS_MAX:
+            self._problems.append(problem)
+
+    def _check_rows(self, large: LargeRows) -> None:
+        for ref, kind, data, place, size in self._view.rows():
+            self._records += 1
+            if data is None:
+                self._large_rows += 1
+                try:
+                    data = large.read_whole(ref, place, size)  # noqa: PLW2901
+                except (StoreFailed, OSError) as error:
+                    if self._is_as_it_was(ref, place):
+                        self._note(str(error))
+                    continue
+            self._check_record(ref, kind, data)
+
+    def _is_as_it_was(self, ref: int, place: int) -> bool:
+        """Whether a row is still there, and no coordinator has deleted or moved it meanwhile."""
+        with viewing(self._store) as now:
+            rows = now.connection.execute(load_queries()["record"], (ref,)).fetchall()
+        return bool(rows) and rows[0][1] == place
+
+    def _check_record(self, ref: int, kind: int, data: bytes) -> None:
+        try:
+            record = decode_record(data)
+        except msgspec.DecodeError as error:
+            self._note(f"{self._store}: record {ref} cannot be read: {error}")
+            return
+        if _kind(record) != kind:
+            self._note(f"{self._store}: record {ref} is of kind {_kind(record)}, not {kind}")
+        for folder in sides.SIDE_FOLDERS:
+            for name, size in folder.files(record):
+                self._check_file(ref, beside(self._store, folder.suffix) / name, size)
+
+    def _check_file(self, ref: int, path: Path, size: int) -> None:
+        self._files += 1
+        try:
+            found = path.stat().st_size
+        except OSError as error:
+            problem = f"{path}, which record {ref} names: {error.strerror}"
+        else:
+            if found == size:
+                return
+            problem = f"{path}, which record {ref} names, has {found} of {size} bytes"
+        with viewing(self._store) as now:
+            if now.has(ref):
+                self._note(problem)
+
+
+def _kind(record: Record) -> int:
+    return int(record.__struct_config__.tag or 0)
+
+
+# ---------------------------------------------------------------- restore
+
+
+def restore(copy: Path, store: Path, *, force: bool = False) -> RestoredStore:
+    """Put a copy, which is not changed, where a store is to be.
+
+    Raises ``StoreLocked`` if the store is in use, ``StoreError`` if there is one and not
+    ``force``, ``StoreUnreadable`` if the copy is damaged.
+    """
+    if copy.absolute() == store.absolute():
+        raise StoreError(f"{copy} cannot be restored to itself")
+    if not copy.exists():
+        raise StoreError(f"there is no store {copy}")
+    checked = check(copy)
+    if checked.problems:
+        raise StoreUnreadable(f"{checked.problems[0]} (`farm store check` names all)")
+    store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(beside(store, ".lock"), store)
+    lock.acquire()
+    try:
+        present = [s for s in ("", *sides.side_suffixes()) if beside(store, s).exists()]
+        if present and not force:
+            raise StoreError(
+                f"there is a store at {store}; --force puts the copy in its place, and keeps it "
+                "aside under another name"
+            )
+        return _restore(copy, store, present)
+    finally:
+        lock.release()
+
+
+def _restore(copy: Path, store: Path, present: list[str]) -> RestoredStore:
+    now = time.time_ns() // 1_000_000
+    fresh = beside(store, ".new")
+    remove_store(fresh)
+    copied = copy_store(copy, fresh, new_store_id())
+    replaced = _epoch_of(store) if present else None
+    margin = EPOCH_MARGIN if replaced is None else 1
+    epoch = max(copied.epoch + margin, (replaced or 0) + 1, now)
+    try:
+        _stamp(fresh, copied.commit + 1, epoch)
+    except BaseException:
+        remove_store(fresh)
+        raise
+    aside = ""
+    if present:
+        old = beside(store, f".replaced-{now}")
+        for suffix in present:
+            beside(store, suffix).rename(beside(old, suffix))
+        aside = str(old)
+    _rename(fresh, store)
+    return RestoredStore(copied, epoch, aside)
+
+
+def _epoch_of(store: Path) -> int | None:
+    """The last epoch of a store that is about to be replaced, if it can still be read."""
+    with contextlib.suppress(StoreUnreadable), viewing(store) as view:
+        return view.epoch
+    return None
+
+
+def _stamp(store: Path, ref: int, epoch: int) -> None:
+    """Say in a store, as its last commit, that it was restored, and at which epoch."""
+    record = Restored(epoch)
+    connection = sqlite3.connect(store, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        row = (ref, _kind(record), encode_record(record), None, None)
+        connection.execute(load_queries()["append"], row)
+        connection.execute(load_queries()["set_epoch"], (epoch,))
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    sync_path(store)
+
+
+def _rename(fresh: Path, store: Path) -> None:
+    """Give a finished copy its name; the file that makes it a store comes last."""
+    for suffix in (*sides.side_suffixes(), ""):
+        if beside(fresh, suffix).exists():
+            beside(fresh, suffix).rename(beside(store, suffix))
+    sync_path(store.parent)
