@@ -104,12 +104,16 @@ class Loop:
         self.session.on_tick(now)
         self.line.flush()
         self._look(now)
-        if self._settled:
-            settled, self._settled = self._settled, []
-            self.waiting.settle(settled)
+        self._settle()
         if self.done or len(messages) == RECEIVE_MESSAGES_MAX:
             return
         self._sleep(now)
+
+    def _settle(self) -> None:
+        """Give out what has ended."""
+        if self._settled:
+            settled, self._settled = self._settled, []
+            self.waiting.settle(settled)
 
     def _submit(self, entries: list[Entry], now: float) -> None:
         """Hand entries to the session, as groups no larger than a message."""
@@ -253,6 +257,7 @@ class Loop:
 
     def replied(self, message: m.CancelReply | m.JobInfo | m.Answer) -> None:
         """A request is answered."""
+        self._settle()  # whoever asked for a cancel sees its futures cancelled
         self.replies.answer(message)
 
     def rejected(self, code: str, message: str, retry: bool) -> None:
