@@ -104,13 +104,19 @@ class Loop:
         self.session.on_tick(now)
         self.line.flush()
         self._look(now)
-        self._settle()
+        self._give_out()
         if self.done or len(messages) == RECEIVE_MESSAGES_MAX:
             return
         self._sleep(now)
 
+    def _give_out(self) -> None:
+        """Tell those who wait what has ended, as the last thing of a turn: then they can run."""
+        self._settle()
+        for wait in [wait for wait in self.waits if wait[0]()]:
+            self.waits.remove(wait)
+            wait[1].set()
+
     def _settle(self) -> None:
-        """Give out what has ended."""
         if self._settled:
             settled, self._settled = self._settled, []
             self.waiting.settle(settled)
@@ -166,9 +172,6 @@ class Loop:
         if self._watch.look(now, len(session.open), self.line.trouble, connected=session.connected):
             reply = self.replies.expect(self._tell_status, lasting=False)
             session.query(reply.request, "status", {}, now)
-        for wait in [wait for wait in self.waits if wait[0]()]:
-            self.waits.remove(wait)
-            wait[1].set()
         if now - self._rated_at > RATE_SECONDS:
             rate = self._ended_tasks / (now - self._rated_at)
             waiting = min(60.0, tasks / rate) if rate else 0.0
@@ -202,6 +205,7 @@ class Loop:
             return copy(reason)  # raised in many places, each with a traceback of its own
 
         try:
+            self._settle()
             self.backlog.close(because if error else shut_down)
             for entry in self.backlog.take():
                 if entry.lane is not None:
