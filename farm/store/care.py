@@ -13,9 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
-from farm.errors import StoreError, StoreUnreadable
+from farm.errors import ProtocolError, StoreError, StoreUnreadable
 from farm.protocol.records import Record, Restored, decode_record, encode_record
 from farm.store import sides
 from farm.store.base import StoreFailed
@@ -127,7 +125,7 @@ class _Check:
     def _check_record(self, ref: int, kind: int, data: bytes) -> None:
         try:
             record = decode_record(data)
-        except msgspec.DecodeError as error:
+        except ProtocolError as error:
             self._note(f"{self._store}: record {ref} cannot be read: {error}")
             return
         if _kind(record) != kind:

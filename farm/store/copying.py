@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-import msgspec
-
-from farm.errors import StoreError, StoreLocked
+from farm.errors import ProtocolError, StoreError, StoreLocked
 from farm.protocol.records import Record, decode_record
 from farm.store import sides
 from farm.store.base import StoreFailed
@@ -226,7 +224,7 @@ def _is_still_there(path: Path, ref: int) -> bool:
 def _decoded(path: Path, ref: int, data: bytes) -> Record:
     try:
         return decode_record(data)
-    except msgspec.DecodeError as error:
+    except ProtocolError as error:
         raise unreadable(path, f"has a row, {ref}, that cannot be read ({error})") from error
 
 

@@ -118,10 +118,10 @@ def _(patch):
 def _(patch):
     replace = Roster.replace
 
-    def it_did_not(self, slot, code, now, error):
+    def it_did_not(self, slot, death, now):
         if slot.state is SlotState.READY and not slot.worked and not slot.pipe:
             slot.state = SlotState.STARTING
-        replace(self, slot, code, now, error)
+        replace(self, slot, death, now)
 
     patch.setattr(Roster, "replace", it_did_not)
     patch.setattr(Roster, "ready", lambda self, n: setattr(self.slots[n], "state", SlotState.READY))

@@ -59,7 +59,7 @@ def _(patch):
     patch.setattr(Roster, "end", at_once)
 
 
-@bite("what must not be tried again is not", "retries")
+@bite("what must not be tried again is not", "retries", "stuck")
 def _(patch):
     fail = Reports._fail
 

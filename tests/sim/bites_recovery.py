@@ -248,6 +248,7 @@ def _(patch):
     "recovery fences what is not adopted",
     "dispatched before recovery",
     "cancelled task ran",
+    "noted before commit",
     faults=RESTARTS,
 )
 def _(patch):

@@ -22,7 +22,7 @@ RESTORES = {
 
 @bite("while unread results fill the room nothing is admitted", "unread results", **SMALL_ROOM)
 def _(patch):
-    patch.setattr(Admission, "_shortage", lambda self: self.short)
+    patch.setattr(Admission, "_shortage", lambda self: self._ledger.short)
 
 
 @bite("results that nobody has taken are not dropped", "dropped unread", **SMALL_ROOM)

@@ -1,5 +1,6 @@
 """The pool's bookkeeping of workers, without any process."""
 
+import os
 import signal
 import socket
 
@@ -41,8 +42,8 @@ class Host:
         self.pool.put(slot, PART)
         self.pool.kill(slot)
 
-    def on_worker_exit(self, slot, code, index, now, error="", seconds=0.0):
-        self.heard.append(("exit", code))
+    def on_worker_exit(self, slot, death, now):
+        self.heard.append(("exit", death.code))
 
 
 @pytest.fixture
@@ -63,12 +64,14 @@ def pool():
 def test_a_worker_whose_last_words_bring_it_more_work_is_gone_all_the_same(pool, words, heard):
     ours, theirs = socket.socketpair()
     worker = pool._workers[0] = _Worker(Channel(ours))
+    for end in pool.outputs.open(0):
+        os.close(end)
     pool._slots[ours.fileno()] = 0
     pool._watch(worker, 1.0)
     with theirs:
         for message in words:
             theirs.sendall(b"".join(_pack(message)))
     host = Host(pool)
-    pool._exited(0, -signal.SIGKILL, host, 1.0)
+    pool._exited(host, 1.0, 0, -signal.SIGKILL, 0)
     assert host.heard == [*heard, ("exit", -signal.SIGKILL)]
     assert pool._poller.registered == pool._slots == pool._workers == {}

@@ -154,7 +154,7 @@ def side(tmp_path, monkeypatch):
 
 
 def naming(name, size):
-    return Finished(1.0, [Result(S, 1, 1, Ending.OK, [], 0)], [(name, float(size))])
+    return Finished(1.0, [Result(S, 1, 1, Ending.OK, [b""], 0)], [(name, float(size))])
 
 
 def test_files_that_records_name_are_copied_with_them(paths, store, side):
