@@ -216,9 +216,10 @@ class Session:
         if self.connected or message.epoch < self.epoch_seen:
             self._give_up(f"a welcome of epoch {message.epoch} after {self.epoch_seen}", now)
             return
+        lost = (message.epoch, message.store) != (self.epoch_seen, self.store_seen)
         if message.store != self.store_seen:
             self.store_seen, self.commit_seen = message.store, 0
-        lost, self.epoch_seen = message.epoch != self.epoch_seen, message.epoch
+        self.epoch_seen = message.epoch
         self.commit_seen = max(self.commit_seen, message.commit)
         self.connected, self._hello_at = True, None
         self.durable = message.durable

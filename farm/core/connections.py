@@ -32,7 +32,6 @@ EPOCH_LEAP_MAX = 1 << 45
 """Epochs are milliseconds since 1970 as some clock had them: more than this no clock is wrong."""
 ID_BYTES = 16
 NEVER = float("inf")
-FORGET_HOST_SECONDS = 3600.0
 LOOK_AT_CLIENTS_SECONDS = 10.0
 """Clients may be many, so those that fell silent are looked for this often only."""
 
@@ -320,13 +319,13 @@ class Connections:
             if host.leases:
                 self._reports.lose_host(host, f"silent for {silent:.0f} s", now)
             ledger.hosts.update(host)
-            if silent >= max(FORGET_HOST_SECONDS, lease):
+            if silent >= max(ledger.settings.host_ttl, lease):
                 self._forget(host, now)
 
     def _drop_charges(self, now: float) -> None:
         """Losses charged to hosts that have not come back since the last restart stay spent."""
         ledger = self._ledger
-        if ledger.charged and now >= ledger.started_at + FORGET_HOST_SECONDS:
+        if ledger.charged and now >= ledger.started_at + ledger.settings.host_ttl:
             known = {host.instance for host in ledger.hosts.all.values()}
             for instance in [one for one in ledger.charged if one not in known]:
                 del ledger.charged[instance]
@@ -348,8 +347,8 @@ class Connections:
 
     def _plan_look(self) -> None:
         """Find when the next lease ends, or the next host is forgotten."""
-        lease = self._ledger.settings.lease_seconds
-        forget = max(FORGET_HOST_SECONDS, lease)
+        settings = self._ledger.settings
+        lease, forget = settings.lease_seconds, max(settings.host_ttl, settings.lease_seconds)
         self.has_hosts = False
         self._look_at_hosts = NEVER
         for host in self._ledger.hosts.all.values():

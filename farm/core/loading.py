@@ -320,7 +320,7 @@ class Loading:
         """
         recovered = any(known > ref for known in self._retention.recovered_refs)
         epoch = record.epoch if recovered else self._ledger.epoch
-        self._restore_fence(ref, Recovered(epoch, []), now)
+        self._restore_fence(ref, Recovered(epoch, [], tried=True), now)
         for session in self._ledger.sessions.values():
             for batch in session.batches:
                 if batch.row is not None and batch.row.ref < ref and batch.runs_once:

@@ -51,6 +51,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Dead tasks that are kept, for ``result_ttl`` at most; then the oldest go."""
     session_ttl: float = 7 * DAY
     """How long a silent session without work is remembered."""
+    host_ttl: float = 3600.0
+    """How long an absent host is remembered, and what it cost."""
     reply_seconds: float = 0.01
     """How long acknowledgements may wait to travel together; nobody waits for them."""
     prune_seconds: float = 0.5

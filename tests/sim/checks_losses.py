@@ -110,14 +110,17 @@ class LossChecks:
 
     def _never_began(self, task: Task) -> bool:
         """Whether the coordinator that buried a task had to know that it never began."""
-        buried_by, _ = self._over[task.id]
+        buried_by, buried_at = self._over[task.id]
+        if task.id not in self._begun:
+            return False  # nothing was to be known of it
         written_by, instance = self._begun[task.id]
         attempt = self._truth.committed[task.id].begun
         if any(execution.attempt == attempt for execution in task.executions):
             return False
         sent = [lease for lease in task.assigned if lease.attempt == attempt]
         back = self._back.get(self._instances[instance], ())
-        return not sent and (written_by == buried_by or any(h.to == buried_by for h in back))
+        came_back = any(hello.to == buried_by and hello.at < buried_at for hello in back)
+        return not sent and (written_by == buried_by or came_back)
 
     def _is_real(self, task: Task, lease: Lease) -> bool:
         """Whether an attempt may have been lost; not if the coordinator heard of its agent after.
@@ -125,8 +128,8 @@ class LossChecks:
         That may be another one than ended the attempt: what is charged to whom is durable.
         """
         mine = [e for e in task.executions if (e.epoch, e.attempt) == lease[:2]]
-        if not lease.agent.alive or any(execution.ended == "died" for execution in mine):
-            return True
+        if not lease.agent.alive or any(one.ended in {"died", "raised"} for one in mine):
+            return True  # of those that raised, retries are taken off above
         ended = self._ended.get((*task.id, lease.attempt))
         buried_by, buried_at = self._over[task.id]
         return ended is None or not any(

@@ -35,8 +35,9 @@ class ClientProcess(Process):
 
     side = "client"
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, *, window_bytes: int = 0) -> None:
         super().__init__(world, name)
+        window = window_bytes or world.plan.window_bytes
         chance = world.chance
         self.session = chance.randbytes(16)
         self.connection: Connection | None = None
@@ -47,7 +48,7 @@ class ClientProcess(Process):
         self._granted = (0, 0)
         self._sent = (0, 0)
         self.machine = Session(
-            SessionSettings("sim", PYTHON, window_bytes=world.plan.window_bytes, hello_seconds=2.0),
+            SessionSettings("sim", PYTHON, window_bytes=window, hello_seconds=2.0),
             self,
             session=self.session,
             secret=chance.randbytes(16),

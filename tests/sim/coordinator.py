@@ -40,6 +40,8 @@ class CoordinatorProcess(Process):
         wall = WALL + world.clock.now + world.skew
         epoch = disk.open(max(int(wall * 1000), world.epoch_floor))
         self.epoch = epoch
+        if not disk.durable:  # nobody but its supervisor remembers
+            world.epoch_floor = max(world.epoch_floor, epoch + 1)
         self.checks.restarted(epoch)
         self.machine = Core(
             world.plan.core_settings,

@@ -77,13 +77,13 @@ class Plan:
         plan.delay = chance.choice((0.0005, 0.002, 0.02))
         plan.commit_seconds = chance.choice((0.001, 0.005, 0.05, 0.3))
         plan.work_seconds = chance.choice((0.0005, 0.02, 0.2, 0.8))
-        plan.submit_seconds = chance.choice((0.4, 1.0, 2.0))
-        plan.tasks = chance.choice((10, 30, 60)) if plan.work_seconds < 0.1 else 12
+        plan.submit_seconds = chance.choice((0.2, 0.5, 1.0))
+        plan.tasks = chance.choice((10, 20, 40)) if plan.work_seconds < 0.1 else 8
         plan.window_bytes = chance.choice((1, 400, 1 << 20))
         if chance.random() < 0.85:
             plan.initializer = chance.random() < 0.3
             plan.faults = chance.sample(FAULTS, chance.randint(1, len(FAULTS)))
-            plan.fault_seconds = chance.choice((0.5, 1.0, 2.5))
+            plan.fault_seconds = chance.choice((0.25, 0.5, 1.2))
             plan.holes = chance.choice((0.0, 0.0, 0.003))
         else:
             plan.deaths = chance.random() < 0.5
@@ -111,8 +111,10 @@ class Plan:
             "history_ttl": 140.0,
             "history_rows": chance.choice((3, 10_000)),
             "session_ttl": 150.0,
+            "host_ttl": 60.0,
             "session_bytes": chance.choice((1500, 1 << 20)),
         }
+        plan.tasks = min(plan.tasks, 4 * plan.core["max_tasks"])
         if chance.random() < 0.25:
             plan.stale = 0.05
         return plan

@@ -54,10 +54,13 @@ class Process:
         if self.paused:
             self._waiting.append((action, arguments))
             return
+        self._act(action, arguments)
+        self._arm()
+
+    def _act(self, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         self.world.acting(self, action, arguments)
         self._spins = 0
         action(*arguments)
-        self._arm()
 
     def later(self, delay: float, action: Callable[..., None], *arguments: Any) -> Event:
         return self.world.clock.after(delay, self.do, action, *arguments)
@@ -93,7 +96,8 @@ class Process:
         self._count_sleep()
         waiting, self._waiting = self._waiting, []
         for action, arguments in waiting:
-            self.do(action, *arguments)
+            if self.alive:
+                self._act(action, arguments)
         self._arm()
 
     def die(self) -> None:
@@ -115,7 +119,10 @@ class Process:
         if deadline is not None and deadline < NEVER:
             late = self.world.chance.choice((0.0, 0.0, 0.002))
             wait = max(deadline - self.now, 0.0) + late
-            self._timer = self.world.clock.after(wait, self._wake)
+            if not wait and not self.paused:
+                self._wake()  # the same turn goes on
+            else:
+                self._timer = self.world.clock.after(wait, self._wake)
 
     def _wake(self) -> None:
         self._timer = None

@@ -94,10 +94,13 @@ class Program:
     # ------------------------------------------------------------ submitting
 
     def submit(self) -> None:
-        """One to four groups in one call."""
-        if self.counter > self.world.plan.tasks:
+        """One to four groups in one call, as long as the plan has tasks left."""
+        wanted = self.chance.choice((1, 1, 2, 4))
+        groups: list[Group] = []
+        while len(groups) < wanted and self.counter <= self.world.plan.tasks:
+            groups.append(self._group())
+        if not groups:
             return
-        groups = [self._group() for _ in range(self.chance.choice((1, 1, 2, 4)))]
         if self.chance.random() < 0.1:
             groups.reverse()
         functions = [f for f in FUNCTIONS if any(group.function == f.hash for group in groups)]
@@ -107,6 +110,7 @@ class Program:
         chance = self.chance
         packed = chance.random() < 0.3
         count = chance.choice((2, 5, 12)) if packed else chance.choice((1, 1, 2, 6))
+        count = min(count, self.world.plan.tasks + 1 - self.counter)
         template = self._template()
         job = self._job()
         works = [self._work() for _ in range(count)]

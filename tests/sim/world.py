@@ -34,11 +34,15 @@ if TYPE_CHECKING:
 
 __all__ = ["World"]
 
-ACTIVE_STEPS = 700
-ALONE_SECONDS = 4500.0
-"""Longer than anything is kept: an absent host for an hour."""
+ACTIVE_STEPS = 680
+"""So many steps a run may take in all, about: it rests when what is open needs the others."""
+ALONE_SECONDS = 900.0
+"""Longer than anything is kept."""
 INSIDE_STEPS = 16
 """The core's invariants are checked each time so many steps are done; they cost as much."""
+STEPS_EACH, STEPS_EACH_OF_FEW, STEPS_OF_WORK = 8, 6, 20
+"""What the rest takes for a task: at all, if the farm has room for few, and for its work."""
+FEW = 10
 REST_STEPS = 2_000
 """So many times ten steps without coming to rest are a hang."""
 
@@ -175,12 +179,21 @@ class World:
 
     def run(self) -> None:
         """All three parts; raises ``Violation``."""
-        while self.clock.now < self.plan.seconds and self.stats["steps"] < ACTIVE_STEPS:
-            self._step()
+        while self.clock.now < self.plan.seconds and self._has_steps_left():
+            for _ in range(INSIDE_STEPS):
+                self._step()
         self._rest()
         check_rest(self)
         self._leave()
         check_void(self)
+
+    def _has_steps_left(self) -> bool:
+        """Whether more may happen before the rest, in which everything that is open ends."""
+        still_open = sum(task.settled is None for task in self.truth.tasks.values())
+        full = self.plan.core.get("max_tasks", FEW) < FEW
+        each = STEPS_EACH + (STEPS_EACH_OF_FEW if full else 0)
+        each += STEPS_OF_WORK * self.plan.work_seconds / sum(self.plan.slots or [1])
+        return self.stats["steps"] + each * still_open < ACTIVE_STEPS
 
     def _step(self) -> None:
         self.stats["steps"] += 1
@@ -194,7 +207,7 @@ class World:
         self.said("world", "everybody", "rests")
         self.network.heal()
         self.faults.stop()
-        auditor = ClientProcess(self, "auditor")
+        auditor = ClientProcess(self, "auditor", window_bytes=1 << 20)
         self.clients.append(auditor)
         for client in self.clients:
             if client.alive:
