@@ -9,7 +9,12 @@ from farm.core.retention import Retention
 from tests.sim.bites import bite
 
 SMALL_ROOM = {"core": {"max_result_bytes": 150}, "durable": True}
-CLOCKS = {"faults": ["set clock", "crash coordinator"], "fault_seconds": 0.5, "durable": True}
+CLOCKS = {
+    "faults": ["set clock", "crash coordinator"],
+    "fault_seconds": 0.5,
+    "durable": True,
+    "commit_seconds": 0.005,
+}
 RESTORES = {
     "faults": ["restore store"],
     "fault_seconds": 0.5,
@@ -74,7 +79,13 @@ def _(patch):
 
 @bite("a wall clock that is set moves nothing", "too early", "too late", **CLOCKS)
 def _(patch):
-    patch.setattr(Loading, "_offset", lambda _self, offset, _boot: offset)
+    read = Loading._offset
+
+    def anew(self, offset, boot):
+        read(self, offset, boot)
+        return offset
+
+    patch.setattr(Loading, "_offset", anew)
 
 
 @bite(

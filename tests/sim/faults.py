@@ -96,7 +96,8 @@ class Faults:
 
     def _set_clock(self) -> None:
         """The wall clock of the coordinator's machine is set, by seconds or by hours."""
-        self.world.skew = self.chance.choice((-18_000.0, -30.0, 0.0, 30.0, 18_000.0))
+        if self.world.has_read_clock or not self.world.disk.durable:
+            self.world.skew = self.chance.choice((-18_000.0, -30.0, 0.0, 30.0, 18_000.0))
 
     def _host(self) -> HostProcess | None:
         return self.chance.choice(self.world.hosts)

@@ -11,7 +11,7 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from farm.protocol.records import Restored, encode_record
+from farm.protocol.records import ClockRead, Restored, encode_record
 from tests.sim.checks import Checks
 from tests.sim.checks_work import inside, left_behind
 from tests.sim.client import ClientProcess
@@ -85,6 +85,12 @@ class World:
         """Seconds since 1970."""
         return WALL + self.clock.now
 
+    @property
+    def has_read_clock(self) -> bool:
+        """Whether the store says what the wall clock said when nobody had set it yet."""
+        records = self.truth.committed.records.values()
+        return any(isinstance(record, ClockRead) for record in records)
+
     # ------------------------------------------------------------ the trace
 
     def said(self, who: str, to: Any, what: Any) -> None:
@@ -115,7 +121,7 @@ class World:
 
     def restore_store(self) -> None:
         """Make a copy of the store; the next time, put it in the store's place."""
-        if not self.disk.durable:
+        if not self.disk.durable or not self.has_read_clock:
             return
         if self.backup is None:
             self.stats["restore store"] -= 1  # not yet
