@@ -25,10 +25,10 @@ CUT_OFF_AT_ONCE = {
     "hosts": 1,
     "slots": [4],
     "faults": ["isolate"],
-    "fault_seconds": 0.7,
+    "fault_seconds": 0.4,
     "deaths": False,
-    "delay": 0.02,
-    "work_seconds": 0.2,
+    "delay": 0.2,
+    "work_seconds": 0.4,
     "submit_seconds": 0.1,
     "tasks": 60,
     "durable": True,
@@ -189,11 +189,11 @@ def _(patch):
 def _(patch):
     lose = Endings.lose
 
-    def all_of_it(self, batch, lo, hi, failure):
+    def all_of_it(self, batch, lo, hi, failure, *instance):
         for index in range(batch.count):
             if batch.states[index] == State.QUEUED:
                 batch.diverge(index).losses += 1
-        lose(self, batch, lo, hi, failure)
+        lose(self, batch, lo, hi, failure, *instance)
 
     patch.setattr(Endings, "lose", all_of_it)
 

@@ -142,7 +142,10 @@ def _(patch):
     patch.setattr(Retention, "_is_over", lambda _self, batch, _now: not batch.open)
 
 
-@bite("a session's mark remembers every id ever accepted", "id forgotten")
+@bite(
+    "a session's mark remembers every id ever accepted",
+    *("id forgotten", "pruned early", "rejected"),
+)
 def _(patch):
     patch.setattr(Ledger, "mark", lambda _self, _session, _now: [])
 
@@ -178,7 +181,10 @@ def _(patch):
     patch.setattr(Admission, "_fresh", lambda _self, _session, group, _known: [group])
 
 
-@bite("the end of an attempt is committed before the next", "dispatched before commit")
+@bite(
+    "the end of an attempt is committed before the next",
+    *("dispatched before commit", "noted before commit"),
+)
 def _(patch):
     def forget(self, _now):
         self._ended.clear()

@@ -94,6 +94,7 @@ def _(patch):
     "stale",
     "ran twice",
     "dispatched before recovery",
+    "left behind",
     **RESTORES,
 )
 def _(patch):
