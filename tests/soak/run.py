@@ -110,7 +110,9 @@ class _Load:
         return code
 
 
-def run(seconds, *, top_seconds=TOP_SECONDS):
+def run(
+    seconds, *, top_seconds=TOP_SECONDS, sample_seconds=SAMPLE_SECONDS, kill_seconds=KILL_SECONDS
+):
     """Measure the top speed, soak, judge."""
     report = Report(seconds)
     with Place("soak") as place:
@@ -123,7 +125,7 @@ def run(seconds, *, top_seconds=TOP_SECONDS):
         report.rate = report.top / 2
         load.ask(report.rate, seconds)
         pids = {"coordinator": coordinator.pid, "agent": agent.pid, "client": load.process.pid}
-        _watch(report, place, pids, load)
+        _watch(report, place, pids, load, (sample_seconds, kill_seconds))
         report.tasks = load.answer()
         codes = [load.close(), agent.end(), coordinator.end()]
         report.problems += place.complaints()
@@ -133,13 +135,14 @@ def run(seconds, *, top_seconds=TOP_SECONDS):
     return report
 
 
-def _watch(report, place, pids, load):
+def _watch(report, place, pids, load, paces):
     """Sample everything until the load is over, and kill a worker now and then."""
+    sample_seconds, kill_seconds = paces
     processes = {who: psutil.Process(pid) for who, pid in pids.items()}
     series = defaultdict(lambda: defaultdict(Series))
     began = time.monotonic()
-    kill_at = began + KILL_SECONDS
-    while not load.answered(SAMPLE_SECONDS):
+    kill_at = began + kill_seconds
+    while not load.answered(sample_seconds):
         now = time.monotonic()
         every, workers = dict(processes), []
         for server in processes["agent"].children()[:1]:
@@ -152,7 +155,7 @@ def _watch(report, place, pids, load):
         size = sum(path.stat().st_size for path in place.store.parent.iterdir())
         series["coordinator"]["store"].add(now - began, size / 1024)
         if now >= kill_at and workers:
-            kill_at = now + KILL_SECONDS
+            kill_at = now + kill_seconds
             workers[report.killed % len(workers)].send_signal(signal.SIGKILL)
             report.killed += 1
     report.series = {who: dict(quantities) for who, quantities in series.items()}
