@@ -160,3 +160,15 @@ def test_what_a_worker_that_leaves_had_not_begun_runs_here_and_nobody_hears_of_i
     _, rest = one(rig.take())
     assert (rest.first, rest.count) == (3, 2)
     assert rig.report().returned == []
+
+
+def test_and_so_it_does_when_that_worker_had_to_be_killed_in_the_end():
+    rig = Rig(slots=1)
+    _, part = one(rig.assign(4, expected=1e-5))
+    rig.ended(0, part, count=2)
+    rig.host.on_worker_retired(0, rig.now)
+    assert said(rig.tick(1.0), "kill") == [("kill", 0)]
+    rig.exit(0, 1, code=-9)
+    rig.host.on_worker_ready(0, rig.now)
+    _, rest = one(rig.take())
+    assert (rest.first, rest.count) == (3, 2)

@@ -126,6 +126,7 @@ class Roster:
         if slot.state is not SlotState.READY:
             return False
         slot.state = SlotState.RETIRED
+        slot.leaving = True
         slot.kill_at = now + RETIRE_SECONDS
         return True
 
@@ -138,8 +139,11 @@ class Roster:
 
     def blame(self, slot: Slot, death: Death, backlog: Backlog) -> Verdict | None:
         """The task to blame for the end of a worker; nobody if we wanted it to end."""
-        innocent = slot.fencing or slot.state is SlotState.RETIRED
-        verdict = None if innocent else self._blame(slot, death.code, death.index, backlog)
+        verdict = (
+            None
+            if slot.fencing or slot.leaving
+            else self._blame(slot, death.code, death.index, backlog)
+        )
         if verdict is not None:
             verdict.failure.peak_bytes = max(slot.peak_bytes, death.peak_bytes)
             verdict.failure.output = death.output

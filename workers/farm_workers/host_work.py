@@ -216,7 +216,7 @@ class Work:
         """A worker process is gone, with all that it has started."""
         slot = self.roster.slots[number]
         verdict = self.roster.blame(slot, death, self.backlog)
-        left = slot.state is SlotState.RETIRED and not slot.fencing
+        left = slot.leaving and not slot.fencing
         # What is put back goes to the front, so the last of it goes first.
         for running in reversed(slot.pipe) if left else slot.pipe:
             for first, stop in running.left():

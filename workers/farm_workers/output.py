@@ -113,6 +113,7 @@ class Outputs:
         self._slots: dict[int, _Output] = {}
         self._by_fd: dict[int, int] = {}
         self._polled: set[int] = set()
+        self._lock = threading.Lock()  # from a pipe to the forwarder in one step
 
     def open(self, slot: int) -> tuple[int, int]:
         """Pipes for a new worker; returns its ends, to be closed here once it has them."""
@@ -136,13 +137,14 @@ class Outputs:
 
     def read(self, slot: int) -> None:
         """Read what a worker has written, as far as there is room for it."""
-        output = self._slots[slot]
-        for fd, stream in output.fds.items():
-            left = TURN_BYTES
-            while left > 0 and not self.forwarder.full and (data := _read(fd)):
-                output.add(data)
-                self.forwarder.put(stream, data)
-                left -= len(data)
+        with self._lock:
+            output = self._slots[slot]
+            for fd, stream in output.fds.items():
+                left = TURN_BYTES
+                while left > 0 and not self.forwarder.full and (data := _read(fd)):
+                    output.add(data)
+                    self.forwarder.put(stream, data)
+                    left -= len(data)
 
     def take(self, slot: int) -> bytes:
         """The end of what a worker has written since this was asked last."""
@@ -155,7 +157,8 @@ class Outputs:
         What is still in the pipes is kept, but not passed on if nobody reads that anyway.
         """
         self.read(slot)
-        output = self._slots.pop(slot)
+        with self._lock:
+            output = self._slots.pop(slot)
         for fd in output.fds:
             while data := _read(fd):
                 output.add(data)
@@ -182,7 +185,7 @@ class Outputs:
         """Pass on what is in the pipes, within this time; may be called from any thread."""
         until = time.monotonic() + seconds
         for slot in list(self._slots):
-            with contextlib.suppress(KeyError, RuntimeError):  # closed by the other thread
+            with contextlib.suppress(KeyError):  # closed by the agent's own thread
                 self.read(slot)
         self.forwarder.finish(max(0.0, until - time.monotonic()))
 

@@ -31,8 +31,8 @@ __all__ = ["serve"]
 logger = logging.getLogger("farm.host")
 
 INSTANCE_BYTES = 16
-LAST_WORDS_SECONDS = 0.3
-"""How long a host whose parent has ended takes to pass on what its workers printed."""
+LAST_WORDS_SECONDS = 2.0
+"""How long a host whose parent has ended takes at most to pass on what its workers printed."""
 
 _agents: list[Agent] = []
 
