@@ -144,7 +144,7 @@ def _stream(name: str, fd: int) -> TextIO:
     found: Any = getattr(sys, name)
     if isinstance(found, io.TextIOWrapper) and not found.closed:
         if fd:
-            found.reconfigure(line_buffering=True)
+            found.reconfigure(line_buffering=True, write_through=False)  # whole lines
         return found
     return open(fd, "w" if fd else "r", 1, "utf-8", "backslashreplace", closefd=False)
 
