@@ -88,6 +88,11 @@ class ForkLink:
             elif slot in self._slots:
                 self.pids[slot] = pid
 
+    @property
+    def has_left(self) -> bool:
+        """Whether a dead fork server has left something."""
+        return bool(self._left)
+
     def next_deadline(self, now: float) -> float:
         """When ``reap`` is next needed."""
         return now + REAP_SECONDS if self._left else NEVER

@@ -56,8 +56,8 @@ class Limits:
 
     def _begun(self, slot: Slot, now: float) -> None:
         """A worker begins another item: measure it soon, if that matters."""
+        slot.peak_bytes = 0
         if slot.pipe and slot.pipe[0].part.memory_limit is not None:
-            slot.peak_bytes = 0
             slot.measure_at = now + SAMPLE_SECONDS
         elif self._settings.max_memory_per_worker:
             slot.measure_at = min(slot.measure_at, now + WEIGH_SECONDS)
@@ -122,11 +122,6 @@ class Limits:
         """Workers are not heard at the moment: what they run may be over already."""
         for slot in self._roster.slots:
             slot.deadline = max(slot.deadline, now + EXCUSED_SECONDS)
-
-    def next_deadline(self, slot: Slot) -> float:
-        """When ``tick`` is next needed."""
-        due = min(slot.kill_at, slot.measure_at)
-        return min(due, slot.deadline) if slot.state is SlotState.READY else due
 
     def _least(self, slot: Slot) -> int:
         """The memory of a worker from which on something would be done about it."""

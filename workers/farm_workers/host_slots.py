@@ -87,6 +87,13 @@ class Slot:
         return self.state is SlotState.READY and not self.pipe and not self.worn
 
     @property
+    def limit_at(self) -> float:
+        """When a limit of it may be passed, or something is to follow from that."""
+        if self.state is SlotState.READY:
+            return min(self.kill_at, self.measure_at, self.deadline)
+        return min(self.kill_at, self.measure_at)
+
+    @property
     def next_ordinal(self) -> int:
         """The ordinal of the next item that is handed over."""
         return self._offset

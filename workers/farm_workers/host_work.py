@@ -255,7 +255,8 @@ class Work:
     def tick(self, now: float) -> None:
         """Whatever is due: announcements, time limits, slots that are stuck."""
         for slot in self.roster.slots:
-            self.limits.tick(slot, now)
+            if now >= slot.limit_at:
+                self.limits.tick(slot, now)
             if not slot.pipe:
                 continue
             head = slot.pipe[0]
@@ -273,7 +274,7 @@ class Work:
         """When ``tick`` is next needed."""
         due = self.roster.retry_at
         for slot in self.roster.slots:
-            due = min(due, self.limits.next_deadline(slot))
+            due = min(due, slot.limit_at)
             if slot.pipe:
                 if not slot.pipe[0].announced:
                     due = min(due, slot.moved + ANNOUNCE_SECONDS)

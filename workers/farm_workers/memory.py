@@ -10,7 +10,7 @@ from pathlib import Path
 
 from farm_workers import kin
 
-__all__ = ["private_bytes", "tree_bytes"]
+__all__ = ["peak_bytes", "private_bytes", "tree_bytes"]
 
 KIB = 1024
 _SHARED = ("/dev/shm/", "/memfd:", "/SYSV", "/dev/zero")  # noqa: S108 - as maps name them
@@ -34,6 +34,11 @@ def private_bytes(pid: int) -> int:
         return _bound(pid)
     own = rollup["Pss_Anon"] + rollup.get("SwapPss", 0)
     return own + (_private_shared(pid) if rollup.get("Pss_Shmem") else 0)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever had, pages of files included; 0 if nobody knows."""
+    return _fields("/proc/self/status").get("VmHWM", 0)
 
 
 def _bound(pid: int) -> int:

@@ -17,6 +17,7 @@ from farm.payload import PAYLOAD_BYTES_MAX, check_size, dump_exception, dump_val
 from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure
 from farm_workers.channel import Ends, Pipe
 from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Slice, SliceEnd
+from farm_workers.memory import peak_bytes
 
 __all__ = ["FLUSH_SECONDS", "Dumped", "Outcomes", "Raised", "raised"]
 
@@ -143,9 +144,12 @@ class Outcomes:
         each = (now - self._mark) / count
         self._mark = now
         ended = _packed_runs(entries) if part.packed else _runs(entries)
+        peak = 0
         for ending, size, payloads, failure, packed in ended:
             end = part.end(self._next, size, ending, payloads, packed=packed, failure=failure)
             end.seconds = each * size
+            if failure is not None:
+                failure.peak_bytes = peak = peak or peak_bytes()
             self._ended.append(end)
             self._next += size
 

@@ -8,6 +8,8 @@ print wait for it.
 
 import contextlib
 import os
+import select
+import selectors
 import threading
 import time
 from collections import deque
@@ -88,32 +90,43 @@ class _Output:
 
     def __init__(self) -> None:
         self.fds: dict[int, int] = {}  # the stream of each reading end
-        self.tail: deque[bytes] = deque()  # bounded by TAIL_BYTES
-        self.size = 0
+        self.poll = select.poll()  # of both
+        self._tail: deque[bytes] = deque()  # bounded by TAIL_BYTES
+        self._size = 0
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing was written since the tail was taken. Asked often: one system call."""
+        return not (self._size or self.poll.poll(0))
 
     def add(self, data: bytes) -> None:
-        self.tail.append(data)
-        self.size += len(data)
-        while self.size - len(self.tail[0]) >= TAIL_BYTES:
-            self.size -= len(self.tail.popleft())
+        self._tail.append(data)
+        self._size += len(data)
+        while self._size - len(self._tail[0]) >= TAIL_BYTES:
+            self._size -= len(self._tail.popleft())
 
     def take(self) -> bytes:
-        data = b"".join(self.tail)[-TAIL_BYTES:]
-        self.tail.clear()
-        self.size = 0
+        data = b"".join(self._tail)[-TAIL_BYTES:]
+        self._tail.clear()
+        self._size = 0
         return data
 
 
 class Outputs:
-    """The output of all workers of an agent, by slot."""
+    """The output of all workers of an agent, by slot.
+
+    ``fd`` is what the poller names when there is something to read.
+    """
 
     def __init__(self, poller: Poller) -> None:
         self.forwarder = Forwarder()
         self._poller = poller
+        self._selector = selectors.DefaultSelector()
+        self.fd = self._selector.fileno()
+        self._polled = False
         self._slots: dict[int, _Output] = {}
-        self._by_fd: dict[int, int] = {}
-        self._polled: set[int] = set()
         self._lock = threading.Lock()  # from a pipe to the forwarder in one step
+        self.listen()
 
     def open(self, slot: int) -> tuple[int, int]:
         """Pipes for a new worker; returns its ends, to be closed here once it has them."""
@@ -123,17 +136,15 @@ class Outputs:
             reading, writing = os.pipe()
             os.set_blocking(reading, False)
             output.fds[reading] = stream
-            self._by_fd[reading] = slot
+            output.poll.register(reading, select.POLLIN)
+            self._selector.register(reading, selectors.EVENT_READ, slot)
             ends.append(writing)
-        self.listen()
         return ends[0], ends[1]
 
-    def __contains__(self, fd: int) -> bool:
-        return fd in self._by_fd
-
-    def on_event(self, fd: int) -> None:
-        """A pipe can be read."""
-        self.read(self._by_fd[fd])
+    def on_event(self) -> None:
+        """Some pipes can be read."""
+        for key, _ in self._selector.select(0):
+            self.read(key.data)
 
     def read(self, slot: int) -> None:
         """Read what a worker has written, as far as there is room for it."""
@@ -148,8 +159,11 @@ class Outputs:
 
     def take(self, slot: int) -> bytes:
         """The end of what a worker has written since this was asked last."""
+        output = self._slots[slot]
+        if output.silent:
+            return b""
         self.read(slot)
-        return self._slots[slot].take()
+        return output.take()
 
     def close(self, slot: int) -> bytes:
         """A worker is gone, and everybody who could write with it; the end of what it wrote.
@@ -162,24 +176,22 @@ class Outputs:
         for fd in output.fds:
             while data := _read(fd):
                 output.add(data)
-            self._unpoll(fd)
-            del self._by_fd[fd]
+            self._selector.unregister(fd)
             os.close(fd)
         return output.take()
 
     def listen(self) -> None:
         """Hear what is printed, unless too much of it waits to be written."""
-        if self.forwarder.full:
-            for fd in list(self._polled):
-                self._unpoll(fd)
-        elif len(self._polled) < len(self._by_fd):
-            for fd in self._by_fd.keys() - self._polled:
-                self._poller.register(fd, POLLIN)
-                self._polled.add(fd)
+        if self._polled is self.forwarder.full:
+            self._polled = not self._polled
+            if self._polled:
+                self._poller.register(self.fd, POLLIN)
+            else:
+                self._poller.unregister(self.fd)
 
     def next_deadline(self, now: float) -> float:
         """When ``listen`` is next needed."""
-        return now + AGAIN_SECONDS if len(self._polled) < len(self._by_fd) else NEVER
+        return NEVER if self._polled else now + AGAIN_SECONDS
 
     def last_words(self, seconds: float) -> None:
         """Pass on what is in the pipes, within this time; may be called from any thread."""
@@ -188,11 +200,6 @@ class Outputs:
             with contextlib.suppress(KeyError):  # closed by the agent's own thread
                 self.read(slot)
         self.forwarder.finish(max(0.0, until - time.monotonic()))
-
-    def _unpoll(self, fd: int) -> None:
-        if fd in self._polled:
-            self._polled.discard(fd)
-            self._poller.unregister(fd)
 
 
 def _read(fd: int) -> bytes:

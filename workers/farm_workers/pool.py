@@ -164,8 +164,8 @@ class Pool:
             if self._listening:
                 self._hear(slot, worker, host, now, TURN_BYTES)
             self._watch(worker, now)
-        elif fd in self.outputs:
-            self.outputs.on_event(fd)
+        elif fd == self.outputs.fd:
+            self.outputs.on_event()
 
     def on_time(self, host: PoolEvents, now: float) -> None:
         """Do what is due."""
@@ -180,7 +180,8 @@ class Pool:
             slot, limit = self._weighed.popitem()
             if pid := self._link.pids.get(slot):
                 host.on_worker_memory(slot, tree_bytes(pid, limit), now)
-        self._link.reap(partial(self._exited, host, now))
+        if self._link.has_left:
+            self._link.reap(partial(self._exited, host, now))
         self.outputs.listen()
 
     def listen(self, now: float, *, wanted: bool) -> None:

@@ -1,21 +1,21 @@
 """What tasks may change of their process, put back between slices so that the next never notices.
 
-It takes 30 µs, so slices of a few microseconds share it. What cannot be put back makes the process
+It takes 13 µs, so slices of a few microseconds share it. What cannot be put back makes the process
 be replaced.
 """
 
 import _signal  # type: ignore[import-not-found]
-import contextlib
 import faulthandler
 import fcntl
 import gc
 import io
 import locale
 import os
-import resource
 import signal
 import socket
 import sys
+import time
+from pathlib import Path
 from typing import Any, TextIO
 
 from farm_workers import kin
@@ -26,13 +26,10 @@ HIGH_FD = 100
 """Copies of the descriptors 0 to 2 stand above this: tasks that close low ones leave them."""
 ZOMBIES_MAX = 32
 """Children that tasks have left behind, ended and never waited for."""
+ZOMBIE_SECONDS = 0.1
+"""How often to look for them."""
 _SIGNALS = sorted({*map(int, signal.valid_signals())} - {signal.SIGKILL, signal.SIGSTOP})
 _SIGNALS = [number for number in _SIGNALS if number < 32]  # noqa: PLR2004 - not the real-time ones
-_RLIMITS = tuple(
-    getattr(resource, name)
-    for name in ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NOFILE")
-    if hasattr(resource, name)
-)
 _getsignal = _signal.getsignal  # without making enums of the answers
 _STREAMS = ("stdin", "stdout", "stderr")
 
@@ -42,6 +39,8 @@ class ProcessState:
 
     def __init__(self) -> None:
         self._streams: list[TextIO] = [_stream(name, fd) for fd, name in enumerate(_STREAMS)]
+        for fd in (1, 2):  # which means nothing for a pipe, and so tells ours from others
+            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
         self._copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in range(3)]
         self._files = [_file(fd) for fd in range(3)]
         self._put_streams()
@@ -55,6 +54,8 @@ class ProcessState:
         self._locale = locale.setlocale(locale.LC_ALL)
         self._knobs = _knobs()
         self._fate = _fate()
+        self._rlimits = _rlimits()
+        self._zombies_at = 0.0
 
     def restore(self) -> str:
         """Undo what tasks have changed; returns why that is impossible, or nothing."""
@@ -96,8 +97,7 @@ class ProcessState:
                 os.putenv(name, value)
         if [_getsignal(number) for number in _SIGNALS] != self._handlers:
             self._restore_handlers()
-        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-            signal.setitimer(timer, 0)
+        signal.alarm(0)
         _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         signal.set_wakeup_fd(-1)
         if locale.setlocale(locale.LC_ALL) != self._locale:
@@ -107,6 +107,8 @@ class ProcessState:
         for number, handler in zip(_SIGNALS, self._handlers, strict=True):
             if _getsignal(number) != handler and handler is not None:
                 signal.signal(number, handler)
+        for timer in (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):  # useless without a handler
+            signal.setitimer(timer, 0)
         # Its handlers are replaced by those of Python, and it does not notice.
         faulthandler.disable()
         faulthandler.enable(2)
@@ -128,14 +130,15 @@ class ProcessState:
 
     def _spoilt(self) -> str:
         if _fate() != self._fate:
-            with contextlib.suppress(OSError, ValueError):
-                os.setpriority(os.PRIO_PROCESS, 0, self._fate[2])
-                for kind, limits in zip(_RLIMITS, self._fate[3:], strict=True):
-                    resource.setrlimit(kind, limits)
-            if _fate() != self._fate:
-                return "a task has changed its user, priority or resource limits"
-        if _has_zombie() and len(kin.children(os.getpid())) > ZOMBIES_MAX:
-            return f"tasks have left more than {ZOMBIES_MAX} child processes behind"
+            return "a task has changed its user or its priority"
+        # Reading them takes as long as all else; who changes them has imported one of these.
+        if ("resource" in sys.modules or "psutil" in sys.modules) and _rlimits() != self._rlimits:
+            return "a task has changed its resource limits"
+        now = time.monotonic()
+        if now >= self._zombies_at:
+            self._zombies_at = now + ZOMBIE_SECONDS
+            if _has_zombie() and len(kin.children(os.getpid())) > ZOMBIES_MAX:
+                return f"tasks have left more than {ZOMBIES_MAX} child processes behind"
         return ""
 
 
@@ -149,12 +152,15 @@ def _stream(name: str, fd: int) -> TextIO:
     return open(fd, "w" if fd else "r", 1, "utf-8", "backslashreplace", closefd=False)
 
 
-def _file(fd: int) -> tuple[int, int] | None:
+def _file(fd: int) -> int:
+    """The flags with which a descriptor's file is open, -1 for none.
+
+    Asking for the file itself would take ten times as long.
+    """
     try:
-        found = os.fstat(fd)
+        return fcntl.fcntl(fd, fcntl.F_GETFL)
     except OSError:
-        return None
-    return found.st_dev, found.st_ino
+        return -1
 
 
 def _cwd() -> str:
@@ -182,14 +188,16 @@ def _knobs() -> list[Any]:
     ]
 
 
-def _fate() -> list[Any]:
+def _fate() -> tuple[int, int, int]:
     """What the kernel may not let a process take back."""
-    return [
-        os.getresuid() if hasattr(os, "getresuid") else os.geteuid(),
-        os.getresgid() if hasattr(os, "getresgid") else os.getegid(),
-        os.getpriority(os.PRIO_PROCESS, 0),
-        *map(resource.getrlimit, _RLIMITS),
-    ]
+    return os.geteuid(), os.getegid(), os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def _rlimits() -> bytes:
+    try:
+        return Path("/proc/self/limits").read_bytes()
+    except OSError:
+        return b""
 
 
 def _has_zombie() -> bool:
