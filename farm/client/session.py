@@ -217,10 +217,9 @@ class Session:
             self._give_up(f"a welcome of epoch {message.epoch} after {self.epoch_seen}", now)
             return
         lost = (message.epoch, message.store) != (self.epoch_seen, self.store_seen)
-        if message.store != self.store_seen:
-            self.store_seen, self.commit_seen = message.store, 0
-        self.epoch_seen = message.epoch
-        self.commit_seen = max(self.commit_seen, message.commit)
+        seen = self.commit_seen if message.store == self.store_seen else 0
+        self.epoch_seen, self.store_seen = message.epoch, message.store
+        self.commit_seen = max(seen, message.commit)
         self.connected, self._hello_at = True, None
         self.durable = message.durable
         self.payload_bytes_max = message.payload_bytes_max

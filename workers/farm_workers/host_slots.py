@@ -52,8 +52,8 @@ class Slot:
     that is long ago. ``limited``: it was told to begin nothing more of what it has, which is all
     below the ordinal ``limit``. ``fencing``: it is being ended because of fenced tasks; ``doom``:
     because of an item that passed a limit; ``cut_short``: because the grace of a drain is over.
-    ``taken`` counts the tasks that it was given, ``worn`` says that it gets no more, ``leaving`` that
-    it begins none of what it has. ``peak_bytes`` is the most memory seen.
+    ``taken`` counts the tasks that it was given, ``worn`` says that it gets no more, ``leaving``
+    that it begins none of what it has. ``peak_bytes`` is the most memory seen.
     """
 
     def __init__(self, number: int) -> None:
