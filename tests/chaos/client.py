@@ -15,9 +15,10 @@ import farm
 from farm.client.session import Session
 from farm.model import Ending
 from farm.parent import watch_parent
-from farm.payload import load_exception, load_value, load_values
+from farm.payload import load_exception, load_value
 from farm.protocol.messages import Accepted, Results
 from tests.chaos import tasks
+from tests.packed import load_values
 
 __all__ = ["JOBS_AT_ONCE", "main"]
 
