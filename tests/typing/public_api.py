@@ -49,6 +49,8 @@ def many(client: Client) -> None:
 
 def options(client: Client) -> None:
     view = client.options(priority=1, time_limit=timedelta(seconds=1), expires="30s", name=None)
+    client.options(retry_on=(OSError, "a.B"), never_on=ValueError, memory_limit="1GB")
+    client.options(soft_time_limit=1, memory_limit=1.5)  # type: ignore[arg-type]
     assert_type(view.submit(text, 1), Future[str])
     assert_type(view.options(retries=1).map(text, [1]), Iterator[str])
     assert_type(view.submit_many(text, [1]), Job[str])
