@@ -205,6 +205,7 @@ class _Follow:
     known: TaskSet = field(default_factory=TaskSet)
     complete: bool = False  # no more tasks will be added
     asked_again: bool = False  # on this connection, and not answered yet
+    answered: bool = False
 
 
 class Follows:
@@ -231,11 +232,13 @@ class Follows:
                 for session, first, count in follow.known.runs()
                 for a, b in self._open.overlap(session, first, first + count)
             ]
-            if follow.complete and not rest:
+            if follow.complete and not rest and follow.answered:
                 del self._follows[request]
-            else:
-                follow.asked_again = bool(follow.job)
-                found.append(Attach(request, [] if follow.job else rest, follow.job))
+                continue
+            follow.asked_again = bool(follow.job)
+            # Whoever asked waits for the answer, although all may have ended for another request.
+            tasks = [] if follow.job else rest or list(follow.known.runs())
+            found.append(Attach(request, tasks, follow.job))
         return found
 
     def learn(self, info: JobInfo, say: Callable[[Attach], None]) -> bool:
@@ -247,6 +250,7 @@ class Follows:
         follow = self._follows.get(info.request)
         if follow is None:
             return False
+        follow.answered = True
         if info.error:
             del self._follows[info.request]
         if info.error or follow.asked_again:

@@ -292,6 +292,19 @@ def test_followed_tasks_are_heard_once_and_asked_for_again():
     assert sent(done) == [m.Attach(3, [(OTHER, 3, 2)])]
 
 
+def test_an_unanswered_follow_is_asked_again_although_its_tasks_ended_for_another():
+    session, port = open_session()
+    session.attach(2, [(OTHER, 1, 1)], "", 0.0)
+    session.attach(3, [(OTHER, 1, 1)], "", 0.0)
+    session.receive(m.JobInfo(2, [(OTHER, 1, 1)]), 0.1)
+    session.receive(m.Results(1, 1, [result(1, session=OTHER)]), 0.1)
+    port.take()
+    assert sent(reconnect(session, port, 1.0)[1]) == [m.Attach(3, [(OTHER, 1, 1)])]
+    session.receive(m.JobInfo(3, [(OTHER, 1, 1)]), 1.1)
+    port.take()
+    assert sent(reconnect(session, port, 2.0)[1]) == []
+
+
 def test_a_followed_job_grows():
     session, port = open_session()
     session.attach(3, [], "sums", 0.0)
