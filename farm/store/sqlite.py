@@ -103,7 +103,7 @@ class SqliteStore:
         epoch = max(found.epoch + 1, epoch_floor, wall_ms)
         self._writer.execute(self._sql["set_epoch"], (epoch,))
         self._reader = connect(self._path)
-        self._upkeep = Upkeep(self._path, self._turn, self._large, self._reserve)
+        self._upkeep = Upkeep(self._path, self._turn, self._large, self._reserve, self._places)
         self._commit = found.commit
         self._note_reserve(held=self._reserve.hold())
         return Opened(epoch, found.store_id, found.commit)

@@ -39,11 +39,19 @@ def surplus_pages(connection: sqlite3.Connection) -> int:
 class Upkeep:
     """What ``maintain`` does, in parts that the committing thread can also ask for."""
 
-    def __init__(self, path: Path, turn: Turn, large: LargeRows, reserve: Reserve) -> None:
+    def __init__(
+        self,
+        path: Path,
+        turn: Turn,
+        large: LargeRows,
+        reserve: Reserve,
+        places: dict[int, tuple[int, int]],
+    ) -> None:
         self._path = path
         self._turn = turn
         self._large = large
         self._reserve = reserve
+        self._places = places  # the store's, of large rows; changed with the turn
         self._sql = load_queries()
         # Held by whoever uses the connection; taken before the turn, never while holding it.
         self._alone = threading.Lock()
@@ -121,6 +129,7 @@ class Upkeep:
         except BaseException:
             self._large.free(target, size)
             raise
+        self._places[ref] = target, size
         self._large.free(place, size)
 
     def close(self) -> None:

@@ -356,6 +356,21 @@ def test_freed_space_goes_back_to_the_file_system(path, store):
     assert store.read(1) == submitted(1, b"never ends")
 
 
+def test_a_large_row_that_was_moved_is_freed_where_it_is(path, store):
+    store.commit([Append(ref, record_of(1 << 20)) for ref in range(1, 201)])
+    store.commit([Delete(range(1, 200))])
+    store.maintain()  # the last one moves down
+    store.commit([Append(ref, record_of(1 << 20)) for ref in range(201, 211)])
+    store.commit([Delete([200])])
+    store.commit([Append(ref, record_of(1 << 20)) for ref in range(211, 216)])
+    left = [*range(201, 216)]
+    assert list(store.records()) == [(ref, record_of(1 << 20)) for ref in left]
+    places = sorted(store._places[ref] for ref in left)
+    assert all(a + size <= b for (a, size), (b, _) in zip(places, places[1:], strict=False))
+    store.commit([Delete(left)])
+    assert store._large.live_bytes == 0
+
+
 def test_large_rows_give_their_space_back_even_below_one_that_never_ends(path, store):
     large = path.with_name("farm.db-large")
     store.commit([Append(ref, record_of(1 << 20)) for ref in range(1, 201)])
