@@ -120,7 +120,7 @@ class Failure(Part):
     type_name: str = ""
     losses: int = 0
     attempt: int = 0
-    seconds: float = 0.0
+    seconds: Span = 0.0
     peak_bytes: int = 0
     traceback: str = ""
     output: bytes = b""
@@ -153,7 +153,7 @@ class Result(Part):
     size: Counter = 0
     packed: bool = False
     failure: Failure | None = None
-    seconds: float = 0.0
+    seconds: Span = 0.0
     attempts: list[Failure] = []
 
 
@@ -221,5 +221,5 @@ class Ended(Part):
     payloads: list[bytes]
     size: Counter = 0
     packed: bool = False
-    seconds: float = 0.0
+    seconds: Span = 0.0
     failure: Failure | None = None

@@ -30,11 +30,20 @@ PLAN = replace(
     slots=[2, 2, 2],
     tasks=60,
     seconds=20.0,
+    steps=20_000,
     submit_seconds=0.2,
     commit_seconds=0.001,
-    core={**_BASE.core, "max_tasks": 1000, "max_bytes": 1 << 20, "session_tasks": 100},
+    work_seconds=0.2,
+    max_tasks_per_worker=5,
+    core={
+        **_BASE.core,
+        "max_tasks": 1000,
+        "max_bytes": 1 << 20,
+        "max_result_bytes": 1 << 20,
+        "session_tasks": 100,
+    },
 )
-"""A fixed workload of some 400 commits: retries, losses, jobs, readers, tasks that run once."""
+"""A fixed workload of some 500 commits: retries, losses, jobs, readers, tasks that run once."""
 RESTART_SECONDS = 0.2
 RESERVE_BYTES = 4096
 

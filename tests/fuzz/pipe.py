@@ -16,6 +16,7 @@ from farm.protocol.messages import Assign, Beat, Failure, Function, Grant, Noted
 from farm.transport.numbering import Numbering
 from farm_workers import channel
 from farm_workers.channel import Channel, Ends, Failed, Note, Ready, Retired
+from farm_workers.host_roster import Death
 from farm_workers.pool import Pool
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.ports import Found
@@ -55,12 +56,27 @@ class _Slot:
         self.theirs.setblocking(False)
         self.channel = Channel(self.ours)
         self.error = ""
-        self.retired = False
+        self.wanted = True
         self.kill_at = 0.0
 
     def close(self) -> None:
         self.channel.close()
         self.theirs.close()
+
+
+class _Prints:
+    """What workers have written to their streams."""
+
+    def take(self, slot: int) -> bytes:
+        return b"printed\xff" * 10
+
+
+class _Ears:
+    """The part of the pool that hears workers."""
+
+    outputs = _Prints()
+    _hear: Any = Pool._hear
+    _add_output: Any = Pool._add_output
 
 
 class _Host:
@@ -118,7 +134,8 @@ class _Host:
                     rig.host.receive(Beat(echo=rest[0].stamp), rig.now)
 
     def exit(self, number: int) -> None:
-        self.rig.host.on_worker_exit(number, -9, self.chance.choice((None, 0, 3)), self.rig.now)
+        death = Death(-9, self.chance.choice((None, 0, 3)))
+        self.rig.host.on_worker_exit(number, death, self.rig.now)
         self.look()
 
     def message(self, number: int) -> Any:
@@ -149,8 +166,8 @@ class _Host:
             slot.theirs.sendall(data)
         except OSError:  # full: the agent has closed its end, or waits for the rest of something
             slot.channel.closed = True
-        Pool._hear(None, number, slot, self.rig.host, now, float("inf"))  # type: ignore[arg-type]
-        if slot.error or slot.retired:  # it has exited
+        _Ears()._hear(number, slot, self.rig.host, now, float("inf"))
+        if slot.error or not slot.wanted:  # it has exited
             self.exit(number)
         self.look()
         closed = slot.channel.closed and self.slots[number] is slot

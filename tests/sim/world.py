@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["World"]
 
-ACTIVE_STEPS = 680
-"""So many steps a run may take in all, about: it rests when what is open needs the others."""
 ALONE_SECONDS = 900.0
 """Longer than anything is kept."""
 INSIDE_STEPS = 16
@@ -199,7 +197,7 @@ class World:
         full = self.plan.core.get("max_tasks", FEW) < FEW
         each = STEPS_EACH + (STEPS_EACH_OF_FEW if full else 0)
         each += STEPS_OF_WORK * self.plan.work_seconds / sum(self.plan.slots or [1])
-        return self.stats["steps"] + each * still_open < ACTIVE_STEPS
+        return self.stats["steps"] + each * still_open < self.plan.steps
 
     def _step(self) -> None:
         self.stats["steps"] += 1
