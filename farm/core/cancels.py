@@ -56,8 +56,8 @@ class Cancels:
         self._decided: list[_Request] = []
 
     def on_cancel(self, peer: Peer, message: Cancel, now: float) -> None:
-        """Cancel what can be; during recovery, a queued task may be running, so wait."""
-        if self._ledger.recovering:
+        """Cancel what can be; while the backlog is held back it may be running, so wait."""
+        if self._ledger.holds_back:
             self._held_back.append((peer, message))
             return
         request = _Request(peer, message.request)
@@ -160,7 +160,7 @@ class Cancels:
             self._ledger.port.send(request.peer, reply)
 
     def on_recovered(self, now: float) -> None:
-        """Recovery is over: what is queued is not running."""
+        """Recovery is over, and it is known what may have begun."""
         held_back, self._held_back = self._held_back, []
         for peer, message in held_back:
             self.on_cancel(peer, message, now)

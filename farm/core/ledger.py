@@ -72,6 +72,7 @@ class Ledger:
         self.committed = 0
         self.leases_given = 0
         self.recovering = False
+        self.holds_back = False  # the backlog, until the end of recovery is committed
         self.short = ""  # why the store should get no new work
         self._after: deque[tuple[int, Callable[[float], None]]] = deque()  # one per record
 

@@ -45,8 +45,7 @@ class Recovery:
         self._adopted: list[TaskRun] = []
         self._backlog: list[Batch] = []
         self._taken: dict[Batch, RangeSet] = {}  # of the backlog: adopted
-        self._holds_back = False  # the backlog, until the end of recovery is committed
-        self._heard: set[bytes] = set()  # meanwhile: instances of hosts that said what they hold
+        self._heard: set[bytes] = set()  # instances of hosts that said what they hold
         self.deadline: float | None = None
 
     def begin(self, hosts: dict[str, list[tuple[int, bytes]]], now: float) -> None:
@@ -64,7 +63,7 @@ class Recovery:
                 elif batch.finished_at is None:
                     batch.finished_at = now
         ledger.recovering = bool(self._backlog)
-        self._holds_back = ledger.recovering
+        ledger.holds_back = ledger.recovering
         if ledger.recovering:
             self.deadline = now + ledger.settings.recovery_seconds
             if not self._expected:
@@ -93,7 +92,7 @@ class Recovery:
         for lease in list(host.leases.values()):
             self._return_unclaimed(host, lease, claimed.get(lease, []))
         self._endings.flush(now)
-        if self._holds_back:
+        if self._ledger.holds_back:
             self._heard.add(host.instance)
         self._arrived(host.name, host.instance, now)
         return drop
@@ -203,7 +202,7 @@ class Recovery:
                 ledger.queue(batch, lo, hi)
                 for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
                     self._delay(batch, a, b)
-        self._holds_back = False
+        ledger.holds_back = False
         self._heard.clear()
         self._endings.flush(now)
         self._cancels.on_recovered(now)

@@ -268,7 +268,12 @@ def _(patch):
     patch.setattr(Ledger, "persist", without)
 
 
-@bite("the backlog waits for recovery", "dispatched before recovery", faults=RESTARTS)
+@bite(
+    "the backlog waits for recovery",
+    "dispatched before recovery",
+    "cancelled task ran",
+    faults=RESTARTS,
+)
 def _(patch):
     begin = Recovery.begin
 
@@ -285,7 +290,14 @@ def _(patch):
     patch.setattr(Recovery, "_return_unclaimed", lambda *_: None)
 
 
-@bite("the attempts of a task are loaded", "token", "stale token", "two outcomes", "spent")
+@bite(
+    "the attempts of a task are loaded",
+    "token",
+    "stale token",
+    "two outcomes",
+    "noted before commit",
+    "cancelled task ran",
+)
 def _(patch):
     patch.setattr(Loading, "_restore_attempt", lambda *_: None)
 
@@ -303,6 +315,17 @@ def _(patch):
 @bite("a loss is given back after a restart, too", "losses", **CUT_OFF_AND_RESTARTS)
 def _(patch):
     patch.setattr(Loading, "_restore_charges", lambda _self: None)
+
+
+@bite("a cancel waits until it is known what began", "cancelled task ran", **AWAY)
+def _(patch):
+    on_cancel = cancels.Cancels.on_cancel
+
+    def too_early(self, peer, message, now):
+        self._ledger.holds_back = False
+        on_cancel(self, peer, message, now)
+
+    patch.setattr(cancels.Cancels, "on_cancel", too_early)
 
 
 @bite("what a host that stays away may have begun", "cancelled task ran", **AWAY)

@@ -204,6 +204,23 @@ def test_another_agent_under_the_name_of_a_host_does_not_know_what_began():
     assert cancelled(rig) == ([], [1, 2, 3])
 
 
+def test_a_cancel_waits_until_it_is_known_what_may_have_begun():
+    """That recovery is over is not committed yet: what may have run once is still to be buried."""
+    rig, *_ = farm(group(1, 1, template=m.Template(max_losses=0)), group(2, 1))
+    rig.reload()
+    rig.tick(6)
+    assert not rig.ledger.recovering
+    client = rig.client()
+    rig.say(client, m.Cancel(1, [(ALICE, 1, 2)]))
+    assert rig.ledger.open_tasks == 2
+    rig.commit()
+    rig.answer_loads()
+    sent = rig.take(client)
+    assert m.CancelReply(1, [], [(ALICE, 2, 1)]) in sent
+    endings = [(e.first, e.ending) for x in sent if isinstance(x, m.Results) for e in x.entries]
+    assert sorted(endings) == [(1, Ending.LOST), (2, Ending.CANCELLED)]
+
+
 def test_what_a_coordinator_that_is_gone_may_have_let_begin_is_stopped():
     rig = Rig()
     rig.submit(rig.client(), group(1, 1, tried=True), group(2, 1))
