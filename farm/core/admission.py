@@ -25,6 +25,7 @@ class Admission:
         self._full = False
         self._touched: dict[Session, None] = {}
         self._owed: dict[Session, None] = {}
+        self._starved: dict[Session, None] = {}  # no credit: too many outcomes wait for them
         self.acknowledge_due: float | None = None
         self._unread = False  # results that nobody read fill the room for them
 
@@ -120,13 +121,26 @@ class Admission:
                 f"the payload has {group.size} bytes; this farm takes at most "
                 f"{settings.payload_bytes_max} inline"
             )
-        if shortage := self._shortage():
+        if shortage := self._shortage() or self._too_many_wait(session):
             return "busy", shortage
         if group.function not in self._ledger.functions:
             return "function", ""
         if group.job and group.job not in session.jobs:
-            return "job", f"job {group.job} was not opened, or is over; open it and submit again"
+            return "job", self._why_no_job(session, group.job)
         return None
+
+    def _why_no_job(self, session: Session, number: int) -> str:
+        most = self._ledger.settings.session_jobs
+        if len(session.jobs) >= most:
+            return f"job {number} is one too many: a client can have {most} that are not over"
+        return f"job {number} was not opened, or is over; open it and submit again"
+
+    def _too_many_wait(self, session: Session) -> str:
+        waiting = len(session.outbox)
+        if waiting <= self._ledger.settings.session_outcomes:
+            return ""
+        self._starved[session] = None
+        return f"unread results: {waiting} outcomes wait for this client to take them"
 
     def _shortage(self) -> str:
         """Why nothing new is accepted; empty if it is."""
@@ -142,7 +156,7 @@ class Admission:
 
     def _refuse(self, session: Session, group: Group, reason: str, message: str) -> None:
         self._ledger.counters["refused"] += group.count
-        self._full = self._full or reason == "busy"
+        self._full = self._full or (reason == "busy" and session not in self._starved)
         session.refused = True
         self._touched[session] = None
         if session.peer is not None:
@@ -205,12 +219,20 @@ class Admission:
             self.acknowledge_due = now + self._ledger.settings.reply_seconds
         if self.acknowledge_due is not None and now >= self.acknowledge_due:
             self._acknowledge()
+        self._feed(touched)
         if self._full and (self._shortage() or not self._has_drained()):
             return
         was_full, self._full = self._full, False
         candidates = self._ledger.sessions.values() if was_full else touched
         for session in candidates:
             self._grant(session)
+
+    def _feed(self, touched: dict[Session, None]) -> None:
+        """Whoever has taken enough of what waited for it gets credit again."""
+        most = self._ledger.settings.low_water * self._ledger.settings.session_outcomes
+        for session in [s for s in self._starved if len(s.outbox) <= most or s.peer is None]:
+            del self._starved[session]
+            touched[session] = None
 
     def _acknowledge(self) -> None:
         self.acknowledge_due = None
@@ -230,7 +252,7 @@ class Admission:
         )
 
     def _grant(self, session: Session) -> None:
-        if session.peer is None:
+        if session.peer is None or session in self._starved:
             return
         settings = self._ledger.settings
         tasks, size = self._ledger.room()

@@ -52,15 +52,17 @@ class Cancels:
         self._ledger = ledger
         self._endings = endings
         self._waiting: dict[tuple[Batch, int], list[_Request]] = {}
+        self._waited = 0  # tasks, once for each request that waits for them
         self._held_back: list[tuple[Peer, Cancel]] = []
+        self._held_runs = 0
         self._decided: list[_Request] = []
 
     def on_cancel(self, peer: Peer, message: Cancel, now: float) -> None:
         """Cancel what can be; while the backlog is held back it may be running, so wait."""
-        if self._ledger.holds_back:
-            self._held_back.append((peer, message))
-            return
         request = _Request(peer, message.request)
+        if self._ledger.holds_back:
+            self._hold_back(request, message)
+            return
         recalls: dict[Peer, list[tuple[int, int, int, int]]] = {}
         for session_id, first, count in message.tasks:
             session = self._ledger.sessions.get(session_id)
@@ -76,6 +78,15 @@ class Cancels:
             self._ledger.port.send(host, Recall(runs))
         if not request.waiting:
             self._reply(request)
+
+    def _hold_back(self, request: _Request, message: Cancel) -> None:
+        """Ask again after recovery; if too much waits for that, nothing is cancelled."""
+        runs = 1 + len(message.tasks)
+        if self._held_runs + runs > self._ledger.settings.cancel_tasks:
+            self._reply(request)
+            return
+        self._held_runs += runs
+        self._held_back.append((request.peer, message))
 
     def _cancel_waiting(self, request: _Request, batch: Batch, lo: int, hi: int) -> None:
         for state in (State.QUEUED, State.SCHEDULED):
@@ -107,12 +118,15 @@ class Cancels:
                     continue
                 for c, d in lease.live_runs():
                     for a, b in lease.started.gaps(max(c, lo), min(d, hi)):
+                        if self._waited + b - a > self._ledger.settings.cancel_tasks:
+                            continue  # not known to be cancelled, so it is not
                         self._wait_for(request, batch, a, b)
                         if host.peer is not None:
                             run = (*lease.key, batch.first + a, b - a)
                             recalls.setdefault(host.peer, []).append(run)
 
     def _wait_for(self, request: _Request, batch: Batch, lo: int, hi: int) -> None:
+        self._waited += hi - lo
         for index in range(lo, hi):
             self._waiting.setdefault((batch, index), []).append(request)
             batch.cancelling.add(index)
@@ -140,6 +154,7 @@ class Cancels:
             batch.cancelling.discard(index)
             for request in self._waiting.pop((batch, index), []):
                 request.waiting -= 1
+                self._waited -= 1
                 if cancelled:
                     self._add(request, batch, index, index + 1)
                 if not request.waiting:
@@ -161,7 +176,7 @@ class Cancels:
 
     def on_recovered(self, now: float) -> None:
         """Recovery is over, and it is known what may have begun."""
-        held_back, self._held_back = self._held_back, []
+        held_back, self._held_back, self._held_runs = self._held_back, [], 0
         for peer, message in held_back:
             self.on_cancel(peer, message, now)
 

@@ -301,6 +301,8 @@ class Connections:
             self._look_at_clients = now + LOOK_AT_CLIENTS_SECONDS
             self._close_silent_clients(now)
             self._drop_charges(now)
+        if self._ledger.slow:
+            self._close_slow_readers(now)
         if now >= self._look_at_hosts:
             self._end_leases(now)
             self._plan_look()
@@ -340,6 +342,14 @@ class Connections:
             if peer is not None and now - session.last_seen >= self._ledger.settings.lease_seconds:
                 self.on_closed(peer, now)
                 self._ledger.port.close(peer)
+
+    def _close_slow_readers(self, now: float) -> None:
+        """Who follows more than it takes begins anew: it asks for what it still wants."""
+        slow, self._ledger.slow = self._ledger.slow, {}
+        for session in slow:
+            if (peer := session.peer) is not None:
+                self.on_closed(peer, now)
+                self._reject(peer, "slow", "too many outcomes wait for this client", retry=True)
 
     def next_deadline(self) -> float:
         """When the next host's lease may end."""

@@ -28,6 +28,8 @@ DROPPED = Failure("dropped", "its result was dropped to make room for newer ones
 OUTLIVED = Failure("outlived", "nobody took its result in the time that results are kept")
 
 LOOK_AHEAD = 64
+SLOW_TIMES = 2
+"""A reader for whom so many times the most outcomes wait is told to come back."""
 LOOK_AHEAD_BYTES = 4 * BATCH_BYTES
 """How many waiting outcomes, of which size in all, are read back together."""
 
@@ -58,6 +60,9 @@ class Deliveries:
         delivery = Delivery(outcome, first, count)
         session.outbox.append(delivery)
         self._waiting[session] = None
+        if len(session.outbox) > SLOW_TIMES * self._ledger.settings.session_outcomes:
+            if outcome.batch is not None and outcome.batch.session is not session:
+                self._ledger.slow[session] = None
         if outcome.result is not None:
             bound = self._ledger.settings.resident_result_bytes
             if session.resident_bytes + outcome.size > bound and outcome.ref and outcome.size:

@@ -43,6 +43,9 @@ class Following:
         if message.job < 1 or known is not None:
             return
         ledger = self._ledger
+        if len(session.jobs) >= ledger.settings.session_jobs:
+            ledger.counters["refused_jobs"] += 1  # and its tasks are refused, saying why
+            return
         if not session.mark_ref:
             ledger.mark(session, now)
         job = Job(session, message.job, message.name, now)
@@ -83,6 +86,16 @@ class Following:
 
     def _attach(self, session: Session, message: Attach) -> None:
         """Follow a job, or tasks by id."""
+        settings = self._ledger.settings
+        waiting = len(session.outbox)
+        if waiting >= settings.session_outcomes or session.follows >= settings.session_follows:
+            error = (
+                f"this client follows {session.follows} jobs already and {waiting} outcomes wait "
+                "for it; read those first"
+            )
+            if session.peer is not None:
+                self._ledger.port.send(session.peer, JobInfo(message.request, [], error=error))
+            return
         if not message.job:
             if session.peer is not None:
                 self._ledger.port.send(session.peer, JobInfo(message.request, message.tasks))
@@ -96,6 +109,7 @@ class Following:
                 self._ledger.port.send(session.peer, JobInfo(message.request, [], error=error))
             return
         job.followers[session.id, message.request] = session
+        session.follows += 1
         session.following.add(job)
         self._inform(session, message.request, job)
         for run in job.runs():

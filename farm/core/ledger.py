@@ -62,6 +62,7 @@ class Ledger:
         self.rows = Rows()
         # Losses to give back should the instance of a host that they are charged to return.
         self.charged: dict[bytes, list[tuple[Batch, int]]] = {}
+        self.slow: dict[Session, None] = {}  # readers of others' outcomes that do not keep up
         self.over: list[Batch] = []  # batches without a record of which all is taken
         self.open_tasks = 0
         self.open_bytes = 0

@@ -108,6 +108,7 @@ class Session:
         self.marked = False  # whether the mark is up to date
         self.last_seen = now
         self.following: set[Job] = set()
+        self.follows = 0  # requests to follow jobs
         self.watching: dict[Batch, None] = {}
         self.python_differs = ""
         # of the connection
@@ -166,6 +167,7 @@ class Session:
             for key in [key for key in job.followers if key[0] == self.id]:
                 del job.followers[key]
         self.following.clear()
+        self.follows = 0
         for batch in self.watching:
             batch.watchers.pop(self, None)
         self.watching.clear()

@@ -22,6 +22,15 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     session_tasks: int = 65_536
     """The most tasks that one client may have on the way unasked."""
     session_bytes: int = 128 << 20
+    session_jobs: int = 10_000
+    """The most jobs of one client that are open, or of which anything is kept."""
+    session_outcomes: int = 262_144
+    """The most runs of outcomes that wait for one client; one that owns them is given no credit
+    beyond this, and one that only reads them is told to come back."""
+    session_follows: int = 10_000
+    """The most requests of one client to follow jobs."""
+    cancel_tasks: int = 262_144
+    """The most tasks whose cancel is waited for, and the most runs asked for during recovery."""
     resident_result_bytes: int = 64 << 20
     """Per session: results waiting for their client beyond this are left in the store."""
     payload_bytes_max: int = 64 << 20

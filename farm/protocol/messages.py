@@ -308,7 +308,7 @@ class Bye(Part, tag=81):
 class Rejected(Part, tag=82):
     """The connection is refused and will be closed; ``code`` is for programs, the rest for people.
 
-    Codes: ``version``, ``hello``, ``secret``, ``replaced``, ``garbled``.
+    Codes: ``version``, ``hello``, ``secret``, ``replaced``, ``garbled``, ``slow``.
     ``retry`` says whether trying again can help.
     """
 
