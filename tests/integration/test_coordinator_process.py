@@ -209,6 +209,25 @@ def test_what_was_accepted_survives_a_kill(coordinator, connect, tmp_path):
     assert receive(client, Results).entries[0].first == 1
 
 
+def test_a_store_whose_log_was_cut_is_not_served_from(coordinator, connect, tmp_path):
+    """SQLite opens it without complaint; who has seen what is missing says so."""
+    store = tmp_path / "farm.db"
+    first = coordinator(store=str(store))
+    client = connect(first.address, "client", client_hello())
+    welcome = receive(client, ClientWelcome)
+    submit(client, count=1)
+    log = store.with_name("farm.db-wal")
+    size = log.stat().st_size
+    seen = submit(client, first=2, count=200).commit
+    first.end(signal.SIGKILL)
+    os.truncate(log, size)
+    second = coordinator(store=str(store))
+    connect(second.address, "client", client_hello(2, welcome.epoch, (), welcome.store, seen))
+    code, said = second.wait()
+    assert code == ExitCode.STEPPED_DOWN
+    assert "lost commits" in said
+
+
 def test_commit_numbers_go_on_where_the_last_records_were_pruned(coordinator, connect, tmp_path):
     store = open_store(tmp_path / "farm.db")
     store_id = store.open(0, 1).store_id

@@ -192,6 +192,14 @@ def test_a_directory_keeps_results_for_the_next_farm(local, tmp_path):
     assert sorted(future.result(PATIENCE) for future in found) == [2 * i for i in range(10)]
 
 
+def test_a_farm_outlives_the_thread_that_started_it(local):
+    made = []
+    thread = threading.Thread(target=lambda: made.append(local(workers=1)))
+    thread.start()
+    thread.join()
+    assert [made[0].submit(abs, -n).result(60) for n in (1, 2)] == [1, 2]
+
+
 def test_a_directory_has_one_farm_at_a_time(local, tmp_path):
     client = local(directory=tmp_path / "state")
     with pytest.raises(StoreLocked, match=r"farm\.db"):

@@ -166,6 +166,26 @@ def test_a_dealer_learns_that_the_router_left_after_its_last_words(router, deale
     dealer.flush()
 
 
+def test_what_was_queued_for_a_router_does_not_reach_the_next(context, router, dealer, address):
+    """It would come first, under a new identity, and before any HELLO."""
+    dealer.send(Beat())
+    wait([router], len)
+    wait([dealer], lambda _: dealer.connected)
+    router.shut()
+    assert dealer.sockets[1].poll(PATIENCE * 1000)  # the end of the connection, not looked at yet
+    dealer.send(Beat(1.0))
+    after = context.socket(zmq.ROUTER)
+    deadline = time.monotonic() + PATIENCE
+    while True:  # the first socket is closed in the background
+        try:
+            after.bind(str(address))
+            break
+        except zmq.ZMQError:
+            assert time.monotonic() < deadline
+    assert not after.poll(500)  # longer than ZeroMQ waits to connect anew by default
+    after.close(linger=0)
+
+
 @pytest.mark.parametrize("kind", ["tcp", "no such name", "no such socket", "dead socket"])
 def test_an_address_without_a_farm_is_reported_at_once(context, tmp_path, kind, free_address):
     if kind == "tcp":

@@ -113,6 +113,19 @@ def test_what_arrives_reaches_the_core_and_a_tick_follows(shell):
     assert shell.core.names().count("tick") == 1
 
 
+def test_sockets_are_drained_before_time_is_looked_at(shell):
+    """A process that was stopped has beats in its sockets: they come before leases end."""
+    shell.host.send(Beat(1.0))
+    shell.client.send(Beat(2.0))
+    shell.turn_until(lambda: len(shell.core.names()) >= 3)
+    shell.core.calls.clear()
+    shell.core.deadline = 0.0  # long ago
+    shell.host.send(Beat(3.0))
+    assert shell.loop._hosts.socket.poll(PATIENCE * 1000)
+    shell.loop._turn(0.0)
+    assert shell.core.names() == ["receive", "tick"]
+
+
 def test_what_the_core_sends_leaves(shell):
     shell.core.on_receive = lambda peer, message: shell.port.send(peer, Beat(0.0, message.stamp))
     shell.host.send(Beat(2.0))

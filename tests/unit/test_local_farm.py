@@ -1,4 +1,4 @@
-"""What a local farm fails with is an error that the documentation names."""
+"""A local farm: what it fails with is documented, and its coordinators have ascending epochs."""
 
 import pickle
 
@@ -7,7 +7,7 @@ import pytest
 from farm import errors
 from farm.coordinator.service import Unsafe, _documented
 from farm.errors import ConfigError, FarmError, ServiceFailed, StoreError, StoreLocked
-from farm.local import _as_documented
+from farm.local import LocalFarm, _as_documented
 from farm.store import StoreFailed, StoreFull, StoreStalled
 from farm.transport import AddressError
 
@@ -41,3 +41,15 @@ def test_it_survives_pickling():
 
 def test_every_documented_error_is_a_farm_error():
     assert all(issubclass(getattr(errors, name), FarmError) for name in errors.__all__)
+
+
+def test_a_coordinator_that_is_started_again_begins_above_every_epoch_that_was_seen():
+    """Its journal may be in memory: nothing else remembers which epochs were used."""
+    local = LocalFarm(slots=1)
+    assert local._launch_coordinator(3, None)["epoch_floor"] == 0
+    local.coordinator._on_ready({"epoch": 41})
+    local.note_epoch(7)
+    assert local._launch_coordinator(3, None)["epoch_floor"] == 42
+    local.note_epoch(50)
+    assert local._launch_coordinator(3, None)["epoch_floor"] == 51
+    local.stop()
