@@ -82,7 +82,7 @@ class Session:
     ) -> None:
         """Take groups of new tasks, which become the session's own, and the functions they name.
 
-        Counters are given out in order; groups may come a little out of order.
+        Counters are given out in order: a later call has none below those of an earlier one.
         """
         for group in groups:
             self.open.add(group.first, group.first + group.count)

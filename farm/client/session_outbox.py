@@ -46,6 +46,7 @@ class Outbox:
         self.unacked = Shelf()
         self.retained = Shelf()
         self.hold_until = 0.0
+        self._next = 1  # tasks below it were all added, or never will be
         self._functions: dict[bytes, Function] = {}
         self._functions_max = FUNCTIONS_MAX
         self._told: set[bytes] = set()  # hashes that a coordinator was sent; it asks if it forgot
@@ -73,6 +74,7 @@ class Outbox:
             self._functions[function.hash] = function
         for group in groups:
             self.fresh.add(group, joined=True)
+            self._next = max(self._next, group.first + group.count)
         if len(self._functions) > self._functions_max:
             self._drop_functions()
 
@@ -117,14 +119,21 @@ class Outbox:
         for group in self.unacked.take_all():
             self.again.add(group)
 
+    @property
+    def floor(self) -> int:
+        """Below this counter nothing will ever be sent again."""
+        shelves = (self.fresh, self.again, self.unacked, self.retained)
+        heads = [head.first for shelf in shelves if shelf and (head := shelf.head()) is not None]
+        return min([self._next, *heads])
+
     def pump(self, send: Callable[[Function | Submit], None], now: float) -> bool:
         """Send what credit allows, older work first; whether anything was sent."""
         if now < self.hold_until:
             return False
         sent = False
         for shelf in (self.again, self.fresh):
-            while shelf and (batch := self._batch(shelf, send)):
-                send(Submit(batch))
+            while shelf and (floor := self.floor) and (batch := self._batch(shelf, send)):
+                send(Submit(batch, floor))
                 for group in batch:
                     self.unacked.add(group)
                 sent = True

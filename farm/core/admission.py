@@ -35,6 +35,7 @@ class Admission:
         """Accept what is new and fits; answer the rest."""
         if not session.mark_ref:  # before its first task: a mark names only what came before it
             self._ledger.mark(session, now)
+        session.raise_floor(message.floor)
         admitted: list[Batch] = []
         durable: list[Group] = []
         known: list[tuple[int, int]] = []

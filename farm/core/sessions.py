@@ -91,8 +91,9 @@ class Session:
     """What the coordinator knows of one client.
 
     Credit: ``granted`` is what the connection may send in all, ``received`` what it has sent.
-    ``accepted`` has every durable counter ever accepted, ``volatile`` the others. ``dropped`` are
-    those whose results were given up for room, ``outlived`` those that nobody took in time.
+    ``accepted`` has every durable counter ever accepted, and all below the floor that the client
+    said; ``volatile`` has the others. ``dropped`` are those whose results were given up for room,
+    ``outlived`` those that nobody took in time.
     """
 
     def __init__(self, identity: bytes, secret: bytes, now: float) -> None:
@@ -128,6 +129,11 @@ class Session:
         self.inflight_bytes = 0
         self.resident_bytes = 0
         self.results_sent = 0
+
+    def raise_floor(self, floor: int) -> None:
+        """No task below the floor will be sent any more: all of them are known, without holes."""
+        self.accepted.add(0, floor)
+        self.volatile.remove(0, floor)
 
     def connect(self, peer: Peer, connection: int, window_bytes: int, now: float) -> None:
         """Begin a connection: credit and numbers count from zero."""

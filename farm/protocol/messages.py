@@ -115,9 +115,13 @@ class ClientHello(Part, tag=1):
 
 
 class Submit(Part, tag=2):
-    """Tasks to run. Sending one again is safe: ids are made by the client."""
+    """Tasks to run. Sending one again is safe: ids are made by the client.
+
+    ``floor``: no task below it will be sent any more, now or after a reconnect.
+    """
 
     groups: list[Group]
+    floor: Counter = 0
 
 
 class Function(Part, tag=3):

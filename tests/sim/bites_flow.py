@@ -132,6 +132,11 @@ def _(patch):
     patch.setattr(Outbox, "disconnected", lambda self: self.unacked.take_all() and None)
 
 
+@bite("a client's floor is below all that it may send again", "floor", faults=CUTS)
+def _(patch):
+    patch.setattr(Outbox, "floor", property(lambda self: self._next))
+
+
 @bite("a client asks for cancels again after a reconnect", "stuck", faults=CUTS)
 def _(patch):
     patch.setattr(SessionCancels, "said_nothing", lambda _self: None)

@@ -47,6 +47,7 @@ class ClientProcess(Process):
         self.replies: dict[int, Any] = {}
         self._granted = (0, 0)
         self._sent = (0, 0)
+        self._floor = 0  # below it nothing is sent any more
         self.machine = Session(
             SessionSettings("sim", PYTHON, window_bytes=window, hello_seconds=2.0),
             self,
@@ -107,7 +108,10 @@ class ClientProcess(Process):
 
     def _spend(self, message: Submit) -> None:
         tasks, size = self._sent
+        self._floor = max(self._floor, message.floor)
         for group in message.groups:
+            if group.first < self._floor:
+                raise Violation("floor", f"{self.name} sends {group.first}, below {self._floor}")
             tasks += 1 if group.packed else group.count
             size += group.size
         self._sent = (tasks, size)

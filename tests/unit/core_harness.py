@@ -198,6 +198,9 @@ class Rig:
         self.commit()
 
     def say(self, peer, message, *, tick=True):
+        if isinstance(message, m.Submit) and (owner := self.ledger.session_of(peer)):
+            floors = self.promises.floors
+            floors[owner.id] = max(floors.get(owner.id, 0), message.floor)
         self.core.receive(peer, message, self.now)
         self.check()
         if tick:

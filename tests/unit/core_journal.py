@@ -39,6 +39,7 @@ class Promises:
 
     def __init__(self):
         self.accepted = {}  # session -> RangeSet
+        self.floors = {}  # session -> counters below it are known without a record
         self.ended = {}  # (session, counter) -> least attempt that may run
         self.outcomes = {}  # (session, counter) -> ending
 
@@ -64,8 +65,9 @@ class Promises:
     def check(self, core, message, owner):
         match message:
             case m.Accepted():
+                floor = self.floors.get(owner.id, 0)
                 for first, count in message.runs:
-                    for a, b in owner.volatile.gaps(first, first + count):
+                    for a, b in owner.volatile.gaps(max(first, floor), first + count):
                         known = self.accepted.get(owner.id, RangeSet())
                         assert known.overlap(a, b) == [(a, b)], "acknowledged before the commit"
             case m.Results():

@@ -27,7 +27,7 @@ def test_hello_is_first_and_names_nothing_pending():
     assert what == "send"
     assert (hello.connection, hello.session, hello.pending, hello.epoch_seen) == (1, ME, [], 0)
     session.receive(welcome(), 0.1)
-    assert sent(port.take()) == [F, m.Submit([group(1)])]
+    assert sent(port.take()) == [F, m.Submit([group(1)], 1)]
     assert session.connected
 
 
@@ -35,7 +35,7 @@ def test_function_is_sent_once():
     session, port = open_session()
     session.submit([group(1)], [F], 0.0)
     session.submit([group(2)], [F], 0.0)
-    assert sent(port.take()) == [F, m.Submit([group(1)]), m.Submit([group(2)])]
+    assert sent(port.take()) == [F, m.Submit([group(1)], 1), m.Submit([group(2)], 1)]
 
 
 def test_adjacent_groups_become_one_and_messages_stay_small():
@@ -96,7 +96,7 @@ def test_credit_in_bytes_splits_groups():
 def test_a_packed_group_costs_one_task():
     session, port = open_session(credit_tasks=1)
     session.submit([packed(1, 1000)], [F], 0.0)
-    assert sent(port.take()) == [F, m.Submit([packed(1, 1000)])]
+    assert sent(port.take()) == [F, m.Submit([packed(1, 1000)], 1)]
 
 
 def test_refused_busy_is_tried_again_after_a_while_if_credit_is_left():
@@ -108,7 +108,7 @@ def test_refused_busy_is_tried_again_after_a_while_if_credit_is_left():
     assert port.take() == []
     assert session.next_deadline() == pytest.approx(1.2)
     session.on_tick(1.2)
-    assert sent(port.take()) == [m.Submit([group(1, 2)])]
+    assert sent(port.take()) == [m.Submit([group(1, 2)], 1)]
 
 
 def test_refused_function_is_sent_before_the_tasks():
@@ -117,7 +117,7 @@ def test_refused_function_is_sent_before_the_tasks():
     port.take()
     session.receive(m.Refused(1, 2, "function"), 0.1)
     session.on_tick(0.1)
-    assert sent(port.take()) == [F, m.Submit([group(1, 2)])]
+    assert sent(port.take()) == [F, m.Submit([group(1, 2)], 1)]
 
 
 def test_refused_for_good_fails_the_tasks():
@@ -152,7 +152,7 @@ def test_unacknowledged_tasks_are_sent_again_and_accepted_ones_are_pending():
     hello, done = reconnect(session, port, 1.0)
     assert hello.pending == [(1, 2)]
     assert (hello.connection, hello.commit_seen, hello.epoch_seen) == (2, 2, 5)
-    assert sent(done) == [m.Submit([group(3, 2)])]
+    assert sent(done) == [m.Submit([group(3, 2)], 3)]
     session.receive(m.Accepted(2, [(3, 2)]), 1.1)
     assert session.unacknowledged == 0
     assert reconnect(session, port, 2.0)[0].pending == [(1, 4)]
@@ -245,9 +245,9 @@ def test_a_cancel_waits_until_what_may_be_there_was_sent_again():
     session.on_connected(1.0)
     port.take()
     session.receive(welcome(credit_tasks=1), 1.0)
-    assert sent(port.take()) == [m.Submit([group(1)])]
+    assert sent(port.take()) == [m.Submit([group(1)], 1)]
     session.receive(m.Credit(2, 1 << 24), 1.1)
-    assert sent(port.take()) == [m.Submit([group(2)]), m.Cancel(7, [(ME, 1, 2)])]
+    assert sent(port.take()) == [m.Submit([group(2)], 1), m.Cancel(7, [(ME, 1, 2)])]
 
 
 def test_jobs_are_sealed_when_all_is_accepted_and_said_again_until_it_is_certain():
