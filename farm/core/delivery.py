@@ -61,14 +61,17 @@ class Deliveries:
         session.outbox.append(delivery)
         self._waiting[session] = None
         if len(session.outbox) > SLOW_TIMES * self._ledger.settings.session_outcomes:
-            if outcome.batch is not None and outcome.batch.session is not session:
-                self._ledger.slow[session] = None
+            self._note_slow(session, outcome)
         if outcome.result is not None:
             bound = self._ledger.settings.resident_result_bytes
             if session.resident_bytes + outcome.size > bound and outcome.ref and outcome.size:
                 outcome.result = None
             else:
                 _hold(session, delivery, outcome.size)
+
+    def _note_slow(self, session: Session, outcome: Outcome) -> None:
+        if outcome.batch is not None and outcome.batch.session is not session:
+            self._ledger.slow[session] = None
 
     def enqueue_ending(
         self, session: Session, run: TaskRun, ending: Ending, failure: Failure | None = None

@@ -225,6 +225,12 @@ def test_attachments_that_belong_nowhere_are_refused(places):
     refused("from_client", [msgspec.msgpack.encode((number, body, places)), *attached])
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -float("inf"), -1.0, 1e300])
+def test_times_that_are_none_are_refused(seconds):
+    ended = Ended(1, 1, 1, 1, 1, Ending.OK, [b"x"], 1, seconds=seconds)
+    refused("from_host", encode(0, Report(1, 1, [ended])))
+
+
 def test_attachments_to_a_message_without_payloads_are_refused():
     envelope = msgspec.msgpack.encode((0, [8, 1], [(0, 0)]))
     assert "there is none" in refused("from_client", [envelope, b"x"])

@@ -130,17 +130,6 @@ def test_a_host_is_given_nothing_before_its_welcome():
     assert [type(x) for x in rig.take(host)] == [m.HostWelcome, m.Function, m.Assign]
 
 
-def test_measured_times_that_are_no_times_teach_nothing():
-    rig, client, host = farm(slots=1, window=1)
-    for number, seconds in enumerate((float("inf"), -float("inf"), -1.0, 1e300), 1):
-        rig.submit(client, group(number, 1))
-        (grant,) = rig.grants(host)
-        rig.report(host, number=number, window=1, ended=[ended(grant, seconds=seconds)])
-    rig.submit(client, group(10, 1))
-    (grant,) = rig.grants(host)
-    assert grant.expected == -1.0
-
-
 def test_a_time_limit_and_the_place_in_the_payload_travel():
     rig, client, host = farm(slots=1, window=1)
     rig.submit(client, packed(1, 10, start=90, template=m.Template(time_limit=3.0)))
