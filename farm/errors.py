@@ -6,6 +6,7 @@
     ├── WorkerLost              the worker process died under the task (also a BrokenExecutor)
     ├── TimeLimitExceeded       the task ran past its ``time_limit`` (not a TimeoutError)
     │   └── SoftTimeLimitExceeded   raised inside the task at its ``soft_time_limit``
+    ├── TaskStopped             raised inside a task that is being stopped, to let it clean up
     ├── MemoryLimitExceeded     the task used more than its ``memory_limit``
     ├── Busy                    there is no room now; ``retry_after`` says when there may be
     ├── Expired                 the task was not started before its ``expires``
@@ -39,6 +40,7 @@ __all__ = [
     "StoreLocked",
     "StoreUnreadable",
     "TaskError",
+    "TaskStopped",
     "TimeLimitExceeded",
     "UnknownTask",
     "WorkerLost",
@@ -81,6 +83,10 @@ class TimeLimitExceeded(FarmError):
 
 class SoftTimeLimitExceeded(TimeLimitExceeded):
     """The task has run for its soft time limit; raised inside it, so that it can clean up."""
+
+
+class TaskStopped(FarmError):
+    """Somebody stopped the task; raised inside it, so that it can clean up."""
 
 
 class MemoryLimitExceeded(FarmError):

@@ -23,7 +23,7 @@ __all__ = ["app", "main"]
 # In help, as one meets them.
 ORDER = (
     *("demo", "up", "coordinator", "worker"),
-    *("submit", "result", "cancel", "dead"),
+    *("submit", "result", "cancel", "stop", "dead"),
     *("status", "jobs", "tasks", "explain", "hosts", "store", "config", "version"),
 )
 CODES = "; ".join(f"[bold]{code.value}[/bold] {code.meaning}" for code in ExitCode)

@@ -1,4 +1,4 @@
-"""Commands that work with tasks: submit, result, cancel."""
+"""Commands that work with tasks: submit, result, cancel, stop."""
 
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -277,6 +277,38 @@ def cancel(
             run.output.answer({"id": job.id, "cancelled": count}, text)
 
 
+@command(
+    "stop",
+    panel=PANEL,
+    examples=["farm stop ID", "farm stop nightly-report --grace 1m", "farm stop ID --grace 0"],
+)
+def stop(
+    run: Run,
+    what: Annotated[str, typer.Argument(metavar="ID", help="A task, or a job's id or name.")],
+    *,
+    grace: Annotated[
+        str, typer.Option(metavar="TIME", help="How long what runs may clean up; 0: not at all.")
+    ] = "5s",
+    address: AddressOption = None,
+) -> None:
+    """End a task, or all tasks of a job, also while they run.
+
+    TaskStopped is raised in what runs; what has not ended after the grace is ended with its worker.
+    """
+    within = seconds(grace, "--grace")
+    with run.client(address) as client:
+        if _is_task(what):
+            if not client.future(what).stop(within) and _state(client, what) != "cancelled":
+                silence = "the farm has not answered yet; ask again"
+                raise _uncancelled(client, what, "stopped", silence)
+            run.output.answer({"id": what, "stopped": 1}, "stopped")
+        else:
+            job = client.job(what)
+            count = job.stop(within)
+            text = f"{count} of {len(job)} tasks stopped"
+            run.output.answer({"id": job.id, "stopped": count}, text)
+
+
 def _is_task(text: str) -> bool:
     try:
         TaskId.parse(text)
@@ -285,10 +317,12 @@ def _is_task(text: str) -> bool:
     return True
 
 
-def _uncancelled(client: "Client", task: str) -> Exception:
-    """Why a task could not be cancelled."""
+def _uncancelled(
+    client: "Client", task: str, what: str = "cancelled", begun: str = "a worker has begun it"
+) -> Exception:
+    """Why a task could not be cancelled, or stopped."""
     state = _state(client, task)
     if not state:
         return UnknownTask(f"the farm has no task {task}, or keeps it no more")
-    why = "a worker has begun it" if state in UNFINISHED else "it has ended"
-    return NotCancelled(f"task {task} was not cancelled: {why}")
+    why = begun if state in UNFINISHED else "it has ended"
+    return NotCancelled(f"task {task} was not {what}: {why}")

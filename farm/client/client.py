@@ -118,7 +118,7 @@ class Client(View, Executor):
         Raises ``UnknownTask`` if there is none.
         """
         found = self._connection.attach_job(id_or_name, ANSWER_SECONDS)
-        return Job(found.id, found.name, found, self._connection.cancel_job)
+        return Job(found.id, found.name, found, self._connection.cancels.job)
 
     def query(self, what: str, /, **arguments: Answer) -> Answer:
         """What the farm says about itself, as plain data: ``status``, ``hosts``, ``jobs``.
@@ -140,7 +140,7 @@ class Client(View, Executor):
         if not connection.has_ended:
             connection.shut()
             if cancel_futures:
-                connection.cancel_all()
+                connection.cancels.all()
             connection.leave()
         if wait and not connection.is_current_thread():
             connection.wait_idle()

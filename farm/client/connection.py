@@ -1,6 +1,5 @@
 """A client's connection, for callers of any thread; its IO thread is ``loop.py``."""
 
-import contextlib
 import os
 import secrets
 import threading
@@ -14,6 +13,7 @@ from farm._version import __version__
 from farm.client.attached import AttachedJob
 from farm.client.backlog import Lane
 from farm.client.callbacks import CallbackThread
+from farm.client.cancelling import Cancelling
 from farm.client.endings import error_of
 from farm.client.future import Future, Origin
 from farm.client.loop import Loop, shut_down
@@ -22,15 +22,13 @@ from farm.client.replies import Reply
 from farm.client.session import SessionSettings
 from farm.client.waiting import Waiting, runs_of
 from farm.errors import FarmError, UnknownTask
-from farm.model import Ending, TaskId, job_id, parse_job_id
+from farm.model import Ending, TaskId, job_id
 from farm.payload import load_exception
 from farm.protocol import messages as m
 from farm.transport import Address
 
 __all__ = ["Connection"]
 
-CANCEL_SECONDS = 5.0
-"""How long ``future.cancel()`` waits to hear whether the task is cancelled."""
 SLOTS_SECONDS = 1.0
 """How old the count of workers may be before it is asked for again."""
 
@@ -46,7 +44,7 @@ class Connection:
 
     ``may_block`` says whether a submit in this thread may wait for room. ``on_epoch`` is called on
     the IO thread with each new epoch of the coordinator, ``on_ended`` once when that thread ends;
-    ``epoch_seen`` is the highest epoch so far.
+    ``epoch_seen`` is the highest epoch so far. ``cancels`` ends tasks.
     """
 
     def __init__(
@@ -61,6 +59,10 @@ class Connection:
         self.address = address
         self.forked = False
         self.callbacks = CallbackThread()
+        self.cancels = Cancelling(
+            lambda send: self._ask(lambda request, now: send(request, self._loop.session, now)),
+            lambda: self.has_ended or self.forked,
+        )
         identity = secrets.token_bytes(16), secrets.token_bytes(16), secrets.token_bytes(16)
         self._session = identity[0]
         self._waiting = Waiting(self._origin(self._session))
@@ -151,7 +153,7 @@ class Connection:
         """Cancel chunks, without waiting to hear whether it worked."""
         for chunk in chunks:
             chunk.dropped = True
-        self.cancel([(self._session, chunk.first, chunk.count) for chunk in chunks])
+        self.cancels.tasks([(self._session, chunk.first, chunk.count) for chunk in chunks])
 
     def map_begun(self) -> None:
         """A map will submit more as its results are taken: the connection stays until its end."""
@@ -187,44 +189,12 @@ class Connection:
         if isinstance(slots, int) and slots > 0:
             self._slots = slots
 
-    def cancel(self, tasks: list[m.TaskRun]) -> Reply:
-        """Ask for tasks to be cancelled."""
-        return self._ask(lambda request, now: self._loop.session.cancel(request, tasks, now))
-
-    def cancel_all(self) -> Reply:
-        """Ask for all tasks of this session to be cancelled."""
-
-        def cancel(request: int, now: float) -> None:
-            session = self._loop.session
-            runs = [(session.session, first, stop - first) for first, stop in session.open]
-            session.cancel(request, runs, now)
-
-        return self._ask(cancel)
-
     def own_runs(self, futures: Sequence[Future[Any]]) -> list[m.TaskRun]:
         """The tasks of futures of this session, as runs."""
         return runs_of(self._session, futures)
 
-    def cancel_job(self, job: str, futures: Sequence[Future[Any]]) -> int:
-        """Cancel tasks of a job; how many will not run (again), as far as is known soon."""
-        found = parse_job_id(job)
-        if found is None or not futures or self.has_ended:
-            return 0
-        answer = self.cancel(runs_of(found[0], futures)).wait(CANCEL_SECONDS)
-        return sum(run[2] for run in (*answer.cancelled, *answer.stopped)) if answer else 0
-
     def _origin(self, session: bytes) -> Origin:
-        return Origin(session, self._cancel_future, self.callbacks)
-
-    def _cancel_future(self, future: Future[Any], wait: bool) -> bool:
-        if self.has_ended or self.forked:
-            return False
-        task = (TaskId.parse(future.id).session, future.counter, 1)
-        reply = self.cancel([task])
-        with contextlib.suppress(FarmError, RuntimeError):  # it ended meanwhile: not cancelled
-            answer = reply.wait(CANCEL_SECONDS) if wait else None
-            return answer is not None and task in answer.cancelled
-        return False
+        return Origin(session, self.cancels.future, self.callbacks)
 
     # ------------------------------------------------------------ jobs, others' tasks, questions
 

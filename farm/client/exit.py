@@ -45,7 +45,7 @@ def watch(connection: "Connection", *, waits: bool) -> None:
 def close(connections: "Iterable[Connection]", *, cancel: bool) -> None:
     """End connections now; ``cancel`` first what has not begun."""
     live = [one for one in connections if not one.has_ended]
-    replies = [one.cancel_all() for one in live] if cancel else []
+    replies = [one.cancels.all() for one in live] if cancel else []
     for reply in replies:
         try:
             reply.wait(CANCEL_SECONDS)

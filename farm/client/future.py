@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, InvalidStateError
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from farm.client.callbacks import CallbackThread, run_callback
 from farm.client.outcomes import Given, Outcome, open_outcome
@@ -29,11 +29,23 @@ from farm.client.settling import (
     mark_running,
     settle,
 )
-from farm.model import TaskId
+from farm.model import Duration, TaskId, seconds
 
-__all__ = ["Future", "Origin", "Progress", "fail", "mark_running", "set_progress", "settle"]
+__all__ = [
+    "STOP_SECONDS",
+    "Future",
+    "Origin",
+    "Progress",
+    "fail",
+    "mark_running",
+    "set_progress",
+    "settle",
+]
 
 T = TypeVar("T")
+
+STOP_SECONDS = 5.0
+"""How long a task that is stopped has to clean up, unless somebody says otherwise."""
 
 
 class Progress(NamedTuple):
@@ -44,12 +56,19 @@ class Progress(NamedTuple):
     note: str
 
 
+class _Cancel(Protocol):
+    def __call__(
+        self, future: "Future[Any]", wait: bool, grace: float | None = None, /
+    ) -> bool: ...
+
+
 class Origin:
     """What the futures of one session share.
 
     ``cancel(future, wait)`` asks the farm to cancel a task and says whether it has: at once if
     that can be decided here; otherwise, if ``wait`` is true, after a few seconds at most, and if
-    not, it sends the request and says no.
+    not, it sends the request and says no. With a grace as third argument it stops the task, and
+    says whether that is so.
     """
 
     __slots__ = ("callbacks", "cancel", "process", "session")
@@ -57,7 +76,7 @@ class Origin:
     def __init__(
         self,
         session: bytes,
-        cancel: Callable[["Future[Any]", bool], bool],
+        cancel: _Cancel,
         callbacks: CallbackThread,
     ) -> None:
         self.session = session
@@ -139,6 +158,20 @@ class Future(StandardFuture[T]):
             finish(self, CANCELLED_AND_NOTIFIED, None)
             return self._state is not FINISHED  # pending: somebody holds it, for a moment
         return self.cancelled()
+
+    def stop(self, grace: Duration = STOP_SECONDS) -> bool:
+        """End the task, also while it runs; whether it is, or is being, ended by this.
+
+        A task that waits is cancelled. In one that runs ``TaskStopped`` is raised, so that it can
+        clean up; what has not ended after ``grace`` (0: at once) is ended with its worker and all
+        that this has started. Whatever the task comes to from then on, ``result()`` raises
+        ``CancelledError``, and nothing is tried again. Asks the farm, as ``cancel`` does; waits for
+        its answer, but not for the end of the task.
+        """
+        within = seconds(grace, "grace")
+        if self.done():
+            return self.cancelled()
+        return self._origin.cancel(self, not _in_event_loop(), within)
 
     def result(self, timeout: float | None = None) -> T:
         """The task's result, waiting ``timeout`` seconds at most; raises what the task raised."""

@@ -1,9 +1,10 @@
 """A job: tasks that were submitted together, seen as one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from farm.client.future import Future
+from farm.client.future import STOP_SECONDS, Future
+from farm.model import Duration, seconds
 
 __all__ = ["Job", "JobProgress", "OwnTasks"]
 
@@ -34,6 +35,12 @@ class _Source(Protocol):
         """``open``, ``sealed`` or ``abandoned``."""
 
 
+class _Cancel(Protocol):
+    def __call__(
+        self, job: str, futures: Sequence[Future[Any]], grace: float | None = None, /
+    ) -> int: ...
+
+
 class OwnTasks(NamedTuple):
     """The tasks of a job that was submitted here, and is complete."""
 
@@ -52,7 +59,7 @@ class Job(Generic[T]):
         job: str,
         name: str,
         source: _Source,
-        cancel: Callable[[str, Sequence[Future[Any]]], int],
+        cancel: _Cancel,
     ) -> None:
         self._id = job
         self._name = name
@@ -101,6 +108,15 @@ class Job(Generic[T]):
 
         Among them may be tasks that ran before, and would have been tried again.
         """
-        return self._cancel(
-            self._id, [future for future in self._source.futures if not future.done()]
-        )
+        return self._cancel(self._id, self._open)
+
+    def stop(self, grace: Duration = STOP_SECONDS) -> int:
+        """End all its tasks, also those that run, as ``Future.stop`` does; how many that were.
+
+        It stays as it is: a job that is open may get more tasks.
+        """
+        return self._cancel(self._id, self._open, seconds(grace, "grace"))
+
+    @property
+    def _open(self) -> list[Future[Any]]:
+        return [future for future in self._source.futures if not future.done()]

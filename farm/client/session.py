@@ -16,14 +16,16 @@ from typing import Any, ClassVar
 
 from farm.client.session_outbox import Outbox
 from farm.client.session_port import SessionPort, SessionSettings
-from farm.client.session_requests import Cancels, Follows, Jobs
-from farm.client.session_shelf import part_of_result
+from farm.client.session_requests import Cancels, Follows, Jobs, runs_among
+from farm.client.session_shelf import cancelled_results, parts_of_result
 from farm.model import Answer as Data
 from farm.model import Ending
 from farm.protocol import messages as m
 from farm.ranges import RangeSet
 
 __all__ = ["Session", "SessionPort", "SessionSettings"]
+
+STOPPED = m.Failure("stopped", "it was stopped while it ran")
 
 
 class Session:
@@ -98,8 +100,13 @@ class Session:
         """No more tasks will join the job; ``count`` is how many were submitted to it."""
         self._jobs.seal(job, count)
 
-    def cancel(self, request: int, tasks: list[m.TaskRun], now: float) -> None:
-        """Cancel tasks of any session; answered by a ``CancelReply``, at once if none was sent."""
+    def cancel(
+        self, request: int, tasks: list[m.TaskRun], now: float, grace: float | None = None
+    ) -> None:
+        """Cancel tasks of any session; answered by a ``CancelReply``, at once if none was sent.
+
+        With a ``grace``, also those that run are stopped.
+        """
         asked: list[m.TaskRun] = []
         done: list[m.TaskRun] = []
         for session, first, count in tasks:
@@ -110,7 +117,7 @@ class Session:
             else:
                 asked.append((session, first, count))
         if asked:
-            self._cancels.ask(request, asked, done)
+            self._cancels.ask(request, asked, done, grace)
             self._pump(now)
         else:
             self._port.replied(m.CancelReply(request, done))
@@ -143,20 +150,12 @@ class Session:
         self._hello_at = self._heard = self._ticked = now
         self._port.send(
             m.ClientHello(
-                protocol=m.PROTOCOL_VERSION,
-                farm=self._settings.farm,
-                python=self._settings.python,
-                instance=self._instance,
-                session=self.session,
-                secret=self._secret,
-                connection=self._connection,
-                epoch_seen=self.epoch_seen,
-                store_seen=self.store_seen,
-                commit_seen=self.commit_seen,
-                window_bytes=self._settings.window_bytes,
-                pending=[(a, b - a) for a, b in self._outbox.accepted_for_good(self.open)],
+                m.PROTOCOL_VERSION, self._settings.farm, self._settings.python, self._instance,
+                self.session, self._secret, self._connection, self.epoch_seen, self.store_seen,
+                self.commit_seen, self._settings.window_bytes,
+                [(a, b - a) for a, b in self._outbox.accepted_for_good(self.open)],
             )
-        )
+        )  # fmt: skip
 
     def on_disconnected(self, now: float) -> None:
         """The connection is gone; all goes on with the next one."""
@@ -228,6 +227,8 @@ class Session:
         self._heard = self._ticked = now
         for group in self._outbox.welcome(message.credit_tasks, message.credit_bytes, lost=lost):
             self._jobs.held(group.job, group.count)
+            stopped = self._cancels.stopping.overlap(group.first, group.first + group.count)
+            self._end(stopped, STOPPED)  # the last coordinator promised it, and none remembers
         self._jobs.said_nothing()
         self._cancels.said_nothing()
         again: list[m.FromClient] = [*self._jobs.opens(), *self._follows.again()]
@@ -289,10 +290,7 @@ class Session:
             if entry.session == self.session and (mine := self.open.overlap(first, stop)):
                 self._settle(first, stop)
                 parts = mine if mine == [(first, stop)] or not parts else [*RangeSet(mine + parts)]
-            if parts == [(first, stop)] or (parts and entry.packed):
-                fresh.append(entry)
-            else:
-                fresh += [part_of_result(entry, a, b) for a, b in parts]
+            fresh += parts_of_result(entry, parts)
         if fresh:
             self._port.settled(fresh)
 
@@ -301,14 +299,9 @@ class Session:
         if answer is None:
             return
         # Settled on the coordinator's word: should it restart, nothing of these is sent again.
-        results = []
-        for session, first, count in answer.cancelled:
-            if session == self.session:
-                for a, b in self.open.overlap(first, first + count):
-                    self._settle(a, b)
-                    results.append(m.Result(session, a, b - a, Ending.CANCELLED, []))
-        if results:
-            self._port.settled(results)
+        self._end(runs_among(answer.cancelled, self.session, self.open))
+        for a, b in runs_among(answer.stopping, self.session, self.open):
+            self._cancels.stopping.add(a, b)
         self._port.replied(answer)
 
     def _on_job_info(self, message: m.JobInfo, now: float) -> None:
@@ -365,8 +358,17 @@ class Session:
     def _settle(self, first: int, stop: int) -> None:
         """Tasks of ours are over, and no copy of them is needed any more."""
         self.open.remove(first, stop)
+        if self._cancels.stopping:
+            self._cancels.stopping.remove(first, stop)
         for piece in self._outbox.settled(first, stop):
             self._jobs.held(piece.job, -piece.count)
+
+    def _end(self, runs: list[tuple[int, int]], failure: m.Failure | None = None) -> None:
+        """Tasks of ours are cancelled; with a ``failure``, after they may have begun."""
+        for a, b in runs:
+            self._settle(a, b)
+        if runs:
+            self._port.settled(cancelled_results(self.session, runs, failure))
 
     def _cancel_fresh(self, first: int, stop: int) -> list[m.TaskRun]:
         """Cancel those of the tasks that the coordinator does not have; which."""
@@ -375,11 +377,9 @@ class Session:
             self._jobs.held(piece.job, -piece.count, gone=True)
         runs = list(RangeSet((piece.first, piece.first + piece.count) for piece in pieces))
         for a, b in runs:
-            self.open.remove(a, b)
             self._cancels.cancelled(self.session, a, b)
+        self._end(runs)
         if runs:
-            cancelled = [m.Result(self.session, a, b - a, Ending.CANCELLED, []) for a, b in runs]
-            self._port.settled(cancelled)
             self._port.room(*self.unsent)
         return [(self.session, a, b - a) for a, b in runs]
 

@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 from farm.protocol.messages import Attach, Cancel, CancelReply, JobInfo, JobOpen, JobSeal, TaskRun
 from farm.ranges import RangeSet
 
-__all__ = ["Cancels", "Follows", "Jobs", "TaskSet"]
+__all__ = ["Cancels", "Follows", "Jobs", "TaskSet", "runs_among"]
 
 NOBODYS_REQUEST = 0
 """Requests of the session's owner are numbered from 1."""
+
+
+def runs_among(tasks: list[TaskRun], session: bytes, open_: RangeSet) -> list[tuple[int, int]]:
+    """Those of these tasks that belong to the session and are open."""
+    own = [(first, first + count) for owner, first, count in tasks if owner == session]
+    return [run for first, stop in own for run in open_.overlap(first, stop)]
 
 
 class TaskSet:
@@ -143,22 +149,29 @@ class Jobs:
 class _Cancelling:
     asked: TaskSet
     done: TaskSet
+    grace: float | None = None  # of a stop
     stopped: TaskSet = field(default_factory=TaskSet)
     sent: bool = False
 
 
 class Cancels:
-    """Cancels that were asked for and not yet answered."""
+    """Cancels and stops that were asked for and not yet answered.
+
+    ``stopping`` are the owner's tasks that the coordinator has promised to stop, until they end.
+    """
 
     def __init__(self) -> None:
+        self.stopping = RangeSet()
         self._waiting: dict[int, _Cancelling] = {}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def ask(self, request: int, asked: list[TaskRun], done: list[TaskRun]) -> None:
+    def ask(
+        self, request: int, asked: list[TaskRun], done: list[TaskRun], grace: float | None
+    ) -> None:
         """Ask for ``asked``; ``done`` are cancelled already and belong to the answer."""
-        self._waiting[request] = _Cancelling(TaskSet(asked), TaskSet(done))
+        self._waiting[request] = _Cancelling(TaskSet(asked), TaskSet(done), grace)
 
     def unsent(self) -> list[Cancel]:
         """What is to be sent now, once on each connection."""
@@ -166,7 +179,7 @@ class Cancels:
         for request, waiting in self._waiting.items():
             if not waiting.sent:
                 waiting.sent = True
-                found.append(Cancel(request, waiting.asked.runs()))
+                found.append(Cancel(request, waiting.asked.runs(), waiting.grace))
         return found
 
     def said_nothing(self) -> None:
@@ -196,7 +209,8 @@ class Cancels:
         for found, runs in ((waiting.done, reply.cancelled), (waiting.stopped, reply.stopped)):
             for session, first, count in runs:
                 found.add(session, first, first + count)
-        return CancelReply(reply.request, waiting.done.runs(), waiting.stopped.runs())
+        done, stopped = waiting.done.runs(), waiting.stopped.runs()
+        return CancelReply(reply.request, done, stopped, reply.stopping)
 
 
 @dataclass(slots=True)

@@ -7,9 +7,10 @@ cost constant time; taking a part of a group splits it.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
-from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Group, Result
+from farm.model import Ending
+from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure, Group, Result
 
-__all__ = ["Shelf", "join", "part", "part_of_result"]
+__all__ = ["Shelf", "cancelled_results", "join", "part", "part_of_result", "parts_of_result"]
 
 _DEAD_MIN = 32
 
@@ -56,6 +57,23 @@ def part_of_result(entry: Result, first: int, stop: int) -> Result:
         failure=entry.failure,
         seconds=entry.seconds * count / entry.count,
     )
+
+
+def parts_of_result(entry: Result, parts: list[tuple[int, int]]) -> list[Result]:
+    """The entry as far as it is of these tasks of it; a packed one stays whole."""
+    if not parts or parts == [(entry.first, entry.first + entry.count)] or entry.packed:
+        return [entry] if parts else []
+    return [part_of_result(entry, first, stop) for first, stop in parts]
+
+
+def cancelled_results(
+    session: bytes, runs: list[tuple[int, int]], failure: Failure | None
+) -> list[Result]:
+    """The outcomes of cancelled tasks; with a ``failure``, of those that may have begun."""
+    cancelled = [Result(session, a, b - a, Ending.CANCELLED, []) for a, b in runs]
+    for result in cancelled:
+        result.failure = failure
+    return cancelled
 
 
 def join(group: Group, after: Group) -> bool:

@@ -136,11 +136,11 @@ class View:
                 else:
                     futures.append(connection.submit(lane, payload, block=self._settings.block))
         except BaseException:
-            connection.cancel(connection.own_runs(futures))
+            connection.cancels.tasks(connection.own_runs(futures))
             raise
         finally:
             connection.seal_job(job)
-        return Job(connection.job_id(job), name, OwnTasks(futures), connection.cancel_job)
+        return Job(connection.job_id(job), name, OwnTasks(futures), connection.cancels.job)
 
     def _lane(self, function: FunctionPayload, job: int) -> Lane:
         message = Function(function.hash, function.name, function.data)

@@ -128,6 +128,8 @@ class Batch:
         "start",
         "states",
         "stopped",
+        "stopping",
+        "suspended",
         "template",
         "tried",
         "watchers",
@@ -159,6 +161,10 @@ class Batch:
         self.cancelling: set[int] = set()
         self.tried = group.tried  # any of its tasks may have begun, and nobody here knows
         self.stopped: set[int] = set()  # cancelled, but not before one of their attempts
+        self.stopping: dict[int, float] = {}  # to be cancelled however they end, and their grace
+        self.suspended: RangeSet | None = (
+            None  # until recovery is over: those that may run somewhere
+        )
         self.finished_at: float | None = None  # when its last outcome was published
         self.gone = False  # forgotten: its time, or its owner's interest, is over
         self.expires_at: float | None = None
@@ -220,6 +226,9 @@ class Batch:
         if self.open and self.diverged:
             for index in [i for i in self.diverged if lo <= i < hi]:
                 del self.diverged[index]
+        if self.stopping:
+            for index in [i for i in self.stopping if lo <= i < hi]:
+                del self.stopping[index]
 
     def bytes_of(self, lo: int, hi: int) -> int:
         """The payload bytes that are freed if the tasks ``[lo, hi)`` end now."""
@@ -271,6 +280,25 @@ class Batch:
                 found[-1] = (found[-1][0], index + 1, tried)
             else:
                 found.append((index, index + 1, tried))
+        return found
+
+    def mark_stopping(self, lo: int, hi: int, grace: float) -> None:
+        """Those of ``[lo, hi)`` that have not ended are to be stopped, within the least grace."""
+        for index in range(lo, hi):
+            if self.states[index] < State.SUCCEEDED:
+                self.stopping[index] = min(grace, self.stopping.get(index, grace))
+
+    def stopping_runs(self, lo: int, hi: int) -> list[tuple[int, int, float | None]]:
+        """``[lo, hi)`` cut into runs of tasks to be stopped, with their grace, and of others."""
+        if not self.stopping:
+            return [(lo, hi, None)]
+        found: list[tuple[int, int, float | None]] = []
+        for index in range(lo, hi):
+            grace = self.stopping.get(index)
+            if found and found[-1][2] == grace:
+                found[-1] = (found[-1][0], index + 1, grace)
+            else:
+                found.append((index, index + 1, grace))
         return found
 
     def attempt(self, index: int) -> int:

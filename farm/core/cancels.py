@@ -1,18 +1,17 @@
-"""Cancelling what no worker has begun."""
+"""Cancelling what no worker has begun, and stopping what one has."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from farm.core.batch import Batch
 from farm.core.endings import Endings
+from farm.core.hosts import Host
 from farm.core.ledger import Ledger
 from farm.core.port import Peer
 from farm.model import State
 from farm.protocol.messages import Cancel, CancelReply, Recall
-
-if TYPE_CHECKING:
-    from farm.protocol.parts import TaskRun
+from farm.protocol.parts import TaskRun
+from farm.protocol.records import Stopping
 
 __all__ = ["Cancels"]
 
@@ -26,17 +25,21 @@ class _Request:
         self.waiting = 0
         self.cancelled: list[TaskRun] = []
         self.stopped: list[TaskRun] = []
+        self.stopping: list[TaskRun] = []
 
     def add(self, batch: Batch, lo: int, hi: int, *, stopped: bool) -> None:
         """These tasks are cancelled; ``stopped``: after an attempt may have begun."""
-        runs = self.stopped if stopped else self.cancelled
-        first = batch.first + lo
-        if runs:
-            session, before, count = runs[-1]
-            if session == batch.session.id and before + count == first:
-                runs[-1] = (session, before, count + hi - lo)
-                return
-        runs.append((batch.session.id, first, hi - lo))
+        _append(self.stopped if stopped else self.cancelled, batch, lo, hi)
+
+
+def _append(runs: list[TaskRun], batch: Batch, lo: int, hi: int) -> None:
+    first = batch.first + lo
+    if runs:
+        session, before, count = runs[-1]
+        if session == batch.session.id and before + count == first:
+            runs[-1] = (session, before, count + hi - lo)
+            return
+    runs.append((batch.session.id, first, hi - lo))
 
 
 class Cancels:
@@ -46,6 +49,8 @@ class Cancels:
     Cancelled means that the function was never called, anywhere: as long as that is all that a
     caller may conclude, a task that waits for another attempt can only be stopped.
     The tasks that are waited for are bounded by the hosts' windows.
+
+    A stop waits for nothing: leased tasks are marked, and end as cancelled whatever is reported.
     """
 
     def __init__(self, ledger: Ledger, endings: Endings) -> None:
@@ -59,6 +64,9 @@ class Cancels:
 
     def on_cancel(self, peer: Peer, message: Cancel, now: float) -> None:
         """Cancel what can be; while the backlog is held back it may be running, so wait."""
+        if message.grace is not None:
+            self._on_stop(_Request(peer, message.request), message.tasks, message.grace, now)
+            return
         request = _Request(peer, message.request)
         if self._ledger.holds_back:
             self._hold_back(request, message)
@@ -87,6 +95,83 @@ class Cancels:
             return
         self._held_runs += runs
         self._held_back.append((request.peer, message))
+
+    # ------------------------------------------------------------ stopping
+
+    def _on_stop(self, request: _Request, tasks: list[TaskRun], grace: float, now: float) -> None:
+        """Cancel what waits, and mark what runs, or may: from now on no outcome of it counts.
+
+        That is known at once, and answered when it is durable; only then hosts are told.
+        """
+        marked: dict[Batch, list[tuple[int, int]]] = {}
+        for session_id, first, count in tasks:
+            session = self._ledger.sessions.get(session_id)
+            if session is None:
+                continue
+            for batch, lo, hi in list(session.batches.overlap(first, count)):
+                for a, b in batch.runs(lo, hi, State.CANCELLED):  # asked before, or by another
+                    self._add(request, batch, a, b)
+                for a, b in self._cancel_known(request, batch, lo, hi):
+                    batch.mark_stopping(a, b, grace)
+                    _append(request.stopping, batch, a, b)
+                    marked.setdefault(batch, []).append((a, b))
+        self._endings.flush(now)
+        if marked:
+            self._persist_stop(marked, grace, now)
+            self._ledger.after_commit(lambda _now: self._tell_all(marked), now)
+        self._reply(request)
+
+    def _cancel_known(
+        self, request: _Request, batch: Batch, lo: int, hi: int
+    ) -> list[tuple[int, int]]:
+        """Cancel those of ``[lo, hi)`` that are known to wait; which run, or may."""
+        unknown = [] if batch.suspended is None else batch.suspended.overlap(lo, hi)
+        known = [(lo, hi)] if batch.suspended is None else batch.suspended.gaps(lo, hi)
+        for a, b in known:
+            self._cancel_waiting(request, batch, a, b)
+        found = list(batch.runs(lo, hi, State.LEASED))
+        for a, b in unknown:
+            for state in (State.QUEUED, State.SCHEDULED):
+                found += batch.runs(a, b, state)
+        return found
+
+    def _persist_stop(
+        self, marked: dict[Batch, list[tuple[int, int]]], grace: float, now: float
+    ) -> None:
+        runs: list[TaskRun] = []
+        rows = []
+        for batch, found in marked.items():
+            if batch.row is not None:
+                rows.append(batch.row)
+                for lo, hi in found:
+                    _append(runs, batch, lo, hi)
+        if runs:
+            ref = self._ledger.persist(Stopping(self._ledger.wall(now), runs, grace))
+            for row in rows:
+                self._ledger.rows.mention(row, ref)
+
+    def _tell_all(self, batches: Container[Batch]) -> None:
+        for host in self._ledger.hosts.all.values():
+            if host.welcomed:
+                self.tell(host, batches)
+
+    def tell(self, host: Host, batches: Container[Batch] | None = None) -> None:
+        """Say to a host which of its tasks it is to stop, of these batches or of all."""
+        if host.peer is None:
+            return
+        told: dict[float, list[tuple[int, int, int, int]]] = {}
+        for lease in host.leases.values():
+            batch = lease.batch
+            if not batch.stopping or (batches is not None and batch not in batches):
+                continue
+            for lo, hi in lease.live_runs():
+                for a, b, grace in batch.stopping_runs(lo, hi):
+                    if grace is not None:
+                        told.setdefault(grace, []).append((*lease.key, batch.first + a, b - a))
+        for grace, runs in told.items():
+            self._ledger.port.send(host.peer, Recall(runs, grace))
+
+    # ------------------------------------------------------------ what became of them
 
     def _cancel_waiting(self, request: _Request, batch: Batch, lo: int, hi: int) -> None:
         for state in (State.QUEUED, State.SCHEDULED):
@@ -171,7 +256,9 @@ class Cancels:
 
     def _send(self, request: _Request, _now: float) -> None:
         if request.peer in self._ledger.peers:
-            reply = CancelReply(request.number, request.cancelled, request.stopped)
+            reply = CancelReply(
+                request.number, request.cancelled, request.stopped, request.stopping
+            )
             self._ledger.port.send(request.peer, reply)
 
     def on_recovered(self, now: float) -> None:

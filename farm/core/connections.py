@@ -1,6 +1,7 @@
 """HELLO, silence and goodbye: which connection speaks for which session or host."""
 
 from farm.core.admission import Admission
+from farm.core.cancels import Cancels
 from farm.core.delivery import Deliveries
 from farm.core.following import Following
 from farm.core.hosts import Host
@@ -47,6 +48,7 @@ class Connections:
         following: Following,
         reports: Reports,
         recovery: Recovery,
+        cancels: Cancels,
     ) -> None:
         self._ledger = ledger
         self._admission = admission
@@ -54,6 +56,7 @@ class Connections:
         self._following = following
         self._reports = reports
         self._recovery = recovery
+        self._cancels = cancels
         self._look_at_clients = 0.0
         # No lease ends before this: whatever a host says only puts its end off.
         self._look_at_hosts = NEVER
@@ -193,6 +196,7 @@ class Connections:
         host.welcomed = True
         if host.draining:  # it may not have heard it
             ledger.port.send(peer, Drain(ASKED))
+        self._cancels.tell(host)
         ledger.hosts.update(host)
 
     def _bind_host(self, peer: Peer, host: Host, hello: HostHello, now: float) -> None:

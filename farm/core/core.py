@@ -95,6 +95,7 @@ class Core:
             self.following,
             self.reports,
             self.recovery,
+            self.cancels,
         )
         self.lookups = Lookups(ledger, self.history, Explaining(ledger))
         queries = Queries(ledger, self.dead, self.history)

@@ -21,6 +21,7 @@ from farm.protocol.records import AttemptEnd, AttemptsEnded, Finished
 __all__ = ["Endings"]
 
 STOPPED = "it was cancelled when one of its attempts may have begun already"
+ENDED = "it was stopped while it ran"
 BACKOFF_DOUBLINGS_MAX = 32
 CHARGED_TO_MAX = 8
 """Hosts that are remembered to have cost one task a loss; those before are not given back."""
@@ -114,9 +115,27 @@ class Endings:
                 batch.stopped.update(range(a, b))
         return runs
 
+    def stop(self, batch: Batch, lo: int, hi: int, failure: Failure | None = None) -> None:
+        """Tasks that were to be stopped, and may have begun, run no more: they are cancelled.
+
+        ``failure``: the evidence of how their attempt ended, which nobody pays for.
+        """
+        evidence = _stopped(failure)
+        step = 1 if batch.diverged else hi - lo  # each may have attempts of its own to tell of
+        for a in range(lo, hi, step):
+            b = min(a + step, hi)
+            self.finish(batch, a, b, Event.CANCEL, Ending.CANCELLED, failure=evidence)
+        batch.stopped.update(range(lo, hi))
+
     def give_back(self, batch: Batch, lo: int, hi: int, *, tried: bool = False) -> None:
         """Leased tasks wait again and nobody pays; ``tried``: they may have begun."""
-        self._end_attempts(batch, lo, hi, Event.RETURN, None, tried=tried)
+        for a, b, grace in batch.stopping_runs(lo, hi):
+            if grace is None:
+                self._end_attempts(batch, a, b, Event.RETURN, None, tried=tried)
+            elif tried:
+                self.stop(batch, a, b)
+            else:
+                self.cancel(batch, a, b)
 
     def lose(self, batch: Batch, lo: int, hi: int, failure: Failure, instance: bytes = b"") -> None:
         """The worker or host died under these tasks: each spends a loss, or is buried.
@@ -124,6 +143,9 @@ class Endings:
         ``instance``: of the host that is lost with them, if it is.
         """
         for index in range(lo, hi):
+            if index in batch.stopping:
+                self.stop(batch, index, index + 1, failure)
+                continue
             losses = batch.diverge(index).losses + 1
             if losses > batch.template.max_losses:
                 self._bury(batch, index, losses, failure)
@@ -251,6 +273,18 @@ class Endings:
                 if batch.expires_at is not None:
                     ledger.expiries.note_stale(1)
             self._deliveries.offer(outcome)
+
+
+def _stopped(failure: Failure | None) -> Failure:
+    """The evidence of an attempt of a task that was stopped: whatever ended it, that was why."""
+    if failure is None:
+        return Failure("stopped", ENDED)
+    if failure.cause == "stopped":
+        return failure
+    evidence = copy(failure)
+    evidence.cause = "stopped"
+    evidence.message = f"{ENDED}: {failure.message or failure.cause}"
+    return evidence
 
 
 def _merged(ends: list[AttemptEnd]) -> list[AttemptEnd]:

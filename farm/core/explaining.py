@@ -142,6 +142,11 @@ class Explaining:
     # ------------------------------------------------------------ running
 
     def _leased(self, row: Row, batch: Batch, index: int, now: float) -> None:
+        if index in batch.stopping:
+            row["why"].append(
+                "somebody asked to stop it: it ends as cancelled, whatever it comes to, and within "
+                f"{batch.stopping[index]:g} s of its host's hearing of that"
+            )
         lease = self._lease(batch, index)
         if lease is None:
             return

@@ -39,6 +39,9 @@ def _check_batch(batch: Batch) -> None:
     _require(holds=batch.settled == settled, message=f"{name} miscounts settled tasks")
     if batch.open and not batch.packed:
         _require(holds=len(batch.payloads) == batch.count, message=f"{name} lost a payload")
+    for index in batch.stopping:
+        over = f"{name}[{index}] is over, and to be stopped"
+        _require(holds=batch.states[index] < State.SUCCEEDED, message=over)
     for index, own in batch.diverged.items():
         spent = f"{name}[{index}] spent more than it has"
         _require(holds=own.retries <= batch.template.retries, message=spent)

@@ -29,6 +29,7 @@ from farm.protocol.records import (
     Remembered,
     Restored,
     SessionMark,
+    Stopping,
     Submitted,
 )
 
@@ -48,7 +49,7 @@ ORDER: tuple[tuple[type, ...], ...] = (
     (SessionMark,),
     (JobOpened, JobSealed),
     (Submitted,),
-    (Finished, AttemptsEnded, Begun, Delivered, Recovered, HostJoined, Remembered),
+    (Finished, AttemptsEnded, Begun, Stopping, Delivered, Recovered, HostJoined, Remembered),
     (Restored, Buried),
 )
 """Tasks come before what is said of them: survivors are copied out to younger records."""
@@ -80,6 +81,7 @@ class Loading:
             Finished: self._restore_outcomes,
             AttemptsEnded: self._restore_attempts,
             Begun: self._restore_begun,
+            Stopping: self._restore_stopping,
             Delivered: self._restore_delivered,
             Recovered: self._restore_fence,
             Restored: self._restore_restored,
@@ -113,7 +115,7 @@ class Loading:
                 if isinstance(record, kinds):
                     self._restorers[type(record)](ref, record, now)
         self._restore_charges()
-        about = (Finished, AttemptsEnded, Begun, Delivered)
+        about = (Finished, AttemptsEnded, Begun, Stopping, Delivered)
         useless = ledger.rows.unmentioned(ref for ref, r in later if isinstance(r, about))
         if useless:
             ledger.port.prune(useless)
@@ -290,6 +292,16 @@ class Loading:
                     for index in range(a, b):
                         own = batch.diverge(index)
                         own.begun, own.begun_on = record.attempt, record.host
+
+    def _restore_stopping(self, ref: int, record: Stopping, _now: float) -> None:
+        for session_id, first, count in record.tasks:
+            session = self._ledger.sessions.get(session_id)
+            if session is None:
+                continue
+            for batch, lo, hi in session.batches.overlap(first, count):
+                batch.mark_stopping(lo, hi, record.grace)
+                if batch.row is not None:
+                    self._ledger.rows.mention(batch.row, ref)
 
     def _restore_delivered(self, ref: int, record: Delivered, _now: float) -> None:
         ledger = self._ledger

@@ -60,6 +60,7 @@ class Recovery:
             for batch in session.batches:
                 if batch.open:
                     self._backlog.append(batch)
+                    batch.suspended = RangeSet([(0, batch.count)])
                 elif batch.finished_at is None:
                     batch.finished_at = now
         ledger.recovering = bool(self._backlog)
@@ -134,6 +135,8 @@ class Recovery:
             lease.since = now
         lease.adopt(lo, hi)
         self._taken.setdefault(batch, RangeSet()).add(lo, hi)
+        if batch.suspended is not None:
+            batch.suspended.remove(lo, hi)
         host.held += lease.units - held
         self._adopted.append((claim.session, batch.first + lo, hi - lo))
         self._ledger.counters["adopted"] += hi - lo
@@ -168,6 +171,8 @@ class Recovery:
         self.deadline = None
         tried = bool(self._dead or self._expected)
         backlog, self._backlog = self._backlog, []
+        for batch in backlog:
+            batch.suspended = None
         taken, self._taken = self._taken, {}
         adopted, self._adopted = self._adopted, []
         record = Recovered(ledger.epoch, adopted, tried)
@@ -193,6 +198,7 @@ class Recovery:
         for batch in backlog:
             if batch.gone or not batch.open:
                 continue
+            self._stop_waiting(batch)
             expires = batch.template.expires
             if expires is not None:
                 batch.expires_at = batch.at + expires
@@ -206,6 +212,14 @@ class Recovery:
         self._heard.clear()
         self._endings.flush(now)
         self._cancels.on_recovered(now)
+
+    def _stop_waiting(self, batch: Batch) -> None:
+        """Tasks that were to be stopped and that no host has, as is known now."""
+        for lo, hi, grace in batch.stopping_runs(0, batch.count):
+            if grace is not None:
+                for state in (State.QUEUED, State.SCHEDULED):
+                    for a, b in list(batch.runs(lo, hi, state)):
+                        self._endings.cancel(batch, a, b)
 
     def _bury_begun(self, batch: Batch, lo: int, hi: int) -> None:
         """Tasks that may have run, must not run twice, and whose host did not come back.

@@ -102,7 +102,8 @@ class Reports:
             return
         for lease, lo, hi in self._held(host, key, ended.first, ended.count):
             batch = lease.batch
-            if ended.packed and hi - lo != ended.count:
+            runs = batch.stopping_runs(lo, hi)
+            if ended.packed and (hi - lo != ended.count or len(runs) > 1):
                 # A packed value cannot be cut: the rest was decided otherwise. Run these again.
                 self._endings.give_back(batch, lo, hi, tried=True)
                 self._let_go(lease, hi - lo)
@@ -110,7 +111,11 @@ class Reports:
             if ended.ending in {Ending.OK, Ending.EXCEPTION}:
                 self._ledger.functions.measured(batch.function, ended.count, ended.seconds)
             self._cancels.resolve(batch, lo, hi, cancelled=False)
-            self._end(batch, lo, hi, ended, now)
+            for a, b, grace in runs:
+                if grace is None:
+                    self._end(batch, a, b, ended, now)
+                else:  # whatever it came to
+                    self._endings.stop(batch, a, b, ended.failure)
             self._let_go(lease, hi - lo)
 
     def _end(self, batch: Batch, lo: int, hi: int, ended: Ended, now: float) -> None:

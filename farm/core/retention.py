@@ -141,8 +141,11 @@ class Retention:
                 if outcome.ref and outcome not in taken:
                     ledger.rows.mention(new, outcome.ref)
             self._let_go(batch, taken)
-        # What a kept outcome or a begun attempt says is in no other record.
-        all_matter = any(batch.runs_once or (batch.settled and batch.is_kept) for batch in living)
+        # What a kept outcome, a begun attempt or a stop says is in no other record.
+        all_matter = any(
+            batch.runs_once or batch.stopping or (batch.settled and batch.is_kept)
+            for batch in living
+        )
         for ref in row.mentions:
             if all_matter or ref > ledger.committed:  # perhaps an outcome not published yet
                 ledger.rows.mention(new, ref)

@@ -34,6 +34,7 @@ from farm.protocol.parts import (
     Part,
     Result,
     Run,
+    Span,
     TaskRun,
     Template,
 )
@@ -147,10 +148,14 @@ class JobSeal(Part, tag=5):
 
 
 class Cancel(Part, tag=6):
-    """Cancel tasks that no worker has begun; answered by one ``CancelReply``."""
+    """Cancel tasks that no worker has begun; answered by one ``CancelReply``.
+
+    With a ``grace``, in seconds, tasks that run are stopped: see ``Recall``.
+    """
 
     request: Counter
     tasks: list[TaskRun]
+    grace: Span | None = None
 
 
 class Attach(Part, tag=7):
@@ -256,12 +261,14 @@ class CancelReply(Part, tag=26):
     """Of the tasks asked for, these were cancelled; their outcome follows or is on its way.
 
     Those in ``cancelled`` never ran and never will. Those in ``stopped`` waited for another
-    attempt, and will not have it: one before may have begun, and no outcome of it counts.
+    attempt, and will not have it: one before may have begun, and no outcome of it counts. Those
+    in ``stopping`` may run, and are being ended: whatever they come to is no outcome, either.
     """
 
     request: Counter
     cancelled: list[TaskRun]
     stopped: list[TaskRun] = msgspec.field(default_factory=list)
+    stopping: list[TaskRun] = msgspec.field(default_factory=list)
 
 
 class JobInfo(Part, tag=27):

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from farm.protocol.parts import Claim, Counter, Ended, Grant, Part
+from farm.protocol.parts import Claim, Counter, Ended, Grant, Part, Span
 
 __all__ = [
     "Assign",
@@ -83,10 +83,13 @@ class Assign(Part, tag=61):
 class Recall(Part, tag=62):
     """Give these back if no worker has begun them: ``(epoch, lease, first, count)``.
 
-    For each, the host reports it returned, or reports it started (again).
+    For each, the host reports it returned, or reports it started (again). With a ``grace`` those
+    that run are stopped: an exception is raised in them, and what has not ended after so many
+    seconds is ended with its worker.
     """
 
     runs: list[tuple[Counter, Counter, Counter, Counter]]
+    grace: Span | None = None
 
 
 class Drop(Part, tag=63):

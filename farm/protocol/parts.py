@@ -107,10 +107,10 @@ class Failure(Part):
     """The evidence of an attempt that did not succeed; no pickled data.
 
     ``cause``: ``exception``, ``soft_time_limit``, ``time_limit``, ``memory_limit``, ``signal``,
-    ``exit``, ``host_lost``, ``initializer`` or ``protocol``. ``code`` is the exit code, or minus
-    the signal number. ``losses`` counts attempts that died. ``peak_bytes`` is the most memory that
-    was seen, ``output`` the end of what its worker wrote during it. ``final``: the task must not be
-    tried again, whatever retries are left.
+    ``exit``, ``host_lost``, ``initializer``, ``stopped`` or ``protocol``. ``code`` is the exit
+    code, or minus the signal number. ``losses`` counts attempts that died. ``peak_bytes`` is the
+    most memory that was seen, ``output`` the end of what its worker wrote during it. ``final``: the
+    task must not be tried again, whatever retries are left.
     """
 
     cause: str = ""

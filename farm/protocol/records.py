@@ -33,6 +33,7 @@ __all__ = [
     "Remembered",
     "Restored",
     "SessionMark",
+    "Stopping",
     "Submitted",
     "decode_memories",
     "decode_record",
@@ -170,6 +171,17 @@ class Begun(Part, tag=10):
     host: bytes = b""
 
 
+class Stopping(Part, tag=11):
+    """Somebody wants these tasks stopped, which run, or may: whatever they come to is no outcome.
+
+    Committed before that is acknowledged. ``grace``: how many seconds they have to clean up.
+    """
+
+    at: float
+    tasks: list[TaskRun]
+    grace: float
+
+
 class Buried(Part, tag=20):
     """A task is dead: what it was, and the evidence of its attempts, to be kept for people.
 
@@ -248,6 +260,7 @@ Record = (
     | HostJoined
     | Recovered
     | Begun
+    | Stopping
     | Buried
     | Remembered
     | ClockRead

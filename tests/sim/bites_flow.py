@@ -167,6 +167,7 @@ def _(patch):
 @bite(
     "what a lost host may have begun is stopped, not cancelled",
     "cancelled task ran",
+    stops=False,
     **CUT_OFF_AT_ONCE,
 )
 def _(patch):

@@ -31,7 +31,7 @@ from tests.sim.checks_leases import LeaseChecks
 from tests.sim.checks_losses import LossChecks
 from tests.sim.checks_readers import ReaderChecks
 from tests.sim.checks_results import ResultChecks
-from tests.sim.checks_work import cancelled
+from tests.sim.checks_work import cancelled, still_stopped
 from tests.sim.journal import Append, Delete
 from tests.sim.truth import Violation, ids, named, outcomes
 
@@ -83,6 +83,8 @@ class Checks:
         for task in self.truth.tasks.values():
             facts = self.truth.committed[task.id]
             task.known = facts.accepted
+            if not (task.durable and self.disk.durable):  # forgotten with the coordinator
+                task.stop_confirmed = False
 
     # ------------------------------------------------------------ the journal
 
@@ -145,6 +147,7 @@ class Checks:
             self.losses.failed(entry.failure)
             for task, outcome in outcomes(entry):
                 self._ends(task, outcome)
+                still_stopped(self.truth.tasks[task], outcome)
                 self.losses.over(task)
                 self.leases.over(task)
                 if outcome.ending is Ending.LOST:
@@ -253,3 +256,10 @@ class Checks:
                     raise Violation("acknowledged before commit", f"the cancel of {task.name}")
                 if run in message.cancelled:
                     cancelled(task)
+        for run in message.stopping:
+            for task in self.truth.run(*run):
+                facts = self.truth.committed[task.id]
+                if task.durable and not facts.stopping and facts.outcome is None:
+                    raise Violation("acknowledged before commit", f"the stop of {task.name}")
+                task.stop_confirmed = True
+                self.world.stats["stopped while leased"] += 1

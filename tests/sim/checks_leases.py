@@ -83,6 +83,8 @@ class LeaseChecks:
             raise Violation("ran after its outcome", f"{task.name} is leased after its outcome")
         if task.cancel_confirmed:
             raise Violation("cancelled task ran", f"{task.name} is leased after its cancel")
+        if task.stop_confirmed:
+            raise Violation("stopped task ran", f"{task.name} is leased after its stop")
         if self._truth.is_stale(task, epoch, attempt):
             raise Violation("stale token", f"{task.name} is leased under ({epoch}, {attempt})")
         if self._is_held_back(task):

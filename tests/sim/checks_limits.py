@@ -9,6 +9,7 @@ from tests.sim import work
 from tests.sim.truth import Violation
 
 if TYPE_CHECKING:
+    from farm.protocol.messages import Recall
     from farm_workers.host_slices import Slice
     from tests.sim.host import HostProcess
     from tests.sim.truth import Execution, Outcome, Task
@@ -45,6 +46,17 @@ class WorkerLimits:
         if most and self._tasks > most:
             raise Violation("recycling", f"{self._host.name} gives a worker {self._tasks} tasks")
 
+    def told(self, message: Recall) -> None:
+        """Its host is told to stop tasks, perhaps the one that it is at."""
+        running, grace = self._worker.running, message.grace
+        if running is None or grace is None:
+            return
+        part, counter, execution = running
+        for epoch, lease, first, count in message.runs:
+            if part.key == (epoch, lease) and first <= counter < first + count:
+                by = self._host.world.clock.now + grace
+                execution.stop_by = min(execution.stop_by, by)
+
     def begins(self) -> None:
         """An item begins."""
         self._asleep = self._host.asleep
@@ -58,6 +70,9 @@ class WorkerLimits:
         if part.time_limit is not None and ran > part.time_limit + grace:
             raise Violation("limits", f"an item ran {ran:.2f} s, its limit is {part.time_limit}")
         limit = part.memory_limit
+        late = self._host.world.clock.now - execution.stop_by
+        if late > grace:
+            raise Violation("stop", f"an item ran for {late:.2f} s after the grace of its stop")
         large = limit is not None and self._worker.memory > limit
         if large and ran > SAMPLE_SECONDS + grace:
             raise Violation("limits", f"an item was too large for {ran:.2f} s")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.sim.truth import Execution, Outcome, Task
     from tests.sim.world import World
 
-__all__ = ["began", "cancelled", "inside", "left_behind", "settled"]
+__all__ = ["began", "cancelled", "inside", "left_behind", "settled", "still_stopped"]
 
 
 def began(world: World, task: Task, execution: Execution) -> None:
@@ -40,10 +40,18 @@ def cancelled(task: Task) -> None:
         raise Violation("cancelled task ran", f"{task.name}: {task.executions}")
 
 
+def still_stopped(task: Task, outcome: Outcome) -> None:
+    """A task has an outcome: after the answer to a stop it is no success, and no failure."""
+    promised = task.stop_confirmed or task.stop_promised
+    if promised and outcome.ending not in (Ending.CANCELLED, Ending.EXPIRED):
+        raise Violation("stopped task ended otherwise", f"{task.name}: {outcome}")
+
+
 def settled(world: World, task: Task) -> None:
     """Its owner has a task's outcome: it must be one that the work could have."""
     outcome = task.settled
     assert outcome is not None
+    still_stopped(task, outcome)
     match outcome.ending:
         case Ending.OK:
             _made_by_an_execution(task, outcome)

@@ -93,7 +93,9 @@ class ClientProcess(Process):
             case Accepted():
                 for first, count in message.runs:
                     for task in self.world.truth.run(self.session, first, count):
-                        task.acknowledged = True
+                        # Said before the store was restored from a copy without it, it is void.
+                        known = self.world.truth.committed[task.id].accepted
+                        task.acknowledged = known or not task.forgotten
         self.machine.receive(message, self.now)
 
     # ------------------------------------------------------------ the session's port
@@ -197,6 +199,11 @@ class ClientProcess(Process):
             for run in message.cancelled:
                 for task in self.world.truth.run(*run):
                     cancelled(task)
+            for run in message.stopping:
+                for task in self.world.truth.run(*run):
+                    # A store restored since then may have forgotten it.
+                    mine = run[0] == self.session and task.settled is None
+                    task.stop_promised = mine and not self.world.stats["restore store"]
 
     def rejected(self, code: str, message: str, retry: bool) -> None:
         self.world.said(self.name, "rejected", (code, message))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from farm.model import Ending
-from farm.protocol.messages import Assign, HostHello, Report
+from farm.protocol.messages import Assign, HostHello, Recall, Report
 from farm_workers.host import Host
 from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostSettings
@@ -86,6 +86,9 @@ class HostProcess(Process):
             return
         if isinstance(message, Assign):
             self._assigned(message)
+        if isinstance(message, Recall):
+            for worker in self.workers.values():
+                worker.limits.told(message)
         self.memory.received(message)
         self.machine.receive(message, self.now)
         self.after_turn()
@@ -197,6 +200,10 @@ class HostProcess(Process):
 
     def stop(self, slot: int) -> None:
         self.world.clock.after(self.world.chance.uniform(0.0, 0.01), self.workers[slot].stop)
+
+    def interrupt(self, slot: int, ordinal: int) -> None:
+        delay = self.world.chance.uniform(0.0, 0.01)
+        self.world.clock.after(delay, self.workers[slot].interrupt, ordinal)
 
     def retire(self, slot: int) -> None:
         self.workers[slot].tell("leave")

@@ -58,6 +58,7 @@ class Plan:
     kill_seconds: float = 0.3
     max_tasks_per_worker: int = 0
     max_memory_per_worker: int = 0
+    stops: bool = True  # whether tasks and jobs are stopped, and not only cancelled
     core: dict[str, float | int] = field(default_factory=dict)
 
     @property
@@ -118,4 +119,5 @@ class Plan:
         plan.tasks = min(plan.tasks, 4 * plan.core["max_tasks"])
         if chance.random() < 0.25:
             plan.stale = 0.05
+        plan.stops = chance.random() < 0.6
         return plan

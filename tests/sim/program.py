@@ -184,16 +184,35 @@ class Program:
         return self.requests
 
     def cancel(self) -> None:
-        """Some tasks, mostly one's own."""
+        """Cancel some tasks, mostly one's own, or stop them."""
         runs = self._some_runs(mine=self.chance.random() < 0.8)
         if not runs:
             return
+        grace = None
+        if self.world.plan.stops and self.chance.random() < 0.6:
+            grace = self.chance.choice((0.0, 0.2, 1.0))
+            more = self.chance.choice((self._job_runs, self._running, self._running))
+            runs = more() or runs
         for run in runs:
             for task in self.world.truth.run(*run):
                 task.cancel_asked = True
         request = self._request()
         self.cancels.add(request)
-        self.client.machine.cancel(request, runs, self.client.now)
+        self.client.machine.cancel(request, runs, self.client.now, grace)
+
+    def _running(self) -> list[TaskRun]:
+        """A few of the tasks that workers seem to be at, whoever submitted them."""
+        tasks = self.world.truth.tasks.values()
+        found = [(*t.id, 1) for t in tasks if t.handed and not t.settled and not t.published]
+        return found[: self.chance.choice((1, 2, 8))]
+
+    def _job_runs(self) -> list[TaskRun]:
+        """All tasks of one of the client's open jobs."""
+        if not self.jobs:
+            return []
+        job = self.chance.choice(list(self.jobs))
+        tasks = self.world.truth.tasks.values()
+        return [(*t.id, 1) for t in tasks if t.job == job and t.id[0] == self.client.session]
 
     def follow(self) -> None:
         """A job by name, or tasks by id, of any client."""

@@ -46,7 +46,7 @@ def check_rest(world: World) -> None:
             raise Violation("lost", f"{task.name} was acknowledged and has no outcome")
         if task.id[0] in living and task.settled is None:
             raise Violation("lost", f"{task.name} was never settled")
-        if world.plan.is_calm and not world.plan.deaths:
+        if world.plan.is_calm and not world.plan.deaths and not world.plan.stops:
             _check_calm(task)
 
 

@@ -18,6 +18,7 @@ from farm.protocol.records import (
     Recovered,
     Restored,
     SessionMark,
+    Stopping,
     Submitted,
 )
 
@@ -89,6 +90,7 @@ class Facts:
     losses: int = 0
     charged: list[bytes] = field(default_factory=list)  # hosts that cost a loss each
     failure: Failure | None = None
+    stopping: bool = False
     finished_at: float = 0.0
     submitted: set[int] = field(default_factory=set)  # records that name it: Submitted
     finished: set[int] = field(default_factory=set)  # Finished
@@ -114,6 +116,7 @@ class Execution:
     attempt: int
     began: float
     ended: str = ""
+    stop_by: float = float("inf")  # its host was told to end it by then
 
 
 class Lease(NamedTuple):
@@ -143,6 +146,8 @@ class Task:
     published: Outcome | None = None
     cancel_asked: bool = False
     cancel_confirmed: bool = False
+    stop_confirmed: bool = False  # somebody was told that no success of it counts any more
+    stop_promised: bool = False  # its owner was
     forgotten: bool = False  # by a store that was restored from a copy without it
     refused: bool = False
     handed: int = 0
@@ -198,13 +203,20 @@ class Book:
                     self[task].taken.add(ref)
             case AttemptsEnded():
                 self._attempts(record)
-            case Begun():
-                for task in ids(record.session, record.first, record.count):
-                    self[task].begun = record.attempt
+            case Begun() | Stopping():
+                self._marked(record)
             case SessionMark():
                 self.marks[record.session] = list(record.accepted)
             case Recovered():
                 self._recovered(record)
+
+    def _marked(self, record: Begun | Stopping) -> None:
+        if isinstance(record, Stopping):
+            for task in named(record):
+                self[task].stopping = True
+            return
+        for task in ids(record.session, record.first, record.count):
+            self[task].begun = record.attempt
 
     def _submitted(self, ref: int, record: Submitted) -> None:
         for task in named(record):
@@ -262,7 +274,7 @@ def named(record: Record | None) -> list[Id]:
             return [t for g in record.groups for t in ids(record.session, g.first, g.count)]
         case Finished():
             return [t for e in record.entries for t in ids(e.session, e.first, e.count)]
-        case Delivered():
+        case Delivered() | Stopping():
             return [t for run in record.tasks for t in ids(*run)]
         case _:
             return []
@@ -290,7 +302,7 @@ class Truth:
         """The store was in memory, and is gone: cancels are, too."""
         self.committed = Book()
         for task in self.tasks.values():
-            task.cancel_confirmed = False
+            task.cancel_confirmed = task.stop_confirmed = False
         self.crashed()
 
     def restored(self, book: Book, ref: int, epoch: int) -> None:
@@ -304,6 +316,7 @@ class Truth:
             facts = book[task.id]
             if facts.outcome is None:
                 task.published, task.cancel_confirmed = None, False
+                task.stop_confirmed = task.stop_promised = False
             if task.durable and not facts.accepted:
                 task.forgotten, task.acknowledged = True, False
         self.crashed()

@@ -42,6 +42,7 @@ class Worker:
         self.limits = WorkerLimits(self)
         self._items: deque[tuple[Slice, int]] = deque()
         self._execution: Execution | None = None
+        self._at: tuple[Slice, int] | None = None  # the item of it
         self._ends: list[SliceEnd] = []
         self._flush_due = False
         self._limit = 0
@@ -105,6 +106,30 @@ class Worker:
             raise Violation("recycling", f"{self.host.name} lets a worker go that has work")
         self.host.world.clock.after(0.001, self.die, 0)
 
+    @property
+    def running(self) -> tuple[Slice, int, Execution] | None:
+        """The slice and counter of what it runs."""
+        if self._execution is None or self._at is None:
+            return None
+        part, i = self._at
+        return part, part.first + i, self._execution
+
+    def interrupt(self, ordinal: int) -> None:
+        """The signal of a stop: most tasks clean up and end, and some do not care."""
+        chance = self.host.world.chance
+        if self.alive and self._execution is not None and self.ordinal == ordinal:
+            self.host.world.stats["interrupts"] += 1
+            if chance.random() < 0.6:
+                delay = chance.uniform(0.0, 0.3)
+                self.host.world.clock.after(delay, self._clean, self._execution)
+
+    def _clean(self, execution: Execution) -> None:
+        """A task lets the exception out by which it was stopped."""
+        if not self.alive or self._execution is not execution or self._at is None:
+            return
+        part, i = self._at
+        self._over(part, i, execution, "stopped", Ending.EXCEPTION)
+
     def weigh(self) -> None:
         """The agent looks at the memory of the process."""
         self._say("memory", self.memory)
@@ -164,6 +189,7 @@ class Worker:
         execution = Execution(self.host.name, part.key[0], part.attempt, clock.now)
         task.executions.append(execution)
         self._execution = execution
+        self._at = part, i
         began(self.host.world, task, execution)
         does = work.parse(payload)
         self.limits.begins()
@@ -172,28 +198,31 @@ class Worker:
         if self.host.world.chance.random() < PROGRESS:
             note = (part.key, part.first + i, (1.0, 2.0, "half"))
             clock.after(does.seconds / 2, self._tell_progress, execution, note)
-        clock.after(does.seconds, self._done, part, i, does, len(task.executions))
+        clock.after(does.seconds, self._done, execution, does, len(task.executions))
 
     def _tell_progress(self, execution: Execution, note: tuple[object, ...]) -> None:
         if self.alive and self._execution is execution:
             self._say("progress", *note)
 
-    def _done(self, part: Slice, i: int, does: Work, times: int) -> None:
-        if not self.alive or self._execution is None:
+    def _done(self, execution: Execution, does: Work, times: int) -> None:
+        if not self.alive or self._execution is not execution or self._at is None:
             return
-        execution = self._execution
+        part, i = self._at
         self.limits.ends(part, execution)
         if does.kind == "die" and times <= does.times:
             self.die(KILLED)
             return
-        self._execution = None
-        value = work.value((part.session, part.first + i), part.key[0], part.attempt)
         if does.kind == "raise" and times <= does.times:
-            execution.ended = "raised"
-            self._end(part, i, Ending.EXCEPTION, [value], does.seconds)
+            self._over(part, i, execution, "raised", Ending.EXCEPTION)
         else:
-            execution.ended = "ok"
-            self._end(part, i, Ending.OK, [value], does.seconds)
+            self._over(part, i, execution, "ok", Ending.OK)
+
+    def _over(self, part: Slice, i: int, execution: Execution, how: str, ending: Ending) -> None:
+        """An item has ended, and the next one begins."""
+        self._execution = None
+        execution.ended = how
+        value = work.value((part.session, part.first + i), part.key[0], part.attempt)
+        self._end(part, i, ending, [value], self.host.world.clock.now - execution.began)
         if part.alone:
             self.flush()
         self._begin()

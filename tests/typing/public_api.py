@@ -45,6 +45,9 @@ def many(client: Client) -> None:
     assert_type(len(job), int)
     assert_type(next(iter(job)).result(), str)
     assert_type(job.progress.done, int)
+    assert_type(job.stop(grace=timedelta(seconds=1)), int)
+    assert_type(client.submit(text, 1).stop("30s"), bool)
+    client.submit(text, 1).stop(grace=None)  # type: ignore[arg-type]
 
 
 def options(client: Client) -> None:

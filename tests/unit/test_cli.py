@@ -148,6 +148,9 @@ class FakeJob:
     def cancel(self):
         return 7
 
+    def stop(self, grace):
+        return 8 if grace == 60.0 else 9
+
 
 def done(value=None, error=None):
     future = Future()
@@ -488,6 +491,51 @@ def test_cancel_that_comes_too_late(cli, answer, code, says):
     found, out, err = cli("cancel", TASK, prepare=prepare)
     assert (found, out) == (code, "")
     assert says in err
+
+
+class Stoppable:
+    def __init__(self, *, ends):
+        self.ends = ends
+        self.graces = []
+
+    def stop(self, grace):
+        self.graces.append(grace)
+        return self.ends
+
+
+def test_stop_of_a_task(cli):
+    future = Stoppable(ends=True)
+    assert cli("stop", TASK, prepare=ends(future)) == (0, "stopped\n", "")
+    _, out, _ = cli("stop", TASK, "--json", "--grace", "250ms", prepare=ends(future))
+    assert json.loads(out) == {"id": TASK, "stopped": 1}
+    assert future.graces == [5.0, 0.25]
+    assert cli("stop", TASK, "--grace", "soon")[0] == ExitCode.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [
+        (ROW, ExitCode.FAILED, "was not stopped: the farm has not answered yet"),
+        (ROW | {"state": "failed"}, ExitCode.FAILED, "was not stopped: it has ended"),
+        (FarmError("no task"), ExitCode.UNKNOWN, "the farm has no task"),
+        (ROW | {"state": "cancelled"}, ExitCode.OK, "stopped"),
+    ],
+)
+def test_stop_that_comes_too_late(cli, answer, code, says):
+    def prepare(client):
+        client.answers["task"] = answer
+        client.outcome = Stoppable(ends=False)
+
+    found, out, err = cli("stop", TASK, prepare=prepare)
+    assert found == code
+    assert says in out + err
+
+
+def test_stop_of_a_job(cli):
+    assert cli("stop", "nightly") == (0, "9 of 10 tasks stopped\n", "")
+    _, out, _ = cli("stop", "nightly", "--json", "--grace", "1m")
+    assert json.loads(out) == {"id": JOB["id"], "stopped": 8}
+    assert cli("stop", "weekly")[0] == ExitCode.UNKNOWN
 
 
 def test_cancel_of_a_job(cli):

@@ -24,6 +24,7 @@ PUBLIC_API = [
     "PayloadError",
     "SoftTimeLimitExceeded",
     "TaskError",
+    "TaskStopped",
     "TimeLimitExceeded",
     "UnknownTask",
     "WorkerLost",

@@ -40,6 +40,7 @@ class _Port:
         self.stop = pool.stop
         self.kill = pool.kill
         self.retire = pool.retire
+        self.interrupt = pool.interrupt
         self.measure = pool.measure
         self.send: Callable[[FromHost], None] = link.send
 

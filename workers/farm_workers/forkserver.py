@@ -23,6 +23,7 @@ import msgspec
 from farm_workers import kin, system, worker
 from farm_workers.channel import Pipe
 from farm_workers.page import Page
+from farm_workers.soft_limit import SIGNAL
 
 __all__ = ["ANSWER", "ASK", "EXIT_FORK", "Ask", "ServerSettings", "main"]
 
@@ -44,6 +45,8 @@ class Ask:
     KILL = 2
     STOP = 3
     """To end by itself, with its descendants; ``KILL`` may follow."""
+    INTERRUPT = 4
+    """To raise ``TaskStopped`` in the item that its page names."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +124,10 @@ class _Server:
         pids = [pid for pid, running in self._slots.items() if running == slot]
         if what == Ask.STOP:
             self._spared[slot] = set().union(*map(kin.terminate, pids))
+            return
+        if what == Ask.INTERRUPT:
+            for pid in pids:  # its handler was set before its first item began
+                os.kill(pid, SIGNAL)
             return
         self._spared.pop(slot, None)
         for pid in pids:

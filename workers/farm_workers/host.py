@@ -185,7 +185,7 @@ class Host:
             case Function():
                 self._work.learn(message.hash, message.name, message.data, now)
             case Recall():
-                self._work.recall(message.runs, now)
+                self._work.recall(message.runs, now, grace=message.grace)
             case Drop():
                 self._work.drop(message.claims)
             case Noted():

@@ -19,10 +19,11 @@ class Lease:
 
     ``waiting`` has the counters that no worker was given. ``open`` counts those not done,
     ``unnoted`` those done of which the coordinator has not yet said that it knows. ``recalled``
-    are counters asked back while a worker had them.
+    are counters asked back while a worker had them; of those in ``stopping`` what has begun is to
+    end, within so many seconds.
     """
 
-    __slots__ = ("grant", "key", "open", "queued", "recalled", "unnoted", "waiting")
+    __slots__ = ("grant", "key", "open", "queued", "recalled", "stopping", "unnoted", "waiting")
 
     def __init__(self, key: Key, grant: Grant) -> None:
         self.key = key
@@ -31,6 +32,7 @@ class Lease:
         self.open = grant.count
         self.unnoted = 0
         self.recalled = RangeSet()
+        self.stopping: dict[int, float] = {}
         self.queued = False
 
     def cut(self, count: int, offset: int) -> Slice:
@@ -63,6 +65,11 @@ class Lease:
             grant.retry_on,
             grant.never_on,
         )
+
+    def stop(self, first: int, stop: int, grace: float) -> None:
+        """Those of these tasks that a worker has begun are to end."""
+        for counter in range(first, stop):
+            self.stopping[counter] = min(grace, self.stopping.get(counter, grace))
 
     def finish(self, count: int) -> None:
         """``count`` tasks are done and will be reported."""

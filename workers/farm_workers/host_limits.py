@@ -12,7 +12,7 @@ from farm.protocol.messages import Failure
 from farm_workers.host_lease import Running
 from farm_workers.host_roster import Roster
 from farm_workers.host_slices import HostPort, HostSettings
-from farm_workers.host_slots import Doom, Slot, SlotState
+from farm_workers.host_slots import Doom, Slot, SlotState, Stop
 
 __all__ = ["Limits"]
 
@@ -87,11 +87,36 @@ class Limits:
     def ended(self, slot: Slot, now: float) -> None:
         """A worker has ended something."""
         doom = slot.doom
-        if doom is not None and doom.running.next != doom.counter:
+        if slot.stop is not None and slot.stop.is_over:
+            slot.stop = None
+        if doom is not None and doom.running.next > doom.counter:
             self._roster.kill(slot)  # it came to an end after all, but not its worker
             return
         self._begun(slot, now)
         self.relieve(slot, now)
+
+    def stop(self, slot: Slot, running: Running, counter: int, now: float) -> None:
+        """The item that a worker is at is to end: by an exception, and if not, with its worker."""
+        if slot.state is not SlotState.READY:
+            return  # it ends with its worker
+        until = now + running.lease.stopping[counter]
+        if slot.stop is not None and slot.stop.counter == counter and slot.stop.running is running:
+            until = min(until, slot.stop.until)
+        slot.stop = Stop(running, counter, until)
+        if until > now:
+            self._port.interrupt(slot.number, running.part.offset + counter - running.part.first)
+        else:
+            self._end_stopped(slot, now)
+
+    def _end_stopped(self, slot: Slot, now: float) -> None:
+        """The grace of a stop is over."""
+        stop, slot.stop = slot.stop, None
+        if stop is not None and not stop.is_over:
+            grace = stop.running.lease.stopping[stop.counter]
+            text = f"it was stopped, and ended with its worker after {grace:g} s of grace"
+            failure = Failure("stopped", text, self._settings.name)
+            slot.doom = Doom(stop.running, stop.counter, Ending.CANCELLED, failure)
+            self._roster.end(slot, now)
 
     def relieve(self, slot: Slot, now: float) -> None:
         """A worker that is worn out leaves as soon as it has nothing to do."""
@@ -111,6 +136,8 @@ class Limits:
             limit = slot.pipe[0].part.time_limit
             text = f"it ran longer than its time limit of {limit} s and was ended"
             self._doom(slot, slot.pipe[0], _TIME, "time_limit", text, now)
+        if slot.stop is not None and now >= slot.stop.until and slot.state is SlotState.READY:
+            self._end_stopped(slot, now)
         if now >= slot.measure_at:
             slot.measure_at = NEVER
             if slot.state is SlotState.READY:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from farm.model import Ending
 from farm.protocol.messages import Failure
 from farm_workers.host_backlog import Backlog
-from farm_workers.host_lease import Running
+from farm_workers.host_lease import Lease, Running
 from farm_workers.host_slices import EXIT_PIPE, HostPort, HostSettings, signal_name
 from farm_workers.host_slots import Slot, SlotState
 
@@ -79,6 +79,16 @@ class Roster:
                 free += not slot.stuck
                 fencing = fencing or slot.fencing
         return live, free, fencing
+
+    def holding(self, lease: Lease, first: int, stop: int) -> list[tuple[Slot, Running, int, int]]:
+        """The parts of ``[first, stop)`` that workers have."""
+        found = []
+        for slot in self.slots:
+            for running in slot.pipe:
+                lo, hi = max(first, running.next), min(stop, running.stop)
+                if running.lease is lease and lo < hi:
+                    found.append((slot, running, lo, hi))
+        return found
 
     def revive(self, now: float) -> None:
         """Start a worker in every empty slot, whatever became of the last."""
@@ -154,7 +164,7 @@ class Roster:
             return self._cut(slot, code, index)
         if slot.doom is not None:
             running, counter, ending, failure = slot.doom
-            if running.next != counter:
+            if running.next > counter:
                 return None  # it ended after all, and the next one is innocent
             failure.code = code
             return Verdict(running, counter, ending, failure)

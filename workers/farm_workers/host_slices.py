@@ -184,6 +184,9 @@ class HostPort(Protocol):
         An upper bound will do if that is within the limit.
         """
 
+    def interrupt(self, slot: int, ordinal: int) -> None:
+        """Raise ``TaskStopped`` in the item with this ordinal, if its worker is still at it."""
+
     def run(self, slot: int, part: Slice) -> None:
         """Give a slice to a worker, behind what it already has."""
 

@@ -10,7 +10,7 @@ from farm_workers.host_lease import Lease, Running
 from farm_workers.host_pace import PIPE_SECONDS, PREFETCH_SECONDS, SLICE_TASKS_MAX, is_short
 from farm_workers.host_slices import Slice
 
-__all__ = ["FUNCTIONS_PER_WORKER", "Doom", "Slot", "SlotState"]
+__all__ = ["FUNCTIONS_PER_WORKER", "Doom", "Slot", "SlotState", "Stop"]
 
 FUNCTIONS_PER_WORKER = 32
 """A worker keeps the functions used last; its host counts along and sends what is missing."""
@@ -20,6 +20,9 @@ STUCK_SECONDS = 0.1
 """A worker that makes no progress for this long is stuck in something long,"""
 STUCK_TIMES = 10
 """or for this many times what the item should take, if that is longer."""
+
+
+NEVER = float("inf")
 
 
 class SlotState(Enum):
@@ -45,6 +48,19 @@ class Doom(NamedTuple):
     failure: Failure
 
 
+class Stop(NamedTuple):
+    """The item that a worker is at is to be stopped, by an exception until ``until``."""
+
+    running: Running
+    counter: int
+    until: float
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the item has ended."""
+        return self.running.next > self.counter
+
+
 class Slot:
     """One slot and one worker process; a new process is a new ``Slot``.
 
@@ -52,8 +68,9 @@ class Slot:
     that is long ago. ``limited``: it was told to begin nothing more of what it has, which is all
     below the ordinal ``limit``. ``fencing``: it is being ended because of fenced tasks; ``doom``:
     because of an item that passed a limit; ``cut_short``: because the grace of a drain is over.
-    ``taken`` counts the tasks that it was given, ``worn`` says that it gets no more, ``leaving``
-    that it begins none of what it has. ``peak_bytes`` is the most memory seen.
+    ``stop``: the item that it is at is to end. ``taken`` counts the tasks that it was given,
+    ``worn`` says that it gets no more, ``leaving`` that it begins none of what it has.
+    ``peak_bytes`` is the most memory seen.
     """
 
     def __init__(self, number: int) -> None:
@@ -73,6 +90,7 @@ class Slot:
         self.limit = 0
         self.fencing = False
         self.doom: Doom | None = None
+        self.stop: Stop | None = None
         self.cut_short = False
         self.kill_at = float("inf")
         self.measure_at = float("inf")
@@ -90,7 +108,8 @@ class Slot:
     def limit_at(self) -> float:
         """When a limit of it may be passed, or something is to follow from that."""
         if self.state is SlotState.READY:
-            return min(self.kill_at, self.measure_at, self.deadline)
+            until = self.stop.until if self.stop else NEVER
+            return min(self.kill_at, self.measure_at, self.deadline, until)
         return min(self.kill_at, self.measure_at)
 
     @property

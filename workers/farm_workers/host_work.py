@@ -71,8 +71,13 @@ class Work:
         self.backlog.learn(function, name, data)
         self.fill(now)
 
-    def recall(self, runs: list[tuple[int, int, int, int]], now: float) -> None:
-        """Give back what has not begun; where a worker has it, find out first."""
+    def recall(
+        self, runs: list[tuple[int, int, int, int]], now: float, *, grace: float | None = None
+    ) -> None:
+        """Give back what has not begun; where a worker has it, find out first.
+
+        ``grace``: what has begun is to end within so many seconds.
+        """
         asked: dict[int, Slot] = {}
         for epoch, number, first, count in runs:
             lease = self.backlog.leases.get((epoch, number))
@@ -80,8 +85,10 @@ class Work:
                 continue
             for a, b in self.backlog.withdraw(lease, first, first + count):
                 self._reports.give_back(lease, a, b)
-            for slot, _, lo, hi in self._with_workers(lease, first, first + count):
+            for slot, _, lo, hi in self.roster.holding(lease, first, first + count):
                 lease.recalled.add(lo, hi)
+                if grace is not None:
+                    lease.stop(lo, hi, grace)
                 asked[slot.number] = slot
         for slot in asked.values():
             self._limit(slot)
@@ -95,7 +102,7 @@ class Work:
                 continue
             stop = claim.first + claim.count
             lease.open -= sum(b - a for a, b in self.backlog.withdraw(lease, claim.first, stop))
-            for slot, running, lo, hi in self._with_workers(lease, claim.first, stop):
+            for slot, running, lo, hi in self.roster.holding(lease, claim.first, stop):
                 running.dropped.add(lo, hi)
                 slot.fencing = True
                 self.roster.kill(slot)
@@ -185,6 +192,8 @@ class Work:
             for a, b in lease.recalled.overlap(running.next, keep):
                 self._reports.begin(lease, a, b)
                 lease.recalled.remove(a, b)
+            if running.next < keep == begun and keep - 1 in lease.stopping:
+                self.limits.stop(slot, running, keep - 1, now)
             stop, running.stop = running.stop, keep
             self._put(lease, keep, stop, front=True)
             if running.next >= running.stop:
@@ -351,18 +360,6 @@ class Work:
             slot.limited = True
             slot.limit = slot.next_ordinal
             self._port.limit(slot.number, slot.limit)
-
-    def _with_workers(
-        self, lease: Lease, first: int, stop: int
-    ) -> list[tuple[Slot, Running, int, int]]:
-        """The parts of ``[first, stop)`` that workers have."""
-        found = []
-        for slot in self.roster.slots:
-            for running in slot.pipe:
-                lo, hi = max(first, running.next), min(stop, running.stop)
-                if running.lease is lease and lo < hi:
-                    found.append((slot, running, lo, hi))
-        return found
 
     def _take_end(self, slot: Slot, part: SliceEnd) -> bool:
         """Report how a run ended; returns whether it makes sense."""

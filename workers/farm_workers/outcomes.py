@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from farm.errors import PayloadError, SoftTimeLimitExceeded
+from farm.errors import PayloadError, SoftTimeLimitExceeded, TaskStopped
 from farm.model import Ending
 from farm.payload import PAYLOAD_BYTES_MAX, check_size, dump_exception, dump_value, dump_values
 from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure
@@ -25,6 +25,9 @@ FLUSH_SECONDS = 0.005
 """Outcomes wait no longer than about this for those after them."""
 DORMANT_SECONDS = 1.0
 """The flusher sleeps for good after this long without a slice of several tasks."""
+
+
+_CAUSES = ((SoftTimeLimitExceeded, "soft_time_limit"), (TaskStopped, "stopped"))
 
 
 class Dumped(NamedTuple):
@@ -46,7 +49,7 @@ class Raised(NamedTuple):
 
 def raised(error: BaseException, *, final: bool = False) -> Raised:
     """How an exception travels; never fails."""
-    cause = "soft_time_limit" if isinstance(error, SoftTimeLimitExceeded) else "exception"
+    cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), "exception")
     return Raised(*dump_exception(error), cause, final)
 
 

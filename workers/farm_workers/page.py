@@ -1,4 +1,4 @@
-"""A page of memory that the agent and one worker share: where the worker is, in three integers.
+"""A page of memory that the agent and one worker share: where the worker is, in four integers.
 
 The worker writes the ordinal of each item before it begins it, and then looks at the limit; the
 agent writes the limit, waits ``SETTLE_SECONDS`` and then looks at the ordinal. By then either the
@@ -18,7 +18,7 @@ class Page:
     """The memory of one worker after the other, in one slot.
 
     ``words``: the ordinal of the item begun last plus one, when it began (monotonic nanoseconds),
-    and the ordinal below which nothing may begin any more.
+    the ordinal below which nothing may begin any more, and that of the item to be stopped plus one.
     """
 
     def __init__(self, fd: int) -> None:
@@ -41,7 +41,7 @@ class Page:
 
     def clear(self) -> None:
         """Begin again, for a new worker."""
-        for word in range(3):
+        for word in range(4):
             self.words[word] = 0
 
     @property
@@ -56,6 +56,10 @@ class Page:
     def limit(self, ordinal: int) -> None:
         """Let the worker begin nothing below this ordinal."""
         self.words[2] = ordinal
+
+    def interrupt(self, ordinal: int) -> None:
+        """Name the item that is to be stopped."""
+        self.words[3] = ordinal + 1
 
     def close(self) -> None:
         """Free the memory."""

@@ -137,6 +137,11 @@ class Pool:
         with contextlib.suppress(OSError):
             self._workers[slot].channel.socket.shutdown(socket.SHUT_WR)
 
+    def interrupt(self, slot: int, ordinal: int) -> None:
+        """Have ``TaskStopped`` raised in an item: its worker looks at its page when it hears."""
+        self._pages[slot].interrupt(ordinal)
+        self._link.ask(Ask.INTERRUPT, slot)
+
     def measure(self, slot: int, limit: int) -> None:
         """Measure the memory of a worker and its descendants, in the next turn."""
         self._weighed[slot] = limit

@@ -41,6 +41,8 @@ PROGRESS_SECONDS = 0.1
 """A task's progress is sent no more often than this."""
 LARGE_BYTES = 1 << 16
 """Payloads above this size are counted, and flushed before there are many."""
+FEW = 64
+"""A packed slice of more items is of tiny ones, and a call more for each would be felt."""
 _OUR_FILES = {__file__, soft_limit.__file__}
 _ATOMS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 
@@ -107,7 +109,7 @@ class Worker:
         self._used = False  # tasks have run here
         self._retired = False
         self._large_bytes = 0  # of large payloads that wait
-        self._soft_limit = SoftLimit()
+        self._soft_limit = SoftLimit(page.words)
         set_source(self._current)
         os.register_at_fork(after_in_child=self._disown)
 
@@ -171,7 +173,9 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 -- users' __setstate__ and modules
             self._outcomes.entries += [self._raised(error, part)] * part.count
             return
-        if part.soft_time_limit is not None:
+        if part.soft_time_limit is None:
+            function = self._soft_limit.known(function, often=part.packed and part.count > FEW)
+        else:
             function = self._soft_limit.wrap(function, part.soft_time_limit)
         self._context, self._part = None, part
         self._urgent = part.alone or part.limited
@@ -183,6 +187,7 @@ class Worker:
                 done = self._run_each(part, function, work)
         finally:
             self._part = None
+            self._soft_limit.done()
         self._end_notes()
         if done < part.count:
             self._outcomes.skip(part.first + done)
