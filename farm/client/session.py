@@ -227,8 +227,8 @@ class Session:
         self._heard = self._ticked = now
         for group in self._outbox.welcome(message.credit_tasks, message.credit_bytes, lost=lost):
             self._jobs.held(group.job, group.count)
-            stopped = self._cancels.stopping.overlap(group.first, group.first + group.count)
-            self._end(stopped, STOPPED)  # the last coordinator promised it, and none remembers
+        if lost:  # the last coordinator promised it, and this one may not know
+            self._end(self._outbox.to_send(self._cancels.stopping), STOPPED)
         self._jobs.said_nothing()
         self._cancels.said_nothing()
         again: list[m.FromClient] = [*self._jobs.opens(), *self._follows.again()]

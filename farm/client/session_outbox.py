@@ -221,6 +221,11 @@ class Outbox:
                 found.remove(group.first, group.first + group.count)
         return found
 
+    def to_send(self, among: RangeSet) -> list[tuple[int, int]]:
+        """Which of these tasks are to be sent, again or at all."""
+        good = self.accepted_for_good(among)
+        return [gap for first, stop in among for gap in good.gaps(first, stop)]
+
     def without_unsent(self, entries: list[Result], session: bytes) -> list[Result]:
         """The entries without word that tasks are unknown which are still to be accepted.
 

@@ -70,6 +70,18 @@ def test_what_was_to_be_stopped_is_not_submitted_to_another_coordinator():
     assert list(session.open) == [(2, 3)]
 
 
+def test_nor_is_what_it_had_not_acknowledged_yet():
+    session, port = open_session()
+    session.submit([group(1, 2, template=VOLATILE)], [F], 0.0)
+    session.cancel(7, [(ME, 1, 1)], 0.2, 2.5)
+    session.receive(m.CancelReply(7, [], [], [(ME, 1, 1)]), 0.3)
+    port.take()
+    _, done = reconnect(session, port, 1.0, epoch=6)
+    assert settled(done) == [result(1, ending=Ending.CANCELLED, failure=STOPPED)]
+    [submit] = [s for s in sent(done) if isinstance(s, m.Submit)]
+    assert [(g.first, g.count) for g in submit.groups] == [(2, 1)]
+
+
 def test_an_outcome_that_overtakes_the_promise_leaves_nothing_behind():
     session, port = open_session()
     session.submit([group(1, template=VOLATILE)], [F], 0.0)
