@@ -171,8 +171,6 @@ class Recovery:
         self.deadline = None
         tried = bool(self._dead or self._expected)
         backlog, self._backlog = self._backlog, []
-        for batch in backlog:
-            batch.suspended = None
         taken, self._taken = self._taken, {}
         adopted, self._adopted = self._adopted, []
         record = Recovered(ledger.epoch, adopted, tried)
@@ -196,15 +194,16 @@ class Recovery:
         """Let the backlog run; what was adopted since runs on by itself, or waits already."""
         ledger = self._ledger
         for batch in backlog:
+            batch.suspended = None
             if batch.gone or not batch.open:
                 continue
-            self._stop_waiting(batch)
             expires = batch.template.expires
             if expires is not None:
                 batch.expires_at = batch.at + expires
                 ledger.expiries.push(batch.expires_at, batch, 0, batch.count)
             for lo, hi in taken.get(batch, RangeSet()).gaps(0, batch.count):
                 self._bury_begun(batch, lo, hi)
+                self._stop_waiting(batch, lo, hi)
                 ledger.queue(batch, lo, hi)
                 for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
                     self._delay(batch, a, b)
@@ -213,13 +212,13 @@ class Recovery:
         self._endings.flush(now)
         self._cancels.on_recovered(now)
 
-    def _stop_waiting(self, batch: Batch) -> None:
+    def _stop_waiting(self, batch: Batch, lo: int, hi: int) -> None:
         """Tasks that were to be stopped and that no host has, as is known now."""
-        for lo, hi, grace in batch.stopping_runs(0, batch.count):
+        for a, b, grace in batch.stopping_runs(lo, hi):
             if grace is not None:
                 for state in (State.QUEUED, State.SCHEDULED):
-                    for a, b in list(batch.runs(lo, hi, state)):
-                        self._endings.cancel(batch, a, b)
+                    for c, d in list(batch.runs(a, b, state)):
+                        self._endings.cancel(batch, c, d)
 
     def _bury_begun(self, batch: Batch, lo: int, hi: int) -> None:
         """Tasks that may have run, must not run twice, and whose host did not come back.

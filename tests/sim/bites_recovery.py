@@ -192,7 +192,13 @@ def _(patch):
     patch.setattr(Endings, "_flush_ended", forget)
 
 
-@bite("a report under a stale token is dropped", "stale token", "host window", **PARTITIONS)
+@bite(
+    "a report under a stale token is dropped",
+    "stale token",
+    "host window",
+    stops=False,
+    **PARTITIONS,
+)
 def _(patch):
     ever: dict[tuple[int, int], Lease] = {}
     init, held = Lease.__init__, Reports._held
@@ -272,6 +278,7 @@ def _(patch):
     "the backlog waits for recovery",
     "dispatched before recovery",
     "cancelled task ran",
+    stops=False,
     faults=RESTARTS,
 )
 def _(patch):

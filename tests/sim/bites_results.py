@@ -77,7 +77,14 @@ def _(patch):
     patch.setattr(History, "_keep_within_bounds", lambda _self, _now: [])
 
 
-@bite("a wall clock that is set moves nothing", "too early", "too late", "pruned early", **CLOCKS)
+@bite(
+    "a wall clock that is set moves nothing",
+    "too early",
+    "too late",
+    "pruned early",
+    stops=False,
+    **CLOCKS,
+)
 def _(patch):
     read = Loading._offset
 

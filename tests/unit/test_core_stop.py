@@ -148,6 +148,16 @@ def test_what_no_host_claims_after_a_restart_does_not_run_again():
     assert [x[:3] for x in endings(rig, client)] == [(1, 1, Ending.CANCELLED)]
 
 
+def test_what_must_not_run_twice_and_may_have_begun_is_not_said_to_have_never_run():
+    rig, client, _, _ = farm(group(1, 1, template=m.Template(max_losses=0)))
+    rig.reload()
+    client = rig.client()
+    stop(rig, client, (1, 1))
+    rig.host("other")
+    rig.sleep(6)
+    assert endings(rig, client) == [(1, 1, *STOPPED)]
+
+
 def test_a_stop_that_was_not_committed_was_not_answered_and_is_forgotten():
     rig, client, _, (grant,) = farm(group(1, 1))
     rig.say(client, m.Cancel(1, [(ALICE, 1, 1)], 1.0))
