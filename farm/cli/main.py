@@ -9,6 +9,7 @@ from farm.cli import (  # noqa: F401 - they register their commands
     dead,
     demo,
     hosts,
+    inside,
     look,
     services,
     settings,
@@ -24,7 +25,7 @@ __all__ = ["app", "main"]
 ORDER = (
     *("demo", "up", "coordinator", "worker"),
     *("submit", "result", "cancel", "stop", "dead"),
-    *("status", "jobs", "tasks", "explain", "hosts", "store", "config", "version"),
+    *("status", "jobs", "tasks", "explain", "stack", "hosts", "store", "config", "version"),
 )
 CODES = "; ".join(f"[bold]{code.value}[/bold] {code.meaning}" for code in ExitCode)
 

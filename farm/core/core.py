@@ -20,6 +20,7 @@ from farm.core.lookups import Lookups
 from farm.core.placement import Placement
 from farm.core.port import Peer, Port
 from farm.core.queries import Queries
+from farm.core.questions import Questions
 from farm.core.recovery import Recovery
 from farm.core.reports import Reports
 from farm.core.retention import Retention
@@ -46,6 +47,7 @@ from farm.protocol.messages import (
     Report,
     Submit,
     Taken,
+    Told,
 )
 from farm.protocol.records import Record
 
@@ -99,7 +101,8 @@ class Core:
         )
         self.lookups = Lookups(ledger, self.history, Explaining(ledger))
         queries = Queries(ledger, self.dead, self.history)
-        self.inquiries = Inquiries(ledger, queries, self.lookups)
+        self.questions = Questions(ledger)
+        self.inquiries = Inquiries(ledger, queries, self.lookups, self.questions)
         self._last_event: float | None = None
         self._dirty = False
 
@@ -188,6 +191,8 @@ class Core:
                 self.connections.on_beat(peer, message)
             case NeedFunction():
                 self.placement.on_need_function(host, message.hash)
+            case Told():
+                self.questions.on_told(host, message)
             case _:
                 self.ledger.counters["unexpected"] += 1
 
@@ -234,6 +239,7 @@ class Core:
         self.following.flush()  # before outcomes: a follower is told of a task first
         self.deliveries.flush()
         self.reports.flush(now)
+        self.questions.on_tick(now)
         # Nobody waits for what follows.
         self.cancels.flush(now)
         self.admission.flush(now)
@@ -272,6 +278,7 @@ class Core:
             self.connections.next_deadline(),
             self.retention.next_deadline(),
             self.dead.next_deadline(),
+            self.questions.next_deadline(),
             self.reports.note_due,
             self.admission.acknowledge_due,
         )

@@ -1,9 +1,10 @@
-"""Questions and orders of clients, also those whose answer has to be read from the store."""
+"""Questions and orders of clients, also those that the store or a host has to answer."""
 
 from farm.core.ledger import Ledger
 from farm.core.lookups import Lookups
 from farm.core.port import Peer
 from farm.core.queries import Pending, Queries
+from farm.core.questions import Questions, Running
 from farm.protocol.messages import Answer, Query
 from farm.protocol.records import Record
 
@@ -13,10 +14,13 @@ __all__ = ["Inquiries"]
 class Inquiries:
     """Answers queries, each once. What waits for the store is bounded by what clients ask."""
 
-    def __init__(self, ledger: Ledger, queries: Queries, lookups: Lookups) -> None:
+    def __init__(
+        self, ledger: Ledger, queries: Queries, lookups: Lookups, questions: Questions
+    ) -> None:
         self._ledger = ledger
         self._queries = queries
         self._lookups = lookups
+        self._questions = questions
         self._waiting: dict[int, list[tuple[Peer, int, Pending]]] = {}
 
     def on_query(self, peer: Peer, message: Query, now: float) -> None:
@@ -26,6 +30,9 @@ class Inquiries:
             if self._lookups.ask(peer, message.request, what, arguments, now):
                 return
             data = self._queries.answer(what, arguments, now)
+            if isinstance(data, Running):
+                self._questions.ask(peer, message.request, data, now)
+                return
         except (ValueError, TypeError, OverflowError) as error:
             self._ledger.port.send(peer, Answer(message.request, None, str(error)))
             return

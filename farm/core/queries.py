@@ -10,6 +10,7 @@ from farm.core.history import History
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.queries_dead import DeadQueries, Pending
+from farm.core.questions import RunningQueries
 from farm.model import State, TaskId
 
 __all__ = ["Pending", "Queries"]
@@ -33,10 +34,11 @@ class Queries:
             "tasks": self._tasks,
             "task": self._task,
             **self._dead.kinds,
+            **RunningQueries(ledger).kinds,
         }
 
     def answer(self, what: str, arguments: dict[str, Any], now: float) -> Any:
-        """The answer, or a ``Pending`` one.
+        """The answer, or a ``Pending`` or ``Running`` one.
 
         Raises ``ValueError`` saying what is wrong with the question.
         """

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from farm.protocol.messages_host import (
+    Ask,
     Assign,
     Drain,
     Drop,
@@ -17,6 +18,7 @@ from farm.protocol.messages_host import (
     Noted,
     Recall,
     Report,
+    Told,
 )
 from farm.protocol.parts import (
     BATCH_BYTES,
@@ -48,6 +50,7 @@ __all__ = [
     "TASKS_PER_MESSAGE_MAX",
     "Accepted",
     "Answer",
+    "Ask",
     "Assign",
     "Attach",
     "Beat",
@@ -93,6 +96,7 @@ __all__ = [
     "Template",
     "ToClient",
     "ToHost",
+    "Told",
 ]
 
 # ---------------------------------------------------------------- client to coordinator
@@ -357,6 +361,8 @@ ToClient = (
     | Rejected
     | Progress
 )
-FromHost = HostHello | Report | NeedFunction | Beat | Bye
-ToHost = HostWelcome | Assign | Recall | Drop | Drain | Noted | Function | Beat | Bye | Rejected
+FromHost = HostHello | Report | NeedFunction | Told | Beat | Bye
+ToHost = (
+    HostWelcome | Assign | Recall | Drop | Drain | Ask | Noted | Function | Beat | Bye | Rejected
+)
 Message = FromClient | ToClient | FromHost | ToHost

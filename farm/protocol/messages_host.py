@@ -5,6 +5,7 @@ import msgspec
 from farm.protocol.parts import Claim, Counter, Ended, Grant, Part, Span
 
 __all__ = [
+    "Ask",
     "Assign",
     "Drain",
     "Drop",
@@ -14,6 +15,7 @@ __all__ = [
     "Noted",
     "Recall",
     "Report",
+    "Told",
 ]
 
 
@@ -59,6 +61,18 @@ class Report(Part, tag=41):
     )
 
 
+class Told(Part, tag=45):
+    """The answer to an ``Ask``; ``error`` says why there is none.
+
+    ``data`` begins at byte ``start`` of all that could be told.
+    """
+
+    request: Counter
+    data: bytes
+    start: Counter = 0
+    error: str = ""
+
+
 class HostWelcome(Part, tag=60):
     """The connection is open. ``unusable`` is empty, or says why this host gets no work."""
 
@@ -102,6 +116,21 @@ class Drain(Part, tag=70):
     """Finish what runs, give back the rest, say ``Bye``; somebody asked for it."""
 
     reason: str = ""
+
+
+class Ask(Part, tag=75):
+    """A question about a task that the host runs; answered by one ``Told``.
+
+    ``what`` is ``stack``, the stacks of its worker's threads, or ``output``, what it has written
+    in this attempt from byte ``since`` on.
+    """
+
+    request: Counter
+    what: str
+    epoch: Counter
+    lease: Counter
+    counter: Counter
+    since: Counter = 0
 
 
 class Noted(Part, tag=64):

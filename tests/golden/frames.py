@@ -12,6 +12,7 @@ from farm.protocol.codec import ATTACH_BYTES, encode
 from farm.protocol.messages import (
     Accepted,
     Answer,
+    Ask,
     Assign,
     Attach,
     Beat,
@@ -49,6 +50,7 @@ from farm.protocol.messages import (
     Submit,
     Taken,
     Template,
+    Told,
 )
 
 GOLDEN = Path(__file__).with_name("frames_v1.json")
@@ -157,6 +159,7 @@ FROM_HOST = [
     NeedFunction(HASH),
     Beat(1.25, 0.0, [(EPOCH, 8, 50, 1)], {"cpu": 0.5}),
     Bye("drained"),
+    Told(3, b"printed", 100, "not for long"),
 ]
 TO_HOST = [
     HostWelcome(1, "0.1.0", EPOCH, b"t" * 16, 100, 10.0, 30.0, [CLAIM], "another Python"),
@@ -175,6 +178,7 @@ TO_HOST = [
     Bye("stopping"),
     Rejected("replaced", "a newer connection came", False),
     Drain("somebody asked for it"),
+    Ask(3, "output", EPOCH, 8, 50, 100),
 ]
 SAMPLES = {
     f"{direction} {type(message).__name__}": (number, message)

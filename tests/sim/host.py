@@ -211,6 +211,15 @@ class HostProcess(Process):
     def measure(self, slot: int, limit: int) -> None:
         self.world.clock.after(0.0, self.workers[slot].weigh)
 
+    def ask(self, slot: int, question: int, what: str, since: int) -> None:
+        delay = self.world.chance.choice((0.0, 0.001, 0.1))
+        self.world.clock.after(delay, self.do, self._told, slot, question, what)
+
+    def _told(self, slot: int, question: int, what: str) -> None:
+        error = "" if slot in self.workers else "its worker has ended"
+        self.machine.on_worker_told(question, what.encode(), 0, error)
+        self.after_turn()
+
     def run(self, slot: int, part: Slice) -> None:
         self.memory.runs(part)
         for task in self.world.truth.run(part.session, part.first, part.count):

@@ -253,7 +253,7 @@ class Program:
             self.client.machine.ask(DrainHost(request, name), self.client.now)
             return
         arguments: dict[str, Any] = {"id": "?"} if what == "task" else {}
-        if what == "explain" and (runs := self._some_runs(mine=True)):
+        if what in ABOUT_TASKS and (runs := self._some_runs(mine=True)):
             arguments = {"id": str(TaskId(*runs[0][:2]))}
         self.client.machine.query(request, what, arguments, self.client.now)
 
@@ -269,10 +269,10 @@ class Program:
 
 
 TIME_LIMIT = "farm.errors.TimeLimitExceeded"
-QUESTIONS = ("status", "hosts", "jobs", "tasks", "task", "nonsense")
 QUESTIONS = (
     *("status", "hosts", "jobs", "tasks", "task", "nonsense"),
-    *("explain", "explain", "history", "drain"),
+    *("explain", "explain", "history", "drain", "stack", "stack", "stack"),
 )
+ABOUT_TASKS = ("explain", "stack")
 MILD = (("raise", 1), ("raise", 99))
 DEADLY = (*MILD, ("die", 1), ("die", 99), ("hog", 1), ("hog", 99))

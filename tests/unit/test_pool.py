@@ -42,6 +42,9 @@ class Host:
         self.pool.put(slot, PART)
         self.pool.kill(slot)
 
+    def on_worker_told(self, *_):
+        raise AssertionError("nobody has asked")
+
     def on_worker_exit(self, slot, death, now):
         self.heard.append(("exit", death.code))
 

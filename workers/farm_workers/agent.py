@@ -42,6 +42,7 @@ class _Port:
         self.retire = pool.retire
         self.interrupt = pool.interrupt
         self.measure = pool.measure
+        self.ask = pool.ask
         self.send: Callable[[FromHost], None] = link.send
 
     def disconnect(self, reason: str) -> None:

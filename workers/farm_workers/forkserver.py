@@ -24,14 +24,16 @@ from farm_workers import kin, system, worker
 from farm_workers.channel import Pipe
 from farm_workers.page import Page
 from farm_workers.soft_limit import SIGNAL
+from farm_workers.stacks import offer as offer_stacks
 
 __all__ = ["ANSWER", "ASK", "EXIT_FORK", "Ask", "ServerSettings", "main"]
 
 ASK = struct.Struct("<BI")
-"""An ``Ask`` and a slot; SPAWN carries the worker's socket, its page, and its descriptors 1, 2."""
+"""An ``Ask`` and a slot; SPAWN carries the worker's socket, its page, its descriptors 1 and 2, and
+where its stacks are to be written."""
 ANSWER = struct.Struct("<IiiQ")
 """A slot, a process id, how it ended, and the most memory it had; ``RUNNING``: it has begun."""
-SPAWN_FDS = 4
+SPAWN_FDS = 5
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 RUNNING = 1 << 30
 EXIT_FORK = 71
@@ -193,7 +195,7 @@ class _Server:
         self._agent.sendall(ANSWER.pack(slot, pid, status, peak))
 
 
-def _become_worker(parent: int, pipe: int, page: int, out: int, err: int) -> int:
+def _become_worker(parent: int, pipe: int, page: int, out: int, err: int, stacks: int) -> int:
     """In the new process: leave everything of the fork server behind, and work."""
     system.die_with_parent(parent)
     system.adopt_orphans()
@@ -210,8 +212,9 @@ def _become_worker(parent: int, pipe: int, page: int, out: int, err: int) -> int
     # What it was at when it crashed, or was asked to end, is the best that can be said of a task.
     faulthandler.enable(2)
     faulthandler.register(signal.SIGTERM, 2, chain=True)
+    offer_stacks(stacks)
     shared = Page(page)
     sock = socket.socket(fileno=os.dup(pipe))
-    for fd in (pipe, page, out, err):
+    for fd in (pipe, page, out, err, stacks):
         os.close(fd)
     return worker.run(Pipe(sock), shared)

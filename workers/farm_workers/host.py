@@ -7,6 +7,7 @@ to be reported is gathered during a turn and leaves in ``on_tick``.
 
 from farm.protocol.messages import (
     PROTOCOL_VERSION,
+    Ask,
     Assign,
     Beat,
     Bye,
@@ -23,6 +24,7 @@ from farm.protocol.messages import (
     ToHost,
 )
 from farm_workers.host_pace import HOLD_SECONDS, Pace
+from farm_workers.host_questions import Questions
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
@@ -60,6 +62,7 @@ class Host:
         self._reports = Reports()
         self._pace = Pace()
         self._work = Work(settings, port, self._reports, self._pace, now)
+        self._questions = Questions(settings.name, port, self._work.roster)
         self._linked = False  # a connection is there, welcomed or not
         self._connection = 0
         self._store_seen = b""
@@ -102,6 +105,7 @@ class Host:
         self.connected = False
         self._connection += 1
         self._reports.connected()
+        self._questions.connected()
         self._beat_seconds = self._settings.hello_seconds / SILENT_BEATS
         settings = self._settings
         claims = self._work.claims()
@@ -150,6 +154,8 @@ class Host:
                 self._disconnect(f"the coordinator leaves: {message.reason}")
             case Drain():
                 self.drain(now)
+            case Ask() if self.connected:
+                self._questions.on_ask(message)
             case _ if self.connected:
                 self._on_message(message)
 
@@ -234,6 +240,11 @@ class Host:
         """After ``measure``: the memory of a worker and its descendants, in bytes."""
         self._see(now)
         self._work.measured(slot, size, now)
+
+    def on_worker_told(self, question: int, data: bytes, start: int, error: str) -> None:
+        """After ``ask``: what was found out, or why nothing was."""
+        if (answer := self._questions.told(question, data, start, error)) and self.connected:
+            self._port.send(answer)
 
     def on_worker_exit(self, slot: int, death: Death, now: float) -> None:
         """A worker process is gone with its descendants, and all that it said was passed on."""

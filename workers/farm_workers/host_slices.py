@@ -187,6 +187,9 @@ class HostPort(Protocol):
     def interrupt(self, slot: int, ordinal: int) -> None:
         """Raise ``TaskStopped`` in the item with this ordinal, if its worker is still at it."""
 
+    def ask(self, slot: int, question: int, what: str, since: int) -> None:
+        """Find out ``what`` of a worker: see ``Ask``. ``on_worker_told`` follows."""
+
     def run(self, slot: int, part: Slice) -> None:
         """Give a slice to a worker, behind what it already has."""
 

@@ -93,6 +93,7 @@ class _Output:
         self.poll = select.poll()  # of both
         self._tail: deque[bytes] = deque()  # bounded by TAIL_BYTES
         self._size = 0
+        self._written = 0  # in all, since it was taken
 
     @property
     def silent(self) -> bool:
@@ -102,14 +103,21 @@ class _Output:
     def add(self, data: bytes) -> None:
         self._tail.append(data)
         self._size += len(data)
+        self._written += len(data)
         while self._size - len(self._tail[0]) >= TAIL_BYTES:
             self._size -= len(self._tail.popleft())
 
     def take(self) -> bytes:
         data = b"".join(self._tail)[-TAIL_BYTES:]
         self._tail.clear()
-        self._size = 0
+        self._size = self._written = 0
         return data
+
+    def peek(self, since: int) -> tuple[bytes, int]:
+        data = b"".join(self._tail)[-TAIL_BYTES:]
+        start = self._written - len(data)
+        since = min(max(since, start), self._written)
+        return data[since - start :], since
 
 
 class Outputs:
@@ -164,6 +172,11 @@ class Outputs:
             return b""
         self.read(slot)
         return output.take()
+
+    def peek(self, slot: int, since: int) -> tuple[bytes, int]:
+        """The end of the same from byte ``since`` on, which stays, and where it begins."""
+        self.read(slot)
+        return self._slots[slot].peek(since)
 
     def close(self, slot: int) -> bytes:
         """A worker is gone, and everybody who could write with it; the end of what it wrote.

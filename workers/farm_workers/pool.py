@@ -29,6 +29,7 @@ from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Key, SliceEnd
 from farm_workers.memory import tree_bytes
 from farm_workers.output import POLLIN, TAIL_BYTES, Outputs, Poller
 from farm_workers.page import SETTLE_SECONDS, Page
+from farm_workers.stacks import Stacks
 
 __all__ = ["Pool", "PoolEvents"]
 
@@ -68,6 +69,9 @@ class PoolEvents(Protocol):
     def on_worker_memory(self, slot: int, size: int, now: float) -> None:
         """See ``Host``."""
 
+    def on_worker_told(self, question: int, data: bytes, start: int, error: str) -> None:
+        """See ``Host``."""
+
     def on_worker_exit(self, slot: int, death: Death, now: float) -> None:
         """See ``Host``."""
 
@@ -93,6 +97,7 @@ class Pool:
 
     def __init__(self, slots: int, setup: Setup, server: ServerSettings, poller: Poller) -> None:
         self.outputs = Outputs(poller)
+        self._stacks = Stacks(poller)
         self._setup = setup
         self._poller = poller
         self._link = ForkLink(server, poller)
@@ -100,6 +105,7 @@ class Pool:
         self._slots: dict[int, int] = {}  # by the descriptor of the worker's channel
         self._pages = [Page.create() for _ in range(slots)]
         self._dirty: set[int] = set()
+        self._questions: list[tuple[int, int, str, int]] = []  # slot, number, what, since
         self._weighed: dict[int, int] = {}  # slots to be measured, and what would be too much
         self._listening = True
 
@@ -116,10 +122,11 @@ class Pool:
         self._slots[ours.fileno()] = slot
         self.put(slot, self._setup)
         out, err = self.outputs.open(slot)
+        stacks = self._stacks.open(slot)
         with theirs:
-            self._link.spawn(slot, [theirs.fileno(), page.fd, out, err])
-        os.close(out)
-        os.close(err)
+            self._link.spawn(slot, [theirs.fileno(), page.fd, out, err, stacks])
+        for fd in (out, err, stacks):
+            os.close(fd)
 
     def stop(self, slot: int) -> None:
         """Ask a worker and its descendants to end."""
@@ -146,6 +153,10 @@ class Pool:
         """Measure the memory of a worker and its descendants, in the next turn."""
         self._weighed[slot] = limit
 
+    def ask(self, slot: int, question: int, what: str, since: int) -> None:
+        """Find out what a worker is at, or has written, from the next turn on."""
+        self._questions.append((slot, question, what, since))
+
     def put(self, slot: int, message: ToWorker) -> None:
         """Send to a worker, at the end of the turn."""
         self._workers[slot].channel.put(message)
@@ -171,6 +182,8 @@ class Pool:
             self._watch(worker, now)
         elif fd == self.outputs.fd:
             self.outputs.on_event()
+        elif fd in self._stacks:
+            self._stacks.on_event(fd, now)
 
     def on_time(self, host: PoolEvents, now: float) -> None:
         """Do what is due."""
@@ -188,6 +201,10 @@ class Pool:
         if self._link.has_left:
             self._link.reap(partial(self._exited, host, now))
         self.outputs.listen()
+        questions, self._questions = self._questions, []
+        for slot, question, what, since in questions:
+            self._find_out(slot, question, what, since, host, now)
+        self._stacks.on_time(now, host.on_worker_told)
 
     def listen(self, now: float, *, wanted: bool) -> None:
         """Hear what workers say, or let them wait with it."""
@@ -198,9 +215,10 @@ class Pool:
 
     def next_deadline(self, now: float) -> float:
         """When ``on_time`` is next needed."""
-        if self._weighed:
+        if self._weighed or self._questions:
             return now
         due = min(self._link.next_deadline(now), self.outputs.next_deadline(now))
+        due = min(due, self._stacks.next_deadline())
         for worker in self._workers.values():
             due = min(due, worker.ask_at, worker.kill_at)
         return due
@@ -241,6 +259,18 @@ class Pool:
                 case Retired():
                     worker.wanted = False
                     host.on_worker_retired(slot, now)
+
+    def _find_out(
+        self, slot: int, question: int, what: str, since: int, host: PoolEvents, now: float
+    ) -> None:
+        pid = self._link.pids.get(slot)
+        if pid is None:
+            host.on_worker_told(question, b"", 0, "its worker has ended")
+        elif what == "stack":
+            self._stacks.ask(slot, pid, question, now)
+        else:
+            data, start = self.outputs.peek(slot, since)
+            host.on_worker_told(question, data, start, "")
 
     def _add_output(self, slot: int, parts: list[SliceEnd]) -> None:
         """What was written up to now belongs to what has ended now: evidence, where it failed."""
@@ -283,5 +313,6 @@ class Pool:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             logger.warning("a worker %s", how, extra={"slot": slot})
         output = self.outputs.close(slot)
+        self._stacks.close(slot, host.on_worker_told)
         death = Death(code, page.index, worker.error, page.seconds(now), peak, output)
         host.on_worker_exit(slot, death, now)

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from farm_workers import kin
+from farm_workers import kin, stacks
 
 __all__ = ["ProcessState"]
 
@@ -114,6 +114,7 @@ class ProcessState:
         faulthandler.enable(2)
         faulthandler.unregister(signal.SIGTERM)
         faulthandler.register(signal.SIGTERM, 2, chain=True)
+        stacks.offer_again()
 
     def _turn_knobs(self) -> None:
         recursion, interval, collects, timeout, *_ = self._knobs
