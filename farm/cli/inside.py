@@ -1,16 +1,25 @@
-"""Commands that look into one task: stack."""
+"""Commands that look into one task: stack, logs."""
 
-from typing import Annotated, Any
+from codecs import getincrementaldecoder
+from time import sleep
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from farm.cli.output import Listener
 from farm.cli.run import AddressOption, Run, command
 from farm.cli.words import seconds_text
+from farm.errors import FarmError, UnknownTask
 from farm.model import TaskId
+
+if TYPE_CHECKING:
+    from farm import Client
 
 __all__: list[str] = []
 
 PANEL = "Look"
+LOOK_SECONDS = 0.2
+"""How often is looked whether a task has printed more."""
 TaskArgument = Annotated[str, typer.Argument(metavar="ID", help="The task.")]
 
 
@@ -29,6 +38,71 @@ def stack(run: Run, task: TaskArgument, address: AddressOption = None) -> None:
         f"attempt {data['attempt']}:"
     )
     run.output.answer(data, data["stack"].rstrip())
+
+
+@command("logs", panel=PANEL, examples=["farm logs ID", "farm logs --follow ID"])
+def logs(
+    run: Run,
+    task: TaskArgument,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the task has ended.")
+    ] = False,
+    address: AddressOption = None,
+) -> None:
+    """Print what each attempt of a task has printed: the last 64 KiB of each.
+
+    Of a running task, what there is so far. Reading consumes nothing.
+    """
+    check_id(task)
+    if follow and run.output.listener is Listener.PROGRAM:
+        raise typer.BadParameter("choose one of --follow and --json")
+    with run.client(address) as client:
+        if follow:
+            _follow(run, client, task)
+            return
+        found = client.future(task).logs()
+    rows = [one._asdict() for one in found]
+    for one in found:
+        if len(found) > 1:
+            _note_attempt(run, one.attempt, one.host, one.cause)
+        if run.output.listener is not Listener.PROGRAM and one.text:
+            run.output.answer(None, one.text.rstrip("\n"))
+    if run.output.listener is Listener.PROGRAM:
+        run.output.answer(rows, "")
+    elif not any(one.text for one in found):
+        run.output.note("It has printed nothing.")
+
+
+def _note_attempt(run: Run, attempt: int, host: str, cause: str) -> None:
+    ended = f", ended by {cause}" if cause else ""
+    run.output.note(f"Attempt {attempt}{f' on host {host}' if host else ''}{ended}:")
+
+
+def _follow(run: Run, client: "Client", task: str) -> None:
+    """Print what comes until the task is over."""
+    from farm.client.logs import Tail, row_of
+
+    future, tail = client.future(task), Tail()
+    decode = getincrementaldecoder("utf-8")("backslashreplace").decode
+    told, over = 1, False
+    while not over:
+        answer: Any = None
+        try:
+            answer = client.query("logs", id=task, attempt=tail.attempt, since=tail.since)
+        except FarmError as error:
+            if not future.done():
+                raise UnknownTask(str(error)) from None
+            # Its owner took the result and it is gone; it was sent here, too, with the output.
+            answer = {"over": True, "attempts": [row_of(one, tail) for one in future.logs()]}
+        over = answer["over"]
+        for row, data in tail.take(answer):
+            if row["attempt"] > told:
+                told = row["attempt"]
+                _note_attempt(run, told, row["host"], "")
+            run.output.stream(decode(data))
+        if not over:
+            sleep(LOOK_SECONDS)
 
 
 def check_id(task: str) -> None:

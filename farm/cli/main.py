@@ -25,7 +25,8 @@ __all__ = ["app", "main"]
 ORDER = (
     *("demo", "up", "coordinator", "worker"),
     *("submit", "result", "cancel", "stop", "dead"),
-    *("status", "jobs", "tasks", "explain", "stack", "hosts", "store", "config", "version"),
+    *("status", "jobs", "tasks", "explain", "stack", "logs"),
+    *("hosts", "store", "config", "version"),
 )
 CODES = "; ".join(f"[bold]{code.value}[/bold] {code.meaning}" for code in ExitCode)
 

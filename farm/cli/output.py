@@ -70,6 +70,11 @@ class Output:
         """What was asked for: ``data`` for programs, ``text`` for people."""
         _write(self.stdout, _json(data) if self.listener is Listener.PROGRAM else text)
 
+    def stream(self, text: str) -> None:
+        """A piece of a text that goes on, as it is."""
+        self.stdout.write(text)
+        self.stdout.flush()
+
     def facts(self, data: Mapping[str, Any], shown: Mapping[str, str]) -> None:
         """Facts about one thing: all of them for programs, those ``shown`` for people."""
         if self.listener is Listener.PROGRAM:

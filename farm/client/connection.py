@@ -194,7 +194,7 @@ class Connection:
         return runs_of(self._session, futures)
 
     def _origin(self, session: bytes) -> Origin:
-        return Origin(session, self.cancels.future, self.callbacks)
+        return Origin(session, self.cancels.future, self.callbacks, self.query)
 
     # ------------------------------------------------------------ jobs, others' tasks, questions
 

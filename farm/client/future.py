@@ -16,6 +16,7 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, 
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from farm.client.callbacks import CallbackThread, run_callback
+from farm.client.logs import AttemptLogs, Query, fetch_logs
 from farm.client.outcomes import Given, Outcome, open_outcome
 from farm.client.settling import (
     LOCK,
@@ -65,21 +66,24 @@ class _Cancel(Protocol):
 class Origin:
     """What the futures of one session share.
 
+    ``query(what, arguments, timeout)`` asks the farm something.
     ``cancel(future, wait)`` asks the farm to cancel a task and says whether it has: at once if
     that can be decided here; otherwise, if ``wait`` is true, after a few seconds at most, and if
     not, it sends the request and says no. With a grace as third argument it stops the task, and
     says whether that is so.
     """
 
-    __slots__ = ("callbacks", "cancel", "process", "session")
+    __slots__ = ("callbacks", "cancel", "process", "query", "session")
 
     def __init__(
         self,
         session: bytes,
         cancel: _Cancel,
         callbacks: CallbackThread,
+        query: Query,
     ) -> None:
         self.session = session
+        self.query = query
         self.cancel = cancel
         self.callbacks = callbacks
         self.process = os.getpid()
@@ -98,6 +102,7 @@ class Future(StandardFuture[T]):
     _exception: BaseException | None = None
     _watch: Watch | None = None
     _progress: Progress | None = None
+    _output = b""  # the end of what the last attempt wrote, if the result came with it
 
     def __init__(self, origin: Origin, counter: int) -> None:
         self._origin = origin
@@ -131,6 +136,14 @@ class Future(StandardFuture[T]):
     def progress(self) -> Progress | None:
         """What the task said last of its progress, or None."""
         return self._progress
+
+    def logs(self) -> list[AttemptLogs]:
+        """What each attempt of the task has printed, the first first: the last 64 KiB of it.
+
+        Asks the farm, which has it as long as the outcome; after that only the output of the last
+        attempt is known, and only here. Tasks that ran in one slice share their output.
+        """
+        return fetch_logs(self._origin.query, self.id, self._output if self.done() else None)
 
     # ------------------------------------------------ as in the standard library
 

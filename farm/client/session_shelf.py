@@ -56,6 +56,7 @@ def part_of_result(entry: Result, first: int, stop: int) -> Result:
         size=sum(map(len, payloads)),
         failure=entry.failure,
         seconds=entry.seconds * count / entry.count,
+        output=entry.output,
     )
 
 

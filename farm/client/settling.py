@@ -191,6 +191,10 @@ def settle(ended: "Iterable[tuple[Sequence[Future[Any] | None], Result]]") -> No
     watched: list[_Ended] = []
     for futures, result in ended:
         state, outcomes = outcomes_of(result)
+        if result.output:
+            for future in futures:
+                if future is not None:
+                    future._output = result.output
         with LOCK:
             for future, outcome in zip(futures, outcomes, strict=False):
                 if future is None:

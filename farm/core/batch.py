@@ -81,7 +81,7 @@ class Outcome:
         self.first = result.first
         self.count = result.count
         self.ending = result.ending
-        self.size = result.size
+        self.size = result.size + len(result.printed)
         self.failure = result.failure
         self.ref = ref
         self.entry = entry

@@ -150,7 +150,7 @@ class Deliveries:
             entry = _part(outcome.result, delivery.first, delivery.count)
             entries.append(entry)
             deliveries.append(delivery)
-            size += entry.size
+            size += entry.size + len(entry.output)
             count += max(1, len(entry.payloads))
         return entries, deliveries, size
 
@@ -243,8 +243,9 @@ class Deliveries:
 def _as_published(entry: Result) -> Result:
     """An outcome of the journal without what is evidence for people only."""
     if entry.failure is not None:
+        entry.output = entry.printed
         entry.failure = entry.failure.brief()
-        entry.attempts = []
+    entry.attempts = []
     return entry
 
 
@@ -263,5 +264,6 @@ def _part(result: Result, first: int, count: int) -> Result:
     size = sum(map(len, payloads))
     seconds = result.seconds * count / result.count
     return Result(
-        result.session, first, count, result.ending, payloads, size, False, result.failure, seconds
-    )
+        result.session, first, count, result.ending, payloads, size, False, result.failure, seconds,
+        output=result.output,
+    )  # fmt: skip

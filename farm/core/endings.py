@@ -58,6 +58,7 @@ class Endings:
         packed: bool = False,
         failure: Failure | None = None,
         seconds: float = 0.0,
+        output: bytes = b"",
     ) -> None:
         """The tasks ``[lo, hi)``, all in one state, have this outcome."""
         attempts = self._attempts(batch, lo, hi) if batch.diverged else []
@@ -79,6 +80,7 @@ class Endings:
             packed,
             failure.brief() if failure else None,
             seconds,
+            output=output or (failure.output if failure else b""),
         )
         outcome = Outcome(batch, result, 0, 0)
         outcome.host, each = self.ran
@@ -89,7 +91,7 @@ class Endings:
         self._finished.append((batch, outcome, units, freed))
         if attempts or (failure and failure is not result.failure):
             result = copy(result)
-            result.failure, result.attempts = failure, attempts
+            result.failure, result.attempts, result.output = failure, attempts, output
         self._results.append(result)
 
     def _attempts(self, batch: Batch, lo: int, hi: int) -> list[Failure]:

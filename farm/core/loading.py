@@ -96,7 +96,8 @@ class Loading:
         ledger.last_ref = max(ledger.last_ref, ref)
         if isinstance(record, Finished):
             for entry in record.entries:  # the rest is read back when somebody wants it
-                entry.payloads, entry.attempts = [], []
+                entry.size += len(entry.printed)
+                entry.payloads, entry.attempts, entry.output = [], [], b""
                 entry.failure = entry.failure.brief() if entry.failure else None
         if isinstance(record, ClockRead):
             self._clock = ref, record

@@ -10,7 +10,7 @@ from farm.core.history import History
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.queries_dead import DeadQueries, Pending
-from farm.core.questions import RunningQueries
+from farm.core.queries_inside import InsideQueries
 from farm.model import State, TaskId
 
 __all__ = ["Pending", "Queries"]
@@ -34,7 +34,7 @@ class Queries:
             "tasks": self._tasks,
             "task": self._task,
             **self._dead.kinds,
-            **RunningQueries(ledger).kinds,
+            **InsideQueries(ledger, dead).kinds,
         }
 
     def answer(self, what: str, arguments: dict[str, Any], now: float) -> Any:

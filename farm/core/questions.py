@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.port import Peer
-from farm.model import TaskId
 from farm.protocol.messages import Answer, Ask, Told
 
-__all__ = ["Questions", "Running", "RunningQueries"]
+__all__ = ["Questions", "Running"]
 
 ASKED_MAX = 1_024
 """Questions that may wait for hosts."""
@@ -29,6 +28,7 @@ class Running(NamedTuple):
     what: str
     since: int
     finish: Callable[[Told], Any]
+    """Raises ``ValueError`` with what is to be answered instead."""
 
 
 class _Asked(NamedTuple):
@@ -101,46 +101,3 @@ class Questions:
         except ValueError as error:
             answer = Answer(asked.request, None, str(error))
         self._ledger.port.send(asked.peer, answer)
-
-
-class RunningQueries:
-    """``kinds`` has the questions about running tasks."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self.kinds: dict[str, Callable[[dict[str, Any], float], Any]] = {"stack": self._stack}
-
-    def _stack(self, arguments: dict[str, Any], now: float) -> Running:
-        """The stacks of the threads of the worker that runs a task."""
-        task = TaskId.parse(str(arguments.get("id", "")))
-        lease = self.lease(task)
-        if lease is None:
-            raise ValueError(f"task {task} does not run; `farm explain` says where it is")
-
-        def finish(told: Told) -> dict[str, Any]:
-            if told.error:
-                raise ValueError(told.error)
-            text = told.data.decode("utf-8", "backslashreplace")
-            seconds = max(0.0, now - lease.since)
-            return {
-                "id": str(task),
-                "host": lease.host.name,
-                "attempt": lease.attempt,
-                "running_seconds": seconds,
-                "stack": text,
-            }
-
-        return Running(lease, task.counter, "stack", 0, finish)
-
-    def lease(self, task: TaskId) -> Lease | None:
-        """The lease that a task is in, if it is in one."""
-        session = self._ledger.sessions.get(task.session)
-        found = next(session.batches.overlap(task.counter, 1), None) if session else None
-        if found is None:
-            return None
-        batch, index, _ = found
-        for host in self._ledger.hosts.all.values():
-            for lease in host.leases.values():
-                if lease.batch is batch and lease.live_in(index, index + 1):
-                    return lease
-        return None

@@ -129,6 +129,7 @@ class Reports:
             self._endings.finish(
                 batch, lo, hi, Event.SUCCEED, Ending.OK,
                 payloads=payloads, size=size, packed=ended.packed, seconds=seconds,
+                output=ended.output,
             )  # fmt: skip
         elif ended.ending is Ending.LOST:
             self._endings.lose(batch, lo, hi, ended.failure or Failure("exit", host=""))

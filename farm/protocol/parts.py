@@ -143,6 +143,7 @@ class Result(Part):
 
     ``seconds`` is the time that the run took in its worker, 0 if it did not end there.
     ``attempts``, in the journal alone, is the evidence of the attempts before the last.
+    ``output`` is the end of what the last wrote; the journal has it there or in ``failure``.
     """
 
     session: bytes
@@ -155,6 +156,12 @@ class Result(Part):
     failure: Failure | None = None
     seconds: Span = 0.0
     attempts: list[Failure] = []
+    output: bytes = b""
+
+    @property
+    def printed(self) -> bytes:
+        """The end of what its last attempt wrote, wherever it is kept."""
+        return self.output or (self.failure.output if self.failure is not None else b"")
 
 
 class Grant(Part):
@@ -209,7 +216,8 @@ class Ended(Part):
 
     ``payloads``: for OK and EXCEPTION one entry per task, or, if ``packed``, a single entry with
     the pickled list of all values (OK only). Other endings have none, and a ``failure``.
-    ``seconds`` is the time the run took in its worker, all items together.
+    ``seconds`` is the time the run took in its worker, all items together. ``output`` is the end of
+    what was written meanwhile, if anything was and no ``failure`` has it.
     """
 
     epoch: Counter
@@ -223,3 +231,4 @@ class Ended(Part):
     packed: bool = False
     seconds: Span = 0.0
     failure: Failure | None = None
+    output: bytes = b""

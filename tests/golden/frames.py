@@ -115,7 +115,7 @@ TO_CLIENT = [
         [
             Result(SESSION, 1, 2, Ending.OK, [b"x", LARGE], 1 + len(LARGE), seconds=0.25),
             Result(SESSION, 3, 10, Ending.OK, [b"list"], 4, packed=True),
-            Result(SESSION, 13, 1, Ending.LOST, [], failure=FAILURE),
+            Result(SESSION, 13, 1, Ending.LOST, [], failure=FAILURE, output=b"printed"),
         ],
     ),
     Started([(1, 2)]),
@@ -149,7 +149,18 @@ FROM_HOST = [
         6,
         16,
         [
-            Ended(EPOCH, 7, 2, 40, 2, Ending.OK, [b"x", LARGE], 1 + len(LARGE), seconds=0.25),
+            Ended(
+                EPOCH,
+                7,
+                2,
+                40,
+                2,
+                Ending.OK,
+                [b"x", LARGE],
+                1 + len(LARGE),
+                seconds=0.25,
+                output=b"printed",
+            ),
             Ended(EPOCH, 7, 2, 42, 1, Ending.LOST, [], failure=FAILURE),
         ],
         [(EPOCH, 8, 50, 1)],

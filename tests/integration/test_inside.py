@@ -1,6 +1,10 @@
 """Looking into tasks of a real farm: where they are."""
 
+import logging
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -76,3 +80,93 @@ def test_a_task_that_took_the_signal_is_not_hurt_and_the_next_can_be_asked(clien
         assert "in stay" in client.query("stack", id=future.id)["stack"]
         leave.touch()
         assert future.result(PATIENCE) == "sleep"
+
+
+def speak(words, began="", leave=""):
+    """Print, one way or another, and perhaps wait."""
+    print("out", words)  # noqa: T201
+    print("err", words, file=sys.stderr)  # noqa: T201
+    logging.getLogger("user").warning("log %s", words)
+    os.write(1, b"raw\n")
+    if began:
+        stay(began, leave)
+        print("bye", words)  # noqa: T201
+    return words
+
+
+def test_what_a_task_prints_is_told_when_it_is_over_also_to_others(client):
+    view = client.options(result_ttl=60)
+    future = view.submit(speak, "hello")
+    assert future.result(PATIENCE) == "hello"
+    (own,) = future.logs()
+    assert {"out hello", "err hello", "log hello", "raw"} == set(own.text.split("\n")[:-1])
+    assert (own.attempt, own.host, own.over) == (1, "local", True)
+    with farm.Client(client.address) as other:
+        assert other.future(future.id).logs() == [own]
+        assert other.future(future.id).logs() == [own]
+
+
+def test_what_is_forgotten_by_the_farm_is_still_known_to_its_owner(client):
+    future = client.submit(speak, "mine")
+    assert future.result(PATIENCE) == "mine"
+
+    def forgotten():
+        try:
+            client.query("logs", id=future.id)
+        except FarmError:
+            return True
+        return False
+
+    until(forgotten)
+    (own,) = future.logs()
+    assert "out mine\n" in own.text
+    silent = client.submit(len, "abc")
+    silent.result(PATIENCE)
+    assert not any(one.text for one in silent.logs())
+
+
+def test_a_running_task_is_heard_while_it_runs(client, tmp_path):
+    began, leave = tmp_path / "began", tmp_path / "leave"
+    future = client.submit(speak, "now", str(began), str(leave))
+    until(began.exists)
+    (so_far,) = until(lambda: [one for one in future.logs() if "raw" in one.text])
+    assert "out now\n" in so_far.text
+    assert not so_far.over
+    leave.touch()
+    assert future.result(PATIENCE) == "now"
+    assert future.logs()[0].text.endswith("bye now\n")
+
+
+def shout_and_fail(lines):
+    attempt = farm.current_task().attempt
+    print(f"attempt {attempt}")  # noqa: T201
+    print("x" * 99 + "\n" * 1, end="", flush=True)  # noqa: T201
+    print(("y" * 99 + "\n") * lines, end="")  # noqa: T201
+    if attempt < 3:
+        raise OSError(attempt)
+    return attempt
+
+
+def test_all_attempts_are_told_and_each_is_bounded(client):
+    future = client.options(retries=3, backoff=0, result_ttl=60).submit(shout_and_fail, 1)
+    assert future.result(PATIENCE) == 3
+    found = future.logs()
+    assert [one.text.split("\n")[0] for one in found] == ["attempt 1", "attempt 2", "attempt 3"]
+    assert [one.cause for one in found] == ["exception", "exception", ""]
+    loud = client.options(retries=3, backoff=0, result_ttl=60).submit(shout_and_fail, 5_000)
+    assert loud.result(PATIENCE) == 3
+    assert {len(one.text) for one in loud.logs()} == {64 << 10}
+
+
+def test_the_command_line_follows_until_the_end(client, tmp_path):
+    began, leave = tmp_path / "began", tmp_path / "leave"
+    future = client.submit(speak, "line", str(began), str(leave))
+    until(began.exists)
+    command = [sys.executable, "-m", "farm", "logs", "--follow", "-a", client.address, future.id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = [process.stdout.readline() for _ in range(4)]
+        assert "out line\n" in first
+        leave.touch()
+        assert process.stdout.read() == "bye line\n"
+        assert process.wait(PATIENCE) == 0

@@ -8,13 +8,14 @@ from farm.protocol.records import Finished, SessionMark, Submitted
 from tests.sim.truth import Violation, ids
 
 if TYPE_CHECKING:
+    from farm.protocol.messages import Result
     from farm.protocol.records import Record
     from tests.sim.checks import Checks
     from tests.sim.truth import Id
 
 __all__ = ["ResultChecks"]
 
-VOLATILE_BYTES = 150
+VOLATILE_BYTES = 160
 """At most so large is an outcome that is in no journal."""
 
 
@@ -30,7 +31,7 @@ class ResultChecks:
         """The coordinator hands a record over."""
         match record:
             case Finished():
-                self._most = max(self._most, self._kept() + sum(e.size for e in record.entries))
+                self._most = max(self._most, self._kept() + sum(map(_size, record.entries)))
             case SessionMark():
                 self._marked(record)
             case Submitted():
@@ -39,7 +40,7 @@ class ResultChecks:
     def _kept(self) -> int:
         truth = self._checks.truth
         records = truth.written.records.values()
-        kept = sum(e.size for r in records if isinstance(r, Finished) for e in r.entries)
+        kept = sum(_size(e) for r in records if isinstance(r, Finished) for e in r.entries)
         volatile = sum(not t.durable and bool(t.executions) for t in truth.tasks.values())
         return kept + volatile * VOLATILE_BYTES
 
@@ -66,3 +67,8 @@ class ResultChecks:
         unread = coordinator.machine.ledger.unread_bytes
         if unread > bound:
             raise Violation("unread results", f"a submission is taken, {unread} bytes are unread")
+
+
+def _size(entry: Result) -> int:
+    """What an outcome takes of the room for results."""
+    return entry.size + len(entry.printed)

@@ -20,6 +20,7 @@ from tests.sim.plan import PYTHON
 from tests.sim.process import Process
 from tests.sim.program import Program
 from tests.sim.truth import Outcome, Violation, outcomes
+from tests.sim.worker import PRINTED
 
 if TYPE_CHECKING:
     from farm.protocol.messages import Result
@@ -129,6 +130,8 @@ class ClientProcess(Process):
 
     def settled(self, results: list[Result]) -> None:
         for result in results:
+            if result.output not in (b"", PRINTED, b"last words"):
+                raise Violation("output", f"{self.name} is told {result.output!r}")
             for task, outcome in outcomes(result):
                 if task[0] == self.session:
                     self._settled(self.world.truth.tasks[task], outcome, packed=result.packed)

@@ -271,8 +271,8 @@ class Program:
 TIME_LIMIT = "farm.errors.TimeLimitExceeded"
 QUESTIONS = (
     *("status", "hosts", "jobs", "tasks", "task", "nonsense"),
-    *("explain", "explain", "history", "drain", "stack", "stack", "stack"),
+    *("explain", "explain", "history", "drain", "stack", "stack", "logs", "logs"),
 )
-ABOUT_TASKS = ("explain", "stack")
+ABOUT_TASKS = ("explain", "stack", "logs")
 MILD = (("raise", 1), ("raise", 99))
 DEADLY = (*MILD, ("die", 1), ("die", 99), ("hog", 1), ("hog", 99))

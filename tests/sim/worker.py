@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from tests.sim.host import HostProcess
     from tests.sim.work import Work
 
-__all__ = ["Worker"]
+__all__ = ["PRINTED", "Worker"]
 
 FLUSH_SECONDS = 0.005
 KILLED = -9
 TERMINATED = -15
 SMALL, LARGE = 20, 200
 """The memory of a worker, by what it runs."""
+PRINTS = 0.2
+PRINTED = b"printed"
+"""The share of tasks that print something, and what."""
 PROGRESS = 0.1
 """The share of tasks that say half-way how far they are."""
 
@@ -257,6 +260,11 @@ class Worker:
         end = part.end(
             part.first + i, 1, ending, values, packed=packed, seconds=seconds, failure=failure
         )
+        if self.host.world.chance.random() < PRINTS:  # as the agent, which reads it, would add it
+            if failure is not None:
+                failure.output = PRINTED
+            elif ending is Ending.OK:
+                end.output = PRINTED
         self._ends.append(end)
         if part.limited:
             self.flush()

@@ -2,6 +2,7 @@
 
 import json
 
+from farm.client.future import Future, Origin
 from tests.unit.test_cli import TASK, answers, cli  # noqa: F401 -- cli is a fixture
 
 STACK = {
@@ -19,3 +20,38 @@ def test_a_stack_is_printed_and_where_it_comes_from(cli):  # noqa: F811
     assert "On host north since 1 min 30 s, attempt 2" in err
     assert json.loads(cli("stack", "--json", TASK, prepare=answers(stack=STACK))[1]) == STACK
     assert cli("stack", "nothing", prepare=answers(stack=STACK))[0] == 2
+
+
+def logs(*rows, over=True):
+    keys = ("attempt", "host", "output", "cause", "over")
+    attempts = [dict(zip(keys, row, strict=True)) | {"start": 0, "why": ""} for row in rows]
+    return {"id": TASK, "state": "leased", "over": over, "attempts": attempts}
+
+
+def with_logs(answer):
+    def prepare(client):
+        client.answers["logs"] = answer
+        future = Future(Origin(b"s" * 16, None, None, lambda *_: answer), 1)
+        client.future = lambda _: future
+
+    return prepare
+
+
+def test_logs_are_printed_by_attempt(cli):  # noqa: F811
+    two = logs((1, "north", b"one\n", "exit", True), (2, "south", b"two\n", "", True))
+    code, out, err = cli("logs", TASK, prepare=with_logs(two))
+    assert (code, out) == (0, "one\ntwo\n")
+    assert "Attempt 1 on host north, ended by exit:" in err
+    rows = json.loads(cli("logs", "--json", TASK, prepare=with_logs(two))[1])
+    assert [row["text"] for row in rows] == ["one\n", "two\n"]
+
+
+def test_no_output_is_said(cli):  # noqa: F811
+    code, out, err = cli("logs", TASK, prepare=with_logs(logs((1, "north", b"", "", True))))
+    assert (code, out, err) == (0, "", "It has printed nothing.\n")
+
+
+def test_logs_are_followed_to_the_end(cli):  # noqa: F811
+    code, out, _ = cli("logs", "-f", TASK, prepare=with_logs(logs((1, "h", b"a\nb", "", True))))
+    assert (code, out) == (0, "a\nb")
+    assert cli("logs", "-f", "--json", TASK, prepare=with_logs(logs()))[0] == 2

@@ -19,7 +19,7 @@ class Counted(dict):
 
 
 def test_items_of_a_map_that_start_cost_nothing_each(monkeypatch):
-    waiting = Waiting(Origin(SESSION, lambda future, wait: False, CallbackThread()))
+    waiting = Waiting(Origin(SESSION, lambda future, wait: False, CallbackThread(), None))
     futures = Counted()
     monkeypatch.setattr(waiting, "_futures", futures)
     before, after = waiting.new(1), waiting.new(10_002)

@@ -62,7 +62,7 @@ class Counted:
 
 @pytest.fixture
 def origin():
-    made = Origin(SESSION, lambda future, wait: False, CallbackThread())
+    made = Origin(SESSION, lambda future, wait: False, CallbackThread(), None)
     yield made
     assert made.callbacks.close(SOON)
 
@@ -344,7 +344,7 @@ def test_cancel_asks_the_farm():
         asked.append((future, wait))
         return next(answers)
 
-    future = Future(Origin(SESSION, cancel, CallbackThread()), 1)
+    future = Future(Origin(SESSION, cancel, CallbackThread(), None), 1)
     mark_running([future])  # a hint: it may be waiting again, so only the farm knows
     assert not future.cancel()
     assert not future.cancelled()
@@ -384,7 +384,7 @@ def test_an_outcome_that_overtakes_the_answer_counts(origin):
         returns(future)
         return False
 
-    future = Future(Origin(SESSION, cancel, CallbackThread()), 1)
+    future = Future(Origin(SESSION, cancel, CallbackThread(), None), 1)
     assert not future.cancel()
     assert future.result() == "value 0"
 
@@ -602,7 +602,7 @@ from concurrent.futures import wait
 from farm.client.callbacks import CallbackThread
 from farm.client.future import Future, Origin
 
-origin = Origin(b"s" * 16, lambda future, wait: False, CallbackThread())
+origin = Origin(b"s" * 16, lambda future, wait: False, CallbackThread(), None)
 pending, done = Future(origin, 1), Future(origin, 2)
 done.set_result("fine")
 child = os.fork()

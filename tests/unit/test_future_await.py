@@ -26,7 +26,7 @@ def origin(asked):
         asked.append(wait)
         return False
 
-    made = Origin(SESSION, cancel, CallbackThread())
+    made = Origin(SESSION, cancel, CallbackThread(), None)
     yield made
     assert made.callbacks.close(SOON)
 

@@ -1,6 +1,7 @@
 """The host's part of questions about running tasks."""
 
-from farm.protocol.messages import Ask, Told
+from farm.model import Ending
+from farm.protocol.messages import Ask, Noted, Told
 from farm_workers import host_questions
 from tests.unit.host_rig import Rig, one
 
@@ -51,3 +52,21 @@ def test_answers_go_to_the_connection_that_asked_only():
     rig.take()
     rig.host.on_worker_told(1, b"old", 0, "")
     assert rig.take() == []
+
+
+def test_output_goes_with_the_end_that_it_belongs_to_and_counts():
+    rig = Rig(slots=1)
+    slot, part = one(rig.assign(3, expected=0.0001))
+    quiet, loud = part.end(1, 1, Ending.OK, [b"r"]), part.end(2, 1, Ending.OK, [b"r"])
+    after = part.end(3, 1, Ending.OK, [b"r"])
+    loud.output = b"printed"
+    rig.host.on_worker_ended(slot, [quiet, loud, after], rig.now)
+    assert rig.host._reports.bytes == 3 + len("printed")
+    report = rig.report()
+    assert [(end.first, end.count, end.output) for end in report.ended] == [
+        (1, 1, b""),
+        (2, 1, b"printed"),
+        (3, 1, b""),
+    ]
+    rig.host.receive(Noted(report.number, 1), rig.now)
+    assert rig.host._reports.bytes == 0

@@ -88,7 +88,7 @@ class Reports:
         """Whether everything has been said and noted."""
         return not (self._kept or self._ended or self._returned or self._started)
 
-    def end(
+    def end(  # noqa: PLR0913 - an outcome has that many sides
         self,
         lease: Lease,
         run: tuple[int, int],
@@ -98,13 +98,14 @@ class Reports:
         packed: bool = False,
         seconds: float = 0.0,
         failure: Failure | None = None,
+        output: bytes = b"",
     ) -> None:
         """The tasks ``[first, stop)`` ended alike."""
         first, stop = run
         lease.finish(stop - first)
         size = sum(map(len, payloads))
         self.units += 1 if packed else stop - first
-        self.bytes += size
+        self.bytes += size + len(output)
         epoch, number = lease.key
         attempt = lease.grant.attempt
         if size > BATCH_BYTES and len(payloads) > 1:
@@ -115,8 +116,9 @@ class Reports:
                         epoch, number, attempt, counter, 1, ending, [data], len(data), False, share
                     )
                 )
+            self._ended[-1].output = output
             return
-        if self._ended and payloads and not packed and failure is None:
+        if self._ended and payloads and not packed and failure is None and not output:
             last = self._ended[-1]
             if (
                 (last.epoch, last.lease, last.ending) == (epoch, number, ending)
@@ -124,6 +126,7 @@ class Reports:
                 and last.payloads
                 and not last.packed
                 and last.failure is None
+                and not last.output
                 and last.count + stop - first <= TASKS_PER_MESSAGE_MAX
                 and last.size + size <= BATCH_BYTES
             ):
@@ -134,6 +137,7 @@ class Reports:
                 return
         count = stop - first
         ended = Ended(epoch, number, attempt, first, count, ending, payloads, size, packed, seconds)
+        ended.output = output
         if failure is not None:
             failure.attempt, failure.seconds = attempt, seconds / count
             ended.failure = failure
@@ -239,7 +243,7 @@ def _size(report: Report) -> int:
 
 
 def _weight(ended: Ended) -> int:
-    return ended.size + (ended.failure.weight if ended.failure else 0)
+    return ended.size + len(ended.output) + (ended.failure.weight if ended.failure else 0)
 
 
 def _lines(

@@ -106,6 +106,7 @@ class SliceEnd(msgspec.Struct, array_like=True, gc=False):
 
     ``offset`` is the ordinal of its first item. ``payloads`` as in ``Ended``. ``CANCELLED`` says
     that the rest of the slice was skipped because of a ``limit``: nothing of it has begun.
+    ``output``, which the agent adds, is what was written meanwhile.
     """
 
     key: Key
@@ -117,6 +118,7 @@ class SliceEnd(msgspec.Struct, array_like=True, gc=False):
     packed: bool = False
     seconds: float = 0.0
     failure: Failure | None = None
+    output: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)

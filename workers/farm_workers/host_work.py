@@ -392,5 +392,6 @@ class Work:
             packed=part.packed,
             seconds=part.seconds,
             failure=part.failure,
+            output=part.output,
         )
         return True

@@ -275,11 +275,14 @@ class Pool:
     def _add_output(self, slot: int, parts: list[SliceEnd]) -> None:
         """What was written up to now belongs to what has ended now: evidence, where it failed."""
         output = self.outputs.take(slot)
-        failures = [part.failure for part in parts if part.failure is not None]
-        for failure in failures:  # bounded, whatever user code may have written to the pipe
-            failure.message = failure.message[:MESSAGE_CHARS_MAX]
-            failure.traceback = failure.traceback[-TRACEBACK_CHARS_MAX:]
-            failure.output = output[-max(TAIL_BYTES // len(failures), 1) :]
+        share = output[-max(TAIL_BYTES // max(len(parts), 1), 1) :]
+        for part in parts:  # bounded, whatever user code may have written to the pipe
+            failure = part.failure
+            part.output = share if failure is None else b""
+            if failure is not None:
+                failure.message = failure.message[:MESSAGE_CHARS_MAX]
+                failure.traceback = failure.traceback[-TRACEBACK_CHARS_MAX:]
+                failure.output = share
 
     def _watch(self, worker: _Worker, now: float) -> None:
         """Poll for what can happen to a worker's channel now."""

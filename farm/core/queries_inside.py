@@ -1,0 +1,158 @@
+"""Questions about what one task does and did: its stack, what it has printed."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from farm.core.batch import SETTLED, Batch
+from farm.core.dead import DeadTasks
+from farm.core.hosts import Lease
+from farm.core.ledger import Ledger
+from farm.core.queries_dead import Pending
+from farm.core.questions import Running
+from farm.model import State, TaskId
+from farm.protocol.messages import Told
+from farm.protocol.parts import Failure
+from farm.protocol.records import Buried, Finished, Record
+
+__all__ = ["InsideQueries"]
+
+Row = dict[str, Any]
+
+
+class InsideQueries:
+    """``kinds`` has the questions that are answered here."""
+
+    def __init__(self, ledger: Ledger, dead: DeadTasks) -> None:
+        self._ledger = ledger
+        self._dead = dead
+        self.kinds: dict[str, Callable[[Row, float], Any]] = {
+            "stack": self._stack,
+            "logs": self._logs,
+        }
+
+    # ------------------------------------------------------------ the task
+
+    def _find(self, task: TaskId) -> tuple[Batch, int] | None:
+        session = self._ledger.sessions.get(task.session)
+        found = next(session.batches.overlap(task.counter, 1), None) if session else None
+        return None if found is None else found[:2]
+
+    def _lease(self, batch: Batch, index: int) -> Lease | None:
+        """The lease that a task is in, if it is in one."""
+        if batch.states[index] != State.LEASED:
+            return None
+        for host in self._ledger.hosts.all.values():
+            for lease in host.leases.values():
+                if lease.batch is batch and lease.live_in(index, index + 1):
+                    return lease
+        return None
+
+    def _unknown(self, task: TaskId) -> ValueError:
+        session = self._ledger.sessions.get(task.session)
+        if session is not None and task.counter in session.accepted:
+            return ValueError(f"task {task} was delivered to its owner and is not kept")
+        return ValueError(f"the farm has no task {task}")
+
+    # ------------------------------------------------------------ its stack
+
+    def _stack(self, arguments: Row, now: float) -> Running:
+        """The stacks of the threads of the worker that runs a task."""
+        task = TaskId.parse(str(arguments.get("id", "")))
+        found = self._find(task)
+        lease = self._lease(*found) if found else None
+        if lease is None:
+            raise ValueError(f"task {task} does not run; `farm explain` says where it is")
+
+        def finish(told: Told) -> Row:
+            if told.error:
+                raise ValueError(told.error)
+            return {
+                "id": str(task),
+                "host": lease.host.name,
+                "attempt": lease.attempt,
+                "running_seconds": max(0.0, now - lease.since),
+                "stack": told.data.decode("utf-8", "backslashreplace"),
+            }
+
+        return Running(lease, task.counter, "stack", 0, finish)
+
+    # ------------------------------------------------------------ what it has printed
+
+    def _logs(self, arguments: Row, _now: float) -> Row | Pending | Running:
+        """The end of the output of each attempt; of ``attempt``, if it runs, from ``since`` on."""
+        task = TaskId.parse(str(arguments.get("id", "")))
+        found = self._find(task)
+        if (dead := self._dead.find(task)) is not None:
+            answer = {"id": str(task), "state": "dead", "over": True}
+            return Pending(dead.ref, lambda record: answer | {"attempts": _buried(record)})
+        if found is None:
+            raise self._unknown(task)
+        batch, index = found
+        state = batch.states[index]
+        own = batch.diverged.get(index)
+        answer = {
+            "id": str(task),
+            "state": "delivered" if state == SETTLED else State(state).name.lower(),
+            "over": False,
+            "attempts": _failed(own.attempts if own else ()),
+        }
+        lease = self._lease(batch, index)
+        if lease is not None and lease.host.peer is not None:
+            since = int(arguments.get("since") or 0)
+            if arguments.get("attempt") != lease.attempt:
+                since = 0
+            return self._running(answer, lease, task.counter, max(0, since))
+        return self._ended(answer, batch, index)
+
+    def _running(self, answer: Row, lease: Lease, counter: int, since: int) -> Running:
+        def finish(told: Told) -> Row:
+            row = _row(lease.attempt, lease.host.name, told.data)
+            row |= {"start": told.start, "over": False, "why": told.error}
+            return answer | {"attempts": [*answer["attempts"], row]}
+
+        return Running(lease, counter, "output", since, finish)
+
+    def _ended(self, answer: Row, batch: Batch, index: int) -> Row | Pending:
+        """Of a task that is over, once that is committed; else what there is."""
+        outcome = batch.outcome(index)
+        if outcome is None:
+            return answer
+        answer["over"] = True
+        if not outcome.ref:  # not durable: there as long as it was not taken
+            data = outcome.result.output if outcome.result else b""
+            answer["attempts"].append(_row(outcome.attempt, outcome.host, data))
+            return answer
+
+        def finish(record: Record | None) -> Row:
+            if not isinstance(record, Finished) or outcome.entry >= len(record.entries):
+                raise ValueError(f"the output of task {answer['id']} is not kept any more")
+            entry = record.entries[outcome.entry]
+            attempts = _failed(entry.attempts)
+            if outcome.host or entry.failure is not None:  # else it never ran
+                attempts.append(_row(outcome.attempt, outcome.host, entry.printed))
+                attempts[-1]["cause"] = entry.failure.cause if entry.failure else ""
+            return answer | {"attempts": attempts}
+
+        return Pending(outcome.ref, finish)
+
+
+def _row(attempt: int, host: str, output: bytes) -> Row:
+    return {
+        "attempt": attempt,
+        "host": host,
+        "cause": "",
+        "output": output,
+        "start": 0,
+        "over": True,
+        "why": "",
+    }
+
+
+def _failed(failures: Iterable[Failure]) -> list[Row]:
+    return [_row(one.attempt, one.host, one.output) | {"cause": one.cause} for one in failures]
+
+
+def _buried(record: Record | None) -> list[Row]:
+    if not isinstance(record, Buried):
+        raise ValueError("the task is not among the dead that are kept any more")  # noqa: TRY004
+    return _failed(record.attempts)
