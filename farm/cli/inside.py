@@ -1,12 +1,16 @@
-"""Commands that look into one task: stack, logs."""
+"""Commands that look into one task: stack, logs, replay."""
 
+import os
+import sys
 from codecs import getincrementaldecoder
 from time import sleep
+from traceback import print_exception
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from farm.cli.output import Listener
+from farm.cli.exitcodes import TaskFailed
+from farm.cli.output import Listener, plain
 from farm.cli.run import AddressOption, Run, command
 from farm.cli.words import seconds_text
 from farm.errors import FarmError, UnknownTask
@@ -103,6 +107,56 @@ def _follow(run: Run, client: "Client", task: str) -> None:
             run.output.stream(decode(data))
         if not over:
             sleep(LOOK_SECONDS)
+
+
+@command("replay", panel="Work", examples=["farm replay ID", "farm replay --pdb ID"])
+def replay(
+    run: Run,
+    task: TaskArgument,
+    *,
+    pdb: Annotated[bool, typer.Option("--pdb", help="Enter the debugger where it raised.")] = False,
+    address: AddressOption = None,
+) -> None:
+    """Make the exact call of a task in this terminal, whatever became of it on the farm.
+
+    The function runs here, with the modules that are installed here, without limits and retries,
+    and the farm does not learn of it. Modules are looked for in the current folder first.
+    """
+    check_id(task)
+    _look_here_first()
+    from farm.client.replay import fetch_call
+
+    with run.client(address) as client:
+        call = fetch_call(client, task)
+    run.output.note(f"Calling {call.name}, as task {task} did.")
+    try:
+        value = call.run()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename in _own_files():
+            trace = trace.tb_next
+        print_exception(type(error), error, trace, file=run.output.stderr)
+        if pdb and trace is not None:
+            from pdb import post_mortem
+
+            post_mortem(trace)
+        raise TaskFailed(f"the call raised {type(error).__name__}: {error}".rstrip(": ")) from error
+    text = value if isinstance(value, str) else repr(value)
+    run.output.answer({"id": task, "result": plain(value)}, text)
+
+
+def _own_files() -> set[str]:
+    from farm.client import replay as module
+
+    return {__file__, module.__file__}
+
+
+def _look_here_first() -> None:
+    folder = os.getcwd()  # noqa: PTH109 - sys.path holds texts
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def check_id(task: str) -> None:

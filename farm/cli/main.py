@@ -24,7 +24,7 @@ __all__ = ["app", "main"]
 # In help, as one meets them.
 ORDER = (
     *("demo", "up", "coordinator", "worker"),
-    *("submit", "result", "cancel", "stop", "dead"),
+    *("submit", "result", "cancel", "stop", "replay", "dead"),
     *("status", "jobs", "tasks", "explain", "stack", "logs"),
     *("hosts", "store", "config", "version"),
 )

@@ -37,7 +37,6 @@ class DeadQueries:
         self.kinds: dict[str, Callable[[dict[str, Any], float], Any]] = {
             "dead": self._list,
             "dead_task": self._payload,
-            "function": self._function,
             "drop_dead": self._drop,
         }
 
@@ -78,15 +77,6 @@ class DeadQueries:
             return row | {"group": msgspec.msgpack.encode(group)}
 
         return Pending(dead.ref, finish)
-
-    def _function(self, arguments: dict[str, Any], _now: float) -> Row:
-        """The bytes of the function of a dead task."""
-        dead = self._find(arguments)
-        data = self._ledger.functions.data(dead.function)
-        if data is None:
-            raise ValueError(f"the function of task {dead.id} is lost")
-        name = self._ledger.functions.name(dead.function)
-        return {"hash": dead.function, "name": name, "data": data}
 
     def _drop(self, arguments: dict[str, Any], _now: float) -> int:
         """Forget dead tasks, by ``ids``; how many were known."""

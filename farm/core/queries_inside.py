@@ -1,7 +1,9 @@
-"""Questions about what one task does and did: its stack, what it has printed."""
+"""Questions about what one task is and does: its call, its stack, what it has printed."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
+
+import msgspec
 
 from farm.core.batch import SETTLED, Batch
 from farm.core.dead import DeadTasks
@@ -11,8 +13,8 @@ from farm.core.queries_dead import Pending
 from farm.core.questions import Running
 from farm.model import State, TaskId
 from farm.protocol.messages import Told
-from farm.protocol.parts import Failure
-from farm.protocol.records import Buried, Finished, Record
+from farm.protocol.parts import Failure, Group
+from farm.protocol.records import Buried, Finished, Record, Submitted
 
 __all__ = ["InsideQueries"]
 
@@ -28,6 +30,8 @@ class InsideQueries:
         self.kinds: dict[str, Callable[[Row, float], Any]] = {
             "stack": self._stack,
             "logs": self._logs,
+            "call": self._call,
+            "function": self._function,
         }
 
     # ------------------------------------------------------------ the task
@@ -134,6 +138,70 @@ class InsideQueries:
             return answer | {"attempts": attempts}
 
         return Pending(outcome.ref, finish)
+
+    # ------------------------------------------------------------ its call
+
+    def _call(self, arguments: Row, _now: float) -> Row | Pending:
+        """A task as it was submitted: its group, encoded, for a client to call it."""
+        task = TaskId.parse(str(arguments.get("id", "")))
+        if (dead := self._dead.find(task)) is not None:
+            return Pending(dead.ref, lambda record: _called(_group_of(record, task), task))
+        found = self._find(task)
+        if found is None:
+            raise self._unknown(task)
+        batch, index = found
+        if batch.states[index] < State.SUCCEEDED or (batch.packed and batch.open):
+            return _called(batch.group(index, index + 1), task)
+        row = batch.row
+        if row is None:
+            raise ValueError(f"task {task} is not durable, and its call is gone with its end")
+        if row.ref > self._ledger.committed:
+            raise ValueError(f"task {task} is just being written to the store; ask again")
+        return Pending(row.ref, lambda record: _called(_group_of(record, task), task))
+
+    def _function(self, arguments: Row, _now: float) -> Row:
+        """The bytes of the function of a task."""
+        task = TaskId.parse(str(arguments.get("id", "")))
+        dead, found = self._dead.find(task), self._find(task)
+        if dead is not None:
+            digest = dead.function
+        elif found is not None:
+            digest = found[0].function
+        else:
+            raise self._unknown(task)
+        functions = self._ledger.functions
+        if (data := functions.data(digest)) is None:
+            raise ValueError(f"the function of task {task} is lost")
+        return {"hash": digest, "name": functions.name(digest), "data": data}
+
+
+def _group_of(record: Record | None, task: TaskId) -> Group | None:
+    """The group in a record that a task belongs to."""
+    match record:
+        case Buried():
+            groups = [record.group]
+        case Submitted():
+            groups = record.groups
+        case _:
+            groups = []
+    return next((g for g in groups if g.first <= task.counter < g.first + g.count), None)
+
+
+def _called(group: Group | None, task: TaskId) -> Row:
+    """The call of one task of a group."""
+    payload = b""
+    if group is not None:
+        index = task.counter - group.first
+        payload = group.payloads[0 if group.packed else index]
+    if group is None or not payload:
+        raise ValueError(
+            f"the arguments of task {task} are not kept any more: they go when it has ended and "
+            "its owner has the outcome, unless it is dead, or its results are kept"
+        )
+    own = Group(
+        task.counter, 1, group.function, [payload], len(payload), group.packed, group.start + index
+    )
+    return {"id": str(task), "group": msgspec.msgpack.encode(own)}
 
 
 def _row(attempt: int, host: str, output: bytes) -> Row:

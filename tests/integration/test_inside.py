@@ -170,3 +170,40 @@ def test_the_command_line_follows_until_the_end(client, tmp_path):
         leave.touch()
         assert process.stdout.read() == "bye line\n"
         assert process.wait(PATIENCE) == 0
+
+
+def divide(top, bottom):
+    return top / bottom
+
+
+def replay(client, task, *options, said=""):
+    command = [sys.executable, "-m", "farm", "replay", *options, "-a", client.address, task]
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, input=said, timeout=PATIENCE
+    )
+
+
+def test_a_failed_call_is_made_again_in_the_foreground(client):
+    future = client.options(result_ttl=60).submit(divide, 1, bottom=0)
+    assert isinstance(future.exception(PATIENCE), ZeroDivisionError)
+    done = replay(client, future.id)
+    assert done.returncode == 1
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "in divide" in done.stderr
+    done = replay(client, future.id, "--pdb", said="print('top is', top + 41)\nq\n")
+    assert "top is 42" in done.stdout
+    assert done.returncode == 1
+
+
+def test_an_item_of_a_map_is_called_alone(client):
+    calls = client.options(max_losses=0).map(lambda n: os._exit(9) if n == 3 else n, range(4))
+    with pytest.raises(farm.WorkerLost):
+        list(calls)
+    (row,) = client.query("dead")
+    assert replay(client, row["id"]).returncode == 9
+    client.query("drop_dead", ids=[row["id"]])
+
+
+def test_what_is_gone_cannot_be_called(client):
+    done = replay(client, "0" * 31 + "1-1")
+    assert (done.returncode, done.stdout) == (5, "")

@@ -2,7 +2,14 @@
 
 import json
 
+import msgspec
+import pytest
+
+import farm
 from farm.client.future import Future, Origin
+from farm.errors import FarmError
+from farm.payload import dump_call, dump_function
+from farm.protocol.messages import Group
 from tests.unit.test_cli import TASK, answers, cli  # noqa: F401 -- cli is a fixture
 
 STACK = {
@@ -55,3 +62,47 @@ def test_logs_are_followed_to_the_end(cli):  # noqa: F811
     code, out, _ = cli("logs", "-f", TASK, prepare=with_logs(logs((1, "h", b"a\nb", "", True))))
     assert (code, out) == (0, "a\nb")
     assert cli("logs", "-f", "--json", TASK, prepare=with_logs(logs()))[0] == 2
+
+
+def divide(top, bottom):
+    print("dividing")  # noqa: T201
+    assert farm.current_task().id == TASK
+    return top / bottom
+
+
+def with_call(*args):
+    payload, function = dump_call(args, {}), dump_function(divide)
+    group = Group(42, 1, function.hash, [payload], len(payload))
+    found = {"hash": function.hash, "name": function.name, "data": function.data}
+    return answers(call={"id": TASK, "group": msgspec.msgpack.encode(group)}, function=found)
+
+
+def test_a_call_is_made_again_and_its_result_printed(cli):  # noqa: F811
+    code, out, err = cli("replay", TASK, prepare=with_call(6, 3))
+    assert (code, out) == (0, "dividing\n2.0\n")
+    assert "Calling" in err
+    with pytest.raises(RuntimeError):
+        farm.current_task()
+
+
+def test_what_it_raises_is_shown_from_its_own_frames_on(cli):  # noqa: F811
+    code, out, err = cli("replay", TASK, prepare=with_call(6, 0))
+    assert (code, out) == (1, "dividing\n")
+    assert "in divide" in err
+    assert "replay.py" not in err
+    assert "ZeroDivisionError: division by zero" in err
+
+
+def test_the_debugger_is_entered_where_it_raised(cli, monkeypatch):  # noqa: F811
+    entered = []
+    monkeypatch.setattr("pdb.post_mortem", entered.append)
+    assert cli("replay", "--pdb", TASK, prepare=with_call(6, 3))[0] == 0
+    assert entered == []
+    assert cli("replay", "--pdb", TASK, prepare=with_call(6, 0))[0] == 1
+    assert entered[0].tb_frame.f_locals["bottom"] == 0
+
+
+def test_a_call_that_is_gone_has_an_exit_code_of_its_own(cli):  # noqa: F811
+    code, _, err = cli("replay", TASK, prepare=answers(call=FarmError("not kept any more")))
+    assert code == 5
+    assert "not kept any more" in err
