@@ -50,6 +50,8 @@ def status(run: Run, address: AddressOption = None) -> None:
             f"{count_text(number)} {name.replace('_', ' ')}"
             for name, number in sorted(counters.items())
         )
+    if stuck := _counts(data["stuck"]):
+        shown["stuck"] = f"{stuck}; that is a bug: please report it with what `farm explain` says"
     run.output.facts(data, shown)
     if data["recovering"]:
         run.output.note("It was restarted and waits some seconds for the hosts that it had.")

@@ -27,6 +27,7 @@ from farm.core.retention import Retention
 from farm.core.sessions import Session
 from farm.core.settings import CoreSettings
 from farm.core.states import Event
+from farm.core.watchdog import Watchdog
 from farm.model import Ending, State
 from farm.protocol.messages import (
     Attach,
@@ -100,7 +101,8 @@ class Core:
             self.cancels,
         )
         self.lookups = Lookups(ledger, self.history, Explaining(ledger))
-        queries = Queries(ledger, self.dead, self.history)
+        self.watchdog = Watchdog(ledger)
+        queries = Queries(ledger, self.dead, self.history, self.watchdog)
         self.questions = Questions(ledger)
         self.inquiries = Inquiries(ledger, queries, self.lookups, self.questions)
         self._last_event: float | None = None
@@ -245,6 +247,7 @@ class Core:
         self.admission.flush(now)
         self.retention.on_tick(now)
         self.dead.on_tick(now)
+        self.watchdog.on_tick(now)
         self._dirty = False
 
     def _end_waits(self, now: float) -> None:
@@ -279,6 +282,7 @@ class Core:
             self.retention.next_deadline(),
             self.dead.next_deadline(),
             self.questions.next_deadline(),
+            self.watchdog.next_deadline(),
             self.reports.note_due,
             self.admission.acknowledge_due,
         )

@@ -23,6 +23,7 @@ def check(core: Core) -> None:
     _check_sessions(ledger)
     _check_rows(ledger, batches)
     _check_evidence(core, batches)
+    _require(holds=not core.watchdog.stuck, message=f"tasks are stuck: {core.watchdog.stuck}")
 
 
 def _require(*, holds: bool, message: str) -> None:

@@ -11,6 +11,7 @@ from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.queries_dead import DeadQueries, Pending
 from farm.core.queries_inside import InsideQueries
+from farm.core.watchdog import Watchdog
 from farm.model import State, TaskId
 
 __all__ = ["Pending", "Queries"]
@@ -23,9 +24,12 @@ Row = dict[str, Any]
 class Queries:
     """Views of the ledger, and the few orders that change it."""
 
-    def __init__(self, ledger: Ledger, dead: DeadTasks, history: History) -> None:
+    def __init__(
+        self, ledger: Ledger, dead: DeadTasks, history: History, watchdog: Watchdog
+    ) -> None:
         self._ledger = ledger
         self._history = history
+        self._watchdog = watchdog
         self._dead = DeadQueries(ledger, dead)
         self._kinds: dict[str, Callable[[dict[str, Any], float], Any]] = {
             "status": self._status,
@@ -64,6 +68,7 @@ class Queries:
             "recovering": ledger.recovering,
             "uptime_seconds": now - ledger.started_at,
             "tasks": {name: count for name, count in states.items() if count},
+            "stuck": self._watchdog.stuck,
             "hosts": sum(host.peer is not None for host in hosts),
             "slots": sum(host.slots for host in hosts if host.peer is not None),
             "sessions": sum(session.peer is not None for session in ledger.sessions.values()),

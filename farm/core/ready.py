@@ -117,6 +117,13 @@ class ReadyQueue:
             self._lanes[priority] = deque(kept)  # fewer entries than before
             self._size += sum(hi - lo for _, lo, hi in kept)
 
+    def snapshot(self) -> list[Entry]:
+        """Every entry, stale ones too, in no order."""
+        found = list(self._aside)
+        for lane in self._lanes.values():
+            found += lane
+        return found
+
     def __iter__(self) -> Iterator[Entry]:
         """Every run that is really queued, in order; those set aside come first."""
         for entries in (self._aside, *(self._lanes[-negated] for negated in self._order)):
@@ -164,6 +171,11 @@ class Delays:
             ]
             heapify(self._heap)
             self._stale = 0
+
+    def snapshot(self) -> Iterator[Entry]:
+        """Every entry as of now, in no order."""
+        heap = self._heap.copy()
+        return ((batch, lo, hi) for _, _, batch, lo, hi in heap)
 
     def __iter__(self) -> Iterator[tuple[float, Batch, int, int]]:
         """Every entry, in no order."""

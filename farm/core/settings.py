@@ -66,6 +66,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long acknowledgements may wait to travel together; nobody waits for them."""
     prune_seconds: float = 0.5
     """How long finished records may wait to be deleted together."""
+    watch_seconds: float = 10.0
+    """How often is looked for tasks that nothing would move."""
     python: str = ""
     farm: str = ""
 

@@ -1,18 +1,15 @@
 """The life of a task: every legal transition, in one table.
 
-A task is admitted as QUEUED, or SCHEDULED if it has a delay. Each state says what ends it:
-
-- SCHEDULED: its due time, its expiry, or a cancel.
-- QUEUED: a host with room, its expiry, or a cancel.
-- LEASED: a report from its host, or the end of the host's lease.
-- the others are final; the record goes when its owner has taken the outcome, or after its time.
+A task is admitted as QUEUED, or SCHEDULED if it has a delay. ``WAYS_OUT`` says of each state what
+ends it: no task stays in one for ever. Of the final ones the record goes when its owner has taken
+the outcome, or after its time.
 """
 
 from enum import Enum
 
 from farm.model import State
 
-__all__ = ["TRANSITIONS", "Event", "diagram"]
+__all__ = ["TRANSITIONS", "WAYS_OUT", "Event", "diagram", "ways_out"]
 
 
 class Event(Enum):
@@ -47,6 +44,40 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.LEASED, Event.BURY): State.DEAD,
     (State.LEASED, Event.CANCEL): State.CANCELLED,
 }
+
+
+WAYS_OUT: dict[State, dict[Event, str]] = {
+    State.SCHEDULED: {
+        Event.DUE: "the time of its delay, or of its next attempt, comes",
+        Event.CANCEL: "somebody cancels it",
+        Event.EXPIRE: "the time comes at which it expires",
+    },
+    State.QUEUED: {
+        Event.LEASE: "a host has room for it",
+        Event.CANCEL: "somebody cancels it",
+        Event.EXPIRE: "the time comes at which it expires",
+    },
+    State.LEASED: {
+        Event.SUCCEED: "its host reports its value",
+        Event.FAIL: "its host reports a failure, of a limit too, and no retry is left",
+        Event.RETRY: "its host reports a failure, and a retry is left",
+        Event.RETURN: "its host gives it back, comes back without it, or is lost with it unbegun",
+        Event.LOSE: "its worker dies, or its host is silent for `lease_seconds`",
+        Event.BURY: "the same, and no loss is left",
+        Event.CANCEL: "its host gives it back unbegun, and somebody has cancelled it",
+    },
+}
+"""The event or deadline behind each transition, by the state that it ends."""
+
+
+def ways_out() -> str:
+    """The same as a table, for the documentation."""
+    rows = [
+        f"| {before.name} | {TRANSITIONS[before, event].name} | {text} |"
+        for before, events in WAYS_OUT.items()
+        for event, text in events.items()
+    ]
+    return "\n".join(["| in | until | because |", "| --- | --- | --- |", *rows]) + "\n"
 
 
 def diagram() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.core.states import diagram
+from farm.core.states import diagram, ways_out
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -50,6 +50,11 @@ def test_the_lifecycle_is_drawn_from_the_table() -> None:
     drawn = re.search(r"```mermaid\n(.*?)```", page, re.DOTALL)
     assert drawn is not None
     assert drawn[1] == diagram()
+
+
+def test_the_ways_out_are_those_of_the_table() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert f"states.ways_out() -->\n{ways_out()}<!--" in page
 
 
 def test_links_lead_somewhere() -> None:

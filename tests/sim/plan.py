@@ -97,6 +97,7 @@ class Plan:
             "lease_seconds": chance.choice((2.5, 4.0)),
             "recovery_seconds": chance.choice((0.5, 2.0, 5.0)),
             "reply_seconds": chance.choice((0.0, 0.01, 0.2)),
+            "watch_seconds": chance.choice((0.1, 0.5, 3.0)),
             "prune_seconds": chance.choice((0.01, 0.5)),
             "max_tasks": chance.choice((2, 5, 1000)),
             "max_bytes": chance.choice((2000, 1 << 20)),

@@ -32,6 +32,7 @@ STATUS = {
     "durable": True,
     "uptime_seconds": 250.0,
     "tasks": {"queued": 1200, "leased": 2, "dead": 0},
+    "stuck": {},
     "hosts": 1,
     "slots": 2,
     "sessions": 3,
@@ -720,3 +721,9 @@ def test_what_nobody_foresaw_says_so(cli):
     code, _, err = cli("status", prepare=prepare)
     assert code == 70
     assert err == ("farm: AttributeError: no x; this is a mistake in farm, --debug shows where\n")
+
+
+def test_tasks_that_are_stuck_are_said(cli):
+    stuck = answers(status=STATUS | {"stuck": {"queued": 3}})
+    assert "3 queued; that is a bug" in cli("status", prepare=stuck)[1]
+    assert "bug" not in cli("status")[1]

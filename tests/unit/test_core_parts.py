@@ -7,7 +7,7 @@ import pytest
 from farm.core.batch import Batch
 from farm.core.ready import Delays, ReadyQueue
 from farm.core.sessions import BatchIndex
-from farm.core.states import TRANSITIONS, Event, diagram
+from farm.core.states import TRANSITIONS, WAYS_OUT, Event, diagram, ways_out
 from farm.model import State
 from farm.protocol.messages import Template
 from tests.unit.core_harness import group
@@ -23,6 +23,13 @@ def test_final_states_have_no_way_out_and_every_other_state_has():
     leaving = {before for before, _ in TRANSITIONS}
     assert leaving == {state for state in State if not state.is_final}
     assert {event for _, event in TRANSITIONS} == set(Event)
+
+
+def test_each_way_out_of_each_state_is_named_and_there_are_no_others():
+    ways = {(state, event) for state, events in WAYS_OUT.items() for event in events}
+    assert ways == TRANSITIONS.keys()
+    assert all(text for events in WAYS_OUT.values() for text in events.values())
+    assert ways_out().count("\n") == 2 + len(TRANSITIONS)
 
 
 def test_the_diagram_has_every_transition_and_nothing_else():
