@@ -49,7 +49,9 @@ def hosts(run: Run, address: AddressOption = None) -> None:
 def _host_state(row: dict[str, Any]) -> str:
     if row["unusable"] or not row["connected"]:
         return str(row["unusable"]) or "gone"
-    return "drains" if row["draining"] else "works"
+    if row["draining"]:
+        return "drains"
+    return f"takes nothing: {row['trouble']}" if row["trouble"] else "works"
 
 
 @command(

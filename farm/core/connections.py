@@ -210,6 +210,7 @@ class Connections:
         host.functions.clear()
         host.welcomed = False
         host.window = max(0, hello.window)
+        host.trouble = hello.trouble
         python = ledger.settings.python
         host.unusable = (
             f"it runs Python {hello.python} and the farm {python}: tasks could not be unpickled "

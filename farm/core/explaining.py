@@ -127,6 +127,8 @@ class Explaining:
             says = host.unusable
         elif host.draining:
             says = "drains: it finishes what it has"
+        elif host.trouble:
+            says = f"takes nothing now: {host.trouble}"
         elif not host.window:
             says = "takes nothing now: it drains, or cannot start workers, or cannot report"
         elif host.held >= host.slots:

@@ -93,6 +93,7 @@ class Host:
         self.last_seen = now
         self.since = now
         self.unusable = ""
+        self.trouble = ""  # why it wants nothing now, in its own words
         self.draining = False  # it was asked to finish what it has and leave
         self.welcomed = False
         self.joined_ref = 0

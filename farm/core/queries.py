@@ -107,6 +107,7 @@ class Queries:
             "window": host.window,
             "connected": host.peer is not None,
             "unusable": host.unusable,
+            "trouble": host.trouble,
             "draining": host.draining,
             "last_seen_seconds": max(0.0, now - host.last_seen),
             "load": host.load,

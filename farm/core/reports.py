@@ -58,6 +58,7 @@ class Reports:
             self._on_progress(host, (epoch, number), counter, (done, total, note))
         self._endings.flush(now)
         host.window = max(0, message.window)
+        host.trouble = message.trouble
         self._ledger.hosts.update(host)
         action = partial(self._note, host, host.connection, message.number)
         self._ledger.after_commit(action, now)

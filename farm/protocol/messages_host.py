@@ -23,7 +23,8 @@ class HostHello(Part, tag=40):
     """The first message of a host's connection: who it is and all leases that it holds.
 
     ``instance`` is new for each agent process. ``claims`` has every lease with a task that runs,
-    waits, or ended without having been noted. ``window`` is the number of tasks it may hold.
+    waits, or ended without having been noted. ``window`` is the number of tasks it may hold;
+    ``trouble`` says why it is 0, where the host knows.
     """
 
     protocol: int
@@ -41,6 +42,7 @@ class HostHello(Part, tag=40):
     pid: int = 0
     address: str = ""
     labels: dict[str, str] = msgspec.field(default_factory=dict)
+    trouble: str = ""
 
 
 class Report(Part, tag=41):
@@ -48,7 +50,7 @@ class Report(Part, tag=41):
 
     ``started``: ``(epoch, lease, first, count)`` handed to a worker. ``returned``: the same, of
     tasks given back unbegun. ``progress``: ``(epoch, lease, counter, done, total, note)``.
-    ``window``: how many tasks this host may hold from now on.
+    ``window``: how many tasks this host may hold from now on; ``trouble`` as in ``HostHello``.
     """
 
     number: Counter
@@ -59,6 +61,7 @@ class Report(Part, tag=41):
     progress: list[tuple[Counter, Counter, Counter, float, float, str]] = msgspec.field(
         default_factory=list
     )
+    trouble: str = ""
 
 
 class Told(Part, tag=45):

@@ -144,6 +144,7 @@ FROM_HOST = [
         4242,
         "10.0.0.1",
         {"gpu": "no"},
+        "the disk is full",
     ),
     Report(
         6,
@@ -166,6 +167,7 @@ FROM_HOST = [
         [(EPOCH, 8, 50, 1)],
         [(EPOCH, 9, 60, 4)],
         [(EPOCH, 8, 50, 10.0, 100.0, "half way")],
+        "the disk is full",
     ),
     NeedFunction(HASH),
     Beat(1.25, 0.0, [(EPOCH, 8, 50, 1)], {"cpu": 0.5}),

@@ -31,6 +31,7 @@ class Faults:
             "kill worker": self._kill_worker,
             "spoil host": self._spoil_host,
             "weaken host": self._weaken_host,
+            "fill host": self._fill_host,
             "crash client": self._crash_client,
             "pause client": self._pause_client,
             "cut": self._cut,
@@ -65,7 +66,8 @@ class Faults:
                 process.resume()
         for host in world.hosts:
             if host is not None:
-                host.spoiled_until = host.weak_until = 0.0
+                host.spoiled_until = host.weak_until = host.full_until = 0.0
+                host.do(host.has_room)
         if world.coordinator is not None:
             world.coordinator.journal.commit_seconds = world.plan.commit_seconds
 
@@ -130,6 +132,11 @@ class Faults:
         host = self._host()
         if host is not None:
             host.weaken(self.chance.choice((0.05, 0.5, 2.0)))
+
+    def _fill_host(self) -> None:
+        host = self._host()
+        if host is not None:
+            host.do(host.fill, self.chance.choice((0.05, 0.5, 3.0)))
 
     def _client(self) -> ClientProcess | None:
         living = [client for client in self.world.clients if client.alive]

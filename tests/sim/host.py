@@ -33,7 +33,7 @@ class HostProcess(Process):
         self.slots = slots
         self.connection: Connection | None = None
         self.workers: dict[int, Worker] = {}
-        self.spoiled_until = self.weak_until = 0.0
+        self.spoiled_until = self.weak_until = self.full_until = 0.0
         self.never_ready = 0  # workers that died before they were
         self._window = 0
         self.memory = HostMemory(name)
@@ -155,6 +155,16 @@ class HostProcess(Process):
         for slot in list(self.workers):
             self.lose_worker(slot)
 
+    def fill(self, seconds: float) -> None:
+        """Its folder for temporary files is full, for a time."""
+        self.full_until = self.world.clock.now + seconds
+        self.machine.on_trouble("full", self.now)
+        self.world.clock.after(seconds, self.do, self.has_room)
+
+    def has_room(self) -> None:
+        if self.world.clock.now >= self.full_until:
+            self.machine.on_trouble("", self.now)
+
     def lose_worker(self, slot: int) -> None:
         """The kernel kills a worker process."""
         worker = self.workers.get(slot)
@@ -169,6 +179,8 @@ class HostProcess(Process):
         if isinstance(message, HostHello | Report):
             self._window = max(message.window, self._window)
             self.memory.sent(message)
+            if message.trouble and message.window:
+                raise Violation("host window", f"{self.name} is full, and asks for {message}")
             self._is_broken(message)
         self.world.said(self.name, self.connection, message)
         self.connection.send_up(message)

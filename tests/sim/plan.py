@@ -21,6 +21,7 @@ FAULTS = (
     "kill worker",
     "spoil host",
     "weaken host",
+    "fill host",
     "crash client",
     "pause client",
     "cut",

@@ -58,6 +58,7 @@ HOST = {
     "connected": True,
     "unusable": "",
     "draining": False,
+    "trouble": "",
     "last_seen_seconds": 0.5,
     "pid": 17,
     "address": "10.0.0.2",
@@ -727,3 +728,8 @@ def test_tasks_that_are_stuck_are_said(cli):
     stuck = answers(status=STATUS | {"stuck": {"queued": 3}})
     assert "3 queued; that is a bug" in cli("status", prepare=stuck)[1]
     assert "bug" not in cli("status")[1]
+
+
+def test_a_host_that_takes_nothing_says_why(cli):
+    full = answers(hosts=[HOST | {"trouble": "the disk is full"}])
+    assert "takes nothing: the disk is full" in cli("hosts", prepare=full)[1]

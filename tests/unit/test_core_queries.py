@@ -98,3 +98,14 @@ def test_a_delivered_task_is_said_to_be():
     rig.sleep(1)
     rig.take()
     assert "delivered" in ask(rig, "task", id=str(TaskId(ALICE, 1))).error
+
+
+def test_hosts_say_why_they_take_nothing():
+    rig, host, _ = farm(group(1, 9))
+    rig.report(host, window=0, trouble="the disk is full")
+    (row,) = ask(rig, "hosts").data
+    assert (row["window"], row["trouble"]) == (0, "the disk is full")
+    why = ask(rig, "explain", id=str(TaskId(ALICE, 9))).data["hosts"]
+    assert why == [{"name": "host", "says": "takes nothing now: the disk is full"}]
+    rig.report(host, number=2)
+    assert ask(rig, "hosts").data[0]["trouble"] == ""

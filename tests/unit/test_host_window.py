@@ -158,3 +158,25 @@ def test_a_small_report_waits_for_others_while_there_is_more_to_do():
     assert rig.host.next_deadline() <= rig.now + HOLD_SECONDS
     [report] = reports(rig.tick(HOLD_SECONDS))
     assert [(ended.first, ended.count) for ended in report.ended] == [(2, 1)]
+
+
+def test_a_host_in_trouble_wants_nothing_says_why_and_goes_on_by_itself():
+    rig = Rig(slots=1)
+    slot, part = one(rig.assign())
+    rig.host.on_trouble("the disk is full", rig.now)
+    report = rig.report()
+    assert (report.window, report.trouble) == (0, "the disk is full")
+    assert rig.tick() == []
+    rig.ended(slot, part)  # what it has goes on
+    assert len(rig.report().ended) == 1
+    rig.host.on_trouble("another", rig.now)
+    assert rig.report().trouble == "another"
+    rig.host.on_disconnected(rig.now)
+    rig.host.on_connected(rig.now)
+    ((_, hello),) = rig.take()
+    assert (hello.window, hello.trouble) == (0, "another")
+    rig.connect()
+    rig.take()
+    rig.host.on_trouble("", rig.now)
+    report = rig.report()
+    assert (report.window, report.trouble) == (1, "")

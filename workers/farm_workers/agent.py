@@ -15,6 +15,7 @@ from farm.logs import Seldom
 from farm.protocol.messages import FromHost, HostWelcome
 from farm.transport import Address, Waker
 from farm_workers.channel import FunctionData
+from farm_workers.disk import Disk
 from farm_workers.host import Host
 from farm_workers.host_slices import HostSettings, Slice
 from farm_workers.link import Link
@@ -79,8 +80,9 @@ class Agent:
         self._pool = make_pool(self._poller)
         port = _Port(self._pool, self._link)
         self._host = Host(settings, port, instance=instance, now=now)
+        self._disk = Disk()
         self._stopping = False
-        self._said = ("", "", False, False)  # trouble, broken, connected, draining
+        self._said = ("", "", False, False, "")  # lost, broken, connected, draining, trouble
         self._not_before = 0.0
         self._bugs = Seldom(logger)
 
@@ -122,6 +124,7 @@ class Agent:
         self._hear(now, ready)
         self._pool.flush(now)  # at once: the workers wait for it
         self._call(self._pool.on_time, self._host, now)
+        self._call(self._host.on_trouble, self._disk.look(now), now)
         if self._stopping and not self._host.draining:
             self._call(self._host.drain, now)
         if now >= self._not_before and not self._call(self._host.on_tick, now):
@@ -136,6 +139,7 @@ class Agent:
             max(self._host.next_deadline(), self._not_before),
             self._pool.next_deadline(now),
             self._link.next_deadline(now),
+            self._disk.next_deadline(),
         )
         return min(due - now, IDLE_SECONDS)
 
@@ -159,7 +163,7 @@ class Agent:
         """Log what has changed."""
         host = self._host
         lost = "" if host.connected else self._said[0]
-        said = (lost, host.broken, host.connected, host.draining)
+        said = (lost, host.broken, host.connected, host.draining, self._disk.trouble)
         if said == self._said:
             return
         if host.connected and not self._said[2]:
@@ -168,6 +172,13 @@ class Agent:
                 logger.error("this host gets no work: %s", host.unusable)
         if host.draining and not self._said[3]:
             logger.info("draining")
+        if self._disk.trouble != self._said[4]:
+            said_of = self._disk.trouble or "there is room for temporary files again"
+            logger.warning(
+                "work is %s: %s",
+                "asked for" if not self._disk.trouble else "not asked for",
+                said_of,
+            )
         if host.broken and host.broken != self._said[1]:
             logger.error("no worker can be started: %s", host.broken)
         self._said = said

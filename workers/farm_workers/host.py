@@ -68,6 +68,7 @@ class Host:
         self._store_seen = b""
         self._commit_seen = 0
         self._window_told = 0
+        self._trouble = self._trouble_told = ""
         self._beat_seconds = settings.hello_seconds
         self._heard_at = now
         self._beat_at = FOREVER
@@ -129,8 +130,10 @@ class Host:
                 settings.pid,
                 settings.address,
                 settings.labels,
+                self._trouble,
             )
         )
+        self._trouble_told = self._trouble
 
     def on_disconnected(self, now: float) -> None:
         """The connection is gone; work goes on, and outcomes are kept."""
@@ -251,6 +254,12 @@ class Host:
         self._see(now)
         self._work.exit(slot, death, now)
 
+    def on_trouble(self, trouble: str, now: float) -> None:
+        """Something is wrong with this machine: it wants no work until that is over (empty)."""
+        if trouble != self._trouble:
+            self._see(now)
+            self._trouble = trouble
+
     # ------------------------------------------------------------ time
 
     def drain(self, now: float) -> None:
@@ -344,19 +353,24 @@ class Host:
         )
 
     def _send_report(self, report: Report) -> None:
+        report.trouble = self._trouble_told = self._trouble
         self._port.send(report)
 
     def _is_news(self, window: int) -> bool:
         """Whether the window is worth a report of its own: it opens, closes, or halves."""
         told = self._window_told
-        return (window == 0) != (told == 0) or window < told // 2
+        return (
+            self._trouble != self._trouble_told
+            or (window == 0) != (told == 0)
+            or window < told // 2
+        )
 
     def _window(self) -> int:
         """How many tasks this host wants to hold; outcomes that are not noted count against it."""
         roster = self._work.roster
         settings = self._settings
         live, free, fencing = roster.census()
-        if self._draining or fencing:
+        if self._draining or fencing or self._trouble:
             return 0
         if roster.broken:
             # With an initializer the whole farm hears of it; else others may do better.
