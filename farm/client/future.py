@@ -102,7 +102,7 @@ class Future(StandardFuture[T]):
     _exception: BaseException | None = None
     _watch: Watch | None = None
     _progress: Progress | None = None
-    _output = b""  # the end of what the last attempt wrote, if the result came with it
+    _output: bytes | None = b""  # the end of what the last attempt wrote, if that is known
 
     def __init__(self, origin: Origin, counter: int) -> None:
         self._origin = origin
@@ -141,7 +141,8 @@ class Future(StandardFuture[T]):
         """What each attempt of the task has printed, the first first: the last 64 KiB of it.
 
         Asks the farm, which has it as long as the outcome; after that only the output of the last
-        attempt is known, and only here. Tasks that ran in one slice share their output.
+        attempt is known, and only here, for the youngest 64 MiB of all. Tasks that ran in one
+        slice share their output. Raises ``UnknownTask`` if nobody knows it any more.
         """
         return fetch_logs(self._origin.query, self.id, self._output if self.done() else None)
 

@@ -1,14 +1,19 @@
 """What tasks print, as far as it is kept."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
 
 from farm.errors import FarmError, UnknownTask
 
-__all__ = ["AttemptLogs", "Query", "Tail", "fetch_logs", "row_of"]
+__all__ = ["AttemptLogs", "KeptOutput", "Query", "Tail", "fetch_logs", "row_of"]
 
 ANSWER_SECONDS = 30.0
 OVERLAP_BYTES = 1_024
+KEPT_BYTES = 64 << 20
+REF_BYTES = 200
+"""What a future with output costs beyond it."""
 Query = Callable[[str, dict[str, Any], float], Any]
 
 
@@ -62,6 +67,37 @@ def row_of(logs: AttemptLogs, tail: "Tail") -> dict[str, Any]:
         "start": 0,
         "over": True,
     }
+
+
+class _Holder(Protocol):
+    """A future, as far as output goes: None if it has been forgotten."""
+
+    _output: bytes | None
+
+
+class KeptOutput:
+    """The output that futures have of their tasks, to ``KEPT_BYTES``: of the oldest it goes."""
+
+    def __init__(self) -> None:
+        self._runs: deque[tuple[list[weakref.ref[Any]], int]] = deque()
+        self._bytes = 0
+
+    def keep(self, futures: Iterable[_Holder | None], output: bytes) -> None:
+        """These share an output."""
+        refs: list[weakref.ref[Any]] = []
+        for future in futures:
+            if future is not None:
+                future._output = output  # noqa: SLF001 -- as in settling
+                refs.append(weakref.ref(future))
+        size = len(output) + len(refs) * REF_BYTES
+        self._runs.append((refs, size))
+        self._bytes += size
+        while self._bytes > KEPT_BYTES:
+            refs, size = self._runs.popleft()
+            self._bytes -= size
+            for ref in refs:
+                if (oldest := ref()) is not None:
+                    oldest._output = None  # noqa: SLF001
 
 
 class Tail:

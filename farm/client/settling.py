@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, Protocol
 
+from farm.client.logs import KeptOutput
 from farm.client.outcomes import Given, Outcome, is_error, outcomes_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 Callback = Callable[[Any], object]
+_kept = KeptOutput()
 
 LOCK = threading.RLock()
 """Guards the states and watches of all farm futures.
@@ -191,11 +193,9 @@ def settle(ended: "Iterable[tuple[Sequence[Future[Any] | None], Result]]") -> No
     watched: list[_Ended] = []
     for futures, result in ended:
         state, outcomes = outcomes_of(result)
-        if result.output:
-            for future in futures:
-                if future is not None:
-                    future._output = result.output
         with LOCK:
+            if result.output:
+                _kept.keep(futures, result.output)
             for future, outcome in zip(futures, outcomes, strict=False):
                 if future is None:
                     continue

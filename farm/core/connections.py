@@ -4,7 +4,7 @@ from farm.core.admission import Admission
 from farm.core.cancels import Cancels
 from farm.core.delivery import Deliveries
 from farm.core.following import Following
-from farm.core.hosts import Host
+from farm.core.hosts import TROUBLE_CHARS_MAX, Host
 from farm.core.ledger import Ledger
 from farm.core.port import Peer
 from farm.core.recovery import Recovery
@@ -210,7 +210,7 @@ class Connections:
         host.functions.clear()
         host.welcomed = False
         host.window = max(0, hello.window)
-        host.trouble = hello.trouble
+        host.trouble = hello.trouble[:TROUBLE_CHARS_MAX]
         python = ledger.settings.python
         host.unusable = (
             f"it runs Python {hello.python} and the farm {python}: tasks could not be unpickled "

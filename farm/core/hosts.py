@@ -10,8 +10,10 @@ from farm.ranges import RangeSet
 if TYPE_CHECKING:
     from farm.core.port import Peer
 
-__all__ = ["Host", "Hosts", "Lease"]
+__all__ = ["TROUBLE_CHARS_MAX", "Host", "Hosts", "Lease"]
 
+TROUBLE_CHARS_MAX = 500
+"""Of what a host says is wrong with it."""
 LeaseKey = tuple[int, int]
 """``(epoch, lease)``."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from farm.core.batch import Batch
 from farm.core.cancels import Cancels
 from farm.core.endings import Endings
-from farm.core.hosts import Host, Lease
+from farm.core.hosts import TROUBLE_CHARS_MAX, Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.states import Event
 from farm.model import Ending, State
@@ -58,7 +58,7 @@ class Reports:
             self._on_progress(host, (epoch, number), counter, (done, total, note))
         self._endings.flush(now)
         host.window = max(0, message.window)
-        host.trouble = message.trouble
+        host.trouble = message.trouble[:TROUBLE_CHARS_MAX]
         self._ledger.hosts.update(host)
         action = partial(self._note, host, host.connection, message.number)
         self._ledger.after_commit(action, now)

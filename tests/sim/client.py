@@ -132,6 +132,8 @@ class ClientProcess(Process):
         for result in results:
             if result.output not in (b"", PRINTED, b"last words"):
                 raise Violation("output", f"{self.name} is told {result.output!r}")
+            if result.attempts or (result.failure and result.failure.brief() is not result.failure):
+                raise Violation("output", f"{self.name} is told all of {result.failure}")
             for task, outcome in outcomes(result):
                 if task[0] == self.session:
                     self._settled(self.world.truth.tasks[task], outcome, packed=result.packed)

@@ -2,7 +2,14 @@
 
 import pytest
 
-from tests.sim import bites_flow, bites_limits, bites_recovery, bites_results, bites_stops
+from tests.sim import (
+    bites_flow,
+    bites_inside,
+    bites_limits,
+    bites_recovery,
+    bites_results,
+    bites_stops,
+)
 from tests.sim.bites import BITES
 from tests.sim.run import run_seed
 
@@ -11,7 +18,7 @@ SEEDS_MAX = 100
 
 def test_there_are_bites_of_every_kind():
     modules = {bite.patch.__module__ for bite in BITES}
-    kinds = (bites_flow, bites_limits, bites_recovery, bites_results, bites_stops)
+    kinds = (bites_flow, bites_inside, bites_limits, bites_recovery, bites_results, bites_stops)
     assert modules == {one.__name__ for one in kinds}
     assert len(BITES) >= 30
 

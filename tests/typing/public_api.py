@@ -11,6 +11,7 @@ from typing import Any, assert_type
 
 import farm
 from farm import Client, Future, Job
+from farm.client.logs import AttemptLogs
 
 
 def area(width: int, height: float = 1.0, *, name: str = "") -> float:
@@ -25,6 +26,7 @@ def submit(client: Client) -> None:
     assert_type(client.submit(area, 1, 2.0), Future[float])
     assert_type(client.submit(area, 1, name="a").result(), float)
     assert_type(client.submit(text, 1).result(timeout=1), str)
+    assert_type(client.submit(text, 1).logs(), list[AttemptLogs])
     standard: StandardFuture[str] = client.submit(text, 1)
     assert_type(standard.result(), str)
     client.submit(area, "wide")  # type: ignore[arg-type]

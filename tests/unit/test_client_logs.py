@@ -2,6 +2,7 @@
 
 import pytest
 
+from farm.client import logs
 from farm.client.logs import AttemptLogs, Tail, fetch_logs
 from farm.errors import FarmError, UnknownTask
 
@@ -54,3 +55,24 @@ def test_a_tail_begins_again_where_the_output_does():
     assert told(tail, row(1, b"", start=1, over=False)) == []  # an item before it took the rest
     assert tail.since == 0
     assert told(tail, row(1, b"d", over=False)) == [b"d"]
+
+
+class Holder:
+    _output = b""
+
+
+def test_futures_keep_the_youngest_output(monkeypatch):
+    monkeypatch.setattr(logs, "KEPT_BYTES", 1_000)
+    kept, futures = logs.KeptOutput(), [Holder() for _ in range(6)]
+    kept.keep([futures[0], None, futures[1]], b"x" * 100)
+    assert [one._output for one in futures[:3]] == [b"x" * 100, b"x" * 100, b""]
+    for future in futures[2:]:
+        kept.keep([future], b"y" * 50)
+    assert [one._output for one in futures[:2]] == [None, None]
+    assert {one._output for one in futures[3:]} == {b"y" * 50}
+    kept.keep([], b"nobody waits for it")
+
+
+def test_output_that_was_forgotten_everywhere_is_unknown():
+    with pytest.raises(UnknownTask):
+        fetch_logs(refuse, "1-1", None)
