@@ -340,7 +340,9 @@ class Loading:
                     for state in (State.QUEUED, State.SCHEDULED):
                         for lo, hi in batch.runs(0, batch.count, state):
                             for index in range(lo, hi):
-                                batch.diverge(index).begun = batch.attempt(index)
+                                own = batch.diverge(index)
+                                # Nobody knows where: a host that comes back may have run it.
+                                own.begun, own.begun_on = batch.attempt(index), b""
 
 
 def _final_runs(batch: Batch, lo: int, hi: int) -> list[tuple[int, int]]:

@@ -91,6 +91,10 @@ class LossChecks:
         for task in ids(record.session, record.first, record.count):
             self._begun[task] = (self._truth.process, record.host)
 
+    def restored(self) -> None:
+        """The store is a copy from before: what a host had, it may have ended since."""
+        self._begun.clear()
+
     def over(self, task: Id) -> None:
         """A task has an outcome."""
         self._over.setdefault(task, (self._truth.process, self._checks.wall))

@@ -134,6 +134,7 @@ class World:
         disk.commit += 1
         disk.records[disk.commit] = encode_record(Restored(epoch))
         self.disk = disk
+        self.checks.losses.restored()
         self.truth.restored(book, disk.commit, epoch)
 
     def start_host(self, index: int) -> None:

@@ -61,6 +61,20 @@ def test_a_task_that_must_not_run_twice_is_dead_for_it_may_have_run_since():
     assert rig.ledger.open_tasks == 1
 
 
+def test_it_is_dead_even_if_the_host_of_an_attempt_before_comes_back():
+    rig = Rig()
+    client, host = rig.client(), rig.host()
+    again = m.Template(max_losses=0, retries=3, backoff=1000.0)
+    rig.submit(client, group(1, template=again))
+    (grant,) = rig.grants(host)
+    rig.report(host, ended=[ended(grant, Ending.EXCEPTION)])
+    restore(rig, copy_of(rig))
+    client, _ = rig.client(pending=[(1, 1)], quiet=False), rig.host()
+    rig.sleep(6)
+    (result,) = rig.results(client)
+    assert (result.first, result.ending) == (1, Ending.LOST)
+
+
 def test_tasks_that_the_copy_lacks_are_unknown_to_their_client():
     rig = Rig()
     client = rig.client()
