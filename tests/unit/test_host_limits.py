@@ -91,13 +91,23 @@ def test_a_task_over_its_memory_limit_is_ended_and_blamed():
     rig.assign(memory_limit=100 << 20)
     rig.tick(0.1)
     rig.host.on_worker_memory(0, 100 << 20, rig.now)
-    assert said(rig.tick(), "stop") == []
+    assert said(rig.tick(0.1), "stop") == []
     rig.host.on_worker_memory(0, (100 << 20) + 1, rig.now)
     assert said(rig.tick(), "stop") == [("stop", 0)]
     rig.exit(0, 0, code=-15)
     (end,) = rig.report().ended
     assert end.ending is Ending.MEMORY_LIMIT
     assert (end.failure.cause, end.failure.peak_bytes) == ("memory_limit", (100 << 20) + 1)
+
+
+def test_what_was_measured_of_one_task_is_not_blamed_on_the_next():
+    rig = Rig(slots=1)
+    _, part = one(rig.assign(2, memory_limit=100))
+    assert said(rig.tick(0.1), "measure") == [("measure", 0, 100)]
+    (following,) = [call for call in rig.ended(0, part) if call[0] == "run"]
+    rig.host.on_worker_memory(0, 200, rig.now)  # it had that much when it ran the one before
+    assert said(rig.tick(), "stop", "kill") == []
+    assert following[2].first == 2
 
 
 def test_tasks_with_any_limit_run_one_by_one():

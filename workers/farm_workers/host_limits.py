@@ -69,7 +69,8 @@ class Limits:
         if slot.state is not SlotState.READY:
             return
         slot.peak_bytes = max(slot.peak_bytes, size)
-        head = slot.pipe[0] if slot.pipe else None
+        # If it has begun another item since that was asked, the memory may be of the one before.
+        head = slot.pipe[0] if slot.pipe and slot.measure_at == NEVER else None
         limit = head.part.memory_limit if head else None
         if head is not None and limit is not None:
             slot.measure_at = now + SAMPLE_SECONDS
