@@ -176,7 +176,10 @@ def _(patch):
 # ---------------------------------------------------------------- fencing and recovery
 
 
-@bite("a late duplicate of a submission is known", "ran after its outcome", "invariants", "token")
+@bite(
+    "a late duplicate of a submission is known",
+    *("ran after its outcome", "two outcomes", "invariants", "token"),
+)
 def _(patch):
     patch.setattr(Admission, "_fresh", lambda _self, _session, group, _known: [group])
 

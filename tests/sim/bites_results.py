@@ -79,6 +79,7 @@ def _(patch):
 
 @bite(
     "a wall clock that is set moves nothing",
+    "stuck",
     "too early",
     "too late",
     "pruned early",

@@ -115,3 +115,18 @@ def test_a_job_that_its_client_has_sealed_since_is_not_open_for_ever():
     assert [x.state for x in rig.of(m.JobInfo)] == ["abandoned"]
     rig.say(client, m.JobOpen(1, "nightly"))  # a client that has not sealed it says so
     assert [x.state for x in rig.of(m.JobInfo)] == ["open"]
+
+
+def test_a_host_that_has_it_no_more_does_not_say_that_such_a_task_never_ran():
+    rig = Rig()
+    client, host = rig.client(), rig.host()
+    rig.submit(client, group(1, template=ONCE))
+    (grant,) = rig.grants(host)
+    copy = copy_of(rig)  # it has begun there, as the copy knows, too
+    rig.report(host, ended=[ended(grant)])
+    restore(rig, copy)
+    client, host = rig.client(pending=[(1, 1)], quiet=False), rig.host()
+    rig.sleep(6)
+    assert rig.grants(host) == []
+    (result,) = rig.results(client)
+    assert (result.first, result.ending) == (1, Ending.LOST)
