@@ -132,7 +132,8 @@ def receive(dealer, kind):
 
 def connect_until(connect, address, hello):
     """Connect again and again until somebody listens."""
-    for _ in range(100):
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         dealer = connect(address, "client", hello)
         try:
             message = receive(dealer, ClientWelcome)

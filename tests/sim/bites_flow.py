@@ -142,7 +142,7 @@ def _(patch):
     patch.setattr(SessionCancels, "said_nothing", lambda _self: None)
 
 
-@bite("a task that has begun is not cancelled", "cancelled task ran")
+@bite("a task that has begun is not cancelled", "cancelled task ran", "host window")
 def _(patch):
     def at_once(self, request, batch, lo, hi, _recalls):
         for host in self._ledger.hosts.all.values():
