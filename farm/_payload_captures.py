@@ -18,6 +18,7 @@ looked at. This module pickles nothing itself: it is handed a function that does
 import dis
 import functools
 import sys
+import types
 from collections.abc import Callable
 from enum import EnumType
 from itertools import repeat
@@ -32,12 +33,14 @@ from types import (
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-__all__ = ["ATOMS", "Captures", "found_by_name", "global_names"]
+__all__ = ["ATOMS", "BUILTIN_TYPES", "Captures", "found_by_name", "global_names"]
 
 ATOMS = frozenset(
     {int, float, complex, str, bytes, bool, type(None), type(...), type(NotImplemented), range}
 )
 """Exact types whose instances cannot change and hold nothing that can."""
+BUILTIN_TYPES = frozenset(value for value in vars(types).values() if isinstance(value, type))
+"""The types of functions, modules and the like, which have no importable names."""
 
 RECORDS_MAX = 64
 """Functions and classes looked into; what captures more is volatile."""

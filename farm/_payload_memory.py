@@ -17,7 +17,14 @@ from weakref import ref
 from farm._payload_captures import Captures, found_by_name
 from farm._payload_sources import Sources
 
-__all__ = ["CacheWrapper", "FunctionMemory", "FunctionPayload", "is_importable", "name_of"]
+__all__ = [
+    "CacheWrapper",
+    "FunctionMemory",
+    "FunctionPayload",
+    "cached_again",
+    "is_importable",
+    "name_of",
+]
 
 FUNCTIONS_MAX = 1024
 """Functions remembered: those used most recently."""
@@ -28,6 +35,11 @@ CacheWrapper = type(functools.cache(len))
 _NAMED = (FunctionType, BuiltinFunctionType, type, CacheWrapper)
 # Module names, the spec seen and whether it can be imported; bounded by the modules there are.
 _importable: dict[str, tuple[Any, bool]] = {}
+
+
+def cached_again(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """A function under a cache of its own, as one that travels by value arrives."""
+    return functools.lru_cache(**parameters)(function)
 
 
 class FunctionPayload(NamedTuple):

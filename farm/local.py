@@ -201,6 +201,7 @@ class LocalFarm:
             "parent_pid": self._pid,
             "ready_fd": ready_fd,
             "remove": str(self._folder),
+            "blob_folder": f"{self._folder}/blobs" if self._store == "memory:" else "",
             "log_level": "error",
             **self._coordinator_settings,
         }

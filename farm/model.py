@@ -4,13 +4,18 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from enum import IntEnum
-from typing import Any, NamedTuple, TypedDict
+from typing import Annotated, Any, BinaryIO, NamedTuple, TypedDict
 
-from farm.errors import ConfigError
+import msgspec
+
+from farm.errors import ConfigError, PayloadError
 
 __all__ = [
+    "BLOB_BYTES",
+    "Blob",
     "Ending",
     "Options",
+    "Payload",
     "State",
     "TaskId",
     "Token",
@@ -171,8 +176,32 @@ class Options(TypedDict, total=False):
     block: bool
 
 
-Payload = bytes
-"""An argument list or result as bytes; opened only by clients and workers."""
+BLOB_BYTES = 1 << 17
+"""A payload of at least this size may be a blob; measured in docs/decisions/0035."""
+
+
+class Blob(msgspec.Struct, array_like=True, gc=False):
+    """A payload in a file of the coordinator's blob folder, named from there; see ``farm.blobs``.
+
+    It stands where the bytes would, and is as long.
+    """
+
+    name: str
+    size: Annotated[int, msgspec.Meta(ge=BLOB_BYTES, le=1 << 40)]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def open(self) -> BinaryIO:
+        """The file; raises ``PayloadError`` if it cannot be read here."""
+        raise PayloadError(
+            f"the {self.size:,} bytes of a payload are missing: there is no file {self.name} in "
+            "the farm's blob folder"
+        )
+
+
+Payload = bytes | Blob
+"""An argument list or result: its pickle, or the file that has it."""
 
 Answer = dict[str, Any] | list[Any] | str | int | float | bool | None
 """What a query returns: plain data, as JSON has it."""

@@ -9,11 +9,9 @@ path to it; the cause of the error has no frames, which would keep arguments ali
 may be called from any thread.
 """
 
-import functools
 import io
 import pickle
 import sys
-import types
 from collections.abc import Callable, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
@@ -23,7 +21,7 @@ from cloudpickle.cloudpickle import (  # type: ignore[import-untyped]
     list_registry_pickle_by_value,
 )
 
-from farm._payload_captures import ATOMS, found_by_name
+from farm._payload_captures import ATOMS, BUILTIN_TYPES, found_by_name
 from farm._payload_culprit import argument_namer, refusal_of, without_frames
 from farm._payload_exceptions import (
     Link,
@@ -33,11 +31,13 @@ from farm._payload_exceptions import (
     qualified_name,
     split_exception,
 )
+from farm._payload_files import PAYLOAD_BYTES_MAX, Files, check_size, has_any, stream
 from farm._payload_items import flatten, is_unsharing, unflatten
 from farm._payload_memory import (
     CacheWrapper,
     FunctionMemory,
     FunctionPayload,
+    cached_again,
     is_importable,
     name_of,
 )
@@ -49,9 +49,11 @@ from farm._payload_sources import (
     sources_of,
 )
 from farm.errors import PayloadError, TaskError
+from farm.model import Blob, Payload
 
 __all__ = [
     "PAYLOAD_BYTES_MAX",
+    "Files",
     "FunctionPayload",
     "SourceDiffers",
     "SourceIsStale",
@@ -71,7 +73,6 @@ __all__ = [
     "qualified_name",
 ]
 
-PAYLOAD_BYTES_MAX = 64 << 20  # the protocol's limit of the same name
 SNAPSHOT_BYTES_MAX = 1 << 16
 """Captured data whose pickle is larger makes a function be pickled anew each time."""
 
@@ -87,12 +88,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is CacheWrapper and not _by_name(obj):
-            return _cached_again, (obj.__wrapped__, obj.cache_parameters())
+            return cached_again, (obj.__wrapped__, obj.cache_parameters())
         return super().reducer_override(obj)
-
-
-def _cached_again(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    return functools.lru_cache(**parameters)(function)
 
 
 def _plain(value: Any) -> bytes | None:
@@ -105,7 +102,7 @@ def _plain(value: Any) -> bytes | None:
         data = pickle.dumps(value, _PROTOCOL)
     except Exception:  # noqa: BLE001 -- cloudpickle will do better, or say why not
         return None
-    return None if data.find(_MAIN) >= 0 or _names_by_value(data) else data
+    return None if _may_name_by_value(data) else data
 
 
 def _dumps(value: Any) -> bytes:
@@ -123,12 +120,6 @@ def _dumps_by_value(value: Any) -> bytes:
         return file.getvalue()
 
 
-def _names_by_value(data: bytes) -> bool:
-    """Whether a pickle may name something of a module that was registered to travel by value."""
-    names = list_registry_pickle_by_value()
-    return bool(names) and any(data.find(name.encode()) >= 0 for name in names)
-
-
 def _register(module: ModuleType) -> None:
     if (
         module.__name__ not in list_registry_pickle_by_value()
@@ -137,27 +128,40 @@ def _register(module: ModuleType) -> None:
         cloudpickle.register_pickle_by_value(module)
 
 
+def _stored(value: Any, parts: Sequence[Any], files: Files | None) -> Payload:
+    """A value's pickle, in a file if it is large: written right there if its parts are."""
+    hint = 0 if files is None else sum(map(sys.getsizeof, parts))
+    if files is None or hint < files.least:
+        data = _dumps(value)
+        return data if files is None or len(data) < files.least else files.keep(data)
+    dump = lambda file: pickle.Pickler(file, _PROTOCOL).dump(value)  # noqa: E731
+    stored = stream(dump, parts, files.begin(hint), _may_name_by_value)
+    return files.keep(_dumps_by_value(value)) if stored is None else stored
+
+
+def _may_name_by_value(data: bytes) -> bool:
+    """Whether a pickle may name something that is to travel by value."""
+    return data.find(_MAIN) >= 0 or has_any(data, list_registry_pickle_by_value())
+
+
 def _refusal(values: Sequence[Any], name: Callable[[int], str], error: Exception) -> PayloadError:
     return refusal_of(values, name, error, _dumps)
 
 
-def _load(data: bytes, what: str, classes: list[type] | None = None) -> Any:
+def _load(data: Payload, what: str, classes: list[type] | None = None) -> Any:
+    file = data.open() if isinstance(data, Blob) else None
     try:
+        if isinstance(data, Blob):
+            return pickle.Unpickler(file).load()  # type: ignore[arg-type] # it is opened above
         return _PartUnpickler(data, classes).load() if classes else pickle.loads(data)
     except Exception as error:
         text = f"{what} cannot be unpickled here: {type(error).__name__}: {message_of(error)}"
         if isinstance(error, ModuleNotFoundError):
             text += f"; install {error.name!r} here, or register it with cloudpickle to be sent"
         raise without_frames(PayloadError(text), error) from error
-
-
-def check_size(size: int, what: str, limit: int = PAYLOAD_BYTES_MAX) -> None:
-    """Raise ``PayloadError`` if a payload of ``size`` bytes is too large to travel inline."""
-    if size > limit:
-        raise PayloadError(
-            f"{what} is {size / 2**20:,.1f} MiB when pickled, and at most {limit / 2**20:g} MiB "
-            "can be sent; send a path or a key instead and read it in the task, or split it"
-        )
+    finally:
+        if file is not None:
+            file.close()
 
 
 # ---------------------------------------------------------------- calls and values
@@ -166,7 +170,7 @@ _NO_ARGUMENTS = pickle.dumps((), _PROTOCOL)
 _NONE = pickle.dumps(None, _PROTOCOL)
 
 
-def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any], files: Files | None = None) -> Payload:
     """The arguments of one call. Raises ``PayloadError``."""
     if not kwargs:
         if not args:
@@ -175,13 +179,13 @@ def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     else:
         call = [args, kwargs]
     try:
-        return _dumps(call)
+        return _stored(call, [*args, *kwargs.values()] if kwargs else args, files)
     except Exception as error:  # noqa: BLE001 -- whatever users' __reduce__ raises
         refusal = _refusal([*args, *kwargs.values()], argument_namer(args, kwargs), error)
     raise refusal
 
 
-def load_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def load_call(data: Payload) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments that ``dump_call`` wrote. Raises ``PayloadError``."""
     if data == _NO_ARGUMENTS:
         return (), {}
@@ -189,18 +193,18 @@ def load_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (call, {}) if type(call) is tuple else tuple(call)
 
 
-def dump_value(value: Any) -> bytes:
+def dump_value(value: Any, files: Files | None = None) -> Payload:
     """A result. Raises ``PayloadError``."""
     if value is None:
         return _NONE
     try:
-        return _dumps(value)
+        return _stored(value, (value,), files)
     except Exception as error:  # noqa: BLE001 -- whatever users' __reduce__ raises
         refusal = _refusal([value], lambda _: "the result", error)
     raise refusal
 
 
-def load_value(data: bytes) -> Any:
+def load_value(data: Payload) -> Any:
     """The result that ``dump_value`` wrote. Raises ``PayloadError``."""
     return None if data == _NONE else _load(data, "the result")
 
@@ -220,12 +224,9 @@ class _PartPickler(_Pickler):
         self._classes = classes
 
     def persistent_id(self, obj: Any) -> int | None:
-        if not isinstance(obj, type) or obj in _BUILTIN_TYPES or _by_name(obj):
+        if not isinstance(obj, type) or obj in BUILTIN_TYPES or _by_name(obj):
             return None
         return self._classes.setdefault(obj, len(self._classes))
-
-
-_BUILTIN_TYPES = frozenset(value for value in vars(types).values() if isinstance(value, type))
 
 
 class _PartUnpickler(pickle.Unpickler):
@@ -272,7 +273,7 @@ def dump_items(items: Sequence[Any], *, bare: bool = False) -> bytes:
     return _dump_parts(items, refusal)
 
 
-def open_items(data: bytes, start: int = 0, stop: int | None = None) -> tuple[list[Any], bool]:
+def open_items(data: Payload, start: int = 0, stop: int | None = None) -> tuple[list[Any], bool]:
     """Items ``[start, stop)`` of a dump, and whether they are bare. Raises ``PayloadError``."""
     outer = _load(data, "the argument list of an item")
     if type(outer) is tuple and outer[0] == 1:
@@ -289,7 +290,7 @@ def dump_values(values: list[Any], *, plain: bool = False) -> bytes:
     return _dump_parts(values, lambda i, why: _refusal([values[i]], lambda _: "the result", why))
 
 
-def open_values(data: bytes) -> tuple[list[Any], Callable[[bytes], Any] | None]:
+def open_values(data: Payload) -> tuple[list[Any], Callable[[bytes], Any] | None]:
     """The results that ``dump_values`` wrote, and what is to be called on each to get its value.
 
     The latter is None if they are values already. This runs no code of users, whatever the
@@ -390,10 +391,10 @@ def dump_exception(exc: BaseException) -> tuple[bytes, str, str, str]:
         return pickle.dumps((plain, ""), _PROTOCOL), name, message, ""
 
 
-def load_exception(data: bytes) -> BaseException:
+def load_exception(data: Payload) -> BaseException:
     """The exception that ``dump_exception`` wrote, or a ``TaskError``; never raises."""
     try:
-        plain, text = pickle.loads(data)
+        plain, text = _load(data, "the exception")
         return join_exception(plain, text, pickle.loads)
     except Exception as error:  # noqa: BLE001 -- damaged, or of another version
         return TaskError(f"the task failed, and its exception cannot be read: {error!r}")

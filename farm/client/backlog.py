@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from farm.errors import Busy
+from farm.model import Payload
 from farm.protocol.messages import Function, Template
 
 __all__ = ["BYTES_MAX", "TASKS_MAX", "Backlog", "Entry", "Lane"]
@@ -49,7 +50,7 @@ class Entry:
         self,
         first: int,
         lane: Lane | None,
-        payloads: list[bytes],
+        payloads: list[Payload],
         items: int = 0,
         command: Callable[[float], None] | None = None,
     ) -> None:
@@ -100,7 +101,7 @@ class Backlog:
         return self._count
 
     def put(
-        self, lane: Lane, payload: bytes, register: Callable[[int], Any], *, block: bool
+        self, lane: Lane, payload: Payload, register: Callable[[int], Any], *, block: bool
     ) -> Any:
         """Add a task and return what ``register`` makes of its counter; waits for room.
 
@@ -130,7 +131,13 @@ class Backlog:
         return registered
 
     def put_packed(
-        self, lane: Lane, payload: bytes, items: int, register: Callable[[int], Any], *, block: bool
+        self,
+        lane: Lane,
+        payload: Payload,
+        items: int,
+        register: Callable[[int], Any],
+        *,
+        block: bool,
     ) -> bool:
         """Add a task of many items; False if there is no room and it may not wait."""
         with self._lock:

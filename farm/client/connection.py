@@ -22,7 +22,7 @@ from farm.client.replies import Reply
 from farm.client.session import SessionSettings
 from farm.client.waiting import Waiting, runs_of
 from farm.errors import FarmError, UnknownTask
-from farm.model import Ending, TaskId, job_id
+from farm.model import Ending, Payload, TaskId, job_id
 from farm.payload import load_exception
 from farm.protocol import messages as m
 from farm.transport import Address
@@ -44,7 +44,8 @@ class Connection:
 
     ``may_block`` says whether a submit in this thread may wait for room. ``on_epoch`` is called on
     the IO thread with each new epoch of the coordinator, ``on_ended`` once when that thread ends;
-    ``epoch_seen`` is the highest epoch so far. ``cancels`` ends tasks.
+    ``epoch_seen`` is the highest epoch so far. ``cancels`` ends tasks; ``sharing`` says where large
+    payloads are written.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class Connection:
             on_ended=on_ended,
         )
         self._backlog = self._loop.backlog
+        self.sharing = self._loop.sharing
+        self.keep = self.sharing.keep
         self._job_numbers = count(1)
         self._named: dict[str, int] = {}  # bounded by the names that the user gives
         self._named_lock = threading.Lock()
@@ -119,7 +122,7 @@ class Connection:
 
     # ------------------------------------------------------------ tasks
 
-    def submit(self, lane: Lane, payload: bytes, *, block: bool) -> Future[Any]:
+    def submit(self, lane: Lane, payload: Payload, *, block: bool) -> Future[Any]:
         """Submit a task; waits for room, or raises ``Busy``."""
         future: Future[Any] = self._backlog.put(lane, payload, self._waiting.new, block=block)
         return future
@@ -137,7 +140,7 @@ class Connection:
         future.set_exception(error)
         return future
 
-    def put_chunk(self, lane: Lane, payload: bytes, chunk: Chunk, *, block: bool) -> bool:
+    def put_chunk(self, lane: Lane, payload: Payload, chunk: Chunk, *, block: bool) -> bool:
         """Submit a chunk of a map; False if there is no room and it may not wait."""
 
         def register(first: int) -> None:

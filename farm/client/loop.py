@@ -13,6 +13,7 @@ from collections.abc import Callable
 from copy import copy
 from time import monotonic
 
+from farm.blobs import Sharing
 from farm.client.backlog import Backlog, Entry
 from farm.client.line import Line
 from farm.client.replies import Replies
@@ -61,6 +62,7 @@ class Loop:
         self.fatal: FarmError | None = None  # end now, and this is why
         self.job_tasks: dict[int, int] = {}  # of jobs that are not sealed
         self.replies = Replies()
+        self.sharing = Sharing()
         self.waiting = waiting
         # Bounded by the threads that wait.
         self.waits: list[tuple[Callable[[], bool], threading.Event]] = []
@@ -98,7 +100,7 @@ class Loop:
         if opened:
             self.session.on_connected(now)
         for message in messages:
-            self.session.receive(message, now)
+            self._receive(message, now)
         if lost:
             self.session.on_disconnected(now)
         self.session.on_tick(now)
@@ -120,6 +122,15 @@ class Loop:
         if self._settled:
             settled, self._settled = self._settled, []
             self.waiting.settle(settled)
+
+    def _receive(self, message: m.ToClient, now: float) -> None:
+        if isinstance(message, m.Results):
+            self.sharing.secure(message)  # before the session says that it has them
+        elif isinstance(message, m.ClientWelcome):
+            shares = self.sharing.welcome(message.blobs, message.blobs_token)
+            if shares is not None:
+                self.line.send(shares)
+        self.session.receive(message, now)
 
     def _submit(self, entries: list[Entry], now: float) -> None:
         """Hand entries to the session, as groups no larger than a message."""
@@ -219,6 +230,8 @@ class Loop:
         finally:
             self.waiting.fail_all(because)
             self.replies.fail(reason)
+            if self.sharing.blobs is not None:
+                self.sharing.blobs.detach()
             self.opened.set()
             self.ended.set()
             for _, event in self.waits:
@@ -233,7 +246,7 @@ class Loop:
 
     def send(self, message: m.FromClient) -> None:
         """Send a message on the present connection."""
-        self.line.send(message)
+        self.line.send(self.sharing.outgoing(message) if type(message) is m.Submit else message)
 
     def disconnect(self, reason: str) -> None:
         """End the present connection."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from farm.client.backlog import Lane
 from farm.client.pacing import Pace
 from farm.errors import PayloadError
-from farm.model import Ending
+from farm.model import Ending, Payload
 from farm.payload import check_size, dump_items, load_value, open_values
 from farm.protocol.messages import BATCH_BYTES, ITEMS_PER_TASK_MAX, Result
 from farm.ranges import RangeSet
@@ -75,7 +75,10 @@ class _Part(NamedTuple):
 class Mapping(Protocol):
     """What a map needs of its client."""
 
-    def put_chunk(self, lane: Lane, payload: bytes, chunk: Chunk, *, block: bool) -> bool:
+    def keep(self, payload: bytes) -> Payload:
+        """The payload as it is submitted: in a file if it is large."""
+
+    def put_chunk(self, lane: Lane, payload: Payload, chunk: Chunk, *, block: bool) -> bool:
         """Submit a chunk; False if there is no room and it may not wait."""
 
     def hand_over(self) -> None:
@@ -157,7 +160,7 @@ class _Map:
         self._parts: dict[int, _Part] = {}  # by first counter, not consumed yet
         self._ready: deque[_Part] = deque()  # the same if the order does not matter
         # Payloads that there was no room for: the pieces of what was last read.
-        self._held: deque[tuple[bytes, int]] = deque()
+        self._held: deque[tuple[Payload, int]] = deque()
         self._exhausted = False
         self._argument_bytes = self._result_bytes = 0
         self._read = self._yielded = 0  # items
@@ -242,14 +245,15 @@ class _Map:
                 return
         else:
             if len(payload) <= 2 * BATCH_BYTES or len(items) == 1 or self._settings.chunksize:
-                if self._held or not self._put(payload, len(items)):
-                    self._held.append((payload, len(items)))
+                kept = self._client.keep(payload)
+                if self._held or not self._put(kept, len(items)):
+                    self._held.append((kept, len(items)))
                 return
         half = len(items) // 2
         self._submit(items[:half])
         self._submit(items[half:])
 
-    def _put(self, payload: bytes, count: int) -> bool:
+    def _put(self, payload: Payload, count: int) -> bool:
         """Submit a payload; False if there is no room and something on the way to wait for."""
         if isinstance(self._lane, PayloadError):
             return True

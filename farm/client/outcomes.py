@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from farm.client.endings import error_of
 from farm.errors import PayloadError
-from farm.model import Ending
+from farm.model import Blob, Ending, Payload
 from farm.payload import load_exception, load_value, open_values
 from farm.protocol.parts import Failure, Result
 
@@ -24,7 +24,7 @@ class PackedValues:
 
     __slots__ = ("_count", "_data", "_left", "_load", "_lock", "_values")
 
-    def __init__(self, data: bytes, count: int) -> None:
+    def __init__(self, data: Payload, count: int) -> None:
         self._data = data
         self._count = count
         self._left = count
@@ -59,7 +59,7 @@ class Failed(NamedTuple):
 
     ending: Ending
     failure: Failure | None
-    payload: bytes
+    payload: Payload
 
 
 class Given(NamedTuple):
@@ -69,7 +69,7 @@ class Given(NamedTuple):
     exception: BaseException | None
 
 
-Outcome = bytes | tuple[PackedValues, int] | Failed | Given
+Outcome = Payload | tuple[PackedValues, int] | Failed | Given
 """A pickled value, a packed one, or one of the above."""
 
 
@@ -106,7 +106,7 @@ class _Task(Protocol):
 def open_outcome(outcome: Outcome, task: _Task) -> tuple[Any, BaseException | None]:
     """The result and the exception that an outcome stands for; runs code of users."""
     try:
-        if isinstance(outcome, bytes):
+        if isinstance(outcome, (bytes, Blob)):
             return load_value(outcome), None
         if isinstance(outcome, Given):
             return outcome

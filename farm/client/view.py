@@ -41,6 +41,7 @@ class View:
 
     def __init__(self, connection: Connection, settings: Settings, owner: object) -> None:
         self._connection = connection
+        self._sharing = connection.sharing
         self._settings = settings
         self._owner = owner  # the client lives as long as its views
         self._lanes: dict[bytes, Lane] = {}  # by function, for tasks submitted one by one
@@ -64,7 +65,7 @@ class View:
         try:
             function = dump_function(fn)
             lane = self._lanes.get(function.hash) or self._add_lane(function)
-            payload = dump_call(args, kwargs)
+            payload = dump_call(args, kwargs, self._sharing.blobs)
             if len(payload) > PAYLOAD_BYTES_MAX:
                 check_size(len(payload), "the argument list")
         except PayloadError as error:
@@ -129,7 +130,7 @@ class View:
                     function = dump_function(fn)
                     if lane is None or lane.function.hash != function.hash:
                         lane = self._lane(function, job)
-                    payload = dump_call((item,), {})
+                    payload = dump_call((item,), {}, self._sharing.blobs)
                     check_size(len(payload), "the item")
                 except PayloadError as error:
                     futures.append(connection.failed(error.with_traceback(None)))

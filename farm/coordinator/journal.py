@@ -9,9 +9,11 @@ one ends in ``fatal``, after which nothing more is committed and the process has
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
+from typing import NamedTuple
 
+from farm.coordinator.blobs import BlobFolder
 from farm.errors import StoreError
 from farm.protocol.records import Delivered, Finished, Record, SessionMark, Submitted
 from farm.store import (
@@ -25,9 +27,16 @@ from farm.store import (
 )
 from farm.store.base import Change
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "Release"]
 
 logger = logging.getLogger(__name__)
+
+
+class Release(NamedTuple):
+    """Blobs that are needed no more once the changes before this are committed."""
+
+    blobs: Sequence[str]
+
 
 BEHIND_CHANGES = 4096
 """More changes than this waiting for the disk: the store is behind."""
@@ -42,6 +51,7 @@ PATIENCE_SECONDS: dict[type, float] = {
     SessionMark: 0.05,
     Delete: 0.05,
     DropFunctions: 0.05,
+    Release: 0.05,
 }
 """How long a change may wait for others. A task that ends within the time of a submission costs
 one commit with it, not two, and its outcome does not wait for the commit of its submission."""
@@ -52,7 +62,7 @@ FOREVER = inf
 Loaded = tuple[int, Record | None]
 
 
-def _payload_bytes(change: Change) -> int:
+def _payload_bytes(change: "Change | Release") -> int:
     if isinstance(change, PutFunction):
         return len(change.data)
     if isinstance(change, Append):
@@ -60,6 +70,11 @@ def _payload_bytes(change: Change) -> int:
             case Submitted(groups=parts) | Finished(entries=parts):
                 return sum(part.size for part in parts)
     return 0
+
+
+def _changes(batch: "list[Change | Release]") -> list[Change]:
+    """What a batch has for the store."""
+    return [change for change in batch if not isinstance(change, Release)]
 
 
 class Journal:
@@ -74,6 +89,7 @@ class Journal:
         self,
         store: Store,
         notify: Callable[[], None],
+        blobs: BlobFolder | None = None,
         *,
         behind_changes: int = BEHIND_CHANGES,
         behind_bytes: int = BEHIND_BYTES,
@@ -85,13 +101,14 @@ class Journal:
         """Why nothing will ever be committed again; the process has to end."""
         self._store = store
         self._notify = notify
+        self._blobs = blobs
         self._behind_changes = behind_changes
         self._behind_bytes = behind_bytes
         self._retry_seconds = retry_seconds
         self._stalled = ""
         self._first = 0  # the first ref appended here, 0 before there is one
         # Of this turn of the loop; bounded by what one turn drains from the sockets.
-        self._gathered: list[Change] = []
+        self._gathered: list[Change | Release] = []
         self._gathered_bytes = 0
         self._patience = FOREVER
         self.due = FOREVER
@@ -103,7 +120,7 @@ class Journal:
         self._to_commit = threading.Condition(self._lock)
         self._to_read = threading.Condition(self._lock)
         self._to_maintain = threading.Condition(self._lock)
-        self._waiting: list[Change] = []
+        self._waiting: list[Change | Release] = []
         self._waiting_bytes = 0
         self._in_hand = (0, 0)  # changes and bytes of the commit that is running
         # One entry for each message that the core wants to dispatch and has not in memory.
@@ -142,9 +159,13 @@ class Journal:
         """Why commits do not succeed just now, or soon will not; empty if all is well."""
         return self._stalled or self._store.short
 
-    def append(self, change: Change) -> None:
+    def append(self, change: Change | Release) -> None:
         """Gather a change; ``hand_over`` at the end of the turn sends it on its way."""
-        kind = type(change.record) if isinstance(change, Append) else type(change)
+        kind: type = type(change)
+        if isinstance(change, Append):
+            kind = type(change.record)
+            if self._blobs is not None and self._store.durable:
+                self._blobs.begin_sync(change.record)
         self._patience = min(self._patience, PATIENCE_SECONDS.get(kind, 0.0))
         if not self._first and isinstance(change, Append):
             self._first = change.ref
@@ -167,8 +188,9 @@ class Journal:
         self.due = self._patience = FOREVER
         self._gathered, self._gathered_bytes = [], 0
         if not self._store.durable:
-            self._store.commit(gathered)
+            self._store.commit(_changes(gathered))
             self._note_committed(gathered)
+            self._release(gathered)
             return
         with self._lock:
             if self.fatal is None:  # otherwise nobody would ever take it
@@ -243,6 +265,7 @@ class Journal:
                     self._in_hand = len(batch), self._waiting_bytes
                     self._waiting_bytes = 0
                 self._commit(batch)
+                self._release(batch)
                 with self._lock:
                     self._note_committed(batch)
                     self._in_hand = 0, 0
@@ -258,13 +281,26 @@ class Journal:
                 self._to_read.notify()
                 self._to_maintain.notify()
 
-    def _commit(self, batch: list[Change]) -> None:
+    def _synced(self, batch: list[Change | Release]) -> list[Change]:
+        """What a batch has for the store; the blobs that it names are durable."""
+        changes = _changes(batch)
+        if self._blobs is not None:
+            self._blobs.sync(change.record for change in changes if isinstance(change, Append))
+        return changes
+
+    def _release(self, batch: list[Change | Release]) -> None:
+        for change in batch:
+            if isinstance(change, Release) and self._blobs is not None:
+                self._blobs.release(change.blobs)
+
+    def _commit(self, batch: list[Change | Release]) -> None:
         """Commit a batch, however often that takes; raises ``StoreFailed`` if it never will."""
+        changes = self._synced(batch)
         pause, longest = self._retry_seconds
-        while True:
+        while changes:
             last = self._closing
             try:
-                self._store.commit(batch)
+                self._store.commit(changes)
             except StoreStalled as stalled:
                 if last:
                     raise StoreFailed(f"closed without a last commit: {stalled}") from stalled
@@ -286,7 +322,7 @@ class Journal:
                     raise self.fatal
             pause = min(2 * pause, longest)
 
-    def _note_committed(self, batch: list[Change]) -> None:
+    def _note_committed(self, batch: list[Change | Release]) -> None:
         for change in reversed(batch):
             if isinstance(change, Append):
                 self.committed = change.ref  # refs only grow
@@ -325,6 +361,8 @@ class Journal:
                 if self._writing_over or self.fatal is not None:
                     return
                 self._upkeep_due = False
+            if self.failing and self._blobs is not None:
+                self._blobs.give_up_free()
             try:
                 self._store.maintain()
             except StoreStalled as stalled:

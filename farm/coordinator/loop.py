@@ -14,12 +14,14 @@ from typing import Any
 
 import zmq
 
-from farm.coordinator.journal import Journal
+from farm.coordinator.blobs import BlobFolder
+from farm.coordinator.journal import Journal, Release
 from farm.coordinator.metrics import Counters
 from farm.coordinator.settings import ExitCode
 from farm.core import Core
 from farm.logs import Seldom
-from farm.protocol.messages import HostHello, Message
+from farm.model import Blob, Payload
+from farm.protocol.messages import HostHello, Message, Report, Shares, Submit
 from farm.protocol.records import Record
 from farm.store import Append, Delete, DropFunctions, PutFunction
 from farm.transport import Connection, Router, Waker
@@ -43,7 +45,13 @@ LINGER_SECONDS = 0.5
 class ShellPort:
     """The core's port to the sockets and the journal of this process."""
 
-    def __init__(self, routers: Sequence[Router], journal: Journal, counters: Counters) -> None:
+    def __init__(
+        self,
+        routers: Sequence[Router],
+        journal: Journal,
+        counters: Counters,
+        blobs: BlobFolder | None = None,
+    ) -> None:
         self.stopped = ""
         """Why the core said that this process must not serve."""
         self.epoch_heard = 0
@@ -52,10 +60,13 @@ class ShellPort:
         self._journal = journal
         self._counters = counters
         self._seldom = Seldom(logger)
+        self._blobs = blobs
 
     def send(self, peer: Hashable, message: Message) -> None:
         """See ``farm.core.port``."""
         if isinstance(peer, Connection):
+            if self._blobs is not None:
+                message = self._blobs.outgoing(peer.shares, message)
             self._routers[peer.side].send(peer, message)
 
     def close(self, peer: Hashable) -> None:
@@ -79,6 +90,14 @@ class ShellPort:
     def drop_functions(self, digests: Sequence[bytes]) -> None:
         """See ``farm.core.port``."""
         self._journal.append(DropFunctions(digests))
+
+    def release(self, blobs: Sequence[str]) -> None:
+        """See ``farm.core.port``."""
+        self._journal.append(Release(blobs))
+
+    def read(self, blob: Blob) -> Payload:
+        """See ``farm.core.port``."""
+        return blob if self._blobs is None else self._blobs.read(blob)
 
     def load(self, ref: int) -> None:
         """See ``farm.core.port``."""
@@ -109,6 +128,7 @@ class Loop:
         waker: Waker,
         routers: tuple[Router, Router],
         counters: Counters,
+        blobs: BlobFolder | None = None,
     ) -> None:
         self._core = core
         self._port = port
@@ -116,6 +136,7 @@ class Loop:
         self._waker = waker
         self._hosts, self._clients = routers
         self._counters = counters
+        self._blobs = blobs
         self._stopping = False
         self._committed = journal.committed
         self._failing = ""
@@ -180,6 +201,8 @@ class Loop:
             self._journal.hand_over()
         self._hosts.flush()
         self._clients.flush()
+        if self._blobs is not None:
+            self._blobs.sweep()
 
     def _read_clients(self, *, wanted: bool) -> None:
         """Listen to clients or not: while the disk is behind, they wait in their sockets."""
@@ -209,10 +232,18 @@ class Loop:
         for connection, message in arrived:
             if message is None:
                 _note_gone(connection)
+                if self._blobs is not None:
+                    self._blobs.note_gone()
                 self._call(connection, self._core.on_closed, connection, now)
             elif connection.open:
-                if type(message) is HostHello:
+                kind = type(message)
+                if kind is HostHello:
                     self._note_host(connection, message)
+                elif kind is Shares:
+                    connection.shares = message.own
+                    continue
+                elif self._blobs is not None and (kind is Submit or kind is Report):
+                    self._blobs.adopt(connection.shares, message)
                 self._call(connection, self._core.receive, connection, message, now)
 
     def _tick(self) -> None:

@@ -21,11 +21,13 @@ import zmq
 
 from farm import errors
 from farm._version import __version__
+from farm.coordinator.blobs import BlobFolder, temporary_folder
 from farm.coordinator.journal import Journal
 from farm.coordinator.loop import Loop, ShellPort
 from farm.coordinator.metrics import Counters
 from farm.coordinator.settings import CoordinatorSettings, ExitCode, Word
 from farm.core import Core, CoreSettings
+from farm.core.blobs import live_blobs
 from farm.errors import ConfigError, FarmError, StoreError, StoreUnreadable
 from farm.logs import setup
 from farm.parent import watch_parent
@@ -106,11 +108,14 @@ def _serve(settings: CoordinatorSettings) -> tuple[ExitCode, int]:
         cleanup.callback(store.close)
         opened = store.open(settings.epoch_floor, time.time_ns() // 1_000_000)
         waker = Waker()
-        journal = Journal(store, waker.wake)
+        blobs = _open_blobs(settings, store, opened.epoch, cleanup)
+        journal = Journal(store, waker.wake, blobs)
         counters = Counters(routers)
-        port = ShellPort(routers, journal, counters)
+        port = ShellPort(routers, journal, counters, blobs)
         core = _load(core_settings, port, store, settings.store, opened)
-        loop = Loop(core, port, journal, waker, routers, counters)
+        if blobs is not None:
+            blobs.clean(live_blobs(core.ledger, core.dead))
+        loop = Loop(core, port, journal, waker, routers, counters, blobs)
         _stop_on_signals(loop)
         logger.info(
             "serving at %s",
@@ -124,6 +129,25 @@ def _serve(settings: CoordinatorSettings) -> tuple[ExitCode, int]:
             store.note_epoch(port.epoch_heard)
         logger.info("the coordinator ends", extra={"epoch": opened.epoch, "code": int(code)})
         return code, port.epoch_heard
+
+
+def _open_blobs(
+    settings: CoordinatorSettings, store: Store, epoch: int, cleanup: contextlib.ExitStack
+) -> BlobFolder | None:
+    """The blob folder: where it is told, beside the store, or in a temporary one."""
+    if settings.blob_folder:
+        root = Path(settings.blob_folder)
+    elif store.durable:
+        path = Path(settings.store).expanduser().absolute()
+        root = path.with_name(f"{path.name}-blobs")
+    else:
+        root, lock = temporary_folder()
+        cleanup.callback(os.close, lock)
+        cleanup.callback(shutil.rmtree, root, ignore_errors=True)
+    blobs = BlobFolder.open(root, epoch)
+    if blobs is not None:
+        cleanup.callback(blobs.close)
+    return blobs
 
 
 def _listen(

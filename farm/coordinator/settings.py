@@ -35,6 +35,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     listen: str
     """Where clients connect; hosts use the next port, or ``PATH.hosts``."""
     store: str = "memory:"
+    blob_folder: str = ""
+    """Where large payloads lie; by default beside the store, or in a temporary folder."""
     insecure: bool = False
     """Listen where other machines can connect, although there are no keys."""
     epoch_floor: int = 0

@@ -3,6 +3,7 @@
 from functools import partial
 
 from farm.core.batch import Batch
+from farm.core.blobs import blob_names, names_in
 from farm.core.following import Following
 from farm.core.ledger import Ledger
 from farm.core.sessions import Session
@@ -62,6 +63,14 @@ class Admission:
             self._start(batch, now)
         for a, b in known:  # only now: this very message may have named them before
             self._accept(session, a, b - a, self._ledger.last_ref)
+        self._release_rest(message, admitted)
+
+    def _release_rest(self, message: Submit, admitted: list[Batch]) -> None:
+        """Let go of the blobs of what was not accepted, or was already."""
+        if arrived := blob_names(message.groups):
+            for batch in admitted:
+                arrived.difference_update(names_in(batch.payloads))
+            self._ledger.release(arrived)
 
     def _fresh(self, session: Session, group: Group, known: list[tuple[int, int]]) -> list[Group]:
         """The parts of a group never accepted before; ``known`` gets the others."""

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from farm.core.blobs import names_in
 from farm.core.states import TRANSITIONS, Event
-from farm.model import State
+from farm.model import BLOB_BYTES, Blob, State
 from farm.protocol.messages import Failure, Group, Result, Template
 
 if TYPE_CHECKING:
@@ -68,12 +69,13 @@ class Outcome:
     its entry ``entry``. An outcome that is not durable has ``ref`` 0 and stays resident. Of the
     evidence in ``failure`` only the record has the long parts. ``host``, ``seconds``, ``at``,
     ``attempt`` and ``error`` say where it ran, for how long, when it ended (monotonic), as which
-    attempt, and what went wrong. ``remembered``: the history has it.
+    attempt, and what went wrong. ``remembered``: the history has it. ``blobs`` names the files of
+    payloads, ``inline_bytes`` is what the others have.
     """
 
     __slots__ = (
-        "at", "attempt", "batch", "count", "ending", "entry", "error", "failure", "first", "host",
-        "ref", "remembered", "result", "seconds", "size",
+        "at", "attempt", "batch", "blobs", "count", "ending", "entry", "error", "failure", "first",
+        "host", "inline_bytes", "ref", "remembered", "result", "seconds", "size",
     )  # fmt: skip
 
     def __init__(self, batch: "Batch | None", result: Result, ref: int, entry: int) -> None:
@@ -81,7 +83,8 @@ class Outcome:
         self.first = result.first
         self.count = result.count
         self.ending = result.ending
-        self.size = result.size + len(result.printed)
+        self.size = self.inline_bytes = result.size + len(result.printed)
+        self.blobs: list[str] = []
         self.failure = result.failure
         self.ref = ref
         self.entry = entry
@@ -92,6 +95,9 @@ class Outcome:
         self.attempt = 1
         self.error = "" if result.failure is None else _error_text(result.failure)
         self.remembered = False
+        if result.size >= BLOB_BYTES:
+            self.blobs = names_in(result.payloads)
+            self.inline_bytes -= sum(len(one) for one in result.payloads if isinstance(one, Blob))
 
 
 def _error_text(failure: Failure) -> str:
@@ -235,6 +241,14 @@ class Batch:
         if self.packed:
             return self.size if self.open == hi - lo else 0
         return sum(map(len, self.payloads[lo:hi]))
+
+    def blobs_of(self, lo: int, hi: int) -> list[str]:
+        """The blobs that nothing needs any more when the tasks ``[lo, hi)`` have ended."""
+        if self.size < BLOB_BYTES:
+            return []
+        if self.packed:
+            return names_in(self.payloads) if self.open == hi - lo else []
+        return names_in(self.payloads[lo:hi])
 
     def units_of(self, lo: int, hi: int) -> int:
         """How many tasks are freed if ``[lo, hi)`` end now."""

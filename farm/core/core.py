@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from farm.core.admission import Admission
+from farm.core.blobs import blob_names
 from farm.core.cancels import Cancels
 from farm.core.connections import Connections
 from farm.core.dead import DeadTasks
@@ -29,6 +30,7 @@ from farm.core.settings import CoreSettings
 from farm.core.states import Event
 from farm.core.watchdog import Watchdog
 from farm.model import Ending, State
+from farm.protocol.codec import entries_of
 from farm.protocol.messages import (
     Attach,
     Beat,
@@ -161,6 +163,7 @@ class Core:
                 self._from_host(peer, host, message, now)
             case _:
                 ledger.counters["before_hello"] += 1
+                ledger.release(blob_names(entries_of(message)))
                 ledger.port.send(peer, Rejected("hello", "say HELLO first", retry=True))
                 ledger.port.close(peer)
 

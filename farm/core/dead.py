@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from farm.core.batch import Batch
+from farm.core.blobs import names_in
 from farm.core.ledger import Ledger
 from farm.model import State, TaskId
 from farm.protocol.parts import Failure, Group
@@ -27,6 +28,7 @@ class DeadTask(NamedTuple):
     at: float
     size: int
     failure: Failure
+    blobs: list[str]
 
 
 class DeadTasks:
@@ -44,6 +46,10 @@ class DeadTasks:
         """Those that are committed."""
         committed = self._ledger.committed
         return (dead for dead in self._all.values() if dead.ref <= committed)
+
+    def blobs(self) -> Iterator[str]:
+        """The blobs of all of them, committed or not."""
+        return (name for dead in self._all.values() for name in dead.blobs)
 
     def find(self, task: TaskId) -> DeadTask | None:
         """One that is committed."""
@@ -74,7 +80,9 @@ class DeadTasks:
         self.drop(task)
         size = group.size + sum(failure.weight for failure in record.attempts)
         last = record.attempts[-1].brief()
-        self._all[task] = DeadTask(ref, task, group.function, record.job, at, size, last)
+        blobs = names_in(group.payloads)
+        self._all[task] = DeadTask(ref, task, group.function, record.job, at, size, last, blobs)
+        ledger.share(blobs)  # the batch has them still
         self._bytes += size
         ledger.functions.acquire(group.function, durable=True)
         settings = ledger.settings
@@ -89,6 +97,7 @@ class DeadTasks:
         self._bytes -= dead.size
         self._ledger.functions.release(dead.function)
         self._ledger.port.prune([dead.ref])
+        self._ledger.release(dead.blobs)
         return True
 
     # ------------------------------------------------------------ time

@@ -64,10 +64,11 @@ class Deliveries:
             self._note_slow(session, outcome)
         if outcome.result is not None:
             bound = self._ledger.settings.resident_result_bytes
-            if session.resident_bytes + outcome.size > bound and outcome.ref and outcome.size:
+            size = outcome.inline_bytes
+            if session.resident_bytes + size > bound and outcome.ref and size:
                 outcome.result = None
             else:
-                _hold(session, delivery, outcome.size)
+                _hold(session, delivery, size)
 
     def _note_slow(self, session: Session, outcome: Outcome) -> None:
         if outcome.batch is not None and outcome.batch.session is not session:
@@ -138,7 +139,8 @@ class Deliveries:
             outcome = delivery.outcome
             if (entries or session.inflight) and size + outcome.size > budget:
                 break
-            if outcome.result is None and outcome.batch is not None and outcome.batch.gone:
+            is_gone = outcome.batch is not None and outcome.batch.gone
+            if is_gone and (outcome.result is None or outcome.blobs):
                 self._tell_gone(session)
                 continue
             if outcome.result is None:
@@ -197,7 +199,7 @@ class Deliveries:
                         batch.session.id, outcome.first, outcome.count, Ending.UNKNOWN, []
                     )
             if delivery.waits:
-                _hold(session, delivery, outcome.size)
+                _hold(session, delivery, outcome.inline_bytes)
 
     # ------------------------------------------------------------ acknowledgement
 

@@ -15,7 +15,7 @@ from farm.core.evidence import ATTEMPTS_MAX
 from farm.core.ledger import Ledger
 from farm.core.states import Event
 from farm.model import Ending, State
-from farm.protocol.parts import Failure, Group, Result
+from farm.protocol.parts import Failure, Group, Payload, Result
 from farm.protocol.records import AttemptEnd, AttemptsEnded, Finished
 
 __all__ = ["Endings"]
@@ -25,8 +25,8 @@ ENDED = "it was stopped while it ran"
 BACKOFF_DOUBLINGS_MAX = 32
 CHARGED_TO_MAX = 8
 """Hosts that are remembered to have cost one task a loss; those before are not given back."""
-Freed = tuple[Batch, Outcome, int, int]
-"""A batch, an outcome of it, and the tasks and bytes that this frees."""
+Freed = tuple[Batch, Outcome, int, int, list[str]]
+"""A batch, an outcome of it, and the tasks, bytes and blobs that this frees."""
 Requeued = tuple[Batch, int, int, float | None]
 
 
@@ -44,6 +44,7 @@ class Endings:
         self._requeued: list[Requeued] = []
         self._volatile: list[Freed] = []
         self.ran = ("", 0.0)  # on which host, and for how long each: what is being reported
+        self._blobs: set[str] = set()
 
     def finish(  # noqa: PLR0913 - an outcome has that many sides
         self,
@@ -53,7 +54,7 @@ class Endings:
         event: Event,
         ending: Ending,
         *,
-        payloads: list[bytes] | None = None,
+        payloads: list[Payload] | None = None,
         size: int = 0,
         packed: bool = False,
         failure: Failure | None = None,
@@ -65,6 +66,7 @@ class Endings:
         waited = batch.states[lo]
         attempt = batch.attempt(lo)
         units, freed = batch.units_of(lo, hi), batch.bytes_of(lo, hi)
+        blobs = batch.blobs_of(lo, hi)
         batch.move(lo, hi, event)
         if waited == State.QUEUED:
             self._ledger.ready.note_stale(hi - lo)
@@ -83,16 +85,23 @@ class Endings:
             output=output or (failure.output if failure else b""),
         )
         outcome = Outcome(batch, result, 0, 0)
+        if outcome.blobs:
+            self._blobs.update(outcome.blobs)
         outcome.host, each = self.ran
         outcome.seconds, outcome.attempt = each * (hi - lo), attempt
         if not batch.durable:
-            self._volatile.append((batch, outcome, units, freed))
+            self._volatile.append((batch, outcome, units, freed, blobs))
             return
-        self._finished.append((batch, outcome, units, freed))
+        self._finished.append((batch, outcome, units, freed, blobs))
         if attempts or (failure and failure is not result.failure):
             result = copy(result)
             result.failure, result.attempts, result.output = failure, attempts, output
         self._results.append(result)
+
+    def take_blobs(self) -> set[str]:
+        """The blobs that became part of outcomes since the last call."""
+        taken, self._blobs = self._blobs, set()
+        return taken
 
     def _attempts(self, batch: Batch, lo: int, hi: int) -> list[Failure]:
         """What the attempts of a task have left so far, which from now on only the journal has."""
@@ -229,7 +238,7 @@ class Endings:
             results, self._results = self._results, []
             spans = [(f[1].host, f[1].seconds) for f in finished]
             ref = ledger.persist(Finished(ledger.wall(now), results, spans))
-            for entry, (batch, outcome, _, _) in enumerate(finished):
+            for entry, (batch, outcome, *_) in enumerate(finished):
                 outcome.ref, outcome.entry = ref, entry
                 if batch.row is not None:
                     ledger.rows.mention(batch.row, ref)
@@ -263,7 +272,7 @@ class Endings:
 
     def _publish(self, finished: list[Freed], now: float) -> None:
         ledger = self._ledger
-        for batch, outcome, units, freed in finished:
+        for batch, outcome, units, freed, blobs in finished:
             ledger.open_tasks -= units
             ledger.open_bytes -= freed
             ledger.counters[outcome.ending.name.lower()] += outcome.count
@@ -275,6 +284,8 @@ class Endings:
                 if batch.expires_at is not None:
                     ledger.expiries.note_stale(1)
             self._deliveries.offer(outcome)
+            if blobs:  # a restart would find the outcome, and not run the tasks again
+                ledger.release(blobs)
 
 
 def _stopped(failure: Failure | None) -> Failure:

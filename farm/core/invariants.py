@@ -3,6 +3,7 @@
 from collections import Counter
 
 from farm.core.batch import SETTLED, Batch
+from farm.core.blobs import live_blobs
 from farm.core.core import Core
 from farm.core.ledger import Ledger
 from farm.model import State
@@ -24,6 +25,7 @@ def check(core: Core) -> None:
     _check_rows(ledger, batches)
     _check_evidence(core, batches)
     _require(holds=not core.watchdog.stuck, message=f"tasks are stuck: {core.watchdog.stuck}")
+    _check_blobs(core)
 
 
 def _require(*, holds: bool, message: str) -> None:
@@ -114,6 +116,16 @@ def _check_sessions(ledger: Ledger) -> None:
 def _one_large(size: int) -> bool:
     """A single message may be as large as a payload may be."""
     return size <= 2 * (64 << 20)
+
+
+def _check_blobs(core: Core) -> None:
+    live, shared = live_blobs(core.ledger, core.dead), core.ledger.shared
+    for name, owners in live.items():
+        # An outcome that is not committed yet still holds what its tasks needed.
+        known = shared[name] + 1
+        _require(holds=owners <= known, message=f"the blob {name} is kept for {owners} of {known}")
+    for name in shared:
+        _require(holds=name in live, message=f"the blob {name} is shared by nobody")
 
 
 def _check_rows(ledger: Ledger, batches: list[Batch]) -> None:

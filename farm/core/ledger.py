@@ -1,7 +1,7 @@
 """Everything that the coordinator knows, and the few operations that all of its parts share."""
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from farm.core.batch import Batch
 from farm.core.evidence import Evidence
@@ -72,6 +72,7 @@ class Ledger:
         self.last_ref = 0
         self.committed = 0
         self.leases_given = 0
+        self.shared: Counter[str] = Counter()  # blobs that more than one need: how many more
         self.recovering = False
         self.holds_back = False  # the backlog, until the end of recovery is committed
         self.short = ""  # why the store should get no new work
@@ -106,6 +107,23 @@ class Ledger:
             )
         )
         return [before] if before else []
+
+    def share(self, blobs: list[str]) -> None:
+        """Somebody else needs these blobs, too."""
+        self.shared.update(blobs)
+
+    def release(self, blobs: Iterable[str]) -> None:
+        """One who needed these blobs does no more: those that nobody needs can go."""
+        names: list[str] = []
+        for name in sorted(blobs):
+            if name not in self.shared:
+                names.append(name)
+            elif self.shared[name] > 1:
+                self.shared[name] -= 1
+            else:
+                del self.shared[name]
+        if names:
+            self.port.release(names)
 
     def after_commit(self, action: Callable[[float], None], now: float) -> None:
         """Do something once all that was persisted so far is durable; at once if it is."""

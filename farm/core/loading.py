@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from farm.core.batch import SETTLED, Batch, Divergence, Outcome
+from farm.core.blobs import live_blobs, names_in
 from farm.core.dead import DeadTasks
 from farm.core.fencing import fence
 from farm.core.history import History
@@ -11,8 +12,8 @@ from farm.core.ledger import Ledger
 from farm.core.retention import Retention
 from farm.core.sessions import Session
 from farm.errors import ProtocolError
-from farm.model import Ending, State
-from farm.protocol.parts import Result
+from farm.model import BLOB_BYTES, Blob, Ending, State
+from farm.protocol.parts import Payload, Result
 from farm.protocol.records import (
     AttemptEnd,
     AttemptsEnded,
@@ -95,9 +96,12 @@ class Loading:
         ledger = self._ledger
         ledger.last_ref = max(ledger.last_ref, ref)
         if isinstance(record, Finished):
-            for entry in record.entries:  # the rest is read back when somebody wants it
+            for entry in record.entries:
+                # The rest is read back when somebody wants it; but of blobs the names are needed.
+                blobs = entry.size >= BLOB_BYTES and names_in(entry.payloads)
+                entry.payloads = _without_bytes(entry.payloads) if blobs else []
                 entry.size += len(entry.printed)
-                entry.payloads, entry.attempts, entry.output = [], [], b""
+                entry.attempts, entry.output = [], b""
                 entry.failure = entry.failure.brief() if entry.failure else None
         if isinstance(record, ClockRead):
             self._clock = ref, record
@@ -116,6 +120,9 @@ class Loading:
                 if isinstance(record, kinds):
                     self._restorers[type(record)](ref, record, now)
         self._restore_charges()
+        ledger.shared = live_blobs(ledger, self._dead)
+        ledger.shared.subtract(list(ledger.shared))
+        ledger.shared = +ledger.shared
         about = (Finished, AttemptsEnded, Begun, Stopping, Delivered)
         useless = ledger.rows.unmentioned(ref for ref, r in later if isinstance(r, about))
         if useless:
@@ -233,6 +240,9 @@ class Loading:
             outcome.result = None
             outcome.at = at
             outcome.host, outcome.seconds = span
+            if outcome.blobs and not result.packed:
+                skipped = batch.first - result.first
+                outcome.blobs = names_in(result.payloads[skipped + lo : skipped + hi])
             batch.outcomes.append(outcome)
             if result.ending is Ending.CANCELLED and result.failure is not None:
                 batch.stopped.update(range(lo, hi))
@@ -343,6 +353,10 @@ class Loading:
                                 own = batch.diverge(index)
                                 # Nobody knows where: a host that comes back may have run it.
                                 own.begun, own.begun_on = batch.attempt(index), b""
+
+
+def _without_bytes(payloads: list[Payload]) -> list[Payload]:
+    return [payload if isinstance(payload, Blob) else b"" for payload in payloads]
 
 
 def _final_runs(batch: Batch, lo: int, hi: int) -> list[tuple[int, int]]:

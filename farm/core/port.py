@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import Protocol
 
+from farm.model import Blob, Payload
 from farm.protocol.messages import ToClient, ToHost
 from farm.protocol.records import Record
 
@@ -15,9 +16,9 @@ Peer = Hashable
 class Port(Protocol):
     """The outputs of the core.
 
-    ``persist``, ``prune``, ``keep_function`` and ``drop_functions`` form one ordered sequence of
-    changes: they are committed in that order, in groups, and ``Core.on_committed`` is told the
-    greatest ``ref`` that is durable.
+    ``persist``, ``prune``, ``keep_function``, ``drop_functions`` and ``release`` form one ordered
+    sequence of changes: they are committed in that order, in groups, and ``Core.on_committed`` is
+    told the greatest ``ref`` that is durable.
     """
 
     def send(self, peer: Peer, message: ToClient | ToHost) -> None:
@@ -37,6 +38,12 @@ class Port(Protocol):
 
     def drop_functions(self, digests: Sequence[bytes]) -> None:
         """Delete functions that no task uses any more."""
+
+    def release(self, blobs: Sequence[str]) -> None:
+        """These blobs are needed no more, once the changes before this are committed."""
+
+    def read(self, blob: Blob) -> Payload:
+        """The bytes of a blob that the core needs; the blob where they are lost."""
 
     def load(self, ref: int) -> None:
         """Read a committed record back; answered by ``Core.on_loaded``."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from farm.core.batch import Batch
+from farm.core.blobs import whole
 from farm.core.dead import DeadTask, DeadTasks
 from farm.core.ledger import Ledger
 from farm.model import TaskId
@@ -73,7 +74,9 @@ class DeadQueries:
         row = self._row(dead, now)
 
         def finish(record: Record | None) -> Row:
-            group = _buried(record, dead.id).group
+            if dead.blobs and self._dead.find(dead.id) is not dead:  # forgotten, and its blobs too
+                raise ValueError(f"task {dead.id} is not among the dead that are kept any more")
+            group = whole(self._ledger.port, _buried(record, dead.id).group, dead.id)
             return row | {"group": msgspec.msgpack.encode(group)}
 
         return Pending(dead.ref, finish)

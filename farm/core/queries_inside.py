@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from farm.core.batch import SETTLED, Batch
+from farm.core.blobs import whole
 from farm.core.dead import DeadTasks
 from farm.core.hosts import Lease
 from farm.core.ledger import Ledger
@@ -13,7 +14,7 @@ from farm.core.queries_dead import Pending
 from farm.core.questions import Running
 from farm.model import State, TaskId
 from farm.protocol.messages import Told
-from farm.protocol.parts import Failure, Group
+from farm.protocol.parts import Failure, Group, Payload
 from farm.protocol.records import Buried, Finished, Record, Submitted
 
 __all__ = ["InsideQueries"]
@@ -145,19 +146,35 @@ class InsideQueries:
         """A task as it was submitted: its group, encoded, for a client to call it."""
         task = TaskId.parse(str(arguments.get("id", "")))
         if (dead := self._dead.find(task)) is not None:
-            return Pending(dead.ref, lambda record: _called(_group_of(record, task), task))
+            return Pending(dead.ref, lambda record: self._called(_group_of(record, task), task))
         found = self._find(task)
         if found is None:
             raise self._unknown(task)
         batch, index = found
         if batch.states[index] < State.SUCCEEDED or (batch.packed and batch.open):
-            return _called(batch.group(index, index + 1), task)
+            return self._called(batch.group(index, index + 1), task)
         row = batch.row
         if row is None:
             raise ValueError(f"task {task} is not durable, and its call is gone with its end")
         if row.ref > self._ledger.committed:
             raise ValueError(f"task {task} is just being written to the store; ask again")
-        return Pending(row.ref, lambda record: _called(_group_of(record, task), task))
+        return Pending(row.ref, lambda record: self._called(_group_of(record, task), task))
+
+    def _called(self, group: Group | None, task: TaskId) -> Row:
+        """The call of one task of a group."""
+        payload: Payload = b""
+        if group is not None:
+            index = task.counter - group.first
+            payload = group.payloads[0 if group.packed else index]
+        if group is None or not payload:
+            raise ValueError(
+                f"the arguments of task {task} are not kept any more: they go when it has ended "
+                "and its owner has the outcome, unless it is dead, or its results are kept"
+            )
+        start = group.start + index
+        own = Group(task.counter, 1, group.function, [payload], len(payload), group.packed, start)
+        own = whole(self._ledger.port, own, task)
+        return {"id": str(task), "group": msgspec.msgpack.encode(own)}
 
     def _function(self, arguments: Row, _now: float) -> Row:
         """The bytes of the function of a task."""
@@ -185,23 +202,6 @@ def _group_of(record: Record | None, task: TaskId) -> Group | None:
         case _:
             groups = []
     return next((g for g in groups if g.first <= task.counter < g.first + g.count), None)
-
-
-def _called(group: Group | None, task: TaskId) -> Row:
-    """The call of one task of a group."""
-    payload = b""
-    if group is not None:
-        index = task.counter - group.first
-        payload = group.payloads[0 if group.packed else index]
-    if group is None or not payload:
-        raise ValueError(
-            f"the arguments of task {task} are not kept any more: they go when it has ended and "
-            "its owner has the outcome, unless it is dead, or its results are kept"
-        )
-    own = Group(
-        task.counter, 1, group.function, [payload], len(payload), group.packed, group.start + index
-    )
-    return {"id": str(task), "group": msgspec.msgpack.encode(own)}
 
 
 def _row(attempt: int, host: str, output: bytes) -> Row:

@@ -4,6 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from farm.core.batch import Batch
+from farm.core.blobs import blob_names
 from farm.core.cancels import Cancels
 from farm.core.endings import Endings
 from farm.core.hosts import TROUBLE_CHARS_MAX, Host, Lease
@@ -11,7 +12,7 @@ from farm.core.ledger import Ledger
 from farm.core.states import Event
 from farm.model import Ending, State
 from farm.protocol.messages import Noted, Progress, Report, Started
-from farm.protocol.parts import Ended, Failure
+from farm.protocol.parts import Ended, Failure, Payload
 
 if TYPE_CHECKING:
     from farm.core.sessions import Session
@@ -49,6 +50,8 @@ class Reports:
             self._endings.ran = host.name, ended.seconds / max(1, ended.count)
             self._on_ended(host, ended, now)
         self._endings.ran = "", 0.0
+        if arrived := blob_names(message.ended):
+            self._ledger.release(arrived - self._endings.take_blobs())
         # Before what was returned: a task that began and was given back must not be cancelled.
         for epoch, number, first, count in message.started:
             self._on_started(host, (epoch, number), first, count)
@@ -144,7 +147,7 @@ class Reports:
                 self._fail(batch, index, ended, own, now)
 
     def _fail(
-        self, batch: Batch, index: int, ended: Ended, payloads: list[bytes], now: float
+        self, batch: Batch, index: int, ended: Ended, payloads: list[Payload], now: float
     ) -> None:
         """One task failed: it is tried again if it has retries left."""
         diverged = batch.diverged.get(index)

@@ -38,6 +38,7 @@ class Retention:
         self._due: float | None = None
         self._sweep_at = 0.0
         self.recovered_refs: list[int] = []
+        self._blobs: list[str] = []  # of outcomes that were forgotten
 
     def next_deadline(self) -> float:
         """When to call ``on_tick`` next."""
@@ -59,8 +60,13 @@ class Retention:
             self._sweep(now)
         elif self._due is not None and now >= self._due:
             self._prune(list(ledger.rows.touched), now)
+        blobs, self._blobs = self._blobs, []
+        ledger.release(blobs)
 
     def _is_over(self, batch: Batch, now: float) -> bool:
+        return self._is_past(batch, now) and not _is_on_its_way(batch)
+
+    def _is_past(self, batch: Batch, now: float) -> bool:
         if batch.open or batch.finished_at is None:
             return False
         ttl, settings = batch.template.result_ttl, self._ledger.settings
@@ -104,7 +110,7 @@ class Retention:
                 for batch in row.batches:
                     self._forget(batch)
                 refs += ledger.rows.close(row)
-            elif REWRITE_SHARE * self._living(row) < row.count and not _is_scattered(row):
+            elif REWRITE_SHARE * self._living(row) < row.count and self._can_rewrite(row, now):
                 dirty[row.batches[0].session] = None
                 refs += self._rewrite(row, now)
         refs += self._history.flush(now)
@@ -118,6 +124,11 @@ class Retention:
 
     def _living(self, row: Row) -> int:
         return sum(batch.count - (0 if batch.is_kept else batch.settled) for batch in row.batches)
+
+    def _can_rewrite(self, row: Row, now: float) -> bool:
+        """Whether what is over can go now, and the rest be said in fewer words."""
+        waits = any(self._is_past(batch, now) and _is_on_its_way(batch) for batch in row.batches)
+        return not waits and not _is_scattered(row)
 
     def _rewrite(self, row: Row, now: float) -> list[int]:
         """Copy the living tasks of a row to a new record; the refs that may be deleted."""
@@ -174,6 +185,11 @@ class Retention:
         fresh = [outcome for outcome in outcomes if not outcome.remembered]
         self._history.remember(batch, fresh)
         self._ledger.keep_result(batch, -sum(outcome.size for outcome in fresh))
+        with_blobs = [outcome for outcome in outcomes if outcome.blobs]
+        if with_blobs and not _is_awaited(batch) and not _is_on_its_way(batch):
+            for outcome in with_blobs:
+                self._blobs += outcome.blobs
+                outcome.blobs, outcome.result, outcome.ref = [], None, 0
 
     def _forget(self, batch: Batch) -> None:
         batch.gone = True
@@ -189,6 +205,8 @@ class Retention:
         if job is not None:
             del job.batches[batch.first]
             self._end_job(job)
+        for outcome in batch.outcomes:
+            self._blobs += outcome.blobs
         batch.outcomes = []
         for watcher in batch.watchers:
             watcher.watching.pop(batch, None)
@@ -228,9 +246,28 @@ def _is_taken(batch: Batch, outcome: Outcome) -> bool:
     return batch.states.count(SETTLED, lo, lo + outcome.count) == outcome.count
 
 
+def _is_on_its_way(batch: Batch) -> bool:
+    """Whether a reader is just being told of blobs, and may not have them yet."""
+    return any(outcome.blobs for outcome in batch.outcomes) and any(
+        delivery.outcome.batch is batch
+        for session in (batch.session, *batch.watchers)
+        for _, _, deliveries in session.inflight
+        for delivery in deliveries
+    )
+
+
+def _is_awaited(batch: Batch) -> bool:
+    """Whether somebody may yet be told of an outcome that its owner has taken."""
+    return bool(batch.watchers) or any(
+        delivery.outcome.batch is batch for delivery in batch.session.outbox
+    )
+
+
 def _is_scattered(row: Row) -> bool:
-    """Whether a packed task's survivors have gaps: each run would carry the whole payload."""
+    """Whether a packed task's survivors have gaps: each run would have the whole payload."""
     return any(
-        batch.packed and batch.open and len(list(islice(batch.unsettled(0, batch.count), 2))) > 1
+        batch.packed
+        and (batch.open or any(outcome.blobs for outcome in batch.outcomes))
+        and len(list(islice(batch.unsettled(0, batch.count), 2))) > 1
         for batch in row.batches
     )

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from farm.errors import ProtocolError
+from farm.model import Blob, Payload
 from farm.protocol.encoding import to_msgpack
 from farm.protocol.entries import MALFORMED, Entry, check_entries
 from farm.protocol.messages import (
@@ -26,7 +27,7 @@ from farm.protocol.messages import (
     ToHost,
 )
 
-__all__ = ["ATTACH_BYTES", "Decoder", "decoder", "encode"]
+__all__ = ["ATTACH_BYTES", "Decoder", "decoder", "encode", "entries_of"]
 
 ATTACH_BYTES = 1 << 16
 """Payloads above this size are attached."""
@@ -51,13 +52,14 @@ _ENTRIES: dict[type, Callable[[Any], Sequence[Entry]]] = {
 
 def encode(number: int, message: Message) -> list[bytes]:
     """The frames of a message; ``number`` counts the messages of one direction."""
-    for entry in _entries(message):
+    for entry in entries_of(message):
         if entry.size > ATTACH_BYTES:
             return _encode_attached(number, message)
     return [to_msgpack((number, message))]
 
 
-def _entries(message: object) -> Sequence[Entry]:
+def entries_of(message: object) -> Sequence[Entry]:
+    """The parts of a message that carry payloads."""
     find = _ENTRIES.get(type(message))
     return find(message) if find is not None else ()
 
@@ -65,14 +67,14 @@ def _entries(message: object) -> Sequence[Entry]:
 def _encode_attached(number: int, message: Message) -> list[bytes]:
     places: list[tuple[int, int]] = []
     frames: list[bytes] = []
-    held: list[tuple[Entry, list[bytes]]] = []
-    for e, entry in enumerate(_entries(message)):
+    held: list[tuple[Entry, list[Payload]]] = []
+    for e, entry in enumerate(entries_of(message)):
         if entry.size <= ATTACH_BYTES:
             continue
         held.append((entry, entry.payloads))
         entry.payloads = list(entry.payloads)
         for p, payload in enumerate(entry.payloads):
-            if len(payload) > ATTACH_BYTES:
+            if len(payload) > ATTACH_BYTES and not isinstance(payload, Blob):
                 places.append((e, p))
                 frames.append(payload)
                 entry.payloads[p] = b""
@@ -102,12 +104,12 @@ class Decoder(Generic[M]):
             )
         if envelope.places:
             _attach(envelope.message, envelope.places, frames)
-        check_entries(_entries(envelope.message))
+        check_entries(entries_of(envelope.message))
         return envelope.number, envelope.message
 
 
 def _attach(message: object, places: list[tuple[int, int]], frames: Sequence[bytes]) -> None:
-    entries = _entries(message)
+    entries = entries_of(message)
     for (e, p), frame in zip(places, frames[1:], strict=True):
         if not (0 <= e < len(entries) and 0 <= p < len(entries[e].payloads)):
             raise ProtocolError(f"an attachment belongs to entry {e}, payload {p}: there is none")

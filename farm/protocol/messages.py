@@ -89,6 +89,7 @@ __all__ = [
     "Result",
     "Results",
     "Run",
+    "Shares",
     "Started",
     "Submit",
     "Taken",
@@ -198,7 +199,10 @@ class DrainHost(Part, tag=16):
 
 
 class ClientWelcome(Part, tag=20):
-    """The connection is open. Credit counts from zero on each connection."""
+    """The connection is open. Credit counts from zero on each connection.
+
+    ``blobs`` is the coordinator's blob folder, if it has one, and ``blobs_token`` the proof of it.
+    """
 
     protocol: int
     farm: str
@@ -211,6 +215,8 @@ class ClientWelcome(Part, tag=20):
     payload_bytes_max: int
     credit_tasks: int
     credit_bytes: int
+    blobs: str = ""
+    blobs_token: bytes = b""
 
 
 class Accepted(Part, tag=21):
@@ -320,6 +326,12 @@ class Bye(Part, tag=81):
     reason: str = ""
 
 
+class Shares(Part, tag=84):
+    """The sender sees the blob folder of the welcome, and has this one in it for its own names."""
+
+    own: str
+
+
 class Rejected(Part, tag=82):
     """The connection is refused and will be closed; ``code`` is for programs, the rest for people.
 
@@ -345,6 +357,7 @@ FromClient = (
     | DrainHost
     | Beat
     | Bye
+    | Shares
 )
 ToClient = (
     ClientWelcome
@@ -361,7 +374,7 @@ ToClient = (
     | Rejected
     | Progress
 )
-FromHost = HostHello | Report | NeedFunction | Told | Beat | Bye
+FromHost = HostHello | Report | NeedFunction | Told | Beat | Bye | Shares
 ToHost = (
     HostWelcome | Assign | Recall | Drop | Drain | Ask | Noted | Function | Beat | Bye | Rejected
 )

@@ -77,7 +77,10 @@ class Told(Part, tag=45):
 
 
 class HostWelcome(Part, tag=60):
-    """The connection is open. ``unusable`` is empty, or says why this host gets no work."""
+    """The connection is open. ``unusable`` is empty, or says why this host gets no work.
+
+    ``blobs`` and ``blobs_token`` as in ``ClientWelcome``.
+    """
 
     protocol: int
     farm: str
@@ -88,6 +91,8 @@ class HostWelcome(Part, tag=60):
     lease_seconds: float
     drop: list[Claim]
     unusable: str = ""
+    blobs: str = ""
+    blobs_token: bytes = b""
 
 
 class Assign(Part, tag=61):

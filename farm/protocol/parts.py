@@ -10,16 +10,18 @@ from typing import Annotated
 
 import msgspec
 
-from farm.model import Ending
+from farm.model import BLOB_BYTES, Blob, Ending, Payload
 
 __all__ = [
     "BATCH_BYTES",
+    "BLOB_BYTES",
     "COUNTER_MAX",
     "ITEMS_PER_TASK_MAX",
     "MESSAGE_BYTES_MAX",
     "PAYLOAD_BYTES_MAX",
     "PROTOCOL_VERSION",
     "TASKS_PER_MESSAGE_MAX",
+    "Blob",
     "Claim",
     "Counter",
     "Ended",
@@ -27,6 +29,7 @@ __all__ = [
     "Grant",
     "Group",
     "Part",
+    "Payload",
     "Priority",
     "Result",
     "Run",
@@ -94,7 +97,7 @@ class Group(Part):
     first: Counter
     count: Counter
     function: bytes
-    payloads: list[bytes]
+    payloads: list[Payload]
     size: Counter
     packed: bool = False
     start: Counter = 0
@@ -150,7 +153,7 @@ class Result(Part):
     first: Counter
     count: Counter
     ending: Ending
-    payloads: list[bytes]
+    payloads: list[Payload]
     size: Counter = 0
     packed: bool = False
     failure: Failure | None = None
@@ -180,7 +183,7 @@ class Grant(Part):
     first: Counter
     count: Counter
     function: bytes
-    payloads: list[bytes]
+    payloads: list[Payload]
     size: Counter
     packed: bool = False
     start: Counter = 0
@@ -226,7 +229,7 @@ class Ended(Part):
     first: Counter
     count: Counter
     ending: Ending
-    payloads: list[bytes]
+    payloads: list[Payload]
     size: Counter = 0
     packed: bool = False
     seconds: Span = 0.0

@@ -83,6 +83,8 @@ class _Check:
         self._view = view
         self._problems: list[str] = []
         self._records = self._large_rows = self._files = 0
+        self._sides = [(folder.suffix, folder.files()) for folder in sides.SIDE_FOLDERS]
+        self._seen = -1
 
     def run(self) -> Checked:
         view = self._view
@@ -93,6 +95,7 @@ class _Check:
         large.attach()
         try:
             self._check_rows(large)
+            self._check_files(large)
         finally:
             large.close()
         functions = view.connection.execute("SELECT count(*) FROM functions").fetchone()[0]
@@ -106,6 +109,7 @@ class _Check:
     def _check_rows(self, large: LargeRows) -> None:
         for ref, kind, data, place, size in self._view.rows():
             self._records += 1
+            self._seen = ref
             if data is None:
                 self._large_rows += 1
                 try:
@@ -130,23 +134,46 @@ class _Check:
             return
         if _kind(record) != kind:
             self._note(f"{self._store}: record {ref} is of kind {_kind(record)}, not {kind}")
-        for folder in sides.SIDE_FOLDERS:
-            for name, size in folder.files(record):
-                self._check_file(ref, beside(self._store, folder.suffix) / name, size)
+        for _, files in self._sides:
+            files.add(ref, record)
 
-    def _check_file(self, ref: int, path: Path, size: int) -> None:
-        self._files += 1
+    def _check_files(self, large: LargeRows) -> None:
+        refs = self._view.refs()
+        needed = [
+            (s, name, size) for s, f in self._sides for name, (_, size) in f.needed(refs).items()
+        ]
+        self._files = len(needed)
+        suspects = [
+            (suffix, name) for suffix, name, size in needed if self._problem_of(suffix, name, size)
+        ]
+        if not suspects:
+            return
+        with viewing(self._store) as now:  # they may be needed no more
+            self._add_rest(now, large)
+            refs = now.refs()
+            for suffix, files in self._sides:
+                for name, (ref, size) in files.needed(refs).items():
+                    if (suffix, name) in suspects and (
+                        problem := self._problem_of(suffix, name, size)
+                    ):
+                        path = beside(self._store, suffix) / name
+                        self._note(f"{path}, which record {ref} names{problem}")
+
+    def _problem_of(self, suffix: str, name: str, size: int) -> str:
         try:
-            found = path.stat().st_size
+            found = (beside(self._store, suffix) / name).stat().st_size
         except OSError as error:
-            problem = f"{path}, which record {ref} names: {error.strerror}"
-        else:
-            if found == size:
-                return
-            problem = f"{path}, which record {ref} names, has {found} of {size} bytes"
-        with viewing(self._store) as now:
-            if now.has(ref):
-                self._note(problem)
+            return f": {error.strerror}"
+        # A file that was written before may be longer than what is in it now.
+        return f", has {found} of {size} bytes" if found < size else ""
+
+    def _add_rest(self, now: View, large: LargeRows) -> None:
+        """What was written since the rows were checked may say that files are not needed."""
+        for ref, _, data, place, size in now.rows(self._seen):
+            with contextlib.suppress(StoreFailed, OSError, ProtocolError):
+                record = decode_record(large.read_whole(ref, place, size) if data is None else data)
+                for _, files in self._sides:
+                    files.add(ref, record)
 
 
 def _kind(record: Record) -> int:
@@ -201,7 +228,7 @@ def _restore(copy: Path, store: Path, present: list[str]) -> RestoredStore:
     if present:
         old = beside(store, f".replaced-{now}")
         for suffix in present:
-            beside(store, suffix).rename(beside(old, suffix))
+            _move(beside(store, suffix), beside(old, suffix))
         aside = str(old)
     _rename(fresh, store)
     return RestoredStore(copied, epoch, aside)
@@ -233,5 +260,13 @@ def _rename(fresh: Path, store: Path) -> None:
     """Give a finished copy its name; the file that makes it a store comes last."""
     for suffix in (*sides.side_suffixes(), ""):
         if beside(fresh, suffix).exists():
-            beside(fresh, suffix).rename(beside(store, suffix))
+            _move(beside(fresh, suffix), beside(store, suffix))
+    remove_store(fresh)  # the folders that its parts were in
     sync_path(store.parent)
+
+
+def _move(part: Path, to: Path) -> None:
+    """Give a part of a store another name, perhaps in a folder of its own."""
+    to.parent.mkdir(mode=0o700, exist_ok=True)
+    part.rename(to)
+    sync_path(to.parent)

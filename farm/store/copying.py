@@ -31,6 +31,8 @@ ROUNDS_MAX = 200
 """So often the view is taken; each round copies what is new since the one before."""
 ROWS = 64
 """Rows read at a time."""
+COPY_BYTES = 1 << 20
+"""Bytes of a file copied at a time."""
 
 
 class Copied(NamedTuple):
@@ -63,6 +65,10 @@ class View:
         while rows := self.connection.execute(self._sql["rows_after"], (after, ROWS)).fetchall():
             yield from rows
             after = rows[-1][0]
+
+    def refs(self) -> set[int]:
+        """The refs of all rows."""
+        return {ref for (ref,) in self.connection.execute("SELECT ref FROM journal")}
 
     def has(self, ref: int) -> bool:
         """Whether there is such a row."""
@@ -107,8 +113,10 @@ class _Copy:
         self._wanted_id = store_id
         self._large: LargeRows | None = None
         self._places: dict[int, tuple[int, int]] = {}
-        self._files: dict[int, list[tuple[str, str, int]]] = {}  # by ref: suffix, name, size
-        self._pinned: set[tuple[str, str]] = set()
+        self._sides = [(folder.suffix, folder.files()) for folder in sides.SIDE_FOLDERS]
+        self._needed: set[tuple[str, str]] = set()  # files, by suffix and name
+        self._copied: set[tuple[str, str]] = set()
+        self._missed: set[tuple[str, str]] = set()  # gone, or not whole, when it was their turn
         self._seen = -1
 
     def take(self) -> Copied:
@@ -130,9 +138,10 @@ class _Copy:
         source = LargeRows(beside(self._source, "-large"), view.store_id)
         source.attach()
         try:
-            return self._copy_rows(view, source, self._large)
+            rows = self._copy_rows(view, source, self._large)
         finally:
             source.close()
+        return rows and self._copy_files(view)
 
     def _copy_rows(self, view: View, source: LargeRows, target: LargeRows) -> bool:
         complete = True
@@ -147,33 +156,35 @@ class _Copy:
                     break
                 self._places[ref] = target.put(ref, data), size
             record = _decoded(self._source, ref, data)
-            named = [
-                (folder.suffix, name, file_size)
-                for folder in sides.SIDE_FOLDERS
-                for name, file_size in folder.files(record)
-            ]
-            if named and not self._copy_files(named):
-                complete = False
-                break
-            if named:
-                self._files[ref] = named
+            for _, files in self._sides:
+                files.add(ref, record)
             self._seen = ref
         return complete
 
-    def _copy_files(self, named: list[tuple[str, str, int]]) -> bool:
-        """Copy files that a record names; False if one of them has gone."""
-        for suffix, name, _ in named:
-            if (suffix, name) in self._pinned:
-                continue
-            target = beside(self._target, suffix) / name
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            pin = target.with_name(target.name + ".pin")
-            try:
-                _copy_file(beside(self._source, suffix) / name, pin, target)
-            except FileNotFoundError:
-                return False
-            self._pinned.add((suffix, name))
-        return True
+    def _copy_files(self, view: View) -> bool:
+        """Copy the files that this view needs; False if one of them has gone since it was taken.
+
+        One that was gone before this view was, and that it needs all the same, is lost.
+        """
+        refs, self._needed = view.refs(), set()
+        missed: set[tuple[str, str]] = set()
+        for suffix, files in self._sides:
+            for name, (ref, size) in files.needed(refs).items():
+                file = suffix, name
+                self._needed.add(file)
+                if file in self._copied:
+                    continue
+                path = beside(self._source, suffix) / name
+                if _copy_file(path, size, beside(self._target, suffix) / name):
+                    self._copied.add(file)
+                elif file in self._missed:
+                    raise unreadable(
+                        self._source, f"is damaged (record {ref} needs {path}, which is not whole)"
+                    )
+                else:
+                    missed.add(file)
+        self._missed |= missed
+        return not missed
 
     def _finish(self, view: View) -> Copied:
         """Copy the SQLite file, in this very view, and let it say where the large rows are."""
@@ -196,20 +207,19 @@ class _Copy:
             copy.execute("COMMIT")
         finally:
             copy.close()
-        self._drop_files(view)
+        self._drop_files()
         self._large.close()
         sync_path(self._target)
         identity = self._wanted_id or view.store_id
-        files = sum(map(len, self._files.values()))
+        files = len(self._needed)
         return Copied(identity, view.epoch, view.commit, records, len(places), files)
 
-    def _drop_files(self, view: View) -> None:
-        """Files of records that are not in the final view."""
-        for ref in [ref for ref in self._files if not view.has(ref)]:
-            del self._files[ref]
-        wanted = {(suffix, name) for named in self._files.values() for suffix, name, _ in named}
-        for suffix, name in self._pinned - wanted:
+    def _drop_files(self) -> None:
+        """Files that the final view does not need any more."""
+        for suffix, name in self._copied - self._needed:
             (beside(self._target, suffix) / name).unlink(missing_ok=True)
+        for suffix in {suffix for suffix, _ in self._needed}:
+            sync_path(beside(self._target, suffix))
 
     def close(self) -> None:
         if self._large is not None:
@@ -228,19 +238,28 @@ def _decoded(path: Path, ref: int, data: bytes) -> Record:
         raise unreadable(path, f"has a row, {ref}, that cannot be read ({error})") from error
 
 
-def _copy_file(source: Path, pin: Path, target: Path) -> None:
-    """Copy a file that may be let go of at any moment; a name of our own keeps it as it is."""
-    pin.unlink(missing_ok=True)
-    try:
-        os.link(source, pin)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another disk: what was read is checked against its size later
-        shutil.copyfile(source, target)
-    else:
-        shutil.copyfile(pin, target)
-        pin.unlink()
+def _copy_file(source: Path, size: int, target: Path) -> bool:
+    """Copy a file that may lose its name, and be written anew, at any moment; False if it did.
+
+    What still has its name when all of it is read was not written meanwhile.
+    """
+    for folder in (target.parent.parent, target.parent):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    left, is_same = size, False
+    with (
+        contextlib.suppress(FileNotFoundError),
+        source.open("rb") as file,
+        target.open("wb") as copy,
+    ):
+        while left and (data := file.read(min(left, COPY_BYTES))):
+            copy.write(data)
+            left -= len(data)
+        is_same = os.path.samestat(os.fstat(file.fileno()), source.stat())
+    if left or not is_same:
+        target.unlink(missing_ok=True)
+        return False
     sync_path(target)
+    return True
 
 
 def copy_store(source: Path, target: Path, store_id: bytes | None = None) -> Copied:
@@ -270,3 +289,6 @@ def remove_store(path: Path) -> None:
             shutil.rmtree(found, ignore_errors=True)
         else:
             found.unlink(missing_ok=True)
+        if found.parent != path.parent:
+            with contextlib.suppress(OSError):
+                found.parent.rmdir()

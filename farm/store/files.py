@@ -42,7 +42,7 @@ _FULL_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 def beside(path: Path, suffix: str) -> Path:
     """The file of that suffix next to a store, as SQLite names its own."""
-    return path.with_name(path.name + suffix)
+    return path.parent / f"{path.name}{suffix}"
 
 
 def store_error(path: Path, error: sqlite3.Error | OSError) -> StoreError:

@@ -36,10 +36,20 @@ TOLD_MAX = 1024
 class Connection:
     """One connection as the coordinator sees it; compared by identity, never used again.
 
-    ``label`` is for whoever logs about it.
+    ``label`` is for whoever logs about it, ``shares`` the peer's part of the blob folder, if it has
+    one.
     """
 
-    __slots__ = ("label", "numbering", "open", "outbox", "outbox_bytes", "routing_id", "side")
+    __slots__ = (
+        "label",
+        "numbering",
+        "open",
+        "outbox",
+        "outbox_bytes",
+        "routing_id",
+        "shares",
+        "side",
+    )
 
     def __init__(self, side: str, routing_id: bytes, numbering: Numbering[Any]) -> None:
         self.side = side
@@ -47,6 +57,7 @@ class Connection:
         self.numbering = numbering
         self.open = True
         self.label = ""
+        self.shares = ""
         # Bounded by OUTBOX_MESSAGES_MAX and OUTBOX_BYTES_MAX in Router.send.
         self.outbox: deque[list[bytes]] = deque()
         self.outbox_bytes = 0

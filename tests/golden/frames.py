@@ -7,7 +7,7 @@ change: what a new release adds goes to the end of a message, and gets a file of
 import json
 from pathlib import Path
 
-from farm.model import Ending
+from farm.model import Blob, Ending
 from farm.protocol.codec import ATTACH_BYTES, encode
 from farm.protocol.messages import (
     Accepted,
@@ -46,6 +46,7 @@ from farm.protocol.messages import (
     Report,
     Result,
     Results,
+    Shares,
     Started,
     Submit,
     Taken,
@@ -59,6 +60,7 @@ SESSION = bytes(range(16))
 HASH = bytes(range(16, 32))
 EPOCH = 1_700_000_000_000
 LARGE = b"\x07" * (ATTACH_BYTES + 1)
+BLOB = 1 << 20
 FAILURE = Failure("died", "killed by signal 9", "host-1", -9, "builtins.ValueError", 2)
 CLAIM = Claim(EPOCH, 7, 2, SESSION, 40, 3, started=True)
 
@@ -103,9 +105,24 @@ FROM_CLIENT = [
     Beat(1.25),
     Bye("closed"),
     DrainHost(14, "host-1"),
+    Shares("peers/0123456789abcdef"),
 ]
 TO_CLIENT = [
-    ClientWelcome(1, "0.1.0", "3.11", EPOCH, b"t" * 16, 100, True, 10.0, 1 << 26, 4096, 1 << 27),
+    ClientWelcome(
+        1,
+        "0.1.0",
+        "3.11",
+        EPOCH,
+        b"t" * 16,
+        100,
+        True,
+        10.0,
+        1 << 26,
+        4096,
+        1 << 27,
+        "/srv/farm.db-blobs",
+        b"k" * 16,
+    ),
     Accepted(101, [(1, 2), (3, 1000)]),
     Refused(1, 2, "busy", 1.5, "the farm is full"),
     Credit(8192, 1 << 28),
@@ -116,6 +133,7 @@ TO_CLIENT = [
             Result(SESSION, 1, 2, Ending.OK, [b"x", LARGE], 1 + len(LARGE), seconds=0.25),
             Result(SESSION, 3, 10, Ending.OK, [b"list"], 4, packed=True),
             Result(SESSION, 13, 1, Ending.LOST, [], failure=FAILURE, output=b"printed"),
+            Result(SESSION, 14, 1, Ending.OK, [Blob("kept/18bcfe56800.1f", BLOB)], BLOB),
         ],
     ),
     Started([(1, 2)]),
@@ -173,6 +191,7 @@ FROM_HOST = [
     Beat(1.25, 0.0, [(EPOCH, 8, 50, 1)], {"cpu": 0.5}),
     Bye("drained"),
     Told(3, b"printed", 100, "not for long"),
+    Shares("peers/0123456789abcdef"),
 ]
 TO_HOST = [
     HostWelcome(1, "0.1.0", EPOCH, b"t" * 16, 100, 10.0, 30.0, [CLAIM], "another Python"),

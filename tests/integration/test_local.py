@@ -227,7 +227,7 @@ def test_a_farm_that_cannot_be_kept_running_fails_what_waits(local, tmp_path, mo
     wait_for(lambda: client.query("hosts")[0]["running"])
     coordinator, _ = services(client)
     coordinator.suspend()  # it cannot answer any more, and nothing else opens the file
-    for path in tmp_path.glob("farm.db*"):
+    for path in filter(Path.is_file, tmp_path.glob("farm.db*")):
         path.write_bytes(b"no store at all" * 1000)
     coordinator.kill()
     with pytest.raises(farm.FarmError, match="the coordinator ended with exit code 10"):

@@ -360,7 +360,11 @@ def _(patch):
     patch.setattr(Lease, "sent", property(lambda _: True, lambda *_: None), raising=False)
 
 
-@bite("what a host that came back never had is not buried", "losses", **RESTARTS_OFTEN)
+@bite(
+    "what a host that came back never had is not buried",
+    "losses",
+    **{**RESTARTS_OFTEN, "commit_seconds": 0.2},
+)
 def _(patch):
     bury = Recovery._bury_begun
 

@@ -32,7 +32,7 @@ from tests.sim.checks_losses import LossChecks
 from tests.sim.checks_readers import ReaderChecks
 from tests.sim.checks_results import ResultChecks
 from tests.sim.checks_work import cancelled, still_stopped
-from tests.sim.journal import Append, Delete
+from tests.sim.journal import Append, Delete, Release
 from tests.sim.truth import Violation, ids, named, outcomes
 
 if TYPE_CHECKING:
@@ -182,6 +182,8 @@ class Checks:
                 book.apply(change.ref, change.record)
             elif isinstance(change, Delete):
                 touched |= book.delete(change.refs)
+            elif isinstance(change, Release):
+                self.world.files.release(change.blobs)
         for task in sorted(touched):
             self._enough_left(self.truth.tasks[task])
 

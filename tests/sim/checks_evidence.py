@@ -27,7 +27,7 @@ class EvidenceChecks:
         """The coordinator keeps a dead task."""
         group = record.group
         task = self._truth.tasks[record.session, group.first]
-        payload = group.payloads[0]
+        payload = work.content(group.payloads[0])
         own = work.split(payload)[group.start] if group.packed else payload
         if own != task.work or group.function != task.function:
             raise Violation("evidence", f"{task.name} is kept as {group}")

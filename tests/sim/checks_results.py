@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from farm.model import BLOB_BYTES
 from farm.protocol.records import Finished, SessionMark, Submitted
 from tests.sim.truth import Violation, ids
 
@@ -42,7 +43,8 @@ class ResultChecks:
         records = truth.written.records.values()
         kept = sum(_size(e) for r in records if isinstance(r, Finished) for e in r.entries)
         volatile = sum(not t.durable and bool(t.executions) for t in truth.tasks.values())
-        return kept + volatile * VOLATILE_BYTES
+        each = VOLATILE_BYTES + (BLOB_BYTES if self._checks.world.plan.blobs else 0)
+        return kept + volatile * each
 
     def _marked(self, record: SessionMark) -> None:
         """Only what its owner has is dropped, and only for room."""

@@ -112,4 +112,5 @@ def left_behind(world: World) -> list[str]:
         left += [f"job {job}" for job in ledger.jobs.all]
         left += [f"{ledger.open_tasks} open tasks"] * bool(ledger.open_tasks)
         left += [f"{ledger.open_bytes} open bytes"] * bool(ledger.open_bytes)
+    left += [f"blob {name}" for name in sorted(world.files.there)]
     return left + [f"function {key.hex()[:4]}" for key in world.disk.functions]

@@ -41,6 +41,7 @@ class ClientProcess(Process):
         window = window_bytes or world.plan.window_bytes
         chance = world.chance
         self.session = chance.randbytes(16)
+        self.shares = bool(world.plan.blobs) and chance.random() < world.plan.blobs
         self.connection: Connection | None = None
         self.finished = False  # the program is over and the session closed
         self.followed: dict[int, set[Id]] = {}  # what each request follows
@@ -86,6 +87,9 @@ class ClientProcess(Process):
     def _arrived(self, connection: Connection, message: Any) -> None:
         if connection is not self.connection:
             return
+        coordinator = self.world.coordinator
+        if coordinator is not None and connection.peer in coordinator.connections:
+            self.world.files.secure(message)
         match message:
             case ClientWelcome():
                 self._granted = (message.credit_tasks, message.credit_bytes)
@@ -145,6 +149,8 @@ class ClientProcess(Process):
             # Again with a packed entry, or because the program follows what it owns.
             if self.world.stats["restore store"]:  # it may run, and end, again
                 return
+            if self.program.is_following(task.id) and task.id in self.world.checks.results.dropped:
+                return  # it asked too late
             if task.settled != outcome or not (packed or self.program.is_following(task.id)):
                 raise Violation("settled twice", f"{task.name}: {task.settled}, then {outcome}")
             return

@@ -8,10 +8,12 @@ from farm.core import Core
 from farm.protocol.records import Submitted
 from tests.sim.journal import Journal
 from tests.sim.process import Process
+from tests.sim.work import content
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from farm.model import Blob, Payload
     from farm.protocol.records import Record
     from tests.sim.network import Connection
     from tests.sim.world import World
@@ -61,6 +63,7 @@ class CoordinatorProcess(Process):
             self.machine.restore(ref, record)
         # A store in memory has not kept what its clock said first: then nobody sets it.
         self.machine.start(self.now, wall if disk.durable else world.wall, "boot")
+        world.files.started(self.machine)
         self._arm()
 
     # ------------------------------------------------------------ what connections bring
@@ -74,6 +77,7 @@ class CoordinatorProcess(Process):
     def _arrived(self, connection: Connection, message: Any) -> None:
         if connection.peer in self.connections:
             self.checks.received(connection, message)
+            self.world.files.adopt(message)
             self.machine.receive(connection.peer, message, self.now)
 
     def gone(self, connection: Connection) -> None:
@@ -96,7 +100,8 @@ class CoordinatorProcess(Process):
         if connection is not None:
             self.world.said(self.name, connection, message)
             self.checks.sent(connection, message)
-            connection.send_down(message)
+            shares = connection.dealer.shares
+            connection.send_down(message if shares else self.world.files.inline(message))
 
     def close(self, peer: Any) -> None:
         connection = self.connections.pop(peer, None)
@@ -120,6 +125,14 @@ class CoordinatorProcess(Process):
 
     def drop_functions(self, digests: Sequence[bytes]) -> None:
         self.journal.drop_functions(list(digests))
+
+    def release(self, blobs: Sequence[str]) -> None:
+        self.world.said(self.name, "release", blobs)
+        self.journal.release(list(blobs))
+
+    def read(self, blob: Blob) -> Payload:
+        self.world.files.require(blob.name)
+        return content(blob)
 
     def load(self, ref: int) -> None:
         self.world.stats["loaded"] += 1

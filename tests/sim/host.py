@@ -31,6 +31,7 @@ class HostProcess(Process):
     def __init__(self, world: World, name: str, slots: int) -> None:
         super().__init__(world, name)
         self.slots = slots
+        self.shares = bool(world.plan.blobs) and world.chance.random() < world.plan.blobs
         self.connection: Connection | None = None
         self.workers: dict[int, Worker] = {}
         self.spoiled_until = self.weak_until = self.full_until = 0.0

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from tests.sim.checks import Checks
     from tests.sim.clock import Clock, Event
 
-__all__ = ["Append", "Change", "Delete", "Disk", "DropFunctions", "Journal", "PutFunction"]
+__all__ = [
+    "Append",
+    "Change",
+    "Delete",
+    "Disk",
+    "DropFunctions",
+    "Journal",
+    "PutFunction",
+    "Release",
+]
 
 
 class Append(NamedTuple):
@@ -42,7 +51,11 @@ class DropFunctions(NamedTuple):
     hashes: tuple[bytes, ...]
 
 
-Change = Append | Delete | PutFunction | DropFunctions
+class Release(NamedTuple):
+    blobs: tuple[str, ...]
+
+
+Change = Append | Delete | PutFunction | DropFunctions | Release
 
 
 class Disk:
@@ -126,6 +139,9 @@ class Journal:
 
     def drop_functions(self, hashes: list[bytes]) -> None:
         self._add(DropFunctions(tuple(hashes)))
+
+    def release(self, blobs: list[str]) -> None:
+        self._add(Release(tuple(blobs)))
 
     def read(self, ref: int) -> Record | None:
         data = self.disk.records.get(ref)

@@ -38,6 +38,7 @@ class Dealer(Protocol):
 
     name: str
     side: str
+    shares: bool
 
     def connected(self, connection: Connection) -> None: ...
     def arrived(self, connection: Connection, message: Any) -> None: ...

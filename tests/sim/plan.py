@@ -53,6 +53,7 @@ class Plan:
     submit_seconds: float = 1.5  # mean time between a client's submissions
     tasks: int = 40  # at most, of each client
     window_bytes: int = 1 << 20
+    blobs: float = 0.0  # the share of peers that see the coordinator's blob folder
     initializer: bool = False  # whether hosts that cannot start workers fail their tasks
     stale: float = 0.0  # the share of slices that find their worker with an older module
     deaths: bool = True  # whether work may kill its worker, or be killed for passing a limit
@@ -122,4 +123,13 @@ class Plan:
         if chance.random() < 0.25:
             plan.stale = 0.05
         plan.stops = chance.random() < 0.6
+        if chance.random() < 0.4:
+            plan.see_blobs(chance)
         return plan
+
+    def see_blobs(self, chance: Random) -> None:
+        """Some peers are on the coordinator's machine; bounds in bytes fit for blobs."""
+        self.blobs = chance.choice((0.5, 0.8, 1.0))
+        self.core["max_bytes"] = chance.choice((1 << 20, 1 << 29))
+        self.core["session_bytes"] = chance.choice((1 << 20, 1 << 29))
+        self.core["payload_bytes_max"] = 1 << 20

@@ -122,7 +122,8 @@ class Program:
             self.world.truth.tasks[task] = Task(
                 task, one, template, function.hash, job, self.client.name, first, packed
             )
-        payloads = [join(works)] if packed else works
+        write, shares = self.world.files.write, self.client.shares
+        payloads = [write(one, shares=shares) for one in ([join(works)] if packed else works)]
         return Group(
             first=first,
             count=count,

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.sim import (
+    bites_blobs,
     bites_flow,
     bites_inside,
     bites_limits,
@@ -18,7 +19,15 @@ SEEDS_MAX = 100
 
 def test_there_are_bites_of_every_kind():
     modules = {bite.patch.__module__ for bite in BITES}
-    kinds = (bites_flow, bites_inside, bites_limits, bites_recovery, bites_results, bites_stops)
+    kinds = (
+        bites_blobs,
+        bites_flow,
+        bites_inside,
+        bites_limits,
+        bites_recovery,
+        bites_results,
+        bites_stops,
+    )
     assert modules == {one.__name__ for one in kinds}
     assert len(BITES) >= 30
 

@@ -21,6 +21,7 @@ from farm.protocol.records import (
     Stopping,
     Submitted,
 )
+from tests.sim.work import content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -69,7 +70,7 @@ def outcomes(result: Result) -> Iterator[tuple[Id, Outcome]]:
     for i in range(result.count):
         payload = b""
         if result.payloads:
-            payload = result.payloads[0 if result.packed else i]
+            payload = content(result.payloads[0 if result.packed else i])
         yield (result.session, result.first + i), Outcome(result.ending, payload)
 
 

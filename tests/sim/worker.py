@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from farm.model import Ending, is_final
+from farm.model import Blob, Ending, is_final
 from farm.protocol.messages import Failure
 from tests.sim import work
 from tests.sim.checks_limits import ERROR_NAMES, WorkerLimits
@@ -185,7 +185,9 @@ class Worker:
             raise Violation("function", f"{self.host.name} runs what its worker never got")
         self.ordinal = part.offset + i
         task = self.host.world.truth.tasks[part.session, part.first + i]
-        payload = work.split(part.payloads[0])[part.start + i] if part.packed else part.payloads[i]
+        self._check_blob(part, i)
+        data = work.content(part.payloads[0 if part.packed else i])
+        payload = work.split(data)[part.start + i] if part.packed else data
         if payload != task.work:
             raise Violation("payload", f"{task.name} runs with {payload!r}, not {task.work!r}")
         clock = self.host.world.clock
@@ -202,6 +204,18 @@ class Worker:
             note = (part.key, part.first + i, (1.0, 2.0, "half"))
             clock.after(does.seconds / 2, self._tell_progress, execution, note)
         clock.after(does.seconds, self._done, execution, does, len(task.executions))
+
+    def _check_blob(self, part: Slice, i: int) -> None:
+        """What the task is to read must be there, as long as the coordinator knows of the lease."""
+        payload, coordinator = part.payloads[0 if part.packed else i], self.host.world.coordinator
+        if not isinstance(payload, Blob) or coordinator is None:
+            return
+        for host in coordinator.machine.ledger.hosts.all.values():
+            lease = host.leases.get(tuple(part.key))
+            if lease is not None:
+                at = part.first + i - lease.batch.first
+                if list(lease.live_in(at, at + 1)):
+                    self.host.world.files.require(payload.name)
 
     def _tell_progress(self, execution: Execution, note: tuple[object, ...]) -> None:
         if self.alive and self._execution is execution:
@@ -274,4 +288,7 @@ class Worker:
         self._flush_due = False
         if self._ends and self.alive:
             ends, self._ends = self._ends, []
+            write, shares = self.host.world.files.write, self.host.shares
+            for end in ends:
+                end.payloads = [write(work.content(p), shares=shares) for p in end.payloads]
             self._say("ended", ends)

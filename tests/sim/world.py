@@ -18,6 +18,7 @@ from tests.sim.client import ClientProcess
 from tests.sim.clock import Clock
 from tests.sim.coordinator import WALL, CoordinatorProcess
 from tests.sim.faults import Faults
+from tests.sim.files import Files
 from tests.sim.host import HostProcess
 from tests.sim.journal import Disk
 from tests.sim.network import Network
@@ -60,10 +61,11 @@ class World:
             self.clock, self.chance, delay=plan.delay, holes=plan.holes, slow=slow
         )
         self.disk = self._new_disk()
-        self.backup: tuple[Disk, Book] | None = None
+        self.backup: tuple[Disk, Book, set[str]] | None = None
         self.epoch_floor = 0
         self.skew = 0.0  # by how much the wall clock of the coordinator's machine is wrong
         self.boot_offset = self.chance.uniform(1.0, 1e6)
+        self.files = Files(self)
         self.checks = Checks(self, plan.core_settings)
         self.resting = self.leaving = False
         self.job_names: list[str] = []
@@ -123,17 +125,19 @@ class World:
             return
         if self.backup is None:
             self.stats["restore store"] -= 1  # not yet
-            self.backup = self.disk.copy(), self.truth.committed.copy()
+            copied = self.files.copied(self.disk)
+            self.backup = self.disk.copy(), self.truth.committed.copy(), copied
             return
         if self.coordinator is not None:
             self.crash_coordinator(restart_after=0.5)
-        (disk, book), self.backup = self.backup, None
+        (disk, book, copied), self.backup = self.backup, None
         replaced = self.disk.epoch if self.chance.random() < 0.7 else disk.epoch + 1_000_000
         epoch = max(disk.epoch, replaced, int((self.wall + self.skew) * 1000)) + 1
         disk.store, disk.epoch = self.chance.randbytes(16), epoch
         disk.commit += 1
         disk.records[disk.commit] = encode_record(Restored(epoch))
         self.disk = disk
+        self.files.restored(copied)
         self.checks.losses.restored()
         self.truth.restored(book, disk.commit, epoch)
 

@@ -50,6 +50,7 @@ class Rig:
         self.boot = boot  # while it stays, the monotonic clock goes on over restarts
         self.disk = Disk()
         self.promises = Promises()
+        self.blobs = {}  # what can be read, by name
         self._connections = {}
         self._boot()
 
@@ -128,6 +129,13 @@ class Rig:
 
     def drop_functions(self, digests):
         self.pending.append(("drop", list(digests)))
+
+    def release(self, blobs):
+        assert blobs
+        self.pending.append(("release", list(blobs)))
+
+    def read(self, blob):
+        return self.blobs.get(blob.name, blob)
 
     def load(self, ref):
         self.loads.append(ref)

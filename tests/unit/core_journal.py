@@ -12,6 +12,7 @@ class Disk:
     def __init__(self):
         self.records = {}
         self.functions = {}
+        self.released = []
         self.commit = 0
 
     def apply(self, change):
@@ -23,6 +24,10 @@ class Disk:
             case ("delete", refs):
                 for ref in refs:
                     del self.records[ref]
+            case ("release", names):
+                for name in names:
+                    assert name not in self.released, f"{name} is released twice"
+                    self.released.append(name)
             case ("put", digest, name, data):
                 self.functions[digest] = (name, data)
             case ("drop", digests):

@@ -22,7 +22,15 @@ PACKAGES = {
 }
 
 PLAIN = ("farm._version", "farm.errors", "farm.model", "farm.ranges")
-LEAVES = (*PLAIN, "farm.config", "farm.logs", "farm.parent", "farm.payload", "farm.task")
+LEAVES = (
+    *PLAIN,
+    "farm.blobs",
+    "farm.config",
+    "farm.logs",
+    "farm.parent",
+    "farm.payload",
+    "farm.task",
+)
 
 # Which layer may import which. A name covers its submodules, except "farm", which is
 # farm/__init__.py alone; a trailing * covers every module whose name begins so. The most specific
@@ -38,8 +46,9 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm.model": ("farm.errors", "farm.ranges"),
     "farm.config": ("farm.errors", "farm.model", "farm._config_sections"),
     "farm._config_sections": (),
+    "farm.blobs": (*PLAIN, "farm.protocol"),
     "farm.payload": ("farm.errors", "farm.model", "farm._payload_*"),
-    "farm._payload_*": ("farm.errors",),
+    "farm._payload_*": ("farm.errors", "farm.model"),
     "farm.task": ("farm.errors", "farm.model"),
     "farm.protocol": PLAIN,
     "farm.core": (*PLAIN, "farm.protocol"),
@@ -48,6 +57,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     # Not farm.payload: the coordinator never unpickles.
     "farm.coordinator": (
         *PLAIN,
+        "farm.blobs",
         "farm.config",
         "farm.logs",
         "farm.parent",

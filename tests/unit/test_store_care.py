@@ -7,10 +7,9 @@ import threading
 import pytest
 
 from farm.errors import StoreError, StoreLocked, StoreUnreadable
-from farm.model import Ending
-from farm.protocol.parts import Group, Result
-from farm.protocol.records import Finished, JobSealed, Restored, Submitted
-from farm.store import Append, Delete, PutFunction, care, copying, sides
+from farm.protocol.parts import Group
+from farm.protocol.records import JobSealed, Restored, Submitted
+from farm.store import Append, Delete, PutFunction, care, copying
 from farm.store.sqlite import SqliteStore
 
 S, F = b"s" * 16, b"f" * 16
@@ -133,62 +132,6 @@ def test_a_large_row_that_goes_while_it_is_copied_is_not_in_the_copy(paths, stor
     monkeypatch.setattr(copying.LargeRows, "read_whole", go_on)
     assert care.backup(path, target).commit == 6
     assert content(target)[1] == {1: small(1), 4: small(4), 5: large(5), 6: large(6)}
-
-
-# ---------------------------------------------------------------- side folders
-
-
-@pytest.fixture
-def side(tmp_path, monkeypatch):
-    """A folder of files, each named by the host of an outcome."""
-
-    def files(record):
-        if isinstance(record, Finished):
-            for name, seconds in record.spans:
-                yield name, int(seconds)
-
-    folder = tmp_path / "farm.db-files"
-    folder.mkdir()
-    monkeypatch.setattr(sides, "SIDE_FOLDERS", (sides.SideFolder("-files", files),))
-    return folder
-
-
-def naming(name, size):
-    return Finished(1.0, [Result(S, 1, 1, Ending.OK, [b""], 0)], [(name, float(size))])
-
-
-def test_files_that_records_name_are_copied_with_them(paths, store, side):
-    path, target = paths
-    (side / "a").write_bytes(b"12345")
-    (side / "b").write_bytes(b"not named")
-    store.commit([Append(6, naming("a", 5))])
-    assert care.backup(path, target).files == 1
-    copy = target.with_name("copy.db-files")
-    assert {one.name: one.read_bytes() for one in copy.iterdir()} == {"a": b"12345"}
-    (side / "a").write_bytes(b"6")
-    assert (copy / "a").read_bytes() == b"12345"
-
-
-def test_files_that_are_gone_or_cut_short_are_named(paths, store, side):
-    path, _ = paths
-    (side / "a").write_bytes(b"12345")
-    store.commit([Append(6, naming("a", 5)), Append(7, naming("c", 5))])
-    (side / "a").write_bytes(b"123")
-    found = care.check(path).problems
-    assert len(found) == 2
-    assert "farm.db-files/a, which record 6 names, has 3 of 5 bytes" in found[0]
-    assert "farm.db-files/c, which record 7 names: No such file" in found[1]
-
-
-def test_files_are_restored_with_the_store(paths, store, side, tmp_path):
-    path, target = paths
-    (side / "a").write_bytes(b"12345")
-    store.commit([Append(6, naming("a", 5))])
-    care.backup(path, target)
-    store.close()
-    made = care.restore(target, path, force=True)
-    assert (side / "a").read_bytes() == b"12345"
-    assert (tmp_path / f"{made.aside}-files" / "a").exists()
 
 
 # ---------------------------------------------------------------- check

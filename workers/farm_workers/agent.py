@@ -11,8 +11,9 @@ from collections.abc import Callable, Container
 
 import zmq
 
+from farm.blobs import Sharing
 from farm.logs import Seldom
-from farm.protocol.messages import FromHost, HostWelcome
+from farm.protocol.messages import FromHost, HostWelcome, Report
 from farm.transport import Address, Waker
 from farm_workers.channel import FunctionData
 from farm_workers.disk import Disk
@@ -34,9 +35,10 @@ BUG_SECONDS = 0.25
 class _Port:
     """The machine's port to this process; see ``HostPort``."""
 
-    def __init__(self, pool: Pool, link: Link) -> None:
+    def __init__(self, pool: Pool, link: Link, sharing: Sharing) -> None:
         self._pool = pool
         self._link = link
+        self._sharing = sharing
         self.spawn = pool.spawn
         self.stop = pool.stop
         self.kill = pool.kill
@@ -44,7 +46,11 @@ class _Port:
         self.interrupt = pool.interrupt
         self.measure = pool.measure
         self.ask = pool.ask
-        self.send: Callable[[FromHost], None] = link.send
+
+    def send(self, message: FromHost) -> None:
+        if type(message) is Report:
+            message = self._sharing.outgoing(message)
+        self._link.send(message)
 
     def disconnect(self, reason: str) -> None:
         logger.warning("the connection is closed: %s", reason)
@@ -78,7 +84,8 @@ class Agent:
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
         self._link = Link(address, self._poller, now)
         self._pool = make_pool(self._poller)
-        port = _Port(self._pool, self._link)
+        self._sharing = Sharing()
+        port = _Port(self._pool, self._link, self._sharing)
         self._host = Host(settings, port, instance=instance, now=now)
         self._disk = Disk()
         self._stopping = False
@@ -150,6 +157,8 @@ class Agent:
         if self._link.up and not was_up:
             self._call(self._host.on_connected, now)
         for message in messages:
+            if isinstance(message, HostWelcome):
+                self._share(message)
             self._call(self._host.receive, message, now)
             if isinstance(message, HostWelcome) and self._host.connected:
                 self._link.welcomed()
@@ -158,6 +167,14 @@ class Agent:
             if was_up or not self._said[0]:
                 logger.warning("no connection: %s", lost)
                 self._said = (lost, *self._said[1:])
+
+    def _share(self, welcome: HostWelcome) -> None:
+        """Use the coordinator's blob folder, if this machine has it."""
+        shares = self._sharing.welcome(welcome.blobs, welcome.blobs_token)
+        if shares is not None:
+            self._link.send(shares)
+        if self._sharing.blobs is not None:
+            self._pool.share(self._sharing.blobs)
 
     def _tell(self) -> None:
         """Log what has changed."""

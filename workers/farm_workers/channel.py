@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from farm.model import Blob, Payload
 from farm.protocol.encoding import to_msgpack
 from farm.protocol.entries import MALFORMED
 from farm.protocol.messages import PAYLOAD_BYTES_MAX
@@ -21,10 +22,12 @@ from farm_workers.host_slices import Key, Slice, SliceEnd
 
 __all__ = [
     "BUFFER_BYTES",
+    "READING",
     "TURN_BYTES",
     "Channel",
     "Ends",
     "Failed",
+    "Folder",
     "FromWorker",
     "FunctionData",
     "Note",
@@ -101,7 +104,19 @@ class Retired(Message, tag=15):
     """The worker runs nothing more and exits: it is no place for what it was given. No blame."""
 
 
-ToWorker = Setup | FunctionData | Slice
+READING = "in"
+"""Begins the names of files that a worker reads; it writes under the others."""
+
+
+class Folder(Message, tag=4):
+    """The blob folder: where it is, and where this worker's names lie and how they begin."""
+
+    root: str
+    own: str
+    prefix: str
+
+
+ToWorker = Setup | FunctionData | Slice | Folder
 FromWorker = Ready | Failed | Ends | Note | Retired
 
 
@@ -124,14 +139,14 @@ def _pack(message: ToWorker | FromWorker) -> list[bytes]:
     """The buffers of a message, in order."""
     places: list[tuple[int, int]] = []
     attached: list[bytes] = []
-    held: list[tuple[Slice | SliceEnd, list[bytes]]] = []
+    held: list[tuple[Slice | SliceEnd, list[Payload]]] = []
     for e, entry in enumerate(_entries(message)):
         payloads = entry.payloads
         if payloads and max(map(len, payloads)) > ATTACH_BYTES:
             held.append((entry, payloads))
             entry.payloads = list(payloads)
             for p, payload in enumerate(payloads):
-                if len(payload) > ATTACH_BYTES:
+                if len(payload) > ATTACH_BYTES and not isinstance(payload, Blob):
                     places.append((e, p))
                     attached.append(payload)
                     entry.payloads[p] = b""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from farm.model import Ending
+from farm.model import Ending, Payload
 from farm.protocol.messages import (
     BATCH_BYTES,
     TASKS_PER_MESSAGE_MAX,
@@ -93,7 +93,7 @@ class Reports:
         lease: Lease,
         run: tuple[int, int],
         ending: Ending,
-        payloads: list[bytes],
+        payloads: list[Payload],
         *,
         packed: bool = False,
         seconds: float = 0.0,

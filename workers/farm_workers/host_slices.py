@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from farm._version import __version__
-from farm.model import Ending
+from farm.model import Ending, Payload
 from farm.protocol.messages import Failure, FromHost
 
 __all__ = [
@@ -68,7 +68,7 @@ class Slice(msgspec.Struct, array_like=True, tag=1, gc=False):
     first: int
     count: int
     function: bytes
-    payloads: list[bytes]
+    payloads: list[Payload]
     packed: bool = False
     start: int = 0
     item: int = 0
@@ -90,7 +90,7 @@ class Slice(msgspec.Struct, array_like=True, tag=1, gc=False):
         first: int,
         count: int,
         ending: Ending,
-        payloads: list[bytes],
+        payloads: list[Payload],
         *,
         packed: bool = False,
         seconds: float = 0.0,
@@ -114,7 +114,7 @@ class SliceEnd(msgspec.Struct, array_like=True, gc=False):
     count: int
     offset: int
     ending: Ending
-    payloads: list[bytes] = []
+    payloads: list[Payload] = []
     packed: bool = False
     seconds: float = 0.0
     failure: Failure | None = None

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from farm.blobs import Blobs, Held
 from farm.errors import PayloadError, SoftTimeLimitExceeded, TaskStopped
-from farm.model import Ending
+from farm.model import Ending, Payload
 from farm.payload import PAYLOAD_BYTES_MAX, check_size, dump_exception, dump_value, dump_values
 from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure
 from farm_workers.channel import Ends, Pipe
@@ -33,7 +34,7 @@ _CAUSES = ((SoftTimeLimitExceeded, "soft_time_limit"), (TaskStopped, "stopped"))
 class Dumped(NamedTuple):
     """The payload of a value of a packed slice that could still change."""
 
-    data: bytes
+    data: Payload
 
 
 class Raised(NamedTuple):
@@ -58,6 +59,7 @@ class Outcomes:
 
     def __init__(self, pipe: Pipe, disowned: Callable[[], bool]) -> None:
         self.entries: list[Any] = []
+        self.blobs: Blobs | None = None
         self._pipe = pipe
         self._disowned = disowned
         self._lock = threading.Lock()
@@ -146,7 +148,7 @@ class Outcomes:
         now = time.monotonic()
         each = (now - self._mark) / count
         self._mark = now
-        ended = _packed_runs(entries) if part.packed else _runs(entries)
+        ended = _packed_runs(entries, self.blobs) if part.packed else _runs(entries, self.blobs)
         peak = 0
         for ending, size, payloads, failure, packed in ended:
             end = part.end(self._next, size, ending, payloads, packed=packed, failure=failure)
@@ -157,33 +159,33 @@ class Outcomes:
             self._next += size
 
 
-Ended = tuple[Ending, int, list[bytes], Failure | None, bool]
+Ended = tuple[Ending, int, list[Payload], Failure | None, bool]
 """Ending, number of tasks, payloads, evidence, and whether one payload holds all the values."""
 
 
-def _runs(entries: list[Any]) -> Iterator[Ended]:
+def _runs(entries: list[Any], blobs: Blobs | None) -> Iterator[Ended]:
     for kind, found in groupby(entries, type):
         run = list(found)
         if kind is Raised:
-            yield from map(_exception, run)
+            yield from (_exception(entry, blobs) for entry in run)
         else:
             for start in range(0, len(run), TASKS_PER_MESSAGE_MAX):
                 some = run[start : start + TASKS_PER_MESSAGE_MAX]
                 yield Ending.OK, len(some), some, None, False
 
 
-def _packed_runs(entries: list[Any]) -> Iterator[Ended]:
+def _packed_runs(entries: list[Any], blobs: Blobs | None) -> Iterator[Ended]:
     if {Dumped, Raised}.isdisjoint(map(type, entries)):  # in a tenth of the time, and mostly so
-        yield from _values(entries)
+        yield from _values(entries, blobs)
         return
     for kind, found in groupby(entries, _kind):
         run = list(found)
         if kind is Raised:
-            yield from map(_exception, run)
+            yield from (_exception(entry, blobs) for entry in run)
         elif kind is Dumped:
-            yield from _runs([entry.data for entry in run])
+            yield from _runs([entry.data for entry in run], blobs)
         else:
-            yield from _values(run)
+            yield from _values(run, blobs)
 
 
 def _kind(entry: Any) -> type | None:
@@ -191,32 +193,38 @@ def _kind(entry: Any) -> type | None:
     return kind if kind is Dumped or kind is Raised else None
 
 
-def _values(values: list[Any]) -> Iterator[Ended]:
+def _values(values: list[Any], blobs: Blobs | None) -> Iterator[Ended]:
     """Bare values, in one payload unless that would be large."""
     data = dump_values(values, plain=True)
     if len(data) <= BATCH_BYTES:
-        yield Ending.OK, len(values), [data], None, True
+        yield Ending.OK, len(values), [_kept(data, blobs)], None, True
     elif len(values) > 1:
         half = len(values) // 2
-        yield from _values(values[:half])
-        yield from _values(values[half:])
+        yield from _values(values[:half], blobs)
+        yield from _values(values[half:], blobs)
     else:
-        yield from _runs([payload_of(values[0])])
+        yield from _runs([payload_of(values[0], blobs)], blobs)
 
 
-def payload_of(value: Any) -> bytes | Raised:
+def payload_of(value: Any, blobs: Blobs | None) -> Payload | Raised:
     """The payload of a value, or why it has none."""
     try:
-        data = dump_value(value)
+        data = dump_value(value, blobs)
         if len(data) > PAYLOAD_BYTES_MAX:
             check_size(len(data), "the result")
     except PayloadError as error:
         return raised(error)
-    return data
+    return data.give() if isinstance(data, Held) else data
 
 
-def _exception(entry: Raised) -> Ended:
+def _kept(data: bytes, blobs: Blobs | None) -> Payload:
+    """A payload as it is said: in a file of the agent's if it is large."""
+    kept = data if blobs is None else blobs.keep(data)
+    return kept.give() if isinstance(kept, Held) else kept
+
+
+def _exception(entry: Raised, blobs: Blobs | None) -> Ended:
     failure = Failure(entry.cause, entry.message, type_name=entry.type_name)
     failure.traceback = entry.traceback[-TRACEBACK_CHARS_MAX:]
     failure.final = entry.final
-    return Ending.EXCEPTION, 1, [entry.data], failure, False
+    return Ending.EXCEPTION, 1, [_kept(entry.data, blobs)], failure, False

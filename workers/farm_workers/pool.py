@@ -11,6 +11,7 @@ import socket
 from functools import partial
 from typing import Protocol
 
+from farm.blobs import Blobs
 from farm_workers.channel import (
     TURN_BYTES,
     Channel,
@@ -22,6 +23,7 @@ from farm_workers.channel import (
     Setup,
     ToWorker,
 )
+from farm_workers.files import WorkerFiles
 from farm_workers.forklink import ForkLink
 from farm_workers.forkserver import Ask, ServerSettings
 from farm_workers.host_roster import Death
@@ -83,6 +85,7 @@ class _Worker:
         self.channel = channel
         self.error = ""
         self.wanted = True  # nobody has asked it to end
+        self.files = WorkerFiles()
         self.watched = 0  # the events polled for
         self.ask_at = NEVER  # when to look at its page, after a limit
         self.kill_at = NEVER
@@ -107,6 +110,7 @@ class Pool:
         self._dirty: set[int] = set()
         self._questions: list[tuple[int, int, str, int]] = []  # slot, number, what, since
         self._weighed: dict[int, int] = {}  # slots to be measured, and what would be too much
+        self._blobs: Blobs | None = None
         self._listening = True
 
     # ------------------------------------------------------------ what the host machine wants
@@ -121,6 +125,8 @@ class Pool:
         self._workers[slot] = _Worker(Channel(ours))
         self._slots[ours.fileno()] = slot
         self.put(slot, self._setup)
+        if self._blobs is not None:
+            self.put(slot, self._workers[slot].files.use(self._blobs))
         out, err = self.outputs.open(slot)
         stacks = self._stacks.open(slot)
         with theirs:
@@ -156,6 +162,13 @@ class Pool:
     def ask(self, slot: int, question: int, what: str, since: int) -> None:
         """Find out what a worker is at, or has written, from the next turn on."""
         self._questions.append((slot, question, what, since))
+
+    def share(self, blobs: Blobs) -> None:
+        """Have the workers use this blob folder from now on."""
+        if blobs is not self._blobs:
+            self._blobs = blobs
+            for slot, worker in self._workers.items():
+                self.put(slot, worker.files.use(blobs))
 
     def put(self, slot: int, message: ToWorker) -> None:
         """Send to a worker, at the end of the turn."""
@@ -247,6 +260,7 @@ class Pool:
         for message in worker.channel.receive(limit):
             match message:
                 case Ends():
+                    worker.files.hold(message.parts)
                     self._add_output(slot, message.parts)
                     host.on_worker_ended(slot, message.parts, now)
                 case Note():
@@ -311,6 +325,7 @@ class Pool:
             self._poller.unregister(worker.channel.socket.fileno())
         del self._slots[worker.channel.socket.fileno()]
         worker.channel.close()
+        worker.files.tidy()
         page = self._pages[slot]
         if worker.wanted:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"

@@ -16,13 +16,24 @@ from typing import Any
 
 import msgspec
 
+from farm.blobs import Blobs
 from farm.errors import PayloadError, TaskError
-from farm.model import TaskId, Token
+from farm.model import Blob, Payload, TaskId, Token
 from farm.payload import SourceDiffers, SourceIsStale, load_call, load_function, open_items
 from farm.protocol.messages import BATCH_BYTES
 from farm.task import TaskContext, set_source
 from farm_workers import soft_limit
-from farm_workers.channel import Failed, FunctionData, Note, Pipe, Ready, Retired, Setup
+from farm_workers.channel import (
+    READING,
+    Failed,
+    Folder,
+    FunctionData,
+    Note,
+    Pipe,
+    Ready,
+    Retired,
+    Setup,
+)
 from farm_workers.host_pace import SLICE_SECONDS
 from farm_workers.host_slices import EXIT_PIPE, Slice
 from farm_workers.host_slots import FUNCTIONS_PER_WORKER
@@ -127,6 +138,8 @@ class Worker:
                 self._functions.move_to_end(message.hash)
                 if len(self._functions) > FUNCTIONS_PER_WORKER:
                     self._functions.popitem(last=False)
+            elif isinstance(message, Folder):
+                self._outcomes.blobs = Blobs(message.root, message.own, message.prefix)
         self._outcomes.flush()
 
     def _is_too_large(self, part: Slice) -> bool:
@@ -167,9 +180,7 @@ class Worker:
                 return
             finally:
                 self._fresh = False
-            work, bare = part.payloads, False
-            if part.packed:
-                work, bare = open_items(work[0], part.start, part.start + part.count)
+            work, bare = self._open(part)
         except BaseException as error:  # noqa: BLE001 -- users' __setstate__ and modules
             self._outcomes.entries += [self._raised(error, part)] * part.count
             return
@@ -192,7 +203,17 @@ class Worker:
         if done < part.count:
             self._outcomes.skip(part.first + done)
 
-    def _run_each(self, part: Slice, function: Function, payloads: list[Any]) -> int:
+    def _open(self, part: Slice) -> tuple[list[Any], bool]:
+        """The payloads or items of a slice, and whether the items are bare."""
+        work: list[Any] = part.payloads
+        blobs = self._outcomes.blobs
+        if blobs is not None and Blob in set(map(type, work)):
+            work = [blobs.secure(p, READING) if type(p) is Blob else p for p in work]
+        if part.packed:
+            return open_items(work[0], part.start, part.start + part.count)
+        return work, False
+
+    def _run_each(self, part: Slice, function: Function, payloads: list[Payload]) -> int:
         """One payload for each task; returns how many have run."""
         words, clock, load, dump = self._words, time.monotonic_ns, load_call, self._dump
         append = self._outcomes.entries.append
@@ -230,16 +251,16 @@ class Worker:
                     append(value)
                 else:  # it may be changed by an item after this one
                     data = dump(value)
-                    append(Dumped(data) if type(data) is bytes else data)
+                    append(data if isinstance(data, Raised) else Dumped(data))
             except BaseException as error:  # noqa: BLE001 -- whatever the task raises
                 append(self._raised(error, part))
             if self._urgent:
                 self._attend(part)
         return part.count
 
-    def _dump(self, value: Any) -> bytes | Raised:
+    def _dump(self, value: Any) -> Payload | Raised:
         """The payload of a value, or why it has none."""
-        data = payload_of(value)
+        data = payload_of(value, self._outcomes.blobs)
         if type(data) is Raised:
             return data._replace(final=self._part is None or must_end(PayloadError(), self._part))
         if len(data) > LARGE_BYTES:
