@@ -71,7 +71,7 @@ class Deliveries:
                 _hold(session, delivery, size)
 
     def _note_slow(self, session: Session, outcome: Outcome) -> None:
-        if outcome.batch is not None and outcome.batch.session is not session:
+        if outcome.batch is None or outcome.batch.session is not session:
             self._ledger.slow[session] = None
 
     def enqueue_ending(

@@ -16,6 +16,7 @@ from farm.protocol.messages import Assign, Beat, Failure, Function, Grant, Noted
 from farm.transport.numbering import Numbering
 from farm_workers import channel
 from farm_workers.channel import Channel, Ends, Failed, Note, Ready, Retired
+from farm_workers.files import WorkerFiles
 from farm_workers.host_roster import Death
 from farm_workers.pool import Pool
 from tests.fuzz.mutate import Mutator
@@ -56,6 +57,7 @@ class _Slot:
         self.theirs.setblocking(False)
         self.channel = Channel(self.ours)
         self.error = ""
+        self.files = WorkerFiles()
         self.wanted = True
         self.kill_at = 0.0
 

@@ -32,7 +32,15 @@ CUT_OFF_AT_ONCE = {
     "submit_seconds": 0.1,
     "tasks": 60,
     "durable": True,
-    "core": {"lease_seconds": 2.0, "max_tasks": 1000, "max_bytes": 1 << 20, "session_tasks": 100},
+    "blobs": 0.0,
+    "steps": 2000,
+    "core": {
+        "lease_seconds": 2.0,
+        "max_tasks": 1000,
+        "max_bytes": 1 << 20,
+        "max_result_bytes": 1 << 30,
+        "session_tasks": 100,
+    },
 }
 WEAK_HOSTS = {"faults": ["weaken host"], "fault_seconds": 0.5, "initializer": True}
 SHORT_WORK = {"hosts": 1, "slots": [1], "work_seconds": 0.02, "tasks": 60, "faults": []}

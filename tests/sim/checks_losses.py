@@ -47,6 +47,10 @@ class LossChecks:
         """A new coordinator has heard nobody."""
         self._heard.clear()
 
+    def restored(self) -> None:
+        """A copy is in the place of the store: what had begun by then may have ended since."""
+        self._begun.clear()
+
     def received(self, connection: Connection, message: Any) -> None:
         """The coordinator hears a host."""
         name, coordinator = connection.dealer.name, self._checks.world.coordinator
@@ -90,10 +94,6 @@ class LossChecks:
         """Tasks that must not run twice are about to begin."""
         for task in ids(record.session, record.first, record.count):
             self._begun[task] = (self._truth.process, record.host)
-
-    def restored(self) -> None:
-        """The store is a copy from before: what a host had, it may have ended since."""
-        self._begun.clear()
 
     def over(self, task: Id) -> None:
         """A task has an outcome."""

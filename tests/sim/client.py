@@ -149,9 +149,10 @@ class ClientProcess(Process):
             # Again with a packed entry, or because the program follows what it owns.
             if self.world.stats["restore store"]:  # it may run, and end, again
                 return
-            if self.program.is_following(task.id) and task.id in self.world.checks.results.dropped:
-                return  # it asked too late
-            if task.settled != outcome or not (packed or self.program.is_following(task.id)):
+            gone = outcome.ending in (Ending.UNKNOWN, Ending.DELIVERED)
+            gone = gone and (task.forgotten or self.world.checks.may_forget(task))
+            again = packed or self.program.is_following(task.id)
+            if not again or (task.settled != outcome and not gone):
                 raise Violation("settled twice", f"{task.name}: {task.settled}, then {outcome}")
             return
         if outcome.ending in (Ending.UNKNOWN, Ending.DELIVERED) and not task.forgotten:

@@ -131,7 +131,10 @@ class World:
         if self.coordinator is not None:
             self.crash_coordinator(restart_after=0.5)
         (disk, book, copied), self.backup = self.backup, None
-        replaced = self.disk.epoch if self.chance.random() < 0.7 else disk.epoch + 1_000_000
+        # An epoch that cannot be read any more is taken to be within a margin of the copy's.
+        margin = disk.epoch + 1_000_000
+        known = self.chance.random() < 0.7 or self.disk.epoch > margin
+        replaced = self.disk.epoch if known else margin
         epoch = max(disk.epoch, replaced, int((self.wall + self.skew) * 1000)) + 1
         disk.store, disk.epoch = self.chance.randbytes(16), epoch
         disk.commit += 1

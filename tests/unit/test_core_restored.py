@@ -41,6 +41,18 @@ def test_attempts_that_ran_when_the_copy_was_made_are_fenced_off_and_run_again()
     assert batch.fence >= rig.epoch
 
 
+def test_a_host_that_comes_back_without_it_may_have_ended_it_since():
+    rig = Rig()
+    client, host = rig.client(), rig.host()
+    rig.submit(client, group(1, template=ONCE))
+    copy = copy_of(rig)
+    (grant,) = rig.grants(host)
+    rig.report(host, ended=[ended(grant)])
+    restore(rig, copy)
+    assert rig.grants(rig.host(claims=[])) == []
+    assert rig.ledger.open_tasks == 0
+
+
 def test_a_task_that_must_not_run_twice_is_dead_for_it_may_have_run_since():
     rig = Rig()
     client = rig.client()
