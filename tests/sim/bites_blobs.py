@@ -23,6 +23,14 @@ SHARED = {
         "prune_seconds": 0.01,
     },
 }
+MANY_DEAD = {
+    "deaths": True,
+    "durable": True,
+    "stops": False,
+    "commit_seconds": 0.005,
+    "tasks": 40,
+    "steps": 2000,
+}
 
 
 @bite(
@@ -145,7 +153,9 @@ def _(patch):
     "blob released twice",
     "left behind",
     "invariants",
-    **SHARED,
+    blobs=1.0,
+    core={**SHARED["core"], "dead_tasks": 1000, "evidence_bytes": 1 << 30},
+    **MANY_DEAD,
     faults=RESTARTS,
 )
 def _(patch):
