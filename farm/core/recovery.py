@@ -87,7 +87,7 @@ class Recovery:
                     if claim.started:
                         lease.started.add(a, b)
                 if batch.runs_once:
-                    _note_begun(batch, kept, lo, hi)
+                    _note_begun(batch, claim, kept, lo, hi)
             drop += _rest(claim, kept)
         self._ledger.counters["fenced"] += sum(claim.count for claim in drop)
         for lease in list(host.leases.values()):
@@ -252,12 +252,13 @@ class Recovery:
             self._ledger.delays.push(due, batch, index, index + 1)
 
 
-def _note_begun(batch: Batch, kept: RangeSet, lo: int, hi: int) -> None:
+def _note_begun(batch: Batch, claim: Claim, kept: RangeSet, lo: int, hi: int) -> None:
     """The host has, or had, what it claims in vain: nobody can say that it never began there."""
     for a, b in kept.gaps(batch.first + lo, batch.first + hi):
         for index in range(a - batch.first, b - batch.first):
-            if index in batch.diverged:
-                batch.diverged[index].begun_on = b""
+            own = batch.diverged.get(index)
+            if own is not None and own.begun == claim.attempt:
+                own.begun_on = b""
 
 
 def _rest(claim: Claim, kept: RangeSet) -> list[Claim]:

@@ -98,9 +98,7 @@ class ClientProcess(Process):
             case Accepted():
                 for first, count in message.runs:
                     for task in self.world.truth.run(self.session, first, count):
-                        # Said before the store was restored from a copy without it, it is void.
-                        known = self.world.truth.committed[task.id].accepted
-                        task.acknowledged = known or not task.forgotten
+                        task.acknowledged = self.world.truth.has(task)
         self.machine.receive(message, self.now)
 
     # ------------------------------------------------------------ the session's port
@@ -169,7 +167,7 @@ class ClientProcess(Process):
             if outcome.ending is not Ending.UNKNOWN:
                 raise Violation("endings", f"task {task[1]} never was, and ends as {outcome}")
         elif outcome.ending not in (Ending.UNKNOWN, Ending.DELIVERED):
-            if known.durable and known.published != outcome:
+            if known.durable and known.published not in (None, outcome):  # None: since restored
                 raise Violation("two outcomes", f"{known.name}: a reader is told {outcome}")
         else:
             self._denied(known)

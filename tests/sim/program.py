@@ -250,6 +250,7 @@ class Program:
         self.questions.add(request)
         what = self.chance.choice(QUESTIONS)
         if what == "drain":
+            self.world.stats["asked drains"] += 1
             name = f"host{self.chance.randrange(self.world.plan.hosts + 1)}"
             self.client.machine.ask(DrainHost(request, name), self.client.now)
             return

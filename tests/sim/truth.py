@@ -322,6 +322,10 @@ class Truth:
                 task.forgotten, task.acknowledged = True, False
         self.crashed()
 
+    def has(self, task: Task) -> bool:
+        """Whether the store has a task; a late word of it may be from before it was restored."""
+        return not task.durable or self.committed[task.id].accepted
+
     def is_stale(self, task: Task, epoch: int, attempt: int) -> bool:
         """Whether the journal, as handed over so far, voids an attempt's token.
 
