@@ -115,6 +115,7 @@ class Admission:
         ledger.functions.acquire(batch.function, durable=batch.durable)
         accepted = session.accepted if batch.durable else session.volatile
         accepted.add(batch.first, batch.stop)
+        session.forgotten.remove(batch.first, batch.stop)
         session.batches.add(batch)
         if job is not None:
             job.batches[batch.first] = batch

@@ -213,9 +213,7 @@ class Explaining:
         Raises ``ValueError`` if the farm has never heard of it.
         """
         session = self._ledger.sessions.get(task.session)
-        accepted = session is not None and (
-            task.counter in session.accepted or task.counter in session.volatile
-        )
+        accepted = session is not None and session.had(task.counter)
         if memory is None and not accepted:
             raise ValueError(
                 f"the farm has no task {task}: it was never accepted, or is forgotten, or the "

@@ -156,15 +156,12 @@ class Following:
 
     def _missing(self, session: Session, owner: Session, start: int, stop: int) -> None:
         """Tasks of which the farm has no record: settled long ago, or never accepted."""
-        known = owner.accepted.overlap(start, stop) + owner.volatile.overlap(start, stop)
-        unknown = [
-            (c, d)
-            for a, b in owner.accepted.gaps(start, stop)
-            for c, d in owner.volatile.gaps(a, b)
-        ]
-        for a, b in unknown:
+        had = RangeSet(owner.accepted.overlap(start, stop) + owner.volatile.overlap(start, stop))
+        for a, b in owner.forgotten.overlap(start, stop):
+            had.remove(a, b)
+        for a, b in had.gaps(start, stop):
             self._deliveries.enqueue_ending(session, (owner.id, a, b - a), Ending.UNKNOWN)
-        for a, b in known:
+        for a, b in had:
             self._gone(session, owner, a, b)
 
     def _gone(self, session: Session, owner: Session, start: int, stop: int) -> None:
@@ -184,8 +181,15 @@ class Following:
             count = min(asked, COUNTER_MAX - first)
             at = first
             for batch, lo, hi in list(session.batches.overlap(first, count)):
-                self._missing(session, session, at, batch.first + lo)
+                self._never_came(session, at, batch.first + lo)
                 at = batch.first + hi
                 for a, b in list(batch.runs(lo, hi, SETTLED)):
                     self.deliver_again(session, batch, a, b)
-            self._missing(session, session, at, first + count)
+            self._never_came(session, at, first + count)
+
+    def _never_came(self, session: Session, start: int, stop: int) -> None:
+        """Tasks that a client waits for, and the farm has no record of."""
+        for a, b in session.accepted.gaps(start, stop):
+            for lo, hi in session.volatile.gaps(a, b):
+                session.forgotten.add(lo, hi)
+        self._missing(session, session, start, stop)

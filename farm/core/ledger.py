@@ -104,6 +104,7 @@ class Ledger:
                 session.connection,
                 session.dropped.runs(),
                 session.outlived.runs(),
+                session.forgotten.runs(),
             )
         )
         return [before] if before else []

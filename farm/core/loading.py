@@ -185,6 +185,7 @@ class Loading:
             (session.accepted, record.accepted),
             (session.dropped, record.dropped),
             (session.outlived, record.outlived),
+            (session.forgotten, record.forgotten),
         ):
             for first, count in runs:
                 kept.add(first, first + count)

@@ -161,7 +161,7 @@ class Queries:
                 return self._dead.of_dead(task, now, row) or self._dead.of_batch(row, batch, lo)
         if (pending := self._dead.of_dead(task, now)) is not None:
             return pending
-        if session is not None and task.counter in session.accepted:
+        if session is not None and session.had(task.counter):
             raise ValueError(f"task {task} was delivered to its owner and is not kept")
         raise ValueError(f"the farm has no task {task}")
 

@@ -54,7 +54,7 @@ class InsideQueries:
 
     def _unknown(self, task: TaskId) -> ValueError:
         session = self._ledger.sessions.get(task.session)
-        if session is not None and task.counter in session.accepted:
+        if session is not None and session.had(task.counter):
             return ValueError(f"task {task} was delivered to its owner and is not kept")
         return ValueError(f"the farm has no task {task}")
 

@@ -93,7 +93,8 @@ class Session:
     Credit: ``granted`` is what the connection may send in all, ``received`` what it has sent.
     ``accepted`` has every durable counter ever accepted, and all below the floor that the client
     said; ``volatile`` has the others. ``dropped`` are those whose results were given up for room,
-    ``outlived`` those that nobody took in time.
+    ``outlived`` those that nobody took in time; ``forgotten`` those that the client waited for and
+    the coordinator does not have, because its store was restored from an older copy.
     """
 
     def __init__(self, identity: bytes, secret: bytes, now: float) -> None:
@@ -103,6 +104,7 @@ class Session:
         self.volatile = RangeSet()
         self.dropped = RangeSet()
         self.outlived = RangeSet()
+        self.forgotten = RangeSet()
         self.batches = BatchIndex()
         self.jobs: dict[int, Job] = {}
         self.mark_ref = 0
@@ -129,6 +131,11 @@ class Session:
         self.inflight_bytes = 0
         self.resident_bytes = 0
         self.results_sent = 0
+
+    def had(self, counter: int) -> bool:
+        """Whether a task was accepted, as far as the coordinator remembers."""
+        known = counter in self.accepted or counter in self.volatile
+        return known and counter not in self.forgotten
 
     def raise_floor(self, floor: int) -> None:
         """No task below the floor will be sent any more: all of them are known, without holes."""

@@ -127,7 +127,7 @@ class SessionMark(Part, tag=7):
     Written when a session opens, and again in the transaction that deletes a ``Submitted``
     record, so that no id is ever taken for new twice. A later mark replaces an earlier one.
     ``dropped`` are those whose results were given up for room, ``outlived`` those whose results
-    nobody took in their time.
+    nobody took in their time, ``forgotten`` those that a restored store was found to lack.
     """
 
     session: bytes
@@ -137,6 +137,7 @@ class SessionMark(Part, tag=7):
     connection: int = 0
     dropped: list[Run] = msgspec.field(default_factory=list)
     outlived: list[Run] = msgspec.field(default_factory=list)
+    forgotten: list[Run] = msgspec.field(default_factory=list)
 
 
 class HostJoined(Part, tag=8):

@@ -1,6 +1,6 @@
 """A store that was restored from a copy: what ran since the copy was made counts for nothing."""
 
-from farm.model import Ending, State
+from farm.model import Ending, State, TaskId
 from farm.protocol import messages as m
 from farm.protocol import records as r
 from tests.unit.core_harness import Rig, claim, ended, group, session_id
@@ -142,3 +142,21 @@ def test_a_host_that_has_it_no_more_does_not_say_that_such_a_task_never_ran():
     assert rig.grants(host) == []
     (result,) = rig.results(client)
     assert (result.first, result.ending) == (1, Ending.LOST)
+
+
+def test_what_the_copy_lacks_is_unknown_to_others_too_whatever_its_client_says_later():
+    rig = Rig()
+    client = rig.client()
+    rig.submit(client, group(1))
+    copy = copy_of(rig)
+    rig.submit(client, group(2, 2))
+    restore(rig, copy)
+    client = rig.client(pending=[(1, 3)])
+    rig.say(client, m.Submit([group(4)], floor=4))
+    rig.commit()
+    reader = rig.client("bob")
+    rig.say(reader, m.Attach(1, [(ALICE, 2, 2)]))
+    assert [(x.first, x.count, x.ending) for x in rig.results(reader)] == [(2, 2, Ending.UNKNOWN)]
+    rig.say(reader, m.Query(2, "explain", {"id": str(TaskId(ALICE, 2))}))
+    (reply,) = rig.of(m.Answer)
+    assert "restored from a copy" in reply.error
