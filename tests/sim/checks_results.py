@@ -26,12 +26,15 @@ class ResultChecks:
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
         self._most = 0  # bytes of outcomes in the journal, at most, since the last were dropped
+        self._told = False  # which were dropped, since then
         self.dropped: set[Id] = set()
 
     def persisted(self, record: Record) -> None:
         """The coordinator hands a record over."""
         match record:
             case Finished():
+                if self._told:  # one turn may drop results of many sessions
+                    self._most, self._told = self._kept(), False
                 self._most = max(self._most, self._kept() + sum(map(_size, record.entries)))
             case SessionMark():
                 self._marked(record)
@@ -59,7 +62,7 @@ class ResultChecks:
             self._checks.world.stats["dropped"] += 1
         if dropped - self.dropped:
             self.dropped |= dropped
-            self._most = self._kept()
+            self._told = True
 
     def _submitted(self, record: Submitted) -> None:
         """Nothing is admitted while unread results fill the room."""
