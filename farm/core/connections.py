@@ -95,10 +95,12 @@ class Connections:
                 hello.epoch_seen,
             )
             return False
-        if hello.store_seen == ledger.store and hello.commit_seen > ledger.committed:
+        # What this epoch has committed itself does not make up for what an earlier one has lost.
+        last = ledger.committed if hello.epoch_seen == ledger.epoch else ledger.loaded
+        if hello.store_seen == ledger.store and hello.commit_seen > last:
             ledger.port.stop(
-                f"a peer has seen commit {hello.commit_seen} of this store, which ends at "
-                f"{ledger.committed}: the store has lost commits; restore a whole copy of it"
+                f"a peer has seen commit {hello.commit_seen} of this store, which ended at "
+                f"{last}: the store has lost commits; restore a whole copy of it"
             )
             return False
         return True

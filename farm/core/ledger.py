@@ -71,6 +71,7 @@ class Ledger:
         self.kept: deque[Batch] = deque()  # taken, and kept for other readers, oldest first
         self.last_ref = 0
         self.committed = 0
+        self.loaded = 0  # the last commit before this epoch
         self.leases_given = 0
         self.shared: Counter[str] = Counter()  # blobs that more than one need: how many more
         self.recovering = False

@@ -112,7 +112,7 @@ class Loading:
         """All records are here: rebuild the ledger from them."""
         ledger = self._ledger
         ledger.started_at = now
-        ledger.committed = ledger.last_ref
+        ledger.committed = ledger.loaded = ledger.last_ref
         ledger.wall_offset = self._offset(wall - now, boot)
         later, self._later = self._later, []
         for kinds in ORDER:

@@ -106,6 +106,21 @@ def test_who_has_seen_a_commit_that_the_store_lost_stops_this_coordinator():
     assert "lost commits" in rig.stopped
 
 
+def test_what_a_restarted_coordinator_commits_does_not_hide_what_its_store_lost():
+    rig = Rig(epoch=10)
+    client = rig.client()
+    rig.submit(client, group(1, 1))
+    seen = rig.disk.commit
+    rig.reload()
+    rig.submit(rig.client("bob"), group(1, 1))
+    assert rig.disk.commit > seen
+    rig.client(store_seen=STORE, epoch_seen=10, commit_seen=seen)
+    rig.client(store_seen=STORE, epoch_seen=rig.ledger.epoch, commit_seen=rig.disk.commit)
+    assert rig.stopped is None
+    rig.client(store_seen=STORE, epoch_seen=10, commit_seen=seen + 1, function=False)
+    assert "lost commits" in rig.stopped
+
+
 def test_commits_of_pruned_records_are_not_missed_after_a_restart():
     rig = Rig()
     host = rig.host()
