@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,9 +33,6 @@ def base_tree(ref: str) -> Iterator[Tree]:
     try:
         shutil.rmtree(folder / "tests", ignore_errors=True)
         (folder / "tests").symlink_to(ROOT / "tests")
-        # The other checkout's modules were compiled when it was used.
-        compiled = [str(folder / name) for name in ("farm", "workers", "scheduler")]
-        subprocess.run([sys.executable, "-m", "compileall", "-q", *compiled], check=False)
         yield Tree("base", folder)
     finally:
         _git("worktree", "remove", "--force", str(folder))
