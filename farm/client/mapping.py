@@ -8,7 +8,7 @@ iterator is closed or forgotten.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
@@ -132,10 +132,28 @@ def map_results(
 
     ``ended`` is called once when it will submit nothing more, perhaps by a finalizer.
     """
-    results = _Map(client, lane, items, settings, ended).results()
-    # Begun here, so that its end is carried out even if nothing is ever taken from it.
-    next(results)
-    return results
+    return _Results(_Map(client, lane, items, settings, ended))
+
+
+class _Results(Iterator[Any]):
+    """The values one by one: a loop over them runs in C, but for the way from part to part."""
+
+    def __init__(self, results: "_Map") -> None:
+        self._map = results
+        parts = results.parts()
+        # Begun here, so that its end is carried out even if nothing is ever taken from it.
+        next(parts)
+        self._values = chain.from_iterable(parts)
+
+    def __iter__(self) -> Iterator[Any]:  # noqa: PYI034 - faster, and it ends this, too
+        return self._values
+
+    def __next__(self) -> Any:
+        return next(self._values)
+
+    def close(self) -> None:
+        """Cancel what is on the way; no value comes after this."""
+        self._map.close()
 
 
 class _Map:
@@ -164,34 +182,37 @@ class _Map:
         self._exhausted = False
         self._argument_bytes = self._result_bytes = 0
         self._read = self._yielded = 0  # items
+        self._left: Iterator[list[Any]] = iter(())  # as long as the part that is given out
+        self._over = False
 
-    def results(self) -> Iterator[Any]:
-        """The values, after one None for the first window."""
+    def parts(self) -> Iterator[Iterator[Any]]:
+        """The values by parts, after an empty one for the first window."""
+        buffered = self._settings.buffersize is not None
         try:
             self._fill()
-            yield None
-            while (part := self._next_part()) is not None:
+            yield iter(())
+            while not self._over and (part := self._next_part()) is not None:
                 values, load = self._open(part)
                 del part
                 values.reverse()
-                count = len(values)
-                # Popped before it is yielded: no reference to it is kept here.
-                source: Iterator[Any] = map(list.pop, repeat(values, count))
-                if load is not None:
-                    source = map(load, source)
-                if self._settings.buffersize is None:
-                    yield from source
-                else:
-                    yield from self._refilling(source, count)
+                if load is None and not buffered:
+                    yield self._pop(values, len(values))
+                    continue
+                # One by one: each is made, or makes room for others, when it is wanted.
+                while values and not self._over:
+                    if buffered:
+                        self._yielded += 1
+                        self._fill()
+                    if load is not None:
+                        values[-1] = load(values[-1])
+                    yield self._pop(values, 1)
         finally:
-            self._close()
+            self.close()
 
-    def _refilling(self, source: Iterator[Any], count: int) -> Iterator[Any]:
-        """Read on before each result, as far as the buffer allows."""
-        for _ in range(count):
-            self._yielded += 1
-            self._fill()
-            yield next(source)
+    def _pop(self, values: list[Any], count: int) -> Iterator[Any]:
+        """The last values, popped as they are given out: no reference to them is kept here."""
+        self._left = repeat(values, count)
+        return map(list.pop, self._left)
 
     # ------------------------------------------------------------ submitting
 
@@ -355,8 +376,12 @@ class _Map:
         values, load = open_values(entry.payloads[0])
         return values[start:stop], load
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Cancel what is on the way, and forget everything."""
+        if self._over:
+            return
+        self._over = True
+        deque(self._left, maxlen=0)
         if waiting := [chunk for chunk in self._outstanding.values() if chunk.first > 0]:
             self._client.drop_chunks(waiting)
         self._outstanding.clear()

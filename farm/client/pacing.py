@@ -17,6 +17,8 @@ ITEMS_MAX = min(16_384, ITEMS_PER_TASK_MAX)
 """Above this a task's cost per item does not shrink any more, but the last tasks get long."""
 GROWING = 2
 """Tasks that should be larger by more than this are on the way to it."""
+LEARNING_SECONDS = 0.005
+"""With less work measured a size is a guess: a worker's first call of a function is its slowest."""
 SMOOTHING = 0.75
 """What the tasks before weigh, when a task has ended."""
 WINDOW_MIN = 64
@@ -68,5 +70,5 @@ class Pace:
         self._seconds = before * self._seconds + seconds
         wanted = min(TARGET_SECONDS * self._items / self._seconds, ITEMS_MAX)
         allowed = GROWTH * self._items
-        self._growing = GROWING * allowed < wanted
+        self._growing = GROWING * allowed < wanted or self._seconds < LEARNING_SECONDS
         self._size = max(1, int(min(wanted, allowed)))

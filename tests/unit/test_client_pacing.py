@@ -194,3 +194,13 @@ class TestWatch:
         assert not watch.look(20.0, 0, "", connected=True)
         assert watch.due() is None
         assert not caplog.text
+
+
+def test_a_slow_first_call_does_not_fill_the_window_with_small_tasks():
+    pace = Pace()
+    pace.slots = 2
+    pace.finished(1, 1, 0.0008)  # says 62 items, and there will be thousands
+    assert pace.window == GROWING_WINDOW_MIN
+    for _ in range(100):
+        pace.finished(pace.size, pace.size, pace.size * 1e-6)
+    assert pace.window == WINDOW_MIN

@@ -185,6 +185,31 @@ def test_closing_drops_what_is_on_the_way():
     assert chunk.left == 5  # nothing was told to a map that is over
 
 
+@pytest.mark.parametrize("values", [range(20), [str] * 20])  # travelling by themselves, or not
+def test_nothing_comes_after_closing_though_it_has_arrived(values):
+    farm = Farm(lambda x: x)
+    results = start(farm, values, chunksize=10)
+    got = []
+    for value in results:
+        farm.run()
+        got.append(value)
+        if len(got) == 3:
+            results.close()
+    assert got == list(values)[:3]
+    assert next(results, None) is None
+    assert farm.ended == 1
+
+
+def test_a_map_that_nobody_holds_is_cancelled():
+    farm = Farm()
+    farm.auto = False
+    values = iter(start(farm, range(10), chunksize=5))
+    assert not farm.dropped
+    del values
+    assert [chunk.count for chunk in farm.dropped] == [5, 5]
+    assert farm.ended == 1
+
+
 def test_a_slow_first_item_does_not_let_results_pile_up():
     farm = Farm()
     farm.auto = False
@@ -192,8 +217,8 @@ def test_a_slow_first_item_does_not_let_results_pile_up():
     first = farm.chunks.pop(0)
     for _ in range(40):
         farm.run()
-        results.gi_frame.f_locals["self"]._gather()
-        results.gi_frame.f_locals["self"]._fill()
+        results._map._gather()
+        results._map._fill()
     assert len(farm.sizes) <= (mapping.HELD_WINDOWS + 1) * 64
     farm.chunks.append(first)
     farm.run()

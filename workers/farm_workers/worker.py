@@ -238,8 +238,9 @@ class Worker:
         """
         words, dump, atoms = self._words, self._dump, _ATOMS
         append = self._outcomes.entries.append
-        timed = part.limited
-        for mark, args in enumerate(items, part.offset + 1):
+        timed, mark = part.limited, part.offset
+        for args in items:
+            mark += 1
             if timed:
                 words[1] = time.monotonic_ns()
             words[0] = mark
