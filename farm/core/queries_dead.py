@@ -104,15 +104,13 @@ class DeadQueries:
             own = batch.diverged.get(index)
             return row | {"attempts": [attempt_row(one) for one in own.attempts] if own else []}
         if outcome.failure is None or not outcome.ref:
-            failures = [] if outcome.failure is None else [outcome.failure]
-            return row | {"attempts": [attempt_row(one) for one in failures]}
+            return row | _evidence([], outcome.failure)
 
         def finish(record: Record | None) -> Row:
-            found: list[Failure] = []
             if isinstance(record, Finished) and outcome.entry < len(record.entries):
                 entry = record.entries[outcome.entry]
-                found = [*entry.attempts, *([entry.failure] if entry.failure else [])]
-            return row | {"attempts": [attempt_row(one) for one in found]}
+                return row | _evidence(entry.attempts, entry.failure)
+            return row | _evidence([], None)
 
         return Pending(outcome.ref, finish)
 
@@ -135,6 +133,14 @@ def _buried(record: Record | None, task: TaskId) -> Buried:
     if not isinstance(record, Buried):
         raise ValueError(f"task {task} is not among the dead that are kept any more")  # noqa: TRY004
     return record
+
+
+def _evidence(before: list[Failure], last: Failure | None) -> Row:
+    """The attempts of a task that is over, and why it failed, if it did."""
+    if last is None:
+        return {"attempts": [attempt_row(one) for one in before]}
+    attempts = [attempt_row(one) for one in (*before, last)]
+    return {"attempts": attempts, "failure": last.message or last.cause}
 
 
 def attempt_row(failure: Failure) -> Row:

@@ -96,6 +96,7 @@ def test_readers_of_an_outcome_get_the_essentials_and_the_journal_has_all():
     answer = ask(rig, "task", id=task()).data
     assert [one["attempt"] for one in answer["attempts"]] == [1, 2]
     assert {one["traceback"] for one in answer["attempts"]} == {"Traceback"}
+    assert answer["failure"] == failure().message
 
 
 def test_an_outcome_that_is_read_back_has_the_essentials_too():
