@@ -1,4 +1,4 @@
-"""Event loops that wait for farm futures.
+"""Event loops that wait for farm futures, or for room.
 
 The IO thread wakes a loop once for all futures that end before it gets round to looking.
 """
@@ -20,7 +20,7 @@ _ended: WeakKeyDictionary[asyncio.AbstractEventLoop, deque[Landing]] = WeakKeyDi
 
 
 class Awaiter:
-    """One task of the running event loop that waits for one future; a waiter of that future."""
+    """One task of the running event loop that waits for one thing; a waiter of futures."""
 
     Cancelled = asyncio.CancelledError
 
@@ -28,11 +28,13 @@ class Awaiter:
         self._landing: Landing = asyncio.get_running_loop().create_future()
 
     def wait(self) -> Generator[Any, None, None]:
-        """Wait until the future has ended; raises ``Cancelled`` if the task is cancelled."""
+        """Wait until it is there; raises ``Cancelled`` if the task is cancelled."""
         return self._landing.__await__()
 
-    def add_result(self, _future: object) -> None:
-        """The future has ended. Never blocks; may be called from any thread."""
+    __await__ = wait
+
+    def add_result(self, _future: object = None) -> None:
+        """What is waited for is there. Never blocks; may be called from any thread."""
         loop = self._landing.get_loop()
         with _lock:
             ended = _ended.setdefault(loop, deque())

@@ -96,6 +96,8 @@ class Backlog:
         self._count = self._bytes = 0  # of the entries
         self._count_max, self._bytes_max = TASKS_MAX, BYTES_MAX  # what the unsent leaves of them
         self._full = False
+        # Bounded by the coroutines that wait for room: one for each.
+        self._notices: list[Callable[[], object]] = []
 
     def __len__(self) -> int:
         return self._count
@@ -113,21 +115,51 @@ class Backlog:
                 if self.shut is not None:
                     raise self.shut()
                 self._admit(block=block)
-            entries = self._entries
-            last = entries[-1] if entries else None
-            self._count += 1
-            self._bytes += len(payload)
-            if self._count >= self._count_max or self._bytes >= self._bytes_max:
-                self._full = True
-            if last is not None and last.lane is lane and not last.items:
-                registered = register(last.first + len(last.payloads))
-                last.payloads.append(payload)
-            else:
-                first = self._next if last is None else last.stop
-                registered = register(first)
-                entries.append(Entry(first, lane, [payload]))
+            registered = self._add(lane, payload, register)
         if self.sleeping:
             self.rouse()
+        return registered
+
+    def put_or_wait(
+        self,
+        lane: Lane,
+        payload: Payload,
+        register: Callable[[int], Any],
+        notify: Callable[[], object],
+    ) -> Any:
+        """Add a task as ``put`` does, if there is room now.
+
+        Otherwise returns None, and ``notify`` is called once, from any thread, when there may be.
+        """
+        with self._lock:
+            if self.shut is not None:
+                raise self.shut()
+            if self._full:
+                if not self._may_block():
+                    raise self.busy()
+                self.full_since = self.full_since or monotonic()
+                self._notices.append(notify)
+                return None
+            registered = self._add(lane, payload, register)
+        if self.sleeping:
+            self.rouse()
+        return registered
+
+    def _add(self, lane: Lane, payload: Payload, register: Callable[[int], Any]) -> Any:
+        """Add a task; called with the lock held."""
+        entries = self._entries
+        last = entries[-1] if entries else None
+        self._count += 1
+        self._bytes += len(payload)
+        if self._count >= self._count_max or self._bytes >= self._bytes_max:
+            self._full = True
+        if last is not None and last.lane is lane and not last.items:
+            registered = register(last.first + len(last.payloads))
+            last.payloads.append(payload)
+        else:
+            first = self._next if last is None else last.stop
+            registered = register(first)
+            entries.append(Entry(first, lane, [payload]))
         return registered
 
     def put_packed(
@@ -251,13 +283,20 @@ class Backlog:
             if self._count + tasks < TASKS_MAX * RESUME and self._bytes + size < BYTES_MAX * RESUME:
                 self._full = False
                 self.full_since = None
-                self._room.notify_all()
+                self._notify_all()
 
     def close(self, error: Callable[[], Exception]) -> None:
         """Nothing may be added any more; whoever waits raises what ``error`` makes."""
         with self._lock:
             self.closed = self.shut = error
-            self._room.notify_all()
+            self._notify_all()
+
+    def _notify_all(self) -> None:
+        """Whoever waits for room looks again; called with the lock held."""
+        self._room.notify_all()
+        notices, self._notices = self._notices, []
+        for notify in notices:
+            notify()
 
     def after_fork(self, error: Callable[[], Exception]) -> None:
         """In the child of a fork: the lock's holder may not exist here."""

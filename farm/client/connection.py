@@ -127,6 +127,14 @@ class Connection:
         future: Future[Any] = self._backlog.put(lane, payload, self._waiting.new, block=block)
         return future
 
+    def submit_or_wait(
+        self, lane: Lane, payload: Payload, notify: Callable[[], object]
+    ) -> Future[Any] | None:
+        """Submit a task; None if there is no room: ``notify`` is called when there may be."""
+        future: Future[Any] | None
+        future = self._backlog.put_or_wait(lane, payload, self._waiting.new, notify)
+        return future
+
     def submit_again(self, group: m.Group, function: m.Function) -> Future[Any]:
         """Submit a task as another session did once, as a new one of this session."""
         future: Future[Any] = self._waiting.new(self._backlog.skip())

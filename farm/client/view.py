@@ -11,7 +11,7 @@ from farm.client.job import Job, OwnTasks
 from farm.client.mapping import MapSettings, items_of, map_results
 from farm.client.options import Settings, merge
 from farm.errors import PayloadError
-from farm.model import Options
+from farm.model import Options, Payload
 from farm.payload import (
     PAYLOAD_BYTES_MAX,
     FunctionPayload,
@@ -63,14 +63,46 @@ class View:
         makes the future fail with ``PayloadError``.
         """
         try:
-            function = dump_function(fn)
-            lane = self._lanes.get(function.hash) or self._add_lane(function)
-            payload = dump_call(args, kwargs, self._sharing.blobs)
-            if len(payload) > PAYLOAD_BYTES_MAX:
-                check_size(len(payload), "the argument list")
+            lane, payload = self._pack(fn, args, kwargs)
         except PayloadError as error:
             return self._connection.failed(error.with_traceback(None))
         return self._connection.submit(lane, payload, block=self._settings.block)
+
+    async def submit_async(
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """``submit`` for coroutines: waits for room without blocking the event loop.
+
+        Returns the future once the task is on its way, to be awaited in turn. Raises ``Busy`` if
+        ``block=False`` and the farm is full. A coroutine that is cancelled here has submitted
+        nothing.
+        """
+        # Slow to import, and where there is an event loop it has been.
+        from farm.client.awaiting import Awaiter  # noqa: PLC0415
+
+        try:
+            lane, payload = self._pack(fn, args, kwargs)
+        except PayloadError as error:
+            return self._connection.failed(error.with_traceback(None))
+        if not self._settings.block:
+            return self._connection.submit(lane, payload, block=False)
+        while True:
+            room = Awaiter()
+            future = self._connection.submit_or_wait(lane, payload, room.add_result)
+            if future is not None:
+                return future
+            await room
+
+    def _pack(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Lane, Payload]:
+        """A call as it travels; raises ``PayloadError`` if it cannot."""
+        function = dump_function(fn)
+        lane = self._lanes.get(function.hash) or self._add_lane(function)
+        payload = dump_call(args, kwargs, self._sharing.blobs)
+        if len(payload) > PAYLOAD_BYTES_MAX:
+            check_size(len(payload), "the argument list")
+        return lane, payload
 
     def map(
         self,

@@ -400,6 +400,29 @@ def test_submit_waits_for_room_and_busy_says_when(fake, monkeypatch):
     client.shutdown()
 
 
+def test_coroutines_wait_for_room_while_their_loop_goes_on(fake, monkeypatch):
+    monkeypatch.setattr(backlog, "TASKS_MAX", 4)
+    fake.credit = 0
+
+    async def main():
+        submitting = [asyncio.ensure_future(client.submit_async(double, i)) for i in range(10)]
+        bad = await client.submit_async(threading.Lock().acquire)
+        assert isinstance(bad.exception(), farm.PayloadError)
+        await asyncio.wait(submitting[:4])
+        with pytest.raises(farm.Busy):
+            await client.options(block=False).submit_async(double, 1)
+        submitting[9].cancel()
+        fake.grant(100)
+        futures = await asyncio.gather(*submitting[:9])
+        with pytest.raises(asyncio.CancelledError):
+            await submitting[9]
+        return await asyncio.gather(*futures)
+
+    with farm.Client(fake.address) as client:
+        assert asyncio.run(main()) == [2 * i for i in range(9)]
+        assert sum(group.count for group in fake.groups) == 9
+
+
 def test_a_submit_in_a_task_does_not_wait_for_room(fake, monkeypatch):
     monkeypatch.setattr(backlog, "TASKS_MAX", 2)
     fake.credit = 0

@@ -25,21 +25,28 @@ class ResultChecks:
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
-        self._most = 0  # bytes of outcomes in the journal, at most, since the last were dropped
-        self._told = False  # which were dropped, since then
+        self._records = 0  # of outcomes
+        self._ended: dict[Id, int] = {}  # in which of them a task's outcome is
+        self._full = 0  # with which of them there was no room for all
         self.dropped: set[Id] = set()
 
     def persisted(self, record: Record) -> None:
         """The coordinator hands a record over."""
         match record:
             case Finished():
-                if self._told:  # one turn may drop results of many sessions
-                    self._most, self._told = self._kept(), False
-                self._most = max(self._most, self._kept() + sum(map(_size, record.entries)))
+                self._finished(record)
             case SessionMark():
                 self._marked(record)
             case Submitted():
                 self._submitted(record)
+
+    def _finished(self, record: Finished) -> None:
+        self._records += 1
+        for entry in record.entries:
+            for task in ids(entry.session, entry.first, entry.count):
+                self._ended[task] = self._records
+        if self._kept() + sum(map(_size, record.entries)) > self._checks.settings.max_result_bytes:
+            self._full = self._records
 
     def _kept(self) -> int:
         truth = self._checks.truth
@@ -50,19 +57,20 @@ class ResultChecks:
         return kept + volatile * each
 
     def _marked(self, record: SessionMark) -> None:
-        """Only what its owner has is dropped, and only for room."""
+        """Only what its owner has is dropped, and only for room.
+
+        It is said of a result long after it was dropped if others of its record live on.
+        """
         dropped = {t for first, count in record.dropped for t in ids(record.session, first, count)}
-        most = max(self._most, self._kept())
+        bound = self._checks.settings.max_result_bytes
         for task in sorted(dropped - self.dropped):
             known = self._checks.truth.tasks[task]
             if known.durable and not self._checks.truth.written[task].delivered:
                 raise Violation("dropped unread", f"the result of {task[1]}")
-            if most <= self._checks.settings.max_result_bytes:
-                raise Violation("dropped", f"the result of {task[1]}: {most} bytes are kept")
+            if self._full < self._ended.get(task, 0) and self._kept() <= bound:
+                raise Violation("dropped", f"the result of {task[1]}: there was room since it came")
             self._checks.world.stats["dropped"] += 1
-        if dropped - self.dropped:
-            self.dropped |= dropped
-            self._told = True
+        self.dropped |= dropped
 
     def _submitted(self, record: Submitted) -> None:
         """Nothing is admitted while unread results fill the room."""

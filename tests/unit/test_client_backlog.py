@@ -205,3 +205,41 @@ def test_threads_get_different_counters():
     assert sorted(c for mine in got for c in mine) == list(range(1, 8001))
     entries = box.take()
     assert [e.first for e in entries[1:]] == [e.stop for e in entries[:-1]]
+
+
+def test_who_does_not_block_is_told_when_there_is_room(monkeypatch):
+    monkeypatch.setattr(backlog, "TASKS_MAX", 4)
+    box = Backlog(lambda: None)
+    told = []
+
+    def put_or_wait(notify=lambda: told.append(1)):
+        return box.put_or_wait(LANE, b"x", int, notify)
+
+    assert [put_or_wait() for _ in range(4)] == [1, 2, 3, 4]
+    assert put_or_wait() is None
+    assert put_or_wait() is None
+    assert box.full_since
+    box.take()
+    box.left(3, 3)
+    assert not told
+    box.left(1, 1)
+    assert told == [1, 1]
+    assert not box.full_since
+    assert put_or_wait() == 5
+    box.left(0, 0)
+    assert told == [1, 1]
+    for _ in range(3):
+        put_or_wait()
+    assert put_or_wait() is None
+    box.close(lambda: RuntimeError("over"))
+    assert told == [1, 1, 1]
+    with pytest.raises(RuntimeError, match="over"):
+        put_or_wait()
+
+
+def test_who_may_not_wait_is_not_let_wait_in_a_coroutine_either(monkeypatch):
+    monkeypatch.setattr(backlog, "TASKS_MAX", 1)
+    box = Backlog(lambda: None, lambda: False)
+    box.put_or_wait(LANE, b"x", int, print)
+    with pytest.raises(Busy):
+        box.put_or_wait(LANE, b"x", int, print)
