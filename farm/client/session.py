@@ -17,15 +17,13 @@ from typing import Any, ClassVar
 from farm.client.session_outbox import Outbox
 from farm.client.session_port import SessionPort, SessionSettings
 from farm.client.session_requests import Cancels, Follows, Jobs, runs_among
-from farm.client.session_shelf import cancelled_results, parts_of_result
+from farm.client.session_shelf import STOPPED, cancelled_results, parts_of_result
 from farm.model import Answer as Data
 from farm.model import Ending
 from farm.protocol import messages as m
 from farm.ranges import RangeSet
 
 __all__ = ["Session", "SessionPort", "SessionSettings"]
-
-STOPPED = m.Failure("stopped", "it was stopped while it ran")
 
 
 class Session:
@@ -231,9 +229,8 @@ class Session:
             self._end(self._outbox.to_send(self._cancels.stopping), STOPPED)
         self._jobs.said_nothing()
         self._cancels.said_nothing()
-        again: list[m.FromClient] = [*self._jobs.opens(), *self._follows.again()]
-        for request in [*again, *self._queries.values()]:
-            self._port.send(request)
+        for ask in (*self._jobs.opens(), *self._follows.again(), *self._queries.values()):
+            self._port.send(ask)
         self._pump(now)
 
     def _on_rejected(self, message: m.Rejected, now: float) -> None:
@@ -256,14 +253,17 @@ class Session:
 
     def _on_refused(self, message: m.Refused, now: float) -> None:
         first, stop, reason = message.first, message.first + message.count, message.reason
-        final = reason not in {"busy", "function"}
-        pieces = self._outbox.refused(first, stop, final=final)
-        if reason == "function":
+        pieces = self._outbox.refused(first, stop)
+        if opens := self._jobs.again({piece.job for piece in pieces} if reason == "job" else ()):
+            for job in opens:
+                self._port.send(job)
+        elif reason == "function":
             self._outbox.forget_function(pieces)
         elif reason == "busy":
             self.retry_after, self.busy = message.retry_after, message.message
             self._outbox.hold(now, message.retry_after)
-        if not final:
+        if opens or reason in {"busy", "function"}:
+            self._outbox.put_back(pieces)
             # Whoever asked to cancel them is told "not known": they must not run after all.
             for a, b in self._cancels.wanted(self.session, first, stop):
                 self._cancel_fresh(a, b)

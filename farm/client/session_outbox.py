@@ -190,14 +190,15 @@ class Outbox:
                 self.retained.add(piece)
         return pieces
 
-    def refused(self, first: int, stop: int, *, final: bool) -> list[Group]:
-        """The coordinator does not have these tasks. Unless ``final``, they are fresh again."""
-        pieces = self.unacked.take(first, stop)
-        if not final:
-            for piece in pieces:
-                # A copy: what was sent once may be looked at elsewhere, and fresh groups grow.
-                self.fresh.add(_copy(piece))
-        return pieces
+    def refused(self, first: int, stop: int) -> list[Group]:
+        """The coordinator does not have these tasks; what they are."""
+        return self.unacked.take(first, stop)
+
+    def put_back(self, pieces: Iterable[Group]) -> None:
+        """Refused tasks are to be sent again: they are fresh."""
+        for piece in pieces:
+            # A copy: what was sent once may be looked at elsewhere, and fresh groups grow.
+            self.fresh.add(_copy(piece))
 
     def take_fresh(self, first: int, stop: int) -> list[Group]:
         """Take back what no coordinator has, or ever had."""

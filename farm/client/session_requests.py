@@ -113,6 +113,17 @@ class Jobs:
         for job in self._jobs.values():
             job.sealed_at = None
 
+    def again(self, numbers: Iterable[int]) -> list[JobOpen]:
+        """What opens jobs that are over for the coordinator, but not for us."""
+        opens: list[JobOpen] = []
+        for number in numbers:
+            job = self._jobs.get(number)
+            if job is None:
+                return []
+            job.sealed_at = None
+            opens.append(JobOpen(number, job.name))
+        return opens
+
     def opens(self) -> list[JobOpen]:
         """What opens the jobs again."""
         return [JobOpen(number, job.name) for number, job in self._jobs.items()]

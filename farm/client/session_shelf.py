@@ -10,8 +10,18 @@ from collections.abc import Iterator
 from farm.model import Ending
 from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure, Group, Result
 
-__all__ = ["Shelf", "cancelled_results", "join", "part", "part_of_result", "parts_of_result"]
+__all__ = [
+    "STOPPED",
+    "Shelf",
+    "cancelled_results",
+    "join",
+    "part",
+    "part_of_result",
+    "parts_of_result",
+]
 
+STOPPED = Failure("stopped", "it was stopped while it ran")
+"""Why a task is cancelled after it may have begun."""
 _DEAD_MIN = 32
 
 

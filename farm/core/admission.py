@@ -137,14 +137,14 @@ class Admission:
         if group.function not in self._ledger.functions:
             return "function", ""
         if group.job and group.job not in session.jobs:
-            return "job", self._why_no_job(session, group.job)
+            return self._why_no_job(session, group.job)
         return None
 
-    def _why_no_job(self, session: Session, number: int) -> str:
+    def _why_no_job(self, session: Session, number: int) -> tuple[str, str]:
         most = self._ledger.settings.session_jobs
         if len(session.jobs) >= most:
-            return f"job {number} is one too many: a client can have {most} that are not over"
-        return f"job {number} was not opened, or is over; open it and submit again"
+            return "jobs", f"job {number} is one too many: a client can have {most} that go on"
+        return "job", f"job {number} was not opened, or is over; open it and submit again"
 
     def _too_many_wait(self, session: Session) -> str:
         waiting = len(session.outbox)

@@ -229,8 +229,8 @@ class Accepted(Part, tag=21):
 class Refused(Part, tag=22):
     """These tasks were not accepted and may be sent again.
 
-    ``reason`` is ``busy`` (send when credit comes) or ``function`` (send the function first).
-    Any other reason is final: the tasks fail with it.
+    ``reason`` is ``busy`` (send when credit comes), ``function`` (send the function first) or
+    ``job`` (open the job first). Any other reason is final: the tasks fail with it.
     """
 
     first: Counter

@@ -85,11 +85,15 @@ def is_final_for(task: Task, ending: Ending) -> bool:
     return is_final(names, task.template.retry_on, task.template.never_on)
 
 
-def check_limited(task: Task, outcome: Outcome) -> None:
-    """A task was ended by a limit: it must have passed it."""
+def check_limited(task: Task, outcome: Outcome, *, stands_still: bool) -> None:
+    """A task was ended by a limit: it must have passed it.
+
+    Time goes on for it while its host ``stands_still``, as some do.
+    """
     does = work.parse(task.work)
     limit = task.template.time_limit
-    if outcome.ending is Ending.TIME_LIMIT and (limit is None or does.seconds < limit - SHORT):
+    early = limit is None or (does.seconds < limit - SHORT and not stands_still)
+    if outcome.ending is Ending.TIME_LIMIT and early:
         raise Violation("limits", f"{task.name} takes {does.seconds} s, its limit is {limit}")
     large = task.template.memory_limit is not None and does.kind == "hog"
     if outcome.ending is Ending.MEMORY_LIMIT and not large:

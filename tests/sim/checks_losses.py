@@ -104,6 +104,8 @@ class LossChecks:
         facts = self._truth.committed[task.id]
         if not task.durable:
             return
+        if task.runs_once and task.forgotten:
+            return  # what was written of it may be forgotten, too
         if task.runs_once and facts.begun:
             if self._never_began(task):
                 raise Violation("losses", f"{task.name} is lost and never began: {task}")

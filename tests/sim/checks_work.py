@@ -59,7 +59,7 @@ def settled(world: World, task: Task) -> None:
             _made_by_an_execution(task, outcome)
             _retries_spent(task, outcome)
         case Ending.TIME_LIMIT | Ending.MEMORY_LIMIT:
-            check_limited(task, outcome)
+            check_limited(task, outcome, stands_still="pause host" in world.plan.faults)
             _retries_spent(task, outcome)
         case Ending.LOST:
             world.checks.losses.lost(task)

@@ -18,7 +18,7 @@ def test_jobs_of_a_client():
         rig.say(client, m.JobOpen(number, f"job {number}"))
     rig.submit(client, group(1, 1, job=2), group(2, 1, job=3))
     (refused,) = replies(rig, client, m.Refused)
-    assert (refused.first, refused.reason) == (2, "job")
+    assert (refused.first, refused.reason) == (2, "jobs")
     assert "one too many" in refused.message
     assert len(rig.ledger.jobs.all) == 2
     rig.say(client, m.JobOpen(1, "job 1"))  # again: it is known

@@ -120,6 +120,30 @@ def test_refused_function_is_sent_before_the_tasks():
     assert sent(port.take()) == [F, m.Submit([group(1, 2)], 1)]
 
 
+def test_a_job_that_is_over_for_the_coordinator_is_opened_again_for_what_is_left_of_it():
+    session, port = open_session()
+    session.open_job(1, "nightly", 0.0)
+    session.submit([group(1, 2, job=1), group(3, 2, job=1)], [F], 0.0)
+    session.seal_job(1, 4, 0.0)
+    port.take()
+    for first in (1, 3):
+        session.receive(m.Refused(first, 2, "job", 1.0, "over"), 0.1)
+    session.on_tick(0.1)
+    opening = m.JobOpen(1, "nightly")
+    assert sent(port.take()) == [opening, opening, m.Submit([group(1, 4, job=1)], 1)]
+    session.receive(m.Accepted(2, [(1, 4)]), 0.2)
+    session.on_tick(0.2)
+    assert sent(port.take()) == [m.JobSeal(1, 4)]
+
+
+def test_tasks_of_a_job_that_nobody_knows_fail():
+    session, port = open_session()
+    session.submit([group(1, 2, job=1)], [F], 0.0)
+    port.take()
+    session.receive(m.Refused(1, 2, "job", 1.0, "not opened"), 0.1)
+    assert port.take() == [("failed", (1, 2, "job", "not opened"))]
+
+
 def test_refused_for_good_fails_the_tasks():
     session, port = open_session()
     session.submit([group(1, 3)], [F], 0.0)
