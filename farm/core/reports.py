@@ -109,6 +109,7 @@ class Reports:
             runs = batch.stopping_runs(lo, hi)
             if ended.packed and (hi - lo != ended.count or len(runs) > 1):
                 # A packed value cannot be cut: the rest was decided otherwise. Run these again.
+                self._cancels.resolve(batch, lo, hi, cancelled=False)
                 self._endings.give_back(batch, lo, hi, tried=True)
                 self._let_go(lease, hi - lo)
                 continue

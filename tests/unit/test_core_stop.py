@@ -108,6 +108,15 @@ def test_a_packed_value_with_a_stopped_item_in_it_is_made_again_without_it():
     assert [x[2] for x in endings(rig, client)] == [Ending.OK] * 2
 
 
+def test_a_cancel_is_answered_when_the_packed_value_it_came_too_late_for_is_made_again():
+    rig, client, host, (grant,) = farm(packed(1, 4))
+    stop(rig, client, (2, 1))
+    rig.say(client, m.Cancel(2, [(ALICE, 3, 1)]))
+    rig.report(host, ended=[ended(grant, payloads=[b"all"], packed=True)])
+    replies = [x for x in rig.take(client) if isinstance(x, m.CancelReply)]
+    assert replies == [m.CancelReply(2, [], [])]
+
+
 def test_a_stop_of_a_task_on_a_lost_host_ends_with_the_lease():
     rig, client, host, (grant,) = farm(group(1, 1, template=m.Template(max_losses=0)))
     rig.report(host, started=[key(grant)])
