@@ -85,6 +85,23 @@ class Limits:
             slot.worn = True
             self.relieve(slot, now)
 
+    def burst(self, slot: Slot, now: float) -> None:
+        """The kernel has ended a worker, or a descendant of it, for passing a memory limit.
+
+        Whatever the task makes of that, it has passed its limit.
+        """
+        head = slot.pipe[0] if slot.pipe else None
+        limit = head.part.memory_limit if head else None
+        if head is not None and limit is not None and slot.state is SlotState.READY:
+            slot.peak_bytes = max(slot.peak_bytes, limit)
+            text = (
+                f"it came to more than its memory limit of {limit / MIB:,.1f} MiB faster than that"
+                " is measured, and the system ended it or something that it had started"
+            )
+            self._doom(slot, head, _MEMORY, "memory_limit", text, now)
+        if slot.doom is not None and slot.doom.ending is Ending.MEMORY_LIMIT:
+            slot.doom = slot.doom._replace(certain=True)
+
     def ended(self, slot: Slot, now: float) -> None:
         """A worker has ended something."""
         doom = slot.doom

@@ -163,7 +163,7 @@ class Roster:
         if slot.cut_short:
             return self._cut(slot, code, index)
         if slot.doom is not None:
-            running, counter, ending, failure = slot.doom
+            running, counter, ending, failure, _ = slot.doom
             if running.next > counter:
                 return None  # it ended after all, and the next one is innocent
             failure.code = code

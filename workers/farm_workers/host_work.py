@@ -369,7 +369,7 @@ class Work:
                 stop, running.stop = running.stop, part.first
                 self._put(running.lease, part.first, stop, front=True)
             return True
-        if running is None or not running.fits(part):
+        if running is None or slot.is_unheard or not running.fits(part):
             return False
         lease = running.lease
         stop = running.next = part.first + part.count

@@ -26,8 +26,9 @@ from farm_workers.channel import (
 from farm_workers.files import WorkerFiles
 from farm_workers.forklink import ForkLink
 from farm_workers.forkserver import Ask, ServerSettings
+from farm_workers.fuses import Fuses
 from farm_workers.host_roster import Death
-from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Key, SliceEnd
+from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Key, Slice, SliceEnd
 from farm_workers.memory import tree_bytes
 from farm_workers.output import POLLIN, TAIL_BYTES, Outputs, Poller
 from farm_workers.page import SETTLE_SECONDS, Page
@@ -71,6 +72,9 @@ class PoolEvents(Protocol):
     def on_worker_memory(self, slot: int, size: int, now: float) -> None:
         """See ``Host``."""
 
+    def on_worker_oom(self, slot: int, now: float) -> None:
+        """See ``Host``."""
+
     def on_worker_told(self, question: int, data: bytes, start: int, error: str) -> None:
         """See ``Host``."""
 
@@ -98,10 +102,13 @@ class Pool:
     later than ``next_deadline``, and ``flush`` at the end of a turn.
     """
 
-    def __init__(self, slots: int, setup: Setup, server: ServerSettings, poller: Poller) -> None:
+    def __init__(
+        self, slots: int, setup: Setup, server: ServerSettings, poller: Poller, fuses: Fuses
+    ) -> None:
         self.outputs = Outputs(poller)
         self._stacks = Stacks(poller)
         self._setup = setup
+        self._fuses = fuses
         self._poller = poller
         self._link = ForkLink(server, poller)
         self._workers: dict[int, _Worker] = {}  # by slot
@@ -124,7 +131,7 @@ class Pool:
         page.clear()
         self._workers[slot] = _Worker(Channel(ours))
         self._slots[ours.fileno()] = slot
-        self.put(slot, self._setup)
+        self.put(slot, self._fuses.setup(slot, self._setup))
         if self._blobs is not None:
             self.put(slot, self._workers[slot].files.use(self._blobs))
         out, err = self.outputs.open(slot)
@@ -170,6 +177,12 @@ class Pool:
             for slot, worker in self._workers.items():
                 self.put(slot, worker.files.use(blobs))
 
+    def run(self, slot: int, part: Slice) -> None:
+        """Give a slice to a worker."""
+        if part.memory_limit is not None:
+            self._fuses.begin(slot)
+        self.put(slot, part)
+
     def put(self, slot: int, message: ToWorker) -> None:
         """Send to a worker, at the end of the turn."""
         self._workers[slot].channel.put(message)
@@ -211,6 +224,8 @@ class Pool:
             slot, limit = self._weighed.popitem()
             if pid := self._link.pids.get(slot):
                 host.on_worker_memory(slot, tree_bytes(pid, limit), now)
+            if slot in self._fuses and self._fuses.blown(slot):
+                host.on_worker_oom(slot, now)
         if self._link.has_left:
             self._link.reap(partial(self._exited, host, now))
         self.outputs.listen()
@@ -250,6 +265,7 @@ class Pool:
         for worker in self._workers.values():
             worker.channel.close()
         self._link.close(LEAVE_SECONDS)
+        self._fuses.close()
         self.outputs.last_words(LEAVE_SECONDS)
         for page in self._pages:
             page.close()
@@ -262,6 +278,9 @@ class Pool:
                 case Ends():
                     worker.files.hold(message.parts)
                     self._add_output(slot, message.parts)
+                    # Tasks with a limit run one by one: this is the end of the one that it has.
+                    if slot in self._fuses and self._fuses.blown(slot, over=True):
+                        host.on_worker_oom(slot, now)
                     host.on_worker_ended(slot, message.parts, now)
                 case Note():
                     note = message.done, message.total, message.note
@@ -319,7 +338,10 @@ class Pool:
         # It is still the slot's worker: what it said last may have the host give it more, which
         # comes back with its end.
         worker = self._workers[slot]
+        if slot in self._fuses and self._fuses.blown(slot):
+            host.on_worker_oom(slot, now)
         self._hear(slot, worker, host, now, NEVER)
+        self._fuses.end(slot)
         del self._workers[slot]
         if worker.watched:
             self._poller.unregister(worker.channel.socket.fileno())
