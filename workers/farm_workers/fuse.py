@@ -37,6 +37,7 @@ class Fuse:
         self._limit = 0  # of the task that it was set for last
         self._floor = 0  # what there was without that task
         self._size = 0
+        self._kills = 0
 
     def set(self, limit: int | None) -> None:
         """Before a task: hold it to its limit, or to none."""
@@ -44,6 +45,18 @@ class Fuse:
             self._hold(limit)
         elif self.held:
             self._lift()
+
+    @property
+    def is_blown(self) -> bool:
+        """Whether the kernel has ended something here for the limit of the task that ends now."""
+        if self._group is None or not self.held:
+            return False
+        try:
+            kills, reached = self._group.ooms()
+        except (OSError, ValueError):
+            return False
+        known, self._kills = self._kills, kills
+        return reached and kills > known
 
     def _hold(self, limit: int) -> None:
         group = self._group

@@ -34,8 +34,7 @@ class Fuses:
         self._lock: int | None = None  # once the group is there, or cannot be: -1
         self._serials = itertools.count(1)
         self._groups: dict[int, Group] = {}  # by slot
-        self._kills: dict[int, int] = {}  # by slot, of workers that run a task with a limit, or did
-        self._watched: set[int] = set()
+        self._kills: dict[int, int] = {}  # by slot, of workers that were given a task with a limit
         self._left: list[str] = []  # to be removed once their processes are gone
         if place:
             cgroups.tidy(place)
@@ -59,32 +58,24 @@ class Fuses:
             if self._lock is None:
                 self._lock = self._prepare()
             if self._lock >= 0:
-                self._watched.add(slot)
                 self._kills.setdefault(slot, 0)
 
-    def __contains__(self, slot: int) -> bool:
-        return slot in self._watched
-
-    def blown(self, slot: int, *, over: bool = False) -> bool:
-        """Whether the kernel has ended something in a worker's group, for the limit of its task.
-
-        ``over``: the task has ended.
-        """
-        if slot not in self._watched:
+    def blown(self, slot: int) -> bool:
+        """Whether the kernel has ended something in a worker's group for a limit of its task."""
+        if slot not in self._kills:
             return False
-        if over:
-            self._watched.discard(slot)
         try:
             kills, reached = self._groups[slot].ooms()
         except (OSError, ValueError):
             return False  # it has not come to make one, or could not
-        known, self._kills[slot] = self._kills[slot], kills
-        return reached and kills > known
+        if kills > self._kills[slot] and reached:
+            return True
+        self._kills[slot] = kills  # for want of memory elsewhere
+        return False
 
     def end(self, slot: int) -> None:
         """A worker is gone, with all that it has started; whoever got away from that ends now."""
         group = self._groups.pop(slot, None)
-        self._watched.discard(slot)
         if group is not None and self._kills.pop(slot, None) is not None:
             self._left.append(group.folder)
             self._left = [folder for folder in self._left if not cgroups.remove(folder)]

@@ -245,10 +245,10 @@ class Host:
         self._see(now)
         self._work.measured(slot, size, now)
 
-    def on_worker_oom(self, slot: int, now: float) -> None:
-        """The kernel has ended a worker, or a descendant of it, for passing a memory limit."""
+    def on_worker_oom(self, slot: int, ordinal: int | None, now: float) -> None:
+        """The kernel ended a descendant of a worker for the limit of the item it is at."""
         self._see(now)
-        self._work.limits.burst(self._work.roster.slots[slot], now)
+        self._work.limits.burst(self._work.roster.slots[slot], ordinal, now)
 
     def on_worker_told(self, question: int, data: bytes, start: int, error: str) -> None:
         """After ``ask``: what was found out, or why nothing was."""

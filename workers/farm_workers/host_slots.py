@@ -40,16 +40,12 @@ class SlotState(Enum):
 
 
 class Doom(NamedTuple):
-    """Why a worker is being ended: what the item that it is at has done.
-
-    ``certain``: and nothing that its worker may still say of it counts.
-    """
+    """Why a worker is being ended: what the item that it is at has done."""
 
     running: Running
     counter: int
     ending: Ending
     failure: Failure
-    certain: bool = False
 
 
 class Stop(NamedTuple):
@@ -107,11 +103,6 @@ class Slot:
     def idle(self) -> bool:
         """Whether its worker could begin something at once."""
         return self.state is SlotState.READY and not self.pipe and not self.worn
-
-    @property
-    def is_unheard(self) -> bool:
-        """Whether nothing counts that its worker says any more."""
-        return self.doom is not None and self.doom.certain
 
     @property
     def limit_at(self) -> float:

@@ -224,6 +224,8 @@ class Work:
     def exit(self, number: int, death: Death, now: float) -> None:
         """A worker process is gone, with all that it has started."""
         slot = self.roster.slots[number]
+        if death.oom:
+            self.limits.convict(slot, death.index)
         verdict = self.roster.blame(slot, death, self.backlog)
         left = slot.leaving and not slot.fencing
         # What is put back goes to the front, so the last of it goes first.
@@ -369,7 +371,7 @@ class Work:
                 stop, running.stop = running.stop, part.first
                 self._put(running.lease, part.first, stop, front=True)
             return True
-        if running is None or slot.is_unheard or not running.fits(part):
+        if running is None or not running.fits(part):
             return False
         lease = running.lease
         stop = running.next = part.first + part.count

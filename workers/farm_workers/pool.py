@@ -72,7 +72,7 @@ class PoolEvents(Protocol):
     def on_worker_memory(self, slot: int, size: int, now: float) -> None:
         """See ``Host``."""
 
-    def on_worker_oom(self, slot: int, now: float) -> None:
+    def on_worker_oom(self, slot: int, ordinal: int | None, now: float) -> None:
         """See ``Host``."""
 
     def on_worker_told(self, question: int, data: bytes, start: int, error: str) -> None:
@@ -224,8 +224,10 @@ class Pool:
             slot, limit = self._weighed.popitem()
             if pid := self._link.pids.get(slot):
                 host.on_worker_memory(slot, tree_bytes(pid, limit), now)
-            if slot in self._fuses and self._fuses.blown(slot):
-                host.on_worker_oom(slot, now)
+            at = self._pages[slot].index
+            # A worker looks itself at the end of an item, and begins no other if it was this one.
+            if self._fuses.blown(slot) and self._pages[slot].index == at:
+                host.on_worker_oom(slot, at, now)
         if self._link.has_left:
             self._link.reap(partial(self._exited, host, now))
         self.outputs.listen()
@@ -278,9 +280,6 @@ class Pool:
                 case Ends():
                     worker.files.hold(message.parts)
                     self._add_output(slot, message.parts)
-                    # Tasks with a limit run one by one: this is the end of the one that it has.
-                    if slot in self._fuses and self._fuses.blown(slot, over=True):
-                        host.on_worker_oom(slot, now)
                     host.on_worker_ended(slot, message.parts, now)
                 case Note():
                     note = message.done, message.total, message.note
@@ -338,10 +337,7 @@ class Pool:
         # It is still the slot's worker: what it said last may have the host give it more, which
         # comes back with its end.
         worker = self._workers[slot]
-        if slot in self._fuses and self._fuses.blown(slot):
-            host.on_worker_oom(slot, now)
         self._hear(slot, worker, host, now, NEVER)
-        self._fuses.end(slot)
         del self._workers[slot]
         if worker.watched:
             self._poller.unregister(worker.channel.socket.fileno())
@@ -354,5 +350,7 @@ class Pool:
             logger.warning("a worker %s", how, extra={"slot": slot})
         output = self.outputs.close(slot)
         self._stacks.close(slot, host.on_worker_told)
-        death = Death(code, page.index, worker.error, page.seconds(now), peak, output)
+        oom = self._fuses.blown(slot)
+        self._fuses.end(slot)
+        death = Death(code, page.index, worker.error, page.seconds(now), peak, output, oom)
         host.on_worker_exit(slot, death, now)

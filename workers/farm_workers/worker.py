@@ -8,6 +8,7 @@ its agent the process ends.
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections import OrderedDict
@@ -286,11 +287,22 @@ class Worker:
         if self._disowned:  # a child that a task forked came back from it
             _flush_prints()
             os._exit(0)
+        if part.memory_limit is not None:
+            self._weigh(part)
         self._urgent = at_once = part.alone or part.limited
         self._end_notes()
         if at_once or self._large_bytes > BATCH_BYTES:
             self._large_bytes = 0
             self._outcomes.flush()
+
+    def _weigh(self, part: Slice) -> None:
+        """After an item with a memory limit."""
+        if self._fuse.is_blown:
+            # Whatever it made of that: it ends as if the kernel had chosen this process.
+            _flush_prints()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if part.count > 1:
+            self._fuse.set(part.memory_limit)  # for the next item
 
     # ------------------------------------------------------------ functions and errors
 
