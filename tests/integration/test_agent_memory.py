@@ -78,7 +78,7 @@ def stop_agent():
     return agent
 
 
-def fork_many(path, size, count):
+def fork_many(path, size, count, stay=0):
     """Children, each in a session of its own, that all grow; the task is fine, and says so."""
     agent = stop_agent()
     pids = []
@@ -97,6 +97,7 @@ def fork_many(path, size, count):
             os.kill(one, signal.SIGTERM)
             os.waitpid(one, 0)
     os.kill(agent, signal.SIGCONT)
+    time.sleep(stay)
     return "all is well"
 
 
@@ -108,7 +109,7 @@ def grow_alone(path, size):
     return len(grow(size))
 
 
-@pytest.mark.parametrize("place", ["children", "worker"])
+@pytest.mark.parametrize("place", ["children", "stuck", "worker"])
 def test_what_grows_faster_than_anybody_looks_is_ended_for_its_memory(start, tmp_path, place):
     farm, agent = start(slots=2)
     busy = str(tmp_path / "busy")
@@ -122,8 +123,9 @@ def test_what_grows_faster_than_anybody_looks_is_ended_for_its_memory(start, tmp
     (other,) = farm.submit(go_on, [(busy,)])
     farm.run(lambda: Path(busy).exists())
     said = tmp_path / "said"
-    if place == "children":
-        (large,) = farm.submit(fork_many, [(str(said), 80 * MIB, 8)], memory_limit=100 * MIB)
+    if place != "worker":
+        call = str(said), 80 * MIB, 8, 1000 * (place == "stuck")
+        (large,) = farm.submit(fork_many, [call], memory_limit=100 * MIB)
     else:
         (large,) = farm.submit(grow_alone, [(str(said), 2000 * MIB)], memory_limit=100 * MIB)
         farm.run(said.exists)
@@ -138,7 +140,7 @@ def test_what_grows_faster_than_anybody_looks_is_ended_for_its_memory(start, tmp
     assert "100.0 MiB" in failure.message
     assert "faster" in failure.message
     assert failure.peak_bytes >= 100 * MIB
-    if place == "children":
+    if place != "worker":
         assert said.read_text() == "-9"
     else:
         assert failure.code == -signal.SIGKILL
