@@ -4,6 +4,7 @@ import errno
 
 import pytest
 
+from farm.protocol.messages import PAYLOAD_BYTES_MAX
 from farm_workers import cgroups
 from farm_workers.cgroups import Place
 from farm_workers.channel import Setup
@@ -102,7 +103,7 @@ def test_the_result_of_a_task_has_room_as_a_file_in_memory():
     fuse.set(100 * MIB)
     fuse.widen()
     fuse.set(100 * MIB)
-    assert limits(group) == [164 * MIB, 264 * MIB, 164 * MIB]
+    assert limits(group) == [164 * MIB, 164 * MIB + PAYLOAD_BYTES_MAX, 164 * MIB]
 
 
 @pytest.mark.parametrize("broken", ["make", "enter", "limit", "watch"])

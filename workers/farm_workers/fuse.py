@@ -9,6 +9,7 @@ The worker sets it itself: in order with its tasks, and if the kernel first has 
 the task waits for that and not the agent.
 """
 
+from farm.protocol.messages import PAYLOAD_BYTES_MAX
 from farm_workers.cgroups import Group
 
 __all__ = ["Fuse", "margin"]
@@ -77,10 +78,11 @@ class Fuse:
             self._give_up()
 
     def widen(self) -> None:
-        """Before the result is written, which may be in memory once more, as a file of others."""
+        """Before the result is written, which may be in memory once more, as a file for others."""
         if self._group is not None and self.held:
             try:
-                self._put(self._group, self._floor + 2 * self._limit + margin(self._limit))
+                size = self._floor + self._limit + margin(self._limit)
+                self._put(self._group, size + PAYLOAD_BYTES_MAX)
             except (OSError, ValueError):
                 self._give_up()
 
