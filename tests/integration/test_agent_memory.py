@@ -215,6 +215,17 @@ def test_a_group_goes_with_its_worker_and_the_last_with_its_agent(start):
     assert groups_of(agent.process) == {}
 
 
+def test_the_last_goes_with_an_agent_whose_parent_ends(start):
+    reading, writing = os.pipe()
+    farm, agent = start(parent_fd=reading)
+    os.close(reading)
+    farm.submit(time.sleep, [(1000,)], memory_limit=100 * MIB)
+    farm.run(lambda: any(groups_of(agent.process).values()))
+    os.close(writing)
+    agent.wait()
+    assert groups_of(agent.process) == {}
+
+
 def test_the_next_agent_ends_and_removes_what_a_killed_one_left(start, tmp_path):
     farm, agent = start()
     path = tmp_path / "pid"

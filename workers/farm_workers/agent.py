@@ -97,8 +97,9 @@ class Agent:
         self._waker.wake()
 
     def last_words(self, seconds: float) -> None:
-        """Pass on what the workers have printed; may be called from any thread."""
+        """Pass on what the workers have printed, and leave no group; from any thread."""
         self._pool.outputs.last_words(seconds)
+        self._pool.fuses.close()
 
     def run(self) -> ExitCode:
         """Be a host until it is drained or refused."""

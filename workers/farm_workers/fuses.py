@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 import secrets
+import time
 
 import msgspec
 
@@ -20,6 +21,9 @@ __all__ = ["Fuses"]
 
 logger = logging.getLogger("farm.host")
 
+REMOVALS_MAX = 20
+REMOVE_SECONDS = 0.01
+"""At the end, how often and when to see if the processes of the groups are gone."""
 TRIES = 3
 """An agent that tidies up may take a group for left in the instant before it is locked."""
 
@@ -81,11 +85,14 @@ class Fuses:
             self._left = [folder for folder in self._left if not cgroups.remove(folder)]
 
     def close(self) -> None:
-        """Remove all groups of which the processes are gone."""
-        if self._lock is not None and self._lock >= 0:
-            cgroups.remove(self.base)
-            os.close(self._lock)
-            self._lock = -1
+        """End what is still in there, and remove all groups; from any thread."""
+        lock, self._lock = self._lock, -1
+        if lock is not None and lock >= 0:
+            for _ in range(REMOVALS_MAX):
+                if cgroups.remove(self.base):
+                    break
+                time.sleep(REMOVE_SECONDS)
+            os.close(lock)
 
     def _prepare(self) -> int:
         """Make this agent's group; the descriptor of its lock, or -1."""

@@ -108,7 +108,7 @@ class Pool:
         self.outputs = Outputs(poller)
         self._stacks = Stacks(poller)
         self._setup = setup
-        self._fuses = fuses
+        self.fuses = fuses
         self._poller = poller
         self._link = ForkLink(server, poller)
         self._workers: dict[int, _Worker] = {}  # by slot
@@ -131,7 +131,7 @@ class Pool:
         page.clear()
         self._workers[slot] = _Worker(Channel(ours))
         self._slots[ours.fileno()] = slot
-        self.put(slot, self._fuses.setup(slot, self._setup))
+        self.put(slot, self.fuses.setup(slot, self._setup))
         if self._blobs is not None:
             self.put(slot, self._workers[slot].files.use(self._blobs))
         out, err = self.outputs.open(slot)
@@ -180,7 +180,7 @@ class Pool:
     def run(self, slot: int, part: Slice) -> None:
         """Give a slice to a worker."""
         if part.memory_limit is not None:
-            self._fuses.begin(slot)
+            self.fuses.begin(slot)
         self.put(slot, part)
 
     def put(self, slot: int, message: ToWorker) -> None:
@@ -226,7 +226,7 @@ class Pool:
                 host.on_worker_memory(slot, tree_bytes(pid, limit), now)
             at = self._pages[slot].index
             # A worker looks itself at the end of an item, and begins no other if it was this one.
-            if self._fuses.blown(slot) and self._pages[slot].index == at:
+            if self.fuses.blown(slot) and self._pages[slot].index == at:
                 host.on_worker_oom(slot, at, now)
         if self._link.has_left:
             self._link.reap(partial(self._exited, host, now))
@@ -267,7 +267,7 @@ class Pool:
         for worker in self._workers.values():
             worker.channel.close()
         self._link.close(LEAVE_SECONDS)
-        self._fuses.close()
+        self.fuses.close()
         self.outputs.last_words(LEAVE_SECONDS)
         for page in self._pages:
             page.close()
@@ -350,7 +350,7 @@ class Pool:
             logger.warning("a worker %s", how, extra={"slot": slot})
         output = self.outputs.close(slot)
         self._stacks.close(slot, host.on_worker_told)
-        oom = self._fuses.blown(slot)
-        self._fuses.end(slot)
+        oom = self.fuses.blown(slot)
+        self.fuses.end(slot)
         death = Death(code, page.index, worker.error, page.seconds(now), peak, output, oom)
         host.on_worker_exit(slot, death, now)
