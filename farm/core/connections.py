@@ -226,6 +226,7 @@ class Connections:
             "pid": hello.pid,
             "address": hello.address,
             "labels": hello.labels,
+            "memory_limits": hello.memory_limits,
         }
         ledger.peers[peer] = host
         if not host.joined_ref:

@@ -24,7 +24,8 @@ class HostHello(Part, tag=40):
 
     ``instance`` is new for each agent process. ``claims`` has every lease with a task that runs,
     waits, or ended without having been noted. ``window`` is the number of tasks it may hold;
-    ``trouble`` says why it is 0, where the host knows.
+    ``trouble`` says why it is 0, where the host knows. ``memory_limits`` says what enforces them:
+    ``sampled``, ``cgroup v1`` or ``cgroup v2``; empty, from older hosts: nobody knows.
     """
 
     protocol: int
@@ -43,6 +44,7 @@ class HostHello(Part, tag=40):
     address: str = ""
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     trouble: str = ""
+    memory_limits: str = ""
 
 
 class Report(Part, tag=41):

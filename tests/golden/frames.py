@@ -163,6 +163,7 @@ FROM_HOST = [
         "10.0.0.1",
         {"gpu": "no"},
         "the disk is full",
+        "cgroup v2",
     ),
     Report(
         6,

@@ -42,6 +42,22 @@ def _(patch):
     patch.setattr(Limits, "measured", lambda *_: None)
 
 
+@bite("what the kernel ends for its memory has passed its limit", "limits", fuse=1.0, **LONG_WORK)
+def _(patch):
+    patch.setattr(Limits, "convict", lambda *_: False)
+
+
+@bite("the kernel convicts the item that was running", "limits", fuse=1.0, **LONG_WORK)
+def _(patch):
+    convict = Limits.convict
+
+    def the_first(self, slot, ordinal):
+        head = slot.pipe[0] if slot.pipe else None
+        return head is not None and convict(self, slot, head.part.offset)
+
+    patch.setattr(Limits, "convict", the_first)
+
+
 @bite("a limit ends nobody else", "limits", "retries", **LONG_WORK)
 def _(patch):
     measured = Limits.measured

@@ -9,13 +9,13 @@ from tests.sim import work
 from tests.sim.truth import Violation
 
 if TYPE_CHECKING:
-    from farm.protocol.messages import Recall
+    from farm.protocol.messages import Ended, Recall
     from farm_workers.host_slices import Slice
     from tests.sim.host import HostProcess
     from tests.sim.truth import Execution, Outcome, Task
     from tests.sim.worker import Worker
 
-__all__ = ["ERROR_NAMES", "WorkerLimits", "check_limited", "is_final_for"]
+__all__ = ["ERROR_NAMES", "WorkerLimits", "check_burst", "check_limited", "is_final_for"]
 
 ERROR_NAMES = ("ValueError", "Exception", "BaseException")
 """The types of what simulated tasks raise."""
@@ -28,6 +28,8 @@ _LIMITS = {
     Ending.TIME_LIMIT: "farm.errors.TimeLimitExceeded",
     Ending.MEMORY_LIMIT: "farm.errors.MemoryLimitExceeded",
 }
+BY_LIMITS = frozenset({Ending.MEMORY_LIMIT, Ending.TIME_LIMIT, Ending.CANCELLED})
+"""How a task may end whose worker is ended: the first limit counts, or a stop."""
 
 
 class WorkerLimits:
@@ -98,3 +100,16 @@ def check_limited(task: Task, outcome: Outcome, *, stands_still: bool) -> None:
     large = task.template.memory_limit is not None and does.kind == "hog"
     if outcome.ending is Ending.MEMORY_LIMIT and not large:
         raise Violation("limits", f"{task.name} has not used too much memory: {does}")
+
+
+def check_burst(host: HostProcess, end: Ended) -> None:
+    """An attempt for which the kernel ended something has passed a limit, whatever it came to."""
+    grant = host.machine._work.backlog.leases[end.epoch, end.lease].grant
+    drained = end.failure is not None and end.failure.cause == "drained"
+    if end.ending in BY_LIMITS or drained:
+        return
+    for task in host.world.truth.run(grant.session, end.first, end.count):
+        for one in task.executions:
+            here = (one.host, one.epoch, one.attempt) == (host.name, end.epoch, grant.attempt)
+            if one.burst and here:
+                raise Violation("limits", f"{task.name} was too large, and ends as {end.ending!r}")

@@ -10,6 +10,7 @@ from farm_workers.host import Host
 from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostSettings
 from tests.sim.checks_host import HostMemory
+from tests.sim.checks_limits import check_burst
 from tests.sim.plan import PYTHON
 from tests.sim.process import Process
 from tests.sim.truth import Violation
@@ -128,10 +129,12 @@ class HostProcess(Process):
                 del self.workers[worker.slot]
                 code, ordinal = arguments
                 self.never_ready += not worker.ready
-                death = Death(code, ordinal, output=b"last words")
+                death = Death(code, ordinal, output=b"last words", oom=worker.oom)
                 self.machine.on_worker_exit(worker.slot, death, self.now)
             case "memory":
                 self.machine.on_worker_memory(worker.slot, arguments[0], self.now)
+                if worker.oom:
+                    self.machine.on_worker_oom(worker.slot, worker.ordinal, self.now)
         self.after_turn()
 
     @property
@@ -183,6 +186,9 @@ class HostProcess(Process):
             if message.trouble and message.window:
                 raise Violation("host window", f"{self.name} is full, and asks for {message}")
             self._is_broken(message)
+        if isinstance(message, Report):
+            for end in message.ended:
+                check_burst(self, end)
         self.world.said(self.name, self.connection, message)
         self.connection.send_up(message)
 

@@ -60,6 +60,7 @@ class Plan:
     kill_seconds: float = 0.3
     max_tasks_per_worker: int = 0
     max_memory_per_worker: int = 0
+    fuse: float = 0.0  # the share of tasks above their memory limit that the kernel sees first
     stops: bool = True  # whether tasks and jobs are stopped, and not only cancelled
     core: dict[str, float | int] = field(default_factory=dict)
 
@@ -125,6 +126,7 @@ class Plan:
         plan.stops = chance.random() < 0.6
         if chance.random() < 0.4:
             plan.see_blobs(chance)
+        plan.fuse = chance.choice((0.0, 0.5))
         return plan
 
     def see_blobs(self, chance: Random) -> None:

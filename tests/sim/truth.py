@@ -118,6 +118,7 @@ class Execution:
     began: float
     ended: str = ""
     stop_by: float = float("inf")  # its host was told to end it by then
+    burst: bool = False  # the kernel ended something of it for its memory
 
 
 class Lease(NamedTuple):

@@ -42,6 +42,7 @@ class Worker:
         self.ordinal: int | None = None  # as in its shared page
         self.functions: set[bytes] = set()
         self.memory = SMALL
+        self.oom = False  # the kernel ended something here, which the agent has not seen
         self.limits = WorkerLimits(self)
         self._items: deque[tuple[Slice, int]] = deque()
         self._execution: Execution | None = None
@@ -200,10 +201,22 @@ class Worker:
         self.limits.begins()
         grows = does.kind == "hog" and len(task.executions) <= does.times
         self.memory = LARGE if grows else SMALL
+        fuse = self.host.world.plan.fuse if part.memory_limit is not None and grows else 0.0
+        if fuse and self.host.world.chance.random() < fuse:
+            delay = self.host.world.chance.uniform(0.0, 0.05)
+            clock.after(min(delay, does.seconds), self._burst, execution)
         if self.host.world.chance.random() < PROGRESS:
             note = (part.key, part.first + i, (1.0, 2.0, "half"))
             clock.after(does.seconds / 2, self._tell_progress, execution, note)
         clock.after(does.seconds, self._done, execution, does, len(task.executions))
+
+    def _burst(self, execution: Execution) -> None:
+        """The kernel ends the worker for the memory of its task, or only what that has started."""
+        if self.alive and self._execution is execution:
+            self.host.world.stats["bursts"] += 1
+            self.oom = execution.burst = True
+            if self.host.world.chance.random() < 0.5:
+                self.die(KILLED)
 
     def _check_blob(self, part: Slice, i: int) -> None:
         """What the task is to read must be there, as long as the coordinator knows of the lease."""
@@ -235,7 +248,10 @@ class Worker:
             self._over(part, i, execution, "ok", Ending.OK)
 
     def _over(self, part: Slice, i: int, execution: Execution, how: str, ending: Ending) -> None:
-        """An item has ended, and the next one begins."""
+        """An item has ended, and the next one begins, unless the kernel has ended a part of it."""
+        if execution.burst:
+            self.die(KILLED)
+            return
         self._execution = None
         execution.ended = how
         value = work.value((part.session, part.first + i), part.key[0], part.attempt)

@@ -100,6 +100,14 @@ def test_a_delivered_task_is_said_to_be():
     assert "delivered" in ask(rig, "task", id=str(TaskId(ALICE, 1))).error
 
 
+def test_hosts_say_what_enforces_memory_limits():
+    for says in ("cgroup v2", ""):
+        rig = Rig()
+        rig.client()
+        rig.host(memory_limits=says)
+        assert ask(rig, "hosts").data[0]["memory_limits"] == says
+
+
 def test_hosts_say_why_they_take_nothing():
     rig, host, _ = farm(group(1, 9))
     rig.report(host, window=0, trouble="the disk is full")

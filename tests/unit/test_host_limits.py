@@ -110,6 +110,81 @@ def test_what_was_measured_of_one_task_is_not_blamed_on_the_next():
     assert following[2].first == 2
 
 
+def test_a_task_of_which_the_kernel_ended_a_part_is_ended_and_has_passed_its_limit():
+    rig = Rig(slots=1)
+    rig.assign(memory_limit=100 << 20)
+    rig.host.on_worker_oom(0, 0, rig.now)  # a child of it, and the worker goes on
+    assert rig.take() == [("stop", 0)]
+    rig.host.on_worker_oom(0, 0, rig.now)
+    assert rig.take() == []
+    rig.exit(0, 0, code=-15, oom=True)
+    (end,) = rig.report().ended
+    assert end.ending is Ending.MEMORY_LIMIT
+    assert end.failure.cause == "memory_limit"
+    assert end.failure.peak_bytes >= 100 << 20
+    assert "faster" in end.failure.message
+
+
+def test_a_worker_that_the_kernel_ended_for_its_task_is_no_loss():
+    rig = Rig(slots=1)
+    rig.assign(memory_limit=100)
+    rig.exit(0, 0, code=-9, oom=True)
+    report = rig.report()
+    assert endings(report) == [(1, 1, 1, Ending.MEMORY_LIMIT)]
+    assert report.ended[0].failure.code == -9
+
+
+def test_of_a_packed_task_only_the_item_that_was_running_has_passed_its_limit():
+    rig = Rig(slots=1)
+    _, part = one(rig.assign(5, packed=True, memory_limit=100))
+    rig.ended(0, part, count=1)
+    rig.host.on_worker_oom(0, 2, rig.now)  # it has ended the second, and that is still to be heard
+    assert rig.take() == [("stop", 0)]
+    rig.ended(0, part, first=2, count=1)
+    rig.exit(0, 2, code=-9, oom=True)
+    report = rig.report()
+    found = [(end.first, end.ending) for end in report.ended]
+    assert found == [(1, Ending.OK), (2, Ending.OK), (3, Ending.MEMORY_LIMIT)]
+    assert [line[2:] for line in report.returned] == [(4, 2)]
+
+
+@pytest.mark.parametrize("index", [None, 0])
+def test_a_worker_that_was_ended_for_a_task_before_blames_nobody_after_it(index):
+    rig = Rig(slots=1)
+    _, part = one(rig.assign(5, packed=True, memory_limit=100))
+    rig.ended(0, part, count=1)
+    rig.host.on_worker_oom(0, index, rig.now)
+    assert rig.take() == []
+    rig.exit(0, index, code=-9, oom=True)
+    assert endings(rig.report()) == [(1, 1, 1, Ending.OK)]
+
+
+def test_what_the_kernel_ends_blames_nobody_without_a_limit():
+    rig = Rig(slots=1)
+    rig.host.on_worker_oom(0, None, rig.now)
+    rig.assign()
+    rig.host.on_worker_oom(0, 0, rig.now)
+    assert rig.take() == []
+    rig.exit(0, 0, code=-9, oom=True)
+    assert endings(rig.report()) == [(1, 1, 1, Ending.LOST)]
+
+
+def test_the_limit_that_was_passed_first_is_how_it_ended():
+    rig = Rig(slots=1)
+    rig.assign(memory_limit=100, time_limit=1.0)
+    rig.tick(1.0)
+    rig.host.on_worker_oom(0, 0, rig.now)
+    rig.exit(0, 0, code=-9, oom=True)
+    assert endings(rig.report()) == [(1, 1, 1, Ending.TIME_LIMIT)]
+
+
+def test_a_host_says_what_enforces_memory_limits():
+    for says in ("sampled", "cgroup v2"):
+        rig = Rig(slots=1, memory_limits=says, connect=False)
+        rig.host.on_connected(rig.now)
+        assert [call[1].memory_limits for call in said(rig.take(), "send")] == [says]
+
+
 def test_tasks_with_any_limit_run_one_by_one():
     for limit in ({"memory_limit": 1}, {"soft_time_limit": 1.0}, {"time_limit": 1.0}):
         rig = Rig(slots=1)

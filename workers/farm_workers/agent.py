@@ -18,7 +18,7 @@ from farm.transport import Address, Waker
 from farm_workers.channel import FunctionData
 from farm_workers.disk import Disk
 from farm_workers.host import Host
-from farm_workers.host_slices import HostSettings, Slice
+from farm_workers.host_slices import HostSettings
 from farm_workers.link import Link
 from farm_workers.pool import Pool
 from farm_workers.settings import ExitCode
@@ -46,6 +46,7 @@ class _Port:
         self.interrupt = pool.interrupt
         self.measure = pool.measure
         self.ask = pool.ask
+        self.run = pool.run
 
     def send(self, message: FromHost) -> None:
         if type(message) is Report:
@@ -55,9 +56,6 @@ class _Port:
     def disconnect(self, reason: str) -> None:
         logger.warning("the connection is closed: %s", reason)
         self._link.drop(time.monotonic())
-
-    def run(self, slot: int, part: Slice) -> None:
-        self._pool.put(slot, part)
 
     def function(self, slot: int, hash: bytes, name: str, data: bytes) -> None:  # noqa: A002
         self._pool.put(slot, FunctionData(hash, name, data))
@@ -99,8 +97,9 @@ class Agent:
         self._waker.wake()
 
     def last_words(self, seconds: float) -> None:
-        """Pass on what the workers have printed; may be called from any thread."""
+        """Pass on what the workers have printed, and leave no group; from any thread."""
         self._pool.outputs.last_words(seconds)
+        self._pool.fuses.close()
 
     def run(self) -> ExitCode:
         """Be a host until it is drained or refused."""

@@ -16,11 +16,13 @@ import signal
 import socket
 import struct
 import sys
+import time
 from typing import NoReturn
 
 import msgspec
 
 from farm_workers import kin, system, worker
+from farm_workers.cgroups import remove
 from farm_workers.channel import Pipe
 from farm_workers.page import Page
 from farm_workers.soft_limit import SIGNAL
@@ -36,6 +38,9 @@ ANSWER = struct.Struct("<IiiQ")
 SPAWN_FDS = 5
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 RUNNING = 1 << 30
+REMOVALS_MAX = 50
+REMOVE_SECONDS = 0.01
+"""At the end, how often and when to see if the processes of a memory group are gone."""
 EXIT_FORK = 71
 """No process could be started."""
 
@@ -52,10 +57,14 @@ class Ask:
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``sys_path`` replaces that of the workers; ``preload`` names modules to import."""
+    """``sys_path`` replaces that of the workers; ``preload`` names modules to import.
+
+    ``memory_group`` is the cgroup of the agent, if it can have one.
+    """
 
     sys_path: list[str] | None = None
     preload: list[str] = []
+    memory_group: str = ""
 
 
 def main(fd: int, settings: str) -> NoReturn:
@@ -75,12 +84,13 @@ def main(fd: int, settings: str) -> NoReturn:
             sys.stderr.write(f"farm: {name} cannot be preloaded: {error!r}\n")
     gc.collect()
     gc.freeze()  # pages that the collector does not touch stay shared with the workers
-    _Server(socket.socket(fileno=fd)).serve()
+    _Server(socket.socket(fileno=fd), told.memory_group).serve()
 
 
 class _Server:
-    def __init__(self, agent: socket.socket) -> None:
+    def __init__(self, agent: socket.socket, memory_group: str) -> None:
         self._agent = agent
+        self._memory_group = memory_group
         self._slots: dict[int, int] = {}  # of running workers, by process id
         # Answers to give when what those workers have started is gone, by slot.
         self._ended: dict[int, tuple[int, int, int]] = {}
@@ -110,7 +120,15 @@ class _Server:
                 kin.kill(pid)
             self._spared.clear()
             self._end_orphans()
+            self._remove_group()
             os._exit(0)
+
+    def _remove_group(self) -> None:
+        """End what has got away, and leave no group behind; what ends too slowly, others find."""
+        for _ in range(REMOVALS_MAX if self._memory_group else 0):
+            if remove(self._memory_group):
+                return
+            time.sleep(REMOVE_SECONDS)
 
     def _hear(self) -> None:
         """One question of the agent."""

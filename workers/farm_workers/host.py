@@ -131,6 +131,7 @@ class Host:
                 settings.address,
                 settings.labels,
                 self._trouble,
+                settings.memory_limits,
             )
         )
         self._trouble_told = self._trouble
@@ -243,6 +244,11 @@ class Host:
         """After ``measure``: the memory of a worker and its descendants, in bytes."""
         self._see(now)
         self._work.measured(slot, size, now)
+
+    def on_worker_oom(self, slot: int, ordinal: int | None, now: float) -> None:
+        """The kernel ended a descendant of a worker for the limit of the item it is at."""
+        self._see(now)
+        self._work.limits.burst(self._work.roster.slots[slot], ordinal, now)
 
     def on_worker_told(self, question: int, data: bytes, start: int, error: str) -> None:
         """After ``ask``: what was found out, or why nothing was."""

@@ -79,11 +79,31 @@ class Limits:
                     f"it used {size / MIB:,.1f} MiB of memory, more than its limit of"
                     f" {limit / MIB:,.1f} MiB, and was ended"
                 )
-                self._doom(slot, head, _MEMORY, "memory_limit", text, now)
+                slot.doom = self._doom(head, head.next, _MEMORY, "memory_limit", text)
+                self._roster.end(slot, now)
         most = self._settings.max_memory_per_worker
         if most and size > most and slot.worked:
             slot.worn = True
             self.relieve(slot, now)
+
+    def burst(self, slot: Slot, ordinal: int | None, now: float) -> None:
+        """The kernel has ended a descendant of a worker for the limit of the item it is at."""
+        if slot.state is SlotState.READY and self.convict(slot, ordinal):
+            self._roster.end(slot, now)
+
+    def convict(self, slot: Slot, ordinal: int | None) -> bool:
+        """The item with this ordinal has passed its memory limit, as the kernel found."""
+        found = None if ordinal is None else slot.find(ordinal)
+        limit = found[0].part.memory_limit if found else None
+        if found is None or limit is None or slot.doom is not None:
+            return False
+        slot.peak_bytes = max(slot.peak_bytes, limit)
+        text = (
+            f"it came to more than its memory limit of {limit / MIB:,.1f} MiB faster than that is"
+            " measured, and the system ended it or something that it had started"
+        )
+        slot.doom = self._doom(*found, _MEMORY, "memory_limit", text)
+        return True
 
     def ended(self, slot: Slot, now: float) -> None:
         """A worker has ended something."""
@@ -136,7 +156,9 @@ class Limits:
         if now >= slot.deadline and slot.state is SlotState.READY:
             limit = slot.pipe[0].part.time_limit
             text = f"it ran longer than its time limit of {limit} s and was ended"
-            self._doom(slot, slot.pipe[0], _TIME, "time_limit", text, now)
+            head = slot.pipe[0]
+            slot.doom = self._doom(head, head.next, _TIME, "time_limit", text)
+            self._roster.end(slot, now)
         if slot.stop is not None and now >= slot.stop.until and slot.state is SlotState.READY:
             self._end_stopped(slot, now)
         if now >= slot.measure_at:
@@ -157,11 +179,8 @@ class Limits:
         limits += [running.part.memory_limit or 0 for running in slot.pipe]
         return min(filter(None, limits), default=0)
 
-    def _doom(
-        self, slot: Slot, running: Running, limit: _Limit, cause: str, text: str, now: float
-    ) -> None:
+    def _doom(self, running: Running, counter: int, limit: _Limit, cause: str, text: str) -> Doom:
         part = running.part
         failure = Failure(cause, text, self._settings.name)
         failure.final = is_final(limit.names, part.retry_on, part.never_on)
-        slot.doom = Doom(running, running.next, limit.ending, failure)
-        self._roster.end(slot, now)
+        return Doom(running, counter, limit.ending, failure)

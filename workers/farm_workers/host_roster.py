@@ -30,7 +30,8 @@ class Death:
 
     ``code`` is its exit code, or minus the signal. ``index`` is the ordinal of the last item that
     it began, ``seconds`` for how long. ``error`` is what its initializer said, ``peak_bytes`` the
-    most memory it had, ``output`` the end of what was written during that item.
+    most memory it had, ``output`` the end of what was written during that item. ``oom``: the kernel
+    has ended it, or a descendant of it, for the memory limit of that item.
     """
 
     code: int
@@ -39,6 +40,7 @@ class Death:
     seconds: float = 0.0
     peak_bytes: int = 0
     output: bytes = b""
+    oom: bool = False
 
 
 class Verdict(NamedTuple):

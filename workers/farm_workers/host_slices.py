@@ -131,7 +131,7 @@ class HostSettings:
     may run on for ``grace_seconds``, and its last reports be noted within ``drain_seconds``.
     ``kill_seconds`` is how long a worker over a limit has to end before it is killed. Workers are
     replaced after ``max_tasks_per_worker`` tasks, or when they have ``max_memory_per_worker``
-    bytes; 0: never.
+    bytes; 0: never. ``memory_limits`` as in ``HostHello``.
     """
 
     slots: int
@@ -154,6 +154,7 @@ class HostSettings:
     kill_seconds: float = 3.0
     max_tasks_per_worker: int = 0
     max_memory_per_worker: int = 0
+    memory_limits: str = "sampled"
 
 
 class HostPort(Protocol):

@@ -224,6 +224,8 @@ class Work:
     def exit(self, number: int, death: Death, now: float) -> None:
         """A worker process is gone, with all that it has started."""
         slot = self.roster.slots[number]
+        if death.oom:
+            self.limits.convict(slot, death.index)
         verdict = self.roster.blame(slot, death, self.backlog)
         left = slot.leaving and not slot.fencing
         # What is put back goes to the front, so the last of it goes first.

@@ -26,8 +26,9 @@ from farm_workers.channel import (
 from farm_workers.files import WorkerFiles
 from farm_workers.forklink import ForkLink
 from farm_workers.forkserver import Ask, ServerSettings
+from farm_workers.fuses import Fuses
 from farm_workers.host_roster import Death
-from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Key, SliceEnd
+from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Key, Slice, SliceEnd
 from farm_workers.memory import tree_bytes
 from farm_workers.output import POLLIN, TAIL_BYTES, Outputs, Poller
 from farm_workers.page import SETTLE_SECONDS, Page
@@ -71,6 +72,9 @@ class PoolEvents(Protocol):
     def on_worker_memory(self, slot: int, size: int, now: float) -> None:
         """See ``Host``."""
 
+    def on_worker_oom(self, slot: int, ordinal: int | None, now: float) -> None:
+        """See ``Host``."""
+
     def on_worker_told(self, question: int, data: bytes, start: int, error: str) -> None:
         """See ``Host``."""
 
@@ -98,10 +102,13 @@ class Pool:
     later than ``next_deadline``, and ``flush`` at the end of a turn.
     """
 
-    def __init__(self, slots: int, setup: Setup, server: ServerSettings, poller: Poller) -> None:
+    def __init__(
+        self, slots: int, setup: Setup, server: ServerSettings, poller: Poller, fuses: Fuses
+    ) -> None:
         self.outputs = Outputs(poller)
         self._stacks = Stacks(poller)
         self._setup = setup
+        self.fuses = fuses
         self._poller = poller
         self._link = ForkLink(server, poller)
         self._workers: dict[int, _Worker] = {}  # by slot
@@ -124,7 +131,7 @@ class Pool:
         page.clear()
         self._workers[slot] = _Worker(Channel(ours))
         self._slots[ours.fileno()] = slot
-        self.put(slot, self._setup)
+        self.put(slot, self.fuses.setup(slot, self._setup))
         if self._blobs is not None:
             self.put(slot, self._workers[slot].files.use(self._blobs))
         out, err = self.outputs.open(slot)
@@ -170,6 +177,12 @@ class Pool:
             for slot, worker in self._workers.items():
                 self.put(slot, worker.files.use(blobs))
 
+    def run(self, slot: int, part: Slice) -> None:
+        """Give a slice to a worker."""
+        if part.memory_limit is not None:
+            self.fuses.begin(slot)
+        self.put(slot, part)
+
     def put(self, slot: int, message: ToWorker) -> None:
         """Send to a worker, at the end of the turn."""
         self._workers[slot].channel.put(message)
@@ -211,6 +224,10 @@ class Pool:
             slot, limit = self._weighed.popitem()
             if pid := self._link.pids.get(slot):
                 host.on_worker_memory(slot, tree_bytes(pid, limit), now)
+            at = self._pages[slot].index
+            # A worker looks itself at the end of an item, and begins no other if it was this one.
+            if self.fuses.blown(slot) and self._pages[slot].index == at:
+                host.on_worker_oom(slot, at, now)
         if self._link.has_left:
             self._link.reap(partial(self._exited, host, now))
         self.outputs.listen()
@@ -250,6 +267,7 @@ class Pool:
         for worker in self._workers.values():
             worker.channel.close()
         self._link.close(LEAVE_SECONDS)
+        self.fuses.close()
         self.outputs.last_words(LEAVE_SECONDS)
         for page in self._pages:
             page.close()
@@ -332,5 +350,7 @@ class Pool:
             logger.warning("a worker %s", how, extra={"slot": slot})
         output = self.outputs.close(slot)
         self._stacks.close(slot, host.on_worker_told)
-        death = Death(code, page.index, worker.error, page.seconds(now), peak, output)
+        oom = self.fuses.blown(slot)
+        self.fuses.end(slot)
+        death = Death(code, page.index, worker.error, page.seconds(now), peak, output, oom)
         host.on_worker_exit(slot, death, now)

@@ -18,10 +18,11 @@ from farm.errors import FarmError
 from farm.logs import setup
 from farm.parent import watch_parent
 from farm.transport import host_address, parse_address, raise_file_limit
-from farm_workers import system
+from farm_workers import cgroups, system
 from farm_workers.agent import Agent
 from farm_workers.channel import Setup
 from farm_workers.forkserver import ServerSettings
+from farm_workers.fuses import Fuses
 from farm_workers.host_slices import HostSettings
 from farm_workers.pool import Pool
 from farm_workers.settings import AgentSettings, ExitCode
@@ -60,6 +61,7 @@ def _serve(settings: AgentSettings) -> ExitCode:
     raise_file_limit()
     system.adopt_orphans()
     system.keep_freed_memory()
+    fuses = Fuses(cgroups.find())
     host = HostSettings(
         slots=slots,
         name=name,
@@ -74,11 +76,14 @@ def _serve(settings: AgentSettings) -> ExitCode:
         kill_seconds=settings.kill_seconds,
         max_tasks_per_worker=settings.max_tasks_per_worker,
         max_memory_per_worker=settings.max_memory_per_worker,
+        memory_limits=fuses.says,
     )
-    server = ServerSettings(sys_path=settings.sys_path, preload=settings.preload)
+    server = ServerSettings(
+        sys_path=settings.sys_path, preload=settings.preload, memory_group=fuses.base
+    )
 
     def make_pool(poller: zmq.Poller) -> Pool:
-        return Pool(slots, Setup(name, settings.initializer), server, poller)
+        return Pool(slots, Setup(name, settings.initializer), server, poller, fuses)
 
     agent = Agent(host, address, make_pool, instance=os.urandom(INSTANCE_BYTES))
     _agents.append(agent)

@@ -8,6 +8,7 @@ its agent the process ends.
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections import OrderedDict
@@ -23,6 +24,7 @@ from farm.payload import SourceDiffers, SourceIsStale, load_call, load_function,
 from farm.protocol.messages import BATCH_BYTES
 from farm.task import TaskContext, set_source
 from farm_workers import soft_limit
+from farm_workers.cgroups import Group
 from farm_workers.channel import (
     READING,
     Failed,
@@ -34,6 +36,7 @@ from farm_workers.channel import (
     Retired,
     Setup,
 )
+from farm_workers.fuse import Fuse
 from farm_workers.host_pace import SLICE_SECONDS
 from farm_workers.host_slices import EXIT_PIPE, Slice
 from farm_workers.host_slots import FUNCTIONS_PER_WORKER
@@ -121,6 +124,7 @@ class Worker:
         self._retired = False
         self._large_bytes = 0  # of large payloads that wait
         self._soft_limit = SoftLimit(page.words)
+        self._fuse = Fuse(Group(*setup.group) if setup.group else None)
         set_source(self._current)
         os.register_at_fork(after_in_child=self._disown)
 
@@ -166,6 +170,7 @@ class Worker:
         if self._is_too_large(part):
             self._retire(part)
             return
+        self._fuse.set(part.memory_limit)
         # Before anything of the task is opened: its function may be what kills.
         self._words[1] = time.monotonic_ns()
         self._words[0] = part.offset + 1
@@ -215,7 +220,8 @@ class Worker:
 
     def _run_each(self, part: Slice, function: Function, payloads: list[Payload]) -> int:
         """One payload for each task; returns how many have run."""
-        words, clock, load, dump = self._words, time.monotonic_ns, load_call, self._dump
+        words, clock, load = self._words, time.monotonic_ns, load_call
+        dump = self._dump if part.memory_limit is None else self._dump_widely
         append = self._outcomes.entries.append
         for mark, data in enumerate(payloads, part.offset + 1):
             words[1] = clock()
@@ -236,7 +242,8 @@ class Worker:
 
         The clock, a fifth of what an item costs, is read for each only if there is a time limit.
         """
-        words, dump, atoms = self._words, self._dump, _ATOMS
+        words, atoms = self._words, _ATOMS
+        dump = self._dump if part.memory_limit is None else self._dump_widely
         append = self._outcomes.entries.append
         timed, mark = part.limited, part.offset
         for args in items:
@@ -269,16 +276,33 @@ class Worker:
             self._urgent = True
         return data
 
+    def _dump_widely(self, value: Any) -> Payload | Raised:
+        """The same after a task with a memory limit; its result may become a file in memory."""
+        if self._outcomes.blobs is not None:
+            self._fuse.widen()
+        return self._dump(value)
+
     def _attend(self, part: Slice) -> None:
         """After an item: say what should not wait for the others."""
         if self._disowned:  # a child that a task forked came back from it
             _flush_prints()
             os._exit(0)
+        if part.memory_limit is not None:
+            self._weigh(part)
         self._urgent = at_once = part.alone or part.limited
         self._end_notes()
         if at_once or self._large_bytes > BATCH_BYTES:
             self._large_bytes = 0
             self._outcomes.flush()
+
+    def _weigh(self, part: Slice) -> None:
+        """After an item with a memory limit."""
+        if self._fuse.is_blown:
+            # Whatever it made of that: it ends as if the kernel had chosen this process.
+            _flush_prints()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if part.count > 1:
+            self._fuse.set(part.memory_limit)  # for the next item
 
     # ------------------------------------------------------------ functions and errors
 
