@@ -126,6 +126,7 @@ class Core:
         ``boot`` names the life of this machine in which monotonic times can be compared, if known.
         """
         self.loading.apply(now, wall, boot)
+        self.ledger.queues.begin(now, fresh=not self.ledger.loaded)
         self.deliveries.restore()
         self.recovery.begin(self.loading.hosts, now)
         self._event(now)
@@ -211,7 +212,7 @@ class Core:
         self._event(now)
         self.ledger.on_committed(ref, now)
         if self.ledger.short:  # what it holds back may be among them
-            self.ledger.ready.resume()
+            self.ledger.queues.resume()
 
     def on_loaded(self, ref: int, record: Record | None, now: float) -> None:
         """A record asked for with ``Port.load``; None if the store has it no more."""
@@ -224,7 +225,7 @@ class Core:
         """The store should get no new work, and why; empty once it has room again."""
         self._event(now)
         self.ledger.short = reason
-        self.ledger.ready.resume()
+        self.ledger.queues.resume()
 
     def on_stopping(self, now: float) -> None:
         """The process is going down: tell the peers."""
@@ -241,6 +242,7 @@ class Core:
         self._event(now)
         self._end_waits(now)
         self.placement.place(now)
+        self.ledger.queues.plan(now)
         self.following.flush()  # before outcomes: a follower is told of a task first
         self.deliveries.flush()
         self.reports.flush(now)
@@ -261,7 +263,7 @@ class Core:
         for batch, lo, hi in ledger.delays.pop_due(now):
             for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
                 batch.move(a, b, Event.DUE)
-                ledger.ready.push(batch, a, b)
+                ledger.queues.push(batch, a, b)
         expired = ledger.expiries.pop_due(now)
         for batch, lo, hi in expired:
             for state in (State.QUEUED, State.SCHEDULED):
@@ -281,6 +283,7 @@ class Core:
             self.recovery.deadline,
             self.ledger.delays.next_due(),
             self.ledger.expiries.next_due(),
+            self.ledger.queues.due,
             self.connections.next_deadline(),
             self.retention.next_deadline(),
             self.dead.next_deadline(),
@@ -288,5 +291,6 @@ class Core:
             self.watchdog.next_deadline(),
             self.reports.note_due,
             self.admission.acknowledge_due,
+            self.admission.queues.due,
         )
         return min(deadline for deadline in deadlines if deadline is not None)

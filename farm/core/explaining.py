@@ -104,7 +104,7 @@ class Explaining:
             why.append(f"its last attempt ended early: {_text(own.failure)}")
         if ledger.recovering and batch.fence < ledger.epoch:
             why.append("the coordinator was restarted, and waits for the hosts that it had before")
-        ahead = ledger.ready.ahead(batch, index, ENTRIES_MAX)
+        ahead = batch.queue.ready.ahead(batch, index, ENTRIES_MAX)
         row["ahead"] = ahead
         if ahead is None:
             why.append("what was decided about it is being written to the store")

@@ -4,12 +4,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from farm.core.batch import Batch
+from farm.core.delays import Delays
 from farm.core.evidence import Evidence
 from farm.core.functions import Functions
 from farm.core.hosts import Host, Hosts
 from farm.core.jobs import Jobs
 from farm.core.port import Peer, Port
-from farm.core.ready import Delays, ReadyQueue
+from farm.core.queues import Queues
 from farm.core.rows import Rows
 from farm.core.sessions import Session
 from farm.core.settings import CoreSettings
@@ -56,7 +57,7 @@ class Ledger:
         self.functions = Functions(port)
         self.evidence = Evidence(settings.evidence_bytes)
         self.jobs = Jobs()
-        self.ready = ReadyQueue()
+        self.queues = Queues(settings.queues, settings.turn_seconds)
         self.delays = Delays(State.SCHEDULED)
         self.expiries = Delays(State.QUEUED, State.SCHEDULED, State.LEASED)
         self.rows = Rows()
@@ -154,6 +155,21 @@ class Ledger:
         found = self.peers.get(peer)
         return found if isinstance(found, Host) else None
 
+    def open(self, batch: Batch) -> None:
+        """Reserve what a batch needs of the bounds, of the farm and of its queue."""
+        units = batch.units
+        self.open_tasks += units
+        self.open_bytes += batch.size
+        batch.queue.open_tasks += units
+        batch.queue.open_bytes += batch.size
+
+    def close(self, batch: Batch, units: int, size: int) -> None:
+        """Give back what tasks of a batch had reserved."""
+        self.open_tasks -= units
+        self.open_bytes -= size
+        batch.queue.open_tasks -= units
+        batch.queue.open_bytes -= size
+
     def room(self) -> tuple[int, int]:
         """How many more tasks and payload bytes the farm admits."""
         return (
@@ -207,4 +223,4 @@ class Ledger:
     def queue(self, batch: Batch, lo: int, hi: int, *, front: bool = False) -> None:
         """Queue whatever of ``[lo, hi)`` is in state QUEUED."""
         for a, b in batch.runs(lo, hi, State.QUEUED):
-            self.ready.push(batch, a, b, front=front)
+            self.queues.push(batch, a, b, front=front)

@@ -199,7 +199,9 @@ class Loading:
                 continue  # copied out by a record whose predecessor was not deleted yet
             if group.template is not None and not group.template.durable:
                 raise ProtocolError(f"record {ref} has tasks that are never stored")
-            batch = Batch(session, group, session.jobs.get(group.job), ledger.monotonic(record.at))
+            queue = ledger.queues.restored(group.template.queue if group.template else "")
+            job, at = session.jobs.get(group.job), ledger.monotonic(record.at)
+            batch = Batch(session, group, job, queue, at)
             batch.row = row
             batch.fence = record.fence
             row.batches.append(batch)
@@ -208,8 +210,7 @@ class Loading:
             session.accepted.add(batch.first, batch.stop)
             if batch.job is not None:
                 batch.job.batches[batch.first] = batch
-            ledger.open_tasks += batch.units
-            ledger.open_bytes += batch.size
+            ledger.open(batch)
             ledger.functions.acquire(batch.function, durable=True)
         if not row.batches:
             ledger.port.prune(ledger.rows.close(row))
@@ -230,8 +231,7 @@ class Loading:
         for batch, lo, hi in list(session.batches.overlap(result.first, result.count)):
             if any(batch.states.count(state, lo, hi) for state in ENDED):
                 raise ProtocolError(f"record {ref} ends tasks that had ended before")
-            ledger.open_tasks -= batch.units_of(lo, hi)
-            ledger.open_bytes -= batch.bytes_of(lo, hi)
+            ledger.close(batch, batch.units_of(lo, hi), batch.bytes_of(lo, hi))
             final = FINAL.get(result.ending, State.FAILED)
             for index, own in batch.diverged.items():
                 if lo <= index < hi:

@@ -138,6 +138,7 @@ class Recovery:
         if batch.suspended is not None:
             batch.suspended.remove(lo, hi)
         host.held += lease.units - held
+        batch.queue.hold(batch, lease.units - held)
         self._adopted.append((claim.session, batch.first + lo, hi - lo))
         self._ledger.counters["adopted"] += hi - lo
         return lease
@@ -208,6 +209,7 @@ class Recovery:
                 for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
                     self._delay(batch, a, b)
         ledger.holds_back = False
+        ledger.queues.wake_all()
         self._heard.clear()
         self._endings.flush(now)
         self._cancels.on_recovered(now)

@@ -27,6 +27,7 @@ def began(world: World, task: Task, execution: Execution) -> None:
         raise Violation("cancelled task ran", f"{task.name}: {execution}")
     if world.truth.is_stale(task, execution.epoch, execution.attempt):
         world.stats["stale executions"] += 1
+    world.checks.queues.began(task, execution)
     spent = world.truth.written[task.id].retries
     once = task.runs_once and world.disk.durable and not task.forgotten
     if once and len(task.executions) - 1 > spent:

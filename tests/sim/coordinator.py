@@ -152,6 +152,7 @@ class CoordinatorProcess(Process):
 
     def after_turn(self) -> None:
         self.checks.leases.turn_over()
+        self.checks.queues.turn_over()
 
     # ------------------------------------------------------------ its end
 

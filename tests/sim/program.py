@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from farm.model import TaskId
@@ -30,6 +31,7 @@ class Program:
         self.client = client
         self.world = client.world
         self.chance = client.world.chance
+        self.queue_chance = Random(client.world.plan.seed * 131 + len(client.name))
         self.counter = 1
         self.requests = 0
         self.jobs: dict[int, int] = {}  # open jobs and their tasks so far
@@ -150,7 +152,17 @@ class Program:
             result_ttl=chance.choice((None, None, None, 30.0)),
             expires=chance.choice((None, None, None, None, 3.0)),
             delay=chance.choice((None, None, None, None, 0.7)),
+            **self._queue(),
         )
+
+    def _queue(self) -> dict[str, str]:
+        """Where a group waits, if there are several places."""
+        plan, chance = self.world.plan, self.queue_chance
+        if not plan.queues:
+            return {}
+        name = chance.choice(sorted({*plan.queues, "default"}))
+        key = chance.choice(("", *(f"key{i}" for i in range(plan.keys))))
+        return {"queue": "" if name == "default" else name, "concurrency_key": key}
 
     def _work(self) -> bytes:
         chance = self.chance
