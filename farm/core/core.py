@@ -22,6 +22,7 @@ from farm.core.placement import Placement
 from farm.core.port import Peer, Port
 from farm.core.queries import Queries
 from farm.core.questions import Questions
+from farm.core.queue_orders import QueueOrders
 from farm.core.recovery import Recovery
 from farm.core.reports import Reports
 from farm.core.retention import Retention
@@ -91,7 +92,8 @@ class Core:
         self.history = History(ledger)
         self.retention = Retention(ledger, self.history)
         self.reports = Reports(ledger, self.endings, self.cancels)
-        self.loading = Loading(ledger, self.retention, self.dead, self.history)
+        self.orders = QueueOrders(ledger, self.endings)
+        self.loading = Loading(ledger, self.retention, self.dead, self.history, self.orders)
         self.recovery = Recovery(ledger, self.endings, self.retention, self.reports, self.cancels)
         self.connections = Connections(
             ledger,
@@ -104,7 +106,7 @@ class Core:
         )
         self.lookups = Lookups(ledger, self.history, Explaining(ledger))
         self.watchdog = Watchdog(ledger)
-        queries = Queries(ledger, self.dead, self.history, self.watchdog)
+        queries = Queries(ledger, self.dead, self.history, self.watchdog, self.orders)
         self.questions = Questions(ledger)
         self.inquiries = Inquiries(ledger, queries, self.lookups, self.questions)
         self._last_event: float | None = None

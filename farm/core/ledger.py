@@ -20,6 +20,8 @@ from farm.protocol.records import AttemptEnd, Record, SessionMark
 
 __all__ = ["Ledger"]
 
+ORDERS_MAX = 1_000
+"""Orders that wait for the end of recovery."""
 CHARGED_MAX = 10_000
 """Losses remembered of one host, in case it was only cut off."""
 
@@ -79,6 +81,7 @@ class Ledger:
         self.holds_back = False  # the backlog, until the end of recovery is committed
         self.short = ""  # why the store should get no new work
         self._after: deque[tuple[int, Callable[[float], None]]] = deque()  # one per record
+        self._when_known: list[Callable[[float], None]] = []  # a bounded few
 
     def wall(self, now: float) -> float:
         """Seconds since 1970 at a monotonic time; jumps of the wall clock do not show in it."""
@@ -134,6 +137,24 @@ class Ledger:
             action(now)
         else:
             self._after.append((self.last_ref, action))
+
+    def when_known(self, action: Callable[[float], None], now: float) -> bool:
+        """Do something once it is known what runs; at once if it is. False if too much waits."""
+        if not self.holds_back:
+            action(now)
+        elif len(self._when_known) < ORDERS_MAX:
+            self._when_known.append(action)
+        else:
+            return False
+        return True
+
+    def now_known(self, now: float) -> None:
+        """Recovery is over."""
+        self.holds_back = False
+        self.queues.wake_all()
+        actions, self._when_known = self._when_known, []
+        for action in actions:
+            action(now)
 
     def is_committed(self, batch: Batch) -> bool:
         """Whether a batch is durable, or need not be."""

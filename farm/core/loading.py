@@ -9,6 +9,7 @@ from farm.core.fencing import fence
 from farm.core.history import History
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
+from farm.core.queue_orders import QueueOrders
 from farm.core.retention import Retention
 from farm.core.sessions import Session
 from farm.errors import ProtocolError
@@ -25,6 +26,7 @@ from farm.protocol.records import (
     HostJoined,
     JobOpened,
     JobSealed,
+    QueueChanged,
     Record,
     Recovered,
     Remembered,
@@ -51,7 +53,7 @@ ORDER: tuple[tuple[type, ...], ...] = (
     (JobOpened, JobSealed),
     (Submitted,),
     (Finished, AttemptsEnded, Begun, Stopping, Delivered, Recovered, HostJoined, Remembered),
-    (Restored, Buried),
+    (Restored, Buried, QueueChanged),
 )
 """Tasks come before what is said of them: survivors are copied out to younger records."""
 
@@ -65,7 +67,12 @@ class Loading:
     """
 
     def __init__(
-        self, ledger: Ledger, retention: Retention, dead: DeadTasks, history: History
+        self,
+        ledger: Ledger,
+        retention: Retention,
+        dead: DeadTasks,
+        history: History,
+        orders: QueueOrders,
     ) -> None:
         self._ledger = ledger
         self._dead = dead
@@ -89,6 +96,7 @@ class Loading:
             HostJoined: self._join_host,
             Buried: lambda ref, record, _now: self._dead.restore(ref, record),
             Remembered: self._history.restore,
+            QueueChanged: lambda ref, record, _now: orders.restore(ref, record),
         }
 
     def restore(self, ref: int, record: Record) -> None:

@@ -6,12 +6,17 @@ each is told how many tasks it may send, and again when it has sent them. That i
 what does not fit after all is refused again, exactly.
 """
 
+from typing import TYPE_CHECKING
+
 from farm.core.ledger import Ledger
 from farm.core.queue import Queue
 from farm.core.sessions import Session
 from farm.protocol.messages import QueueCredit as Message
 from farm.protocol.messages import Refused
 from farm.protocol.parts import Group
+
+if TYPE_CHECKING:
+    from farm.core.policy import QueuePolicy
 
 __all__ = ["QueueCredit", "cut", "fitting"]
 
@@ -26,7 +31,7 @@ class QueueCredit:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         # With what it held when its room was shared last: nothing has changed since.
-        self._waited_for: dict[Queue, tuple[int, int] | None] = {}
+        self._waited_for: dict[Queue, tuple[int, int, QueuePolicy] | None] = {}
         self.due: float | None = None
         """When room that was not used is to be shared again."""
 
@@ -71,7 +76,7 @@ class QueueCredit:
         if lapsed:
             self.due = None
         for queue, shared in list(self._waited_for.items()):
-            holds = queue.open_tasks, queue.open_bytes
+            holds = queue.open_tasks, queue.open_bytes, queue.policy
             if shared == holds and not lapsed:
                 continue
             self._waited_for[queue] = holds

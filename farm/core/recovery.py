@@ -208,10 +208,9 @@ class Recovery:
                 ledger.queue(batch, lo, hi)
                 for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
                     self._delay(batch, a, b)
-        ledger.holds_back = False
-        ledger.queues.wake_all()
         self._heard.clear()
         self._endings.flush(now)
+        ledger.now_known(now)
         self._cancels.on_recovered(now)
 
     def _stop_waiting(self, batch: Batch, lo: int, hi: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from farm.client.session_outbox import Outbox
 from farm.core.bucket import TokenBucket
 from farm.core.queue import Queue
+from farm.core.queue_orders import QueueOrders
 from farm.core.queues import Queues
 from farm.core.ready import ReadyQueue, _Lane
 from farm.core.recovery import Recovery
+from farm.model import State
 from tests.sim.bites import RESTARTS, bite
 
 CROWD = {
@@ -47,6 +49,7 @@ RECOVERING = {
     "faults": [*RESTARTS, "isolate"],
     "core": {**CROWD["core"], "recovery_seconds": 5.0, "lease_seconds": 4.0},
 }
+ORDERED = {**CROWD, "orders": 0.3, "queues": {"default": {}, "mail": {}}}
 
 
 @bite("queues are served by weight", "starvation", **UNEQUAL)
@@ -137,3 +140,46 @@ def _(patch):
             self._may[queue] += 1
 
     patch.setattr(Outbox, "credit", more)
+
+
+@bite("a paused queue gives nothing", "paused queue", **ORDERED)
+def _(patch):
+    fit = Queue._fit
+
+    def plain(self, now, tokens):
+        fit(self, now, tokens)
+        self.plain = not self.limits_running
+
+    patch.setattr(Queue, "_fit", plain)
+
+
+@bite(
+    "a pause outlives the coordinator",
+    "paused queue",
+    **{**ORDERED, "faults": RESTARTS, "fault_seconds": 0.5, "durable": True},
+)
+def _(patch):
+    restore = QueueOrders.restore
+
+    def forget(self, ref, record):
+        restore(self, ref, record)
+        self._ledger.queues.all[record.name].set({}, paused=False, now=0.0)
+
+    patch.setattr(QueueOrders, "restore", forget)
+
+
+@bite("a purge ends all that waits", "purge", **ORDERED)
+def _(patch):
+    def queued(self, queue, now):
+        count = 0
+        for session in self._ledger.sessions.values():
+            for batch in session.batches:
+                for lo, hi in list(batch.runs(0, batch.count, State.QUEUED)):
+                    if batch.queue is queue:
+                        self._endings.cancel(batch, lo, hi)
+                        count += hi - lo
+        self._endings.flush(now)
+        self._ledger.counters["purged"] += count
+        return {"name": queue.name, "purged": count}
+
+    patch.setattr(QueueOrders, "_cancel_all", queued)

@@ -7,9 +7,13 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farm.core.policy import QueuePolicy
+from farm.model import State
 from tests.sim.truth import Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from farm.core import Core
     from farm.core.hosts import Lease
     from farm.core.queue import Queue
     from farm.protocol.messages import Assign
@@ -21,6 +25,7 @@ __all__ = ["QueueChecks"]
 ROUNDS = 5
 """By how many rounds of turns two may be apart that both wait all the time."""
 EPSILON = 1e-6
+WAITING, CANCELLED = (State.QUEUED, State.SCHEDULED), State.CANCELLED
 Flow = tuple[Any, ...]
 
 
@@ -40,6 +45,9 @@ class QueueChecks:
         self._last_lease = 0
         self._waited = _Waiting({})
         self._lead: dict[tuple[Flow, Flow], float] = {}  # in rounds, since both wait
+        self._asked: dict[tuple[Any, int], tuple[str, str]] = {}  # orders without an answer
+        self._paused: set[str] = set()  # somebody was told so, and nobody wants it otherwise
+        self.purged: set[str] = set()
 
     def policy(self, name: str) -> QueuePolicy:
         """The configured policy of a queue."""
@@ -52,6 +60,50 @@ class QueueChecks:
         self._lead.clear()
         if not self._checks.disk.durable:
             self._tokens.clear()
+            self._paused.clear()
+
+    def restored(self) -> None:
+        """The store is a copy from before the last orders, perhaps."""
+        self._paused.clear()
+
+    # ------------------------------------------------------------ orders
+
+    def ordered(self, client: Any, request: int, what: str, name: str) -> None:
+        """A client tells a queue something."""
+        self._asked[client, request] = what, name
+        if what == "resume_queue":
+            self._paused.discard(name)
+        elif what == "purge_queue":
+            self.purged.add(name)
+
+    def answered(self, client: Any, message: Any) -> None:
+        """A client is told that something is done."""
+        what, name = self._asked.pop((client, message.request), ("", ""))
+        wanted = ("resume_queue", name) in self._asked.values()
+        world = self._checks.world
+        lasts = world.disk.durable and not world.stats["restore store"]
+        if what == "pause_queue" and not wanted and lasts:
+            self._paused.add(name)
+
+    def purge(self, machine: Core, act: Callable[[], None]) -> None:
+        """A queue is purged: what waits in it is cancelled, and nothing else."""
+        known = not machine.ledger.holds_back
+        before = _states(machine)
+        orders, name = machine.ledger.counters["purged"], ""
+        act()
+        if not known:
+            return
+        after = _states(machine)
+        ended = {task for task, (state, _) in after.items() if before[task][0] != state}
+        names = {before[task][1] for task in ended}
+        for name in names:
+            waited = {t for t, (state, own) in before.items() if own == name and state in WAITING}
+            if len(names) > 1 or ended != waited or any(after[t][0] != CANCELLED for t in ended):
+                raise Violation(
+                    "purge", f"of queue {name} {len(ended)} ended, {len(waited)} waited"
+                )
+        if machine.ledger.counters["purged"] - orders != len(ended):
+            raise Violation("purge", f"{len(ended)} tasks ended")
 
     # ------------------------------------------------------------ bounds
 
@@ -129,6 +181,8 @@ class QueueChecks:
         for grant in message.grants:
             task = self._truth.tasks[grant.session, grant.first]
             policy = self.policy(queue_of(task))
+            if queue_of(task) in self._paused:
+                raise Violation("paused queue", f"{task.name} of queue {queue_of(task)} is leased")
             if policy.rate is not None and not task.runs_once:  # paid for before its commit
                 self._spend(queue_of(task), policy, 1 if grant.packed else grant.count)
 
@@ -180,6 +234,16 @@ class QueueChecks:
                 text = f"{one} is {lead[one, other]:.1f} rounds ahead of {other}"
                 raise Violation("starvation", text)
         self._lead, self._waited = lead, _Waiting(waiting)
+
+
+def _states(machine: Core) -> dict[Any, tuple[int, str]]:
+    """The state and queue of every task."""
+    return {
+        (session.id, batch.first + index): (state, batch.queue.name)
+        for session in machine.ledger.sessions.values()
+        for batch in session.batches
+        for index, state in enumerate(batch.states)
+    }
 
 
 def queue_of(task: Task) -> str:

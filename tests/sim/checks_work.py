@@ -9,6 +9,7 @@ from farm.model import Ending
 from farm.protocol.records import ClockRead
 from tests.sim import work
 from tests.sim.checks_limits import check_limited, is_final_for
+from tests.sim.checks_queues import queue_of
 from tests.sim.truth import Violation
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def settled(world: World, task: Task) -> None:
     may = {
         Ending.TIME_LIMIT: task.template.time_limit is not None,
         Ending.MEMORY_LIMIT: task.template.memory_limit is not None,
-        Ending.CANCELLED: task.cancel_asked,
+        Ending.CANCELLED: task.cancel_asked or queue_of(task) in world.checks.queues.purged,
         Ending.EXPIRED: task.template.expires is not None,
         Ending.BROKEN: world.plan.initializer,  # and its workers died before they did anything
     }

@@ -219,6 +219,7 @@ class ClientProcess(Process):
         if message.request in self.replies and not isinstance(message, JobInfo):
             raise Violation("replied twice", f"{self.name}: {message}")
         self.replies[message.request] = message
+        self.world.checks.queues.answered(self, message)
         if isinstance(message, JobInfo):
             followed = self.followed.setdefault(message.request, set())
             for session, first, count in message.tasks:

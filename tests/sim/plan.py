@@ -77,6 +77,7 @@ class Plan:
     core: dict[str, float | int] = field(default_factory=dict)
     queues: dict[str, dict[str, float | int]] = field(default_factory=dict)  # their policies
     keys: int = 0  # how many concurrency keys there are
+    orders: float = 0.0  # the share of acts of clients that come with an order to a queue
 
     @property
     def core_settings(self) -> CoreSettings:
@@ -159,6 +160,7 @@ class Plan:
         if chance.random() < 0.5:
             return
         self.keys = chance.choice((0, 1, 3))
+        self.orders = chance.choice((0.0, 0.2))
         for name in ("default", "mail", "bulk")[: chance.randint(1, 3)]:
             policy: dict[str, float | int] = {
                 "weight": chance.choice((0.25, 1.0, 1.0, 4.0)),

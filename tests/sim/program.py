@@ -49,6 +49,8 @@ class Program:
     def _act(self) -> None:
         if self.world.resting or self.client.finished:
             return
+        if self.queue_chance.random() < self.world.plan.orders:
+            self.order(self.queue_chance.choice(ORDERS))
         choice = self.chance.random()
         if choice < 0.6:
             self.submit()
@@ -66,6 +68,17 @@ class Program:
         """No new work; what is open is closed."""
         for job in list(self.jobs):
             self.seal(job)
+        for name in self.world.plan.queues if self.world.plan.orders else ():
+            self.order("resume_queue", name)
+
+    def order(self, what: str, name: str = "") -> None:
+        """Tell a queue something."""
+        name = name or self.queue_chance.choice(sorted(self.world.plan.queues))
+        request = self._request()
+        self.questions.add(request)
+        self.world.stats[what] += 1
+        self.world.checks.queues.ordered(self.client, request, what, name)
+        self.client.machine.query(request, what, {"name": name}, self.client.now)
 
     @property
     def waits_for(self) -> list[str]:
@@ -282,6 +295,7 @@ class Program:
         return [(session, counter, 1) for session, counter in chosen]
 
 
+ORDERS = ("pause_queue", "pause_queue", "resume_queue", "purge_queue", "queues")
 TIME_LIMIT = "farm.errors.TimeLimitExceeded"
 QUESTIONS = (
     *("status", "hosts", "jobs", "tasks", "task", "nonsense"),

@@ -6,14 +6,15 @@ import pytest
 
 from farm.core import invariants
 from farm.core.batch import Batch
+from farm.core.meter import Meter
 from farm.core.policy import QueuePolicy
 from farm.core.queue import Queue
 from farm.core.queues import Queues
 from farm.core.states import Event
 from farm.errors import ConfigError
-from farm.model import Ending
+from farm.model import Ending, TaskId
 from farm.protocol import messages as m
-from tests.unit.core_harness import Rig, ended, group, packed
+from tests.unit.core_harness import Rig, ended, group, packed, session_id
 
 TURN = 0.01
 
@@ -365,3 +366,187 @@ def test_the_outcome_frees_the_room_not_the_delivery():
     assert rig.ledger.queues.all["mail"].open_tasks == 1  # it is not committed
     rig.commit()
     assert rig.ledger.queues.all["mail"].open_tasks == 0
+
+
+# ---------------------------------------------------------------- orders
+
+
+def order(rig, peer, what, **arguments):
+    """Tell a queue something; what is answered, once it is."""
+    rig.say(peer, m.Query(1, what, arguments))
+    early = [x for x in rig.take(peer) if isinstance(x, m.Answer)]
+    rig.commit()
+    late = [x for x in rig.take(peer) if isinstance(x, m.Answer)]
+    return early, late
+
+
+def test_a_pause_is_answered_when_it_is_durable_and_outlives_the_coordinator():
+    rig, client, host = farm({"mail": {}}, slots=4, window=4)
+    early, late = order(rig, client, "pause_queue", name="mail")
+    assert early == []
+    assert late[0].data == {"name": "mail", "paused": True, "set": {}}
+    rig.reload()
+    client, host = rig.client(), rig.host(slots=4, window=4)
+    rig.submit(client, group(1, 2, template=options("mail")))
+    assert rig.grants(host) == []
+    order(rig, client, "resume_queue", name="mail")
+    assert sum(g.count for g in rig.grants(host)) == 2
+    rig.commit()
+    assert not [r for r in rig.disk.records.values() if b"mail" in r and b"\x18" in r[:3]]
+
+
+def test_what_is_set_counts_until_it_is_reset():
+    rig, client, host = farm({"mail": {"max_running": 1, "weight": 2.0}}, slots=9, window=9)
+    rig.submit(client, group(1, 9, template=options("mail")))
+    assert sum(g.count for g in rig.grants(host)) == 1
+    changes = {"max_running": 3, "rate": None}
+    _, (answer,) = order(rig, client, "set_queue", name="mail", changes=changes)
+    assert answer.data["set"] == changes
+    assert sum(g.count for g in rig.grants(host)) == 2
+    order(rig, client, "set_queue", name="mail", changes={"weight": 4.0})
+    rig.reload()
+    mail = rig.ledger.queues.all["mail"]
+    assert (mail.policy.max_running, mail.policy.weight) == (3, 4.0)
+    client = rig.client()
+    order(rig, client, "set_queue", name="mail", reset=True)
+    assert (mail.policy.max_running, mail.policy.weight) == (1, 2.0)
+    assert mail.ref == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"max_runing": 1}, "did you mean 'max_running'"),
+        ({"max_tasks": 0}, "max_tasks is 0"),
+        ({"weight": None}, "weight must be a number"),
+        ({"weight": "much"}, "weight"),
+        ({"rate": [1]}, "rate"),
+        (3, "changes are 3"),
+    ],
+)
+def test_a_wrong_order_changes_nothing_and_says_why(changes, says):
+    rig, client, _ = farm({"mail": {}})
+    (answer,), _ = order(rig, client, "set_queue", name="mail", changes=changes)
+    assert says in answer.error
+    assert rig.ledger.queues.all["mail"].policy == QueuePolicy()
+    (answer,), _ = order(rig, client, "pause_queue", name="mial")
+    assert "did you mean 'mail'" in answer.error
+
+
+def test_a_purge_ends_what_waits_and_nothing_else():
+    rig, client, host = farm({"mail": {}}, slots=2, window=2)
+    mail = options("mail")
+    rig.submit(client, group(1, 5, template=mail), group(11, 2))
+    rig.submit(client, group(21, 2, template=options("mail", delay=60.0)))
+    rig.take(client)
+    running = {g.first + i for g in rig.grants(host) for i in range(g.count)}
+    rig.say(client, m.Query(1, "purge_queue", {"name": "mail"}))
+    rig.commit()
+    sent = rig.take(client)
+    ended_ = {
+        result.first + i
+        for message in sent
+        if isinstance(message, m.Results)
+        for result in message.entries
+        for i in range(result.count)
+        if result.ending is Ending.CANCELLED
+    }
+    assert ended_ == {1, 2, 3, 4, 5, 21, 22} - running
+    (answer,) = [x for x in sent if isinstance(x, m.Answer)]
+    assert answer.data == {"name": "mail", "purged": len(ended_)}
+
+
+def test_a_purge_waits_until_it_is_known_what_runs():
+    rig, client, host = farm({"mail": {}}, slots=2, window=2)
+    rig.submit(client, group(1, 5, template=options("mail")))
+    (grant,) = rig.grants(host)
+    rig.commit()
+    rig.reload()
+    client = rig.client()
+    rig.say(client, m.Query(1, "purge_queue", {"name": "mail"}))
+    rig.commit()
+    assert [x for x in rig.take(client) if isinstance(x, m.Answer)] == []
+    claim = m.Claim(10, grant.lease, 1, grant.session, 1, 2, started=True)
+    rig.host(slots=2, window=2, claims=[claim], commit=False)
+    rig.commit()
+    (answer,) = [x for x in rig.take(client) if isinstance(x, m.Answer)]
+    assert answer.data["purged"] == 3
+
+
+def test_more_room_is_told_to_those_that_wait():
+    rig, client, _ = farm({"mail": {"max_tasks": 1}})
+    rig.submit(client, group(1, 5, template=options("mail")))
+    assert busy(rig, client) == [(2, 4, "mail")]
+    rig.say(client, m.Query(1, "set_queue", {"name": "mail", "changes": {"max_tasks": 4}}))
+    assert busy(rig, client) == [3]
+
+
+# ---------------------------------------------------------------- what is said of them
+
+
+def why(rig, client, number):
+    task = TaskId(session_id("alice"), number)
+    rig.say(client, m.Query(7, "explain", {"id": str(task)}))
+    (answer,) = [x for x in rig.take(client) if isinstance(x, m.Answer)]
+    return answer.data["why"]
+
+
+def test_explain_says_what_keeps_a_task_back():
+    policies = {
+        "paused": {},
+        "few": {"max_running": 1},
+        "slow": {"rate": 0.5},
+        "keyed": {"max_running_per_key": 1},
+    }
+    rig, client, _ = farm(policies, slots=9, window=9)
+    order(rig, client, "pause_queue", name="paused")
+    key = {"concurrency_key": "a"}
+    for first, name in zip((1, 11, 21, 31), policies, strict=True):
+        more = key if name == "keyed" else {}
+        rig.submit(client, group(first, 3, template=options(name, **more)))
+    rig.take(client)
+    said = {name: why(rig, client, 3 + 10 * i) for i, name in enumerate(policies)}
+    assert "2 tasks of its queue paused go first" in said["paused"]
+    assert "its queue is paused; go on with: farm queues resume paused" in said["paused"]
+    assert "of its queue 1 run, and 1 may at a time" in said["few"]
+    assert "its queue may start 0.5 tasks a second; the next in 2 s" in said["slow"]
+    assert "of its key 'a' 1 run, and 1 may at a time" in said["keyed"]
+
+
+def test_the_numbers_of_a_queue_and_littles_law():
+    rig, client, host = farm({"mail": {}}, slots=4, window=4)
+    rig.submit(client, group(1, 4, template=options("mail")))
+    rig.tick(1.0)
+    (grant,) = rig.grants(host)
+    rig.tick(3.0)
+    rig.report(host, ended=[ended(grant)], window=4)
+    rig.tick(4.0)
+    rig.say(client, m.Query(1, "queues", {}))
+    (answer,) = [x for x in rig.take(client) if isinstance(x, m.Answer)]
+    mail = next(row for row in answer.data if row["name"] == "mail")
+    assert (mail["arrived"], mail["placed"], mail["ended"], mail["waiting"]) == (4, 4, 4, 0)
+    assert mail["arrival_rate"] == mail["service_rate"] == pytest.approx(0.5)
+    little = mail["little"]
+    assert little["mean_open"] == pytest.approx(2.0)
+    assert little["mean_seconds"] == pytest.approx(4.0)
+    assert little["arrival_rate_times_seconds"] == pytest.approx(2.0)
+
+
+def test_waits_are_told_within_a_tenth():
+    meter = Meter()
+    for wait in (0.01, 0.01, 0.01, 2.0):
+        meter.place(1, wait, 10.0)
+    meter.place(50, None, 10.0)  # not the first time: nobody knows since when
+    numbers = meter.numbers(20.0)
+    assert numbers["wait_p50"] == pytest.approx(0.01, rel=0.1)
+    assert numbers["wait_p99"] == pytest.approx(2.0, rel=0.1)
+    assert Meter().numbers(1.0)["wait_p50"] is None
+
+
+def test_numbers_are_of_the_last_minute():
+    meter = Meter()
+    meter.arrive(100, 1.0)
+    meter.arrive(3, 40.0)
+    assert meter.numbers(60.0)["arrival_rate"] == pytest.approx(103 / 60)
+    meter.arrive(3, 75.0)
+    assert meter.numbers(80.0)["arrival_rate"] == pytest.approx(6 / 40)
