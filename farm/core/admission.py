@@ -105,7 +105,8 @@ class Admission:
             text = nearest_queue(name, self._ledger.queues.names)
             self._refuse(session, group, "queue", text)
             return []
-        self.queues.received(session, queue, group)
+        if queue.refused:
+            self.queues.received(session, queue, group)
         if (refusal := self._refusal(session, group)) is not None:
             self._refuse(session, group, *refusal)
             return []
@@ -125,9 +126,11 @@ class Admission:
     def _admit_part(
         self, session: Session, group: Group, queue: Queue, now: float
     ) -> list[tuple[Batch, Group]]:
-        ledger = self._ledger
-        fits = fitting(group, *ledger.room())
-        fits_queue = fitting(group, *queue.room())
+        tasks, size = self._ledger.room()
+        if not queue.bounded and group.count <= tasks and group.size <= size:  # as nearly always
+            return [self._accept_group(session, group, queue, now)]
+        fits = fitting(group, tasks, size)
+        fits_queue = fitting(group, *queue.room()) if queue.bounded else fits
         if fits_queue < fits:
             rest = cut(group, fits_queue, group.count)
             self._touched[session] = None
@@ -271,7 +274,8 @@ class Admission:
         if self.acknowledge_due is not None and now >= self.acknowledge_due:
             self._acknowledge()
         self._feed(touched)
-        self.queues.flush(now)
+        if self.queues.waited_for:
+            self.queues.flush(now)
         if self._full and (self._shortage() or not self._has_drained()):
             return
         was_full, self._full = self._full, False

@@ -244,7 +244,8 @@ class Core:
         self._event(now)
         self._end_waits(now)
         self.placement.place(now)
-        self.ledger.queues.plan(now)
+        if self.ledger.queues.timed:
+            self.ledger.queues.plan(now)
         self.following.flush()  # before outcomes: a follower is told of a task first
         self.deliveries.flush()
         self.reports.flush(now)

@@ -46,11 +46,13 @@ class Meter:
 
     def _pass(self, now: float) -> _Half:
         half = self._half
-        half.area += self._open * (now - self._at)
-        self._at = now
-        if now - half.since >= WINDOW_SECONDS / 2:
-            self._before, self._half = half, _Half(now)
-        return self._half
+        if now > self._at:
+            half.area += self._open * (now - self._at)
+            self._at = now
+            if now - half.since >= WINDOW_SECONDS / 2:
+                self._before, self._half = half, _Half(now)
+                return self._half
+        return half
 
     def arrive(self, tasks: int, now: float) -> None:
         """Tasks are accepted."""

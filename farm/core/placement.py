@@ -39,7 +39,8 @@ class Placement:
         ledger = self._ledger
         parcels: dict[Host, _Parcel] = {}
         queues, holds_back = ledger.queues, ledger.holds_back
-        queues.refresh(now)
+        if queues.timed:
+            queues.refresh(now)
         while (head := queues.head(now, holds_back=holds_back)) is not None:
             batch, lo, hi = head
             if batch.gone:

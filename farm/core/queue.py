@@ -47,6 +47,7 @@ class Queue:
         # Those that were refused, the bytes that each wants room for, and how many it may send.
         self.refused: dict[Session, list[int]] = {}
         self.plain = True  # nothing but hosts keeps its tasks from being placed
+        self.bounded = False  # admission has a limit
         self._fit(0.0, policy.burst_tasks)
         self._defaults = defaults_of(policy)
         self._merged: tuple[Template | None, Template | None] = (None, None)
@@ -68,6 +69,7 @@ class Queue:
     def _fit(self, now: float, tokens: float) -> None:
         policy = self.policy
         rate = policy.rate
+        self.bounded = not (policy.max_tasks is policy.max_bytes is None)
         self.bucket = None
         if rate is not None:
             self.bucket = TokenBucket(rate, policy.burst_tasks, tokens, now)
@@ -168,12 +170,8 @@ class Queue:
         if key := batch.template.concurrency_key:
             self.keys[key] = self.keys.get(key, 0) + units
 
-    def let_go(self, batch: Batch, units: int) -> None:
-        """A host holds so many fewer; those that waited for that can go."""
-        self.running -= units
-        key = batch.template.concurrency_key
-        if not key or not units:
-            return
+    def let_go_key(self, key: str, units: int) -> None:
+        """A host holds so many fewer of a key; those that waited for that can go."""
         left = self.keys[key] - units
         if left:
             self.keys[key] = left

@@ -30,8 +30,8 @@ class QueueCredit:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        # With what it held when its room was shared last: nothing has changed since.
-        self._waited_for: dict[Queue, tuple[int, int, QueuePolicy] | None] = {}
+        self.waited_for: dict[Queue, tuple[int, int, QueuePolicy] | None] = {}
+        """Queues, with what they held when their room was shared last: nothing changed since."""
         self.due: float | None = None
         """When room that was not used is to be shared again."""
 
@@ -41,7 +41,7 @@ class QueueCredit:
         queue.full = True
         queue.refused.pop(session, None)
         queue.refused[session] = [len(group.payloads[0]), 0]
-        self._waited_for[queue] = None
+        self.waited_for[queue] = None
         if session.peer is None:
             return
         policy = queue.policy
@@ -68,22 +68,22 @@ class QueueCredit:
         waits = queue.refused.get(session)
         if waits is not None:
             waits[1] = max(0, waits[1] - (1 if group.packed else group.count))
-            self._waited_for[queue] = None
+            self.waited_for[queue] = None
 
     def flush(self, now: float) -> None:
         """Tell those that wait how much they may send, where there is room."""
         lapsed = self.due is not None and now >= self.due
         if lapsed:
             self.due = None
-        for queue, shared in list(self._waited_for.items()):
+        for queue, shared in list(self.waited_for.items()):
             holds = queue.open_tasks, queue.open_bytes, queue.policy
             if shared == holds and not lapsed:
                 continue
-            self._waited_for[queue] = holds
+            self.waited_for[queue] = holds
             self._forget_gone(queue)
             if not queue.refused:
                 queue.full = False
-                del self._waited_for[queue]
+                del self.waited_for[queue]
             elif not queue.full or self._has_drained(queue):
                 queue.full = False
                 self._share(queue, now)

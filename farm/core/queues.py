@@ -30,7 +30,8 @@ class Queues:
     def __init__(self, policies: Mapping[str, QueuePolicy], turn_seconds: float) -> None:
         self._turn_seconds = turn_seconds
         self._ring: deque[Queue] = deque()  # each queue at most once
-        self._timed: list[Queue] = []  # those with a limit of the rate
+        self.timed: list[Queue] = []
+        """Those with a limit of the rate, for which ``refresh`` and ``plan`` are."""
         self.due: float | None = None
         """When a queue that waits for time to pass may have a task placed, as of ``plan``."""
         self.all: dict[str, Queue] = {}
@@ -41,10 +42,11 @@ class Queues:
 
     def weigh(self) -> None:
         """Policies were set: the least weight has a turn of ``turn_seconds``."""
+        self.due = None
         least = min(queue.policy.weight for queue in self.all.values())
         for queue in self.all.values():
             queue.quantum = self._turn_seconds * queue.policy.weight / least
-        self._timed = [queue for queue in self.all.values() if queue.bucket is not None]
+        self.timed = [queue for queue in self.all.values() if queue.bucket is not None]
 
     def begin(self, now: float, *, fresh: bool) -> None:
         """The coordinator starts to serve; ``fresh``: with a store in which nothing ever was."""
@@ -87,18 +89,19 @@ class Queues:
     def head(self, now: float, *, holds_back: bool = False) -> Entry | None:
         """The next run of which something may be placed, or None."""
         ring = self._ring
+        if not ring:
+            return None
+        if len(ring) == 1 and ring[0].plain and (entry := ring[0].ready.head()) is not None:
+            return entry  # as nearly always
         comes = False  # to the front, by this call
         while ring:
             queue = ring[0]
             entry = queue.head(now, holds_back=holds_back)
             if entry is None:
-                ring.popleft()
-                queue.active = False
-                queue.deficit = min(queue.deficit, 0.0)
+                self._leave()
                 comes = True
                 continue
             if len(ring) == 1:
-                queue.deficit = 0.0
                 return entry
             if comes:
                 queue.deficit += queue.quantum
@@ -107,6 +110,12 @@ class Queues:
             ring.rotate(-1)
             comes = True
         return None
+
+    def _leave(self) -> None:
+        """Nothing of the first of the ring may be placed: it saves nothing up."""
+        queue = self._ring.popleft()
+        queue.active = False
+        queue.deficit = min(queue.deficit, 0.0)
 
     def cost(self, seconds: float) -> float:
         """What a task counts in its turn that is expected to take so long; -1: nobody knows."""
@@ -129,7 +138,8 @@ class Queues:
         queue = self._ring[0]
         if len(self._ring) > 1:
             queue.deficit -= cost
-        queue.ready.take(count, cost)
+        if not queue.ready.take(count, cost):
+            self._leave()
 
     def set_aside(self, count: int) -> None:
         """Let the first ``count`` tasks of the run that ``head`` returned wait until ``resume``."""
@@ -154,20 +164,22 @@ class Queues:
     def let_go(self, batch: Batch, units: int) -> None:
         """A host holds so many fewer tasks of a batch."""
         queue = batch.queue
-        queue.let_go(batch, units)
-        if not queue.active:
+        queue.running -= units
+        if units and (key := batch.template.concurrency_key):
+            queue.let_go_key(key, units)
+        if not queue.plain and not queue.active:
             self.wake(queue)
 
     def refresh(self, now: float) -> None:
         """Time has passed, and may have let tasks go that waited for it."""
-        for queue in self._timed:
+        for queue in self.timed:
             if not queue.active and queue.bucket is not None and queue.bucket.room(now):
                 self.wake(queue)
 
     def plan(self, now: float) -> None:
         """What can be has been placed: find when time alone will let more."""
         self.due = None
-        for queue in self._timed:
+        for queue in self.timed:
             if queue.bucket is None or queue.paused or not queue.ready:
                 continue
             queue.bucket.room(now)

@@ -170,8 +170,11 @@ class ReadyQueue:
             return None
         return max(1, int(lane.ring[0].deficit / cost))
 
-    def take(self, count: int, cost: float = 0.0) -> None:
-        """Remove the first ``count`` tasks of the run that ``head`` returned, for ``cost``."""
+    def take(self, count: int, cost: float = 0.0) -> bool:
+        """Remove the first ``count`` tasks of the run that ``head`` returned, for ``cost``.
+
+        Whether any entry is left.
+        """
         lane = self._lane()
         line = lane.ring[0]
         if len(lane.ring) > 1:
@@ -181,8 +184,10 @@ class ReadyQueue:
             line.entries[0] = (batch, lo + count, hi)
         else:
             self._pop(lane, line)
-            self._free(batch)
+            if batch.template.concurrency_key:
+                self._free(batch)
         self._size -= count
+        return bool(self._order)
 
     # ------------------------------------------------------------ what has to wait
 

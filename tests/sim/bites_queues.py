@@ -107,7 +107,7 @@ def _(patch):
 
     def uncounted(self, host, claim, batch, run, now):
         lease = adopt(self, host, claim, batch, run, now)
-        batch.queue.let_go(batch, lease.units)
+        self._ledger.queues.let_go(batch, lease.units)
         return lease
 
     patch.setattr(Recovery, "_adopt", uncounted)
