@@ -26,6 +26,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import msgspec
 from msgspec import Meta
 
+from farm._config_queues import QueueConfig, QueueValue, read_queues
 from farm._config_sections import (
     DEFAULT_ADDRESS,
     ClientConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "CoordinatorConfig",
     "HostConfig",
     "LogConfig",
+    "QueueConfig",
     "Setting",
     "files",
     "load",
@@ -63,13 +65,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All settings, and where each that is not a default comes from.
 
     ``origins`` maps ``"client.address"`` to what people call the place: a file's path, the name of
-    a variable, or ``"flag"``.
+    a variable, or ``"flag"``. ``queues`` are those that files name; only files can.
     """
 
     client: ClientConfig = ClientConfig()
     coordinator: CoordinatorConfig = CoordinatorConfig()
     host: HostConfig = HostConfig()
     log: LogConfig = LogConfig()
+    queues: dict[str, QueueConfig] = {}
     origins: dict[str, str] = {}
 
 
@@ -195,16 +198,32 @@ def load(
         layers.append(_from_file(path, known, must_exist=must_exist))
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     origins: dict[str, str] = {}
+    queues: dict[str, dict[str, Any]] = {}
     for layer in layers:
         for setting, value, place in layer:
-            if setting.path not in origins:
-                origins[setting.path] = place
+            if setting.path in origins:
+                continue
+            if isinstance(setting, QueueValue):
+                _add_to(queues, setting)
+            else:
                 values[setting.section][setting.key] = value
+            if value is not None:
+                origins[setting.path] = place
     sections = {name: SECTIONS[name](**values[name]) for name in SECTIONS}
-    return msgspec.convert({**sections, "origins": origins}, Config)
+    found = {**sections, "queues": queues, "origins": origins}
+    return msgspec.convert(found, Config)
 
 
-Found = tuple[Setting, Any, str]
+def _add_to(queues: dict[str, dict[str, Any]], found: QueueValue) -> None:
+    """Add a value, or a queue of which nothing more is said, to those of the queues."""
+    at = queues.setdefault(found.keys[0], {})
+    for key in found.keys[1:-1]:
+        at = at.setdefault(key, {})
+    if len(found.keys) > 1:
+        at[found.keys[-1]] = found.value
+
+
+Found = tuple[Setting | QueueValue, Any, str]
 
 
 def _from_flags(flags: Mapping[str, Any], known: list[Setting]) -> list[Found]:
@@ -252,6 +271,9 @@ def _from_file(path: Path, known: list[Setting], *, must_exist: bool) -> list[Fo
 def _from_tables(tables: dict[str, Any], known: list[Setting], place: str) -> Iterator[Found]:
     by_path = {setting.path: setting for setting in known}
     for section, table in tables.items():
+        if section == "queues":
+            yield from ((value, value.value, place) for value in read_queues(table, place))
+            continue
         if section not in SECTIONS:
             raise ConfigError(f"{place}: {_unknown_section(section, table, known)}")
         if not isinstance(table, dict):
@@ -268,7 +290,7 @@ def _from_tables(tables: dict[str, Any], known: list[Setting], place: str) -> It
 
 def _unknown_section(name: str, table: Any, known: list[Setting]) -> str:
     if isinstance(table, dict):
-        return f"there is no section [{name}]; {_nearest(name, list(SECTIONS))}"
+        return f"there is no section [{name}]; {_nearest(name, [*SECTIONS, 'queues'])}"
     keys = {setting.key: setting.section for setting in known}
     near = get_close_matches(name, keys, 1)
     where = f"did you mean {near[0]!r} under [{keys[near[0]]}]?" if near else "it may be misspelt"

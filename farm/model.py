@@ -12,6 +12,8 @@ from farm.errors import ConfigError, PayloadError
 
 __all__ = [
     "BLOB_BYTES",
+    "DEFAULT_QUEUE",
+    "QUEUE_NAME",
     "Blob",
     "Ending",
     "Options",
@@ -173,8 +175,15 @@ class Options(TypedDict, total=False):
     result_ttl: Duration | None
     expires: Duration | None
     delay: Duration | None
+    queue: str | None
+    concurrency_key: str | None
     block: bool
 
+
+DEFAULT_QUEUE = "default"
+"""The queue of tasks that name none; it always exists."""
+QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""What a queue may be called."""
 
 BLOB_BYTES = 1 << 17
 """A payload of at least this size may be a blob; measured in docs/decisions/0035."""

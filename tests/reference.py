@@ -5,13 +5,14 @@ A test holds the files to what this makes of the code.
 
 import inspect
 import re
-from typing import get_args
+from typing import get_args, get_type_hints
 
+import msgspec
 from typer.models import ArgumentInfo, OptionInfo
 
 from farm.cli.exitcodes import ExitCode
 from farm.cli.main import ORDER, app
-from farm.config import SECTIONS, settings
+from farm.config import SECTIONS, QueueConfig, settings
 from tests.conftest import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "reference"
@@ -48,6 +49,25 @@ are seconds, or text such as `"250ms"`, `"30s"`, `"5m"`, `"2h"`, `"7d"`; sizes a
 such as `"512MiB"`, `"4GiB"`. In variables, lists are words separated by commas.
 
 Ready-made files are in [configs/](../../configs/).
+"""
+
+QUEUES_INTRO = """\
+## `[queues.NAME]`
+
+The policy of one queue, in files only. A queue exists when it has such a section, be it empty;
+`default` always does. What is not said has no limit. `farm queues set` changes most of it while the
+farm runs.
+
+```toml
+[queues.mail]
+weight = 2
+rate = 20              # tasks a second
+max_running_per_key = 1
+
+[queues.mail.options]  # of tasks that do not say otherwise
+retries = 3
+time_limit = "30s"
+```
 """
 
 SHARED = {"as_json", "quiet", "settings_file", "debug", "context"}
@@ -124,7 +144,19 @@ def configuration() -> str:
             f"## `[{section}]`\n\n{doc[0].upper()}{doc[1:]}\n\n"
             "| key | variable | default | |\n| --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
         )
-    return "\n".join(parts)
+    return "\n".join([*parts, queues()])
+
+
+def queues():
+    """The sections of which there may be any number."""
+    rows = []
+    for field in msgspec.structs.fields(QueueConfig):
+        hint = get_type_hints(QueueConfig, include_extras=True)[field.name]
+        unset = field.default is msgspec.NODEFAULT or field.default is None
+        default = "" if unset else f"`{field.default!r}`"
+        rows.append(f"| `{field.name}` | {default} | {get_args(hint)[1].description}. |")
+    table = "| key | default | |\n| --- | --- | --- |\n" + "\n".join(rows)
+    return f"{QUEUES_INTRO}\n{table}\n"
 
 
 def _value(setting):

@@ -44,6 +44,8 @@ def status(run: Run, address: AddressOption = None) -> None:
         "results": f"{bytes_text(limits['result_bytes'])} kept of"
         f" {bytes_text(limits['max_result_bytes'])}, {bytes_text(limits['unread_bytes'])} unread",
     }
+    if (queues := _queues(data.get("queues", []))) != "":
+        shown["queues"] = queues
     counters = {name: number for name, number in data["counters"].items() if number}
     if counters:
         shown["counted"] = ", ".join(
@@ -57,6 +59,18 @@ def status(run: Run, address: AddressOption = None) -> None:
         run.output.note("It was restarted and waits some seconds for the hosts that it had.")
     if data["hosts"] == 0:
         run.output.note(f"No host is connected, so nothing runs. Start one: farm worker {url}")
+
+
+def _queues(rows: list[dict[str, Any]]) -> str:
+    """What is in queues, if there are any but the one that always is, or that one is paused."""
+    if len(rows) < 2 and not any(row["paused"] for row in rows):  # noqa: PLR2004 - one is the rule
+        return ""
+    found = []
+    for row in rows:
+        text = f"{row['name']} {count_text(row['waiting'])} waiting"
+        text += f" {count_text(row['running'])} running"
+        found.append(text + (" (paused)" if row["paused"] else ""))
+    return ", ".join(found)
 
 
 def _counts(tasks: dict[str, int]) -> str:

@@ -11,6 +11,7 @@ from farm.cli import (  # noqa: F401 - they register their commands
     hosts,
     inside,
     look,
+    queues,
     services,
     settings,
     store,
@@ -25,7 +26,7 @@ __all__ = ["app", "main"]
 ORDER = (
     *("demo", "up", "coordinator", "worker"),
     *("submit", "result", "cancel", "stop", "replay", "dead"),
-    *("status", "jobs", "tasks", "explain", "stack", "logs"),
+    *("status", "queues", "jobs", "tasks", "explain", "stack", "logs"),
     *("hosts", "store", "config", "version"),
 )
 CODES = "; ".join(f"[bold]{code.value}[/bold] {code.meaning}" for code in ExitCode)

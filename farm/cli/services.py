@@ -307,15 +307,21 @@ def _check_listen(address: str, insecure: bool) -> None:
         )
 
 
-def _core(config: "Config") -> dict[str, float | int]:
+def _core(config: "Config") -> dict[str, Any]:
     """What a configuration says about the core of a coordinator."""
+    from msgspec import ValidationError, convert
     from msgspec.structs import asdict
 
     from farm.core import CoreSettings
+    from farm.errors import ConfigError
 
     known = CoreSettings.__struct_fields__
     core = {name: value for name, value in asdict(config.coordinator).items() if name in known}
-    CoreSettings(**core)  # raises here, before anything is started, if two of them clash
+    core["queues"] = {name: asdict(queue) for name, queue in config.queues.items()}
+    try:  # here, before anything is started: two of them may clash
+        convert(core, CoreSettings)
+    except ValidationError as error:
+        raise ConfigError(str(error)) from None
     return core
 
 

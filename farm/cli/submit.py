@@ -71,6 +71,17 @@ NeverOnOption = Annotated[
 DelayOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="Start not before.", show_default=False)
 ]
+QueueOption = Annotated[
+    str | None,
+    typer.Option("--queue", help="The queue to wait in. Default: default.", show_default=False),
+]
+PriorityOption = Annotated[
+    int | None, typer.Option(help="A higher one runs earlier. Default: 0.", show_default=False)
+]
+RetriesOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Run again if it raises. Default: 0.", show_default=False),
+]
 ExpiresOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="Start not after.", show_default=False)
 ]
@@ -110,8 +121,9 @@ def submit(  # noqa: PLR0913 - one for each option
     job: Annotated[
         str | None, typer.Option("--job", "-j", help="Name of the job.", show_default=False)
     ] = None,
-    priority: Annotated[int, typer.Option(help="A higher one runs earlier.")] = 0,
-    retries: Annotated[int, typer.Option(min=0, help="Run again if it raises.")] = 0,
+    queue: QueueOption = None,
+    priority: PriorityOption = None,
+    retries: RetriesOption = None,
     retry_on: RetryOnOption = None,
     never_on: NeverOnOption = None,
     time_limit: TimeLimitOption = None,
@@ -129,13 +141,10 @@ def submit(  # noqa: PLR0913 - one for each option
     wait_seconds = None if timeout is None else seconds(timeout, "--timeout")
     target = find_function(function)
     positional, keywords = parse_arguments(arguments or [])
-    options: Options = {"priority": priority, "retries": retries, "block": False}
-    if job is not None:
-        options["name"] = job
-    if retry_on:
-        options["retry_on"] = retry_on
-    if never_on:
-        options["never_on"] = never_on
+    options = _given(
+        name=job, queue=queue, priority=priority, retries=retries,
+        retry_on=retry_on or None, never_on=never_on or None, block=False,
+    )  # fmt: skip
     if memory_limit is not None:
         options["memory_limit"] = byte_count(memory_limit, "--memory-limit")
     options |= _times(
@@ -150,6 +159,11 @@ def submit(  # noqa: PLR0913 - one for each option
         _note_if_nothing_runs(run, client)
         with _says_it_goes_on(run, future.id):
             _print_result(run, future, wait_seconds)
+
+
+def _given(**options: Any) -> "Options":
+    """Those that are said: of the others the queue may say something."""
+    return cast("Options", {key: value for key, value in options.items() if value is not None})
 
 
 def _times(**texts: str | None) -> "Options":

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from farm.errors import Busy
-from farm.model import Payload
+from farm.model import DEFAULT_QUEUE, Payload
 from farm.protocol.messages import Function, Template
 
 __all__ = ["BYTES_MAX", "TASKS_MAX", "Backlog", "Entry", "Lane"]
@@ -36,6 +36,11 @@ class Lane(NamedTuple):
     function: Function
     template: Template | None
     job: int
+
+    @property
+    def queue(self) -> str:
+        """The queue of its tasks."""
+        return (self.template.queue if self.template is not None else "") or DEFAULT_QUEUE
 
 
 class Entry:
@@ -84,6 +89,8 @@ class Backlog:
         self.starved = False  # the farm is full: whoever does not block is told so
         self.retry_after = 1.0
         self.reason = ""  # why the farm is full, if it said so
+        # Queues without room: in how many seconds they may have some, and why.
+        self.full_queues: dict[str, tuple[float, str]] = {}
         self._wake = wake
         self._may_block = may_block
         self._lock = threading.Lock()
@@ -111,10 +118,10 @@ class Backlog:
         it may not wait, and what ``closed`` makes once it is set.
         """
         with self._lock:
-            if self.shut is not None or self._full or not block:
+            if self.shut is not None or self._full or not block or self.full_queues:
                 if self.shut is not None:
                     raise self.shut()
-                self._admit(block=block)
+                self._admit(lane, block=block)
             registered = self._add(lane, payload, register)
         if self.sleeping:
             self.rouse()
@@ -134,9 +141,9 @@ class Backlog:
         with self._lock:
             if self.shut is not None:
                 raise self.shut()
-            if self._full:
+            if self._no_room(lane):
                 if not self._may_block():
-                    raise self.busy()
+                    raise self.busy(lane.queue)
                 self.full_since = self.full_since or monotonic()
                 self._notices.append(notify)
                 return None
@@ -173,10 +180,10 @@ class Backlog:
     ) -> bool:
         """Add a task of many items; False if there is no room and it may not wait."""
         with self._lock:
-            if self.closed is not None or self._full:
-                if self.closed is None and not block:
+            if self.closed is not None or self._full or self.full_queues:
+                if self.closed is None and not block and self._no_room(lane):
                     return False
-                self._admit(block=True)
+                self._admit(lane, block=True)
             self._count += 1
             self._bytes += len(payload)
             if self._count >= self._count_max or self._bytes >= self._bytes_max:
@@ -233,19 +240,23 @@ class Backlog:
         self.sleeping = False
         self._wake()
 
-    def busy(self) -> Busy:
-        """What is raised where there is no room and no waiting."""
-        why = self.reason or "the farm has no room for more tasks"
-        return Busy(f"{why}; try again in {self.retry_after:.2g} s", self.retry_after)
+    def busy(self, queue: str = "") -> Busy:
+        """What is raised where there is no room and no waiting; ``queue``: in this one."""
+        after, why = self.full_queues.get(queue, (self.retry_after, self.reason))
+        why = why or "the farm has no room for more tasks"
+        return Busy(f"{why}; try again in {after:.2g} s", after)
 
-    def _admit(self, *, block: bool) -> None:
+    def _no_room(self, lane: Lane) -> bool:
+        return self._full or (bool(self.full_queues) and lane.queue in self.full_queues)
+
+    def _admit(self, lane: Lane, *, block: bool) -> None:
         """Return when there is room; called with the lock held."""
-        no_room = self._full or (self.starved and not block)
+        no_room = self._no_room(lane) or (self.starved and not block)
         # A task that waited here would keep its slot from those that it waits for.
         if no_room and self.closed is None and not (block and self._may_block()):
-            raise self.busy()
+            raise self.busy(lane.queue)
         try:
-            while self._full and self.closed is None:  # a map goes on after ``shut``
+            while self._no_room(lane) and self.closed is None:  # a map goes on after ``shut``
                 self.full_since = self.full_since or monotonic()
                 self._room.wait(WAIT_SECONDS)
         finally:
@@ -284,6 +295,14 @@ class Backlog:
                 self._full = False
                 self.full_since = None
                 self._notify_all()
+
+    def note_full(self, queues: dict[str, tuple[float, str]]) -> None:
+        """These queues have no room; who waits for another one goes on."""
+        if queues == self.full_queues:
+            return
+        with self._lock:
+            self.full_queues = dict(queues)
+            self._notify_all()
 
     def close(self, error: Callable[[], Exception]) -> None:
         """Nothing may be added any more; whoever waits raises what ``error`` makes."""

@@ -5,6 +5,7 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from itertools import count
 from time import monotonic
 from typing import Any
@@ -21,7 +22,7 @@ from farm.client.mapping import Chunk
 from farm.client.replies import Reply
 from farm.client.session import SessionSettings
 from farm.client.waiting import Waiting, runs_of
-from farm.errors import FarmError, UnknownTask
+from farm.errors import ConfigError, FarmError, UnknownTask
 from farm.model import Ending, Payload, TaskId, job_id
 from farm.payload import load_exception
 from farm.protocol import messages as m
@@ -177,9 +178,17 @@ class Connection:
     def _count_maps(self, change: int) -> None:
         self._loop.maps += change
 
-    def busy(self) -> Exception:
-        """What is raised when there is no room and no waiting."""
-        return self._backlog.busy()
+    def check_queue(self, name: str) -> None:
+        """Raise ``ConfigError`` if the farm has told which queues it has, and this is none."""
+        known = self._loop.session.queues
+        if known and name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+            raise ConfigError(f"there is no queue {name!r}; {hint}")
+
+    def busy(self, lane: Lane) -> Exception:
+        """What is raised when there is no room for such tasks and no waiting."""
+        return self._backlog.busy(lane.queue)
 
     def error_at(self, entry: m.Result, counter: int) -> BaseException:
         """What a task whose result is not a value raises."""

@@ -180,6 +180,7 @@ class Loop:
         backlog.left(tasks, size)
         backlog.starved = session.waits_for_credit
         backlog.reason = session.busy
+        backlog.note_full(session.full)
         if self._watch.look(now, len(session.open), self.line.trouble, connected=session.connected):
             reply = self.replies.expect(self._tell_status, lasting=False)
             session.query(reply.request, "status", {}, now)

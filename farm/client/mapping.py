@@ -90,8 +90,8 @@ class Mapping(Protocol):
     def slots(self) -> int:
         """How many workers the farm has, as far as is known; at least 1."""
 
-    def busy(self) -> Exception:
-        """What is raised when there is no room and the map may not wait."""
+    def busy(self, lane: Lane) -> Exception:
+        """What is raised when there is no room for such tasks and the map may not wait."""
 
     def error_at(self, entry: Result, counter: int) -> BaseException:
         """What a task whose result is not a value raises."""
@@ -282,7 +282,7 @@ class _Map:
         block = self._settings.block and not self._outstanding
         if not self._client.put_chunk(self._lane, payload, chunk, block=block):
             if not self._outstanding:
-                raise self._client.busy()
+                raise self._client.busy(self._lane)
             return False
         self._add(chunk)
         return True

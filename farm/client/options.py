@@ -6,11 +6,14 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from farm.errors import ConfigError
-from farm.model import Options, byte_count, seconds
+from farm.model import DEFAULT_QUEUE, Options, byte_count, seconds
 from farm.payload import qualified_name
 from farm.protocol.messages import Template
 
 __all__ = ["Settings", "merge"]
+
+NAME_CHARS_MAX = 200
+"""As many as a name may have on the wire."""
 
 
 class Settings(NamedTuple):
@@ -28,11 +31,18 @@ def merge(old: Settings, options: Options) -> Settings:
     value; each says what would be right.
     """
     checked = {key: _check(key, value) for key, value in options.items()}
+    explicit = dict.fromkeys(old.template.explicit if old.template else ())
+    for key, value in checked.items():
+        # So that what is said counts, even where the queue has a default of its own.
+        if key in _BUILT_IN and value == _BUILT_IN[key]:
+            explicit[key] = None
+        else:
+            explicit.pop(key, None)
     block = checked.pop("block", old.block)
     name = checked.pop("name", old.name)
     template = old.template or Template()
     fields = {field: getattr(template, field) for field in template.__struct_fields__}
-    template = Template(**{**fields, **checked})
+    template = Template(**{**fields, **checked, "explicit": tuple(explicit)})
     soft, hard = template.soft_time_limit, template.time_limit
     if soft is not None and hard is not None and soft >= hard:
         raise ConfigError(
@@ -47,6 +57,8 @@ def _check(key: str, value: Any) -> Any:
         near = get_close_matches(key, _CHECKS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_CHECKS)}"
         raise TypeError(f"there is no option {key!r}; {hint}")
+    if value is None and key in _EMPTY_IF_NONE:
+        return ""
     return None if value is None and key in _MAY_BE_NONE else check(key, value)
 
 
@@ -76,6 +88,18 @@ def _text(key: str, value: Any) -> str:
     if not (isinstance(value, str) and value.strip()):
         raise ConfigError(f"{key} is {value!r}; it must be a text that is not empty, or None")
     return value
+
+
+def _queue(key: str, value: Any) -> str:
+    name = _name(key, value)
+    return "" if name == DEFAULT_QUEUE else name
+
+
+def _name(key: str, value: Any) -> str:
+    text = _text(key, value)
+    if len(text) > NAME_CHARS_MAX:
+        raise ConfigError(f"{key} has {len(text)} characters; it may have {NAME_CHARS_MAX}")
+    return text
 
 
 def _memory(key: str, value: Any) -> int:
@@ -119,7 +143,15 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "result_ttl": _duration,
     "expires": _duration,
     "delay": _duration,
+    "queue": _queue,
+    "concurrency_key": _name,
     "block": _flag,
+}
+_EMPTY_IF_NONE = frozenset(("queue", "concurrency_key"))
+_BUILT_IN = {
+    key: getattr(Template(), key)
+    for key in Template.__struct_fields__
+    if key in _CHECKS and key not in {*_EMPTY_IF_NONE, "durable"}
 }
 _MAY_BE_NONE = frozenset(
     ("name", "time_limit", "soft_time_limit", "memory_limit", "result_ttl", "expires", "delay")

@@ -32,7 +32,8 @@ class Session:
     For reading: ``connected`` (the welcome has come), ``closed``, ``durable`` (as the coordinator
     said last), ``epoch_seen``, ``payload_bytes_max``, ``round_trip`` (seconds, measured by beats,
     or None), ``retry_after`` and ``busy`` (seconds, and why, as the coordinator said when it was
-    last busy), ``open`` (the counters of all tasks that are not settled).
+    last busy), ``full`` (the same of each queue that has no room for what waits here), ``queues``
+    (which there are), ``open`` (the counters of all tasks that are not settled).
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Session:
         self._heard = self._ticked = self._beat_due = self._take_due = 0.0
         self._taken = self._received = self._untaken_bytes = 0  # numbers of Results
         self._outbox, self._jobs = Outbox(), Jobs()
+        self.full, self.queues = self._outbox.full, frozenset[str]()
         self._cancels, self._follows = Cancels(), Follows(session)
         self._queries: dict[int, m.Query | m.DrainHost] = {}
 
@@ -68,7 +70,7 @@ class Session:
     @property
     def unacknowledged(self) -> int:
         """Tasks that no coordinator has accepted yet."""
-        return self._outbox.tasks + self._outbox.unacked.tasks
+        return self._outbox.tasks + self._outbox.parked_tasks + self._outbox.unacked.tasks
 
     @property
     def waits_for_credit(self) -> bool:
@@ -220,6 +222,7 @@ class Session:
         self.connected, self._hello_at = True, None
         self.durable = message.durable
         self.payload_bytes_max = message.payload_bytes_max
+        self.queues = frozenset(message.queues)
         self._beat_seconds = message.beat_seconds
         self._beat_due = now + message.beat_seconds
         self._heard = self._ticked = now
@@ -240,8 +243,8 @@ class Session:
     def _on_bye(self, message: m.Bye, now: float) -> None:
         self._give_up(f"the coordinator left: {message.reason or 'no reason given'}", now)
 
-    def _on_credit(self, message: m.Credit, now: float) -> None:
-        self._outbox.credit(message.tasks, message.bytes)
+    def _on_credit(self, message: m.Credit | m.QueueCredit, now: float) -> None:
+        self._outbox.credit(message)
         self._pump(now)
 
     def _on_accepted(self, message: m.Accepted, now: float) -> None:
@@ -259,6 +262,8 @@ class Session:
                 self._port.send(job)
         elif reason == "function":
             self._outbox.forget_function(pieces)
+        elif message.queue and pieces:
+            self._outbox.park(message.queue, message.retry_after, message.message)
         elif reason == "busy":
             self.retry_after, self.busy = message.retry_after, message.message
             self._outbox.hold(now, message.retry_after)
@@ -312,12 +317,6 @@ class Session:
         if self._queries.pop(message.request, None):
             self._port.replied(message)
 
-    def _on_started(self, message: m.Started, now: float) -> None:
-        self._port.started(message.runs)
-
-    def _on_progress(self, message: m.Progress, now: float) -> None:
-        self._port.progress(message.notes)
-
     def _on_beat(self, message: m.Beat, now: float) -> None:
         if message.stamp:
             self._port.send(m.Beat(echo=message.stamp))
@@ -348,7 +347,7 @@ class Session:
     def _pump(self, now: float) -> None:
         if not self.connected:
             return
-        if self._outbox.tasks and self._outbox.pump(self._port.send, now):
+        if self._outbox.has_sendable and self._outbox.pump(self._port.send, now):
             self._port.room(*self.unsent)
         # What may be at the coordinator or not is sent first, or it would run after all.
         if self._cancels and not self._outbox.again:
@@ -389,12 +388,13 @@ class Session:
         m.Bye: _on_bye,
         m.Accepted: _on_accepted,
         m.Credit: _on_credit,
+        m.QueueCredit: _on_credit,
         m.Refused: _on_refused,
         m.Results: _on_results,
         m.CancelReply: _on_cancel_reply,
         m.JobInfo: _on_job_info,
         m.Answer: _on_answer,
-        m.Started: _on_started,
-        m.Progress: _on_progress,
+        m.Started: lambda self, message, _now: self._port.started(message.runs),
+        m.Progress: lambda self, message, _now: self._port.progress(message.notes),
         m.Beat: _on_beat,
     }

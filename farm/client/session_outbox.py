@@ -7,25 +7,30 @@ is accepted by a coordinator that keeps it durably:
                  │   └──► retained      not durable: kept until the outcome
       again ◄────┴───────────┘          the connection, or the coordinator, was lost
 
-Only what is fresh is known not to be at the coordinator. Refused tasks become fresh again.
+Only what is fresh is known not to be at the coordinator. Refused tasks become fresh again; those
+that their queue has no room for are parked, each queue's by themselves, with what else is fresh of
+it, until the coordinator says how many may be sent.
 """
 
 from collections.abc import Callable, Iterable
 from copy import copy as copy_of
 
 from farm.client.session_shelf import Shelf, join, part_of_result
-from farm.model import Ending
+from farm.model import DEFAULT_QUEUE, Ending
 from farm.protocol.messages import (
     BATCH_BYTES,
     TASKS_PER_MESSAGE_MAX,
+    Credit,
     Function,
     Group,
+    QueueCredit,
     Result,
     Submit,
 )
 from farm.ranges import RangeSet
 
 __all__ = ["FUNCTIONS_MAX", "Outbox"]
+
 
 FUNCTIONS_MAX = 256
 """Functions kept; above that, those that no kept task uses are dropped."""
@@ -45,6 +50,10 @@ class Outbox:
         self.again = Shelf()
         self.unacked = Shelf()
         self.retained = Shelf()
+        self.parked: dict[str, Shelf] = {}  # by queue: fresh, and waiting for room in it
+        self._may: dict[str, int] = {}  # how many of them may be sent
+        # Of each: in how many seconds there may be room, and why there is none.
+        self.full: dict[str, tuple[float, str]] = {}
         self.hold_until = 0.0
         self._next = 1  # tasks below it were all added, or never will be
         self._functions: dict[bytes, Function] = {}
@@ -55,13 +64,27 @@ class Outbox:
 
     @property
     def tasks(self) -> int:
-        """Tasks waiting to be sent."""
+        """Tasks waiting to be sent, but for those that are parked."""
         return self.fresh.tasks + self.again.tasks
 
     @property
     def size(self) -> int:
-        """Payload bytes waiting to be sent."""
+        """Payload bytes waiting to be sent, but for those that are parked."""
         return self.fresh.size + self.again.size
+
+    @property
+    def parked_tasks(self) -> int:
+        """Tasks that wait for room in their queue."""
+        return sum(shelf.tasks for shelf in self.parked.values())
+
+    @property
+    def has_sendable(self) -> bool:
+        """Whether anything waits that credit might let go."""
+        return bool(self.tasks or self._may)
+
+    @property
+    def _shelves(self) -> tuple[Shelf, ...]:
+        return (self.fresh, self.again, self.unacked, self.retained, *self.parked.values())
 
     def is_held(self, now: float) -> bool:
         """Whether not even one small task could be sent now."""
@@ -73,14 +96,13 @@ class Outbox:
         for function in functions:
             self._functions[function.hash] = function
         for group in groups:
-            self.fresh.add(group, joined=True)
+            self._shelf(group).add(group, joined=True)
             self._next = max(self._next, group.first + group.count)
         if len(self._functions) > self._functions_max:
             self._drop_functions()
 
     def _drop_functions(self) -> None:
-        shelves = (self.fresh, self.again, self.unacked, self.retained)
-        used = {group.function for shelf in shelves for group in shelf}
+        used = {group.function for shelf in self._shelves for group in shelf}
         self._functions = {key: one for key, one in self._functions.items() if key in used}
         self._told.intersection_update(self._functions)
         # Doubled while so many are in use, so that looking costs a constant share of adding.
@@ -98,6 +120,11 @@ class Outbox:
         self._granted = (tasks, size)
         self._sent_tasks = self._sent_bytes = 0
         self.hold_until = 0.0
+        for group in [group for shelf in self.parked.values() for group in shelf]:
+            self.fresh.add(group)
+        self.parked.clear()
+        self._may.clear()
+        self.full.clear()
         moved = self.retained.take_all() if lost else []
         for group in [*self.again.take_all(), *moved] if lost else ():
             tried = _copy(group)
@@ -105,10 +132,13 @@ class Outbox:
             self.again.add(tried)
         return moved
 
-    def credit(self, tasks: int, size: int) -> None:
-        """The coordinator allows so much in all on this connection."""
-        self._granted = (tasks, size)
-        self.hold_until = 0.0
+    def credit(self, message: Credit | QueueCredit) -> None:
+        """So much may be sent in all on this connection, or of the tasks parked for a queue."""
+        if isinstance(message, Credit):
+            self._granted = (message.tasks, message.bytes)
+            self.hold_until = 0.0
+        elif message.queue in self.parked:
+            self._may[message.queue] = self._may.get(message.queue, 0) + message.tasks
 
     def hold(self, now: float, retry_after: float) -> None:
         """The coordinator is full and may have room after so many seconds."""
@@ -122,7 +152,7 @@ class Outbox:
     @property
     def floor(self) -> int:
         """Below this counter nothing will ever be sent again."""
-        shelves = (self.fresh, self.again, self.unacked, self.retained)
+        shelves = self._shelves
         heads = [head.first for shelf in shelves if shelf and (head := shelf.head()) is not None]
         return min([self._next, *heads])
 
@@ -137,12 +167,37 @@ class Outbox:
                 for group in batch:
                     self.unacked.add(group)
                 sent = True
+        for queue in list(self._may):
+            sent = self._pump_parked(queue, send) or sent
         return sent
 
-    def _batch(self, shelf: Shelf, send: Callable[[Function | Submit], None]) -> list[Group]:
+    def _pump_parked(self, queue: str, send: Callable[[Function | Submit], None]) -> bool:
+        """Send what may be sent of what is parked for a queue."""
+        shelf, sent = self.parked[queue], False
+        while self._may[queue] > 0 and (floor := self.floor):
+            before = self._sent_tasks
+            batch = self._batch(shelf, send, self._may[queue])
+            if not batch:
+                break
+            self._may[queue] -= self._sent_tasks - before
+            send(Submit(batch, floor))
+            for group in batch:
+                self.unacked.add(group)
+            sent = True
+        if not self._may[queue]:
+            del self._may[queue]
+        self._drop_empty()
+        return sent
+
+    def _batch(
+        self,
+        shelf: Shelf,
+        send: Callable[[Function | Submit], None],
+        most: int = TASKS_PER_MESSAGE_MAX,
+    ) -> list[Group]:
         """Take the groups of one message off a shelf, after sending the functions they need."""
         batch: list[Group] = []
-        entries, size = TASKS_PER_MESSAGE_MAX, BATCH_BYTES
+        entries, size = min(most, TASKS_PER_MESSAGE_MAX), BATCH_BYTES
         while entries > 0 and (head := shelf.head()) is not None:
             count = self._fitting(head, entries, size, alone=not batch)
             if not count:
@@ -198,17 +253,41 @@ class Outbox:
         """Refused tasks are to be sent again: they are fresh."""
         for piece in pieces:
             # A copy: what was sent once may be looked at elsewhere, and fresh groups grow.
-            self.fresh.add(_copy(piece))
+            self._shelf(piece).add(_copy(piece))
+
+    def _shelf(self, group: Group) -> Shelf:
+        """Where what the coordinator does not have belongs."""
+        return self.parked.get(_queue(group), self.fresh) if self.parked else self.fresh
+
+    def park(self, queue: str, retry_after: float, why: str) -> None:
+        """A queue has refused tasks: all that is fresh of it waits for room in it."""
+        self.full[queue] = retry_after, why
+        self._may.pop(queue, None)
+        shelf = self.parked.get(queue)
+        if shelf is None:
+            shelf = self.parked[queue] = Shelf()
+            for group in [group for group in self.fresh if _queue(group) == queue]:
+                for piece in self.fresh.take(group.first, group.first + group.count):
+                    shelf.add(piece)
 
     def take_fresh(self, first: int, stop: int) -> list[Group]:
         """Take back what no coordinator has, or ever had."""
         taken: list[Group] = []
-        for piece in self.fresh.take(first, stop):
-            if piece.tried:
-                self.fresh.add(piece)
-            else:
-                taken.append(piece)
+        for shelf in (self.fresh, *self.parked.values()):
+            for piece in shelf.take(first, stop):
+                if piece.tried:
+                    shelf.add(piece)
+                else:
+                    taken.append(piece)
+        self._drop_empty()
         return taken
+
+    def _drop_empty(self) -> None:
+        """Queues for which nothing is parked any more."""
+        for queue in [queue for queue, shelf in self.parked.items() if not shelf]:
+            del self.parked[queue]
+            self._may.pop(queue, None)
+            self.full.pop(queue, None)
 
     def forget_function(self, pieces: Iterable[Group]) -> None:
         """The coordinator lacks the functions of these groups: they are sent before them."""
@@ -217,7 +296,7 @@ class Outbox:
     def accepted_for_good(self, among: RangeSet) -> RangeSet:
         """Which of these tasks need not be sent again, even if the coordinator restarts."""
         found = RangeSet(among)
-        for shelf in (self.fresh, self.again, self.unacked, self.retained):
+        for shelf in self._shelves:
             for group in shelf:
                 found.remove(group.first, group.first + group.count)
         return found
@@ -246,10 +325,17 @@ class Outbox:
         if self.retained:
             self.retained.take(first, stop)
         pieces: list[Group] = []
-        for shelf in (self.unacked, self.again, self.fresh):
+        for shelf in (self.unacked, self.again, self.fresh, *self.parked.values()):
             if shelf:
                 pieces += shelf.take(first, stop)
+        if self.parked:
+            self._drop_empty()
         return pieces
+
+
+def _queue(group: Group) -> str:
+    """The queue of a group's tasks, by the name that the coordinator says."""
+    return (group.template.queue if group.template is not None else "") or DEFAULT_QUEUE
 
 
 def _copy(group: Group) -> Group:

@@ -51,8 +51,10 @@ class View:
 
         ``priority`` (a greater one goes first), ``retries`` after an exception, ``backoff`` before
         the first retry, ``max_losses`` of its worker, ``time_limit``, ``durable``, ``name`` of the
-        job, ``result_ttl``, ``expires`` if not begun, ``delay``, and ``block``: whether to wait, or
-        raise ``Busy``, when the farm is full. Durations are seconds, ``timedelta`` or ``"30s"``.
+        job, ``result_ttl``, ``expires`` if not begun, ``delay``, ``queue``, ``concurrency_key`` of
+        tasks of which the queue lets few run at a time, and ``block``: whether to wait, or raise
+        ``Busy``, when the farm or the queue is full. Durations are seconds, ``timedelta`` or
+        ``"30s"``.
         """
         return View(self._connection, merge(self._settings, options), self._owner or self)
 
@@ -177,7 +179,9 @@ class View:
 
     def _lane(self, function: FunctionPayload, job: int) -> Lane:
         message = Function(function.hash, function.name, function.data)
-        return Lane(message, self._settings.template, job)
+        lane = Lane(message, self._settings.template, job)
+        self._connection.check_queue(lane.queue)
+        return lane
 
     def _add_lane(self, function: FunctionPayload) -> Lane:
         if len(self._lanes) >= LANES_MAX:

@@ -11,7 +11,7 @@ from typing import Any
 from farm.client import settling
 from farm.client.future import Future, Origin, set_progress
 from farm.client.mapping import Chunk
-from farm.errors import FarmError, PayloadError
+from farm.errors import ConfigError, FarmError, PayloadError
 from farm.model import TaskId
 from farm.protocol.messages import Result, Run, TaskRun
 from farm.ranges import RangeSet
@@ -146,7 +146,7 @@ class Waiting:
 
 def refusal(reason: str, message: str) -> Callable[[str], Exception]:
     """What tasks fail with that the coordinator refused for good."""
-    kind = PayloadError if reason == "too_large" else FarmError
+    kind = {"too_large": PayloadError, "queue": ConfigError}.get(reason, FarmError)
     return lambda task: kind(f"task {task} was refused: {message or reason}")
 
 

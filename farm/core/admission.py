@@ -1,11 +1,15 @@
 """Who may submit how much: credit, exact admission, and what becomes of a submitted group."""
 
+from copy import copy
 from functools import partial
 
 from farm.core.batch import Batch
 from farm.core.blobs import blob_names, names_in
 from farm.core.following import Following
 from farm.core.ledger import Ledger
+from farm.core.policy import nearest_queue
+from farm.core.queue import Queue
+from farm.core.queue_credit import QueueCredit, cut, fitting
 from farm.core.sessions import Session
 from farm.model import State
 from farm.protocol.messages import Accepted, Credit, Refused, Submit
@@ -29,6 +33,7 @@ class Admission:
         self._starved: dict[Session, None] = {}  # no credit: too many outcomes wait for them
         self.acknowledge_due: float | None = None
         self._unread = False  # results that nobody read fill the room for them
+        self.queues = QueueCredit(ledger)
 
     # ------------------------------------------------------------ submissions
 
@@ -45,8 +50,7 @@ class Admission:
             session.received_tasks += units
             session.received_bytes += group.size
             for fresh in self._fresh(session, group, known):
-                taken = self._admit(session, fresh, now)
-                if taken is not None:
+                for taken in self._admit(session, fresh, now):
                     admitted.append(taken[0])
                     if taken[0].durable:
                         durable.append(taken[1])
@@ -88,30 +92,69 @@ class Admission:
         if group.packed and len(gaps) > 1:  # each part would carry the whole payload
             text = "some of the packed task's items are known; submit the others by themselves"
             for a, b in gaps:
-                rest = _cut(group, a - group.first, b - group.first)
+                rest = cut(group, a - group.first, b - group.first)
                 self._refuse(session, rest, "overlap", text)
             return []
-        return [_cut(group, a - group.first, b - group.first) for a, b in gaps]
+        return [cut(group, a - group.first, b - group.first) for a, b in gaps]
 
-    def _admit(self, session: Session, group: Group, now: float) -> tuple[Batch, Group] | None:
-        refusal = self._refusal(session, group)
-        if refusal is not None:
+    def _admit(self, session: Session, group: Group, now: float) -> list[tuple[Batch, Group]]:
+        """Accept what fits of a group; each part that is refused for good ends a part before it."""
+        name = group.template.queue if group.template else ""
+        queue = self._ledger.queues.find(name)
+        if queue is None:
+            text = nearest_queue(name, self._ledger.queues.names)
+            self._refuse(session, group, "queue", text)
+            return []
+        if queue.refused:
+            self.queues.received(session, queue, group)
+        if (refusal := self._refusal(session, group)) is not None:
             self._refuse(session, group, *refusal)
-            return None
+            return []
+        most = queue.policy.max_bytes
+        if most is None or group.size <= most:
+            return self._admit_part(session, group, queue, now)
+        found: list[tuple[Batch, Group]] = []
+        for lo, hi, too_large in _by_size(group, most):
+            part = cut(group, lo, hi)
+            if too_large:
+                text = f"the payload has {part.size} bytes; queue {queue.name} takes at most {most}"
+                self._refuse(session, part, "too_large", text)
+            else:
+                found += self._admit_part(session, part, queue, now)
+        return found
+
+    def _admit_part(
+        self, session: Session, group: Group, queue: Queue, now: float
+    ) -> list[tuple[Batch, Group]]:
+        tasks, size = self._ledger.room()
+        if not queue.bounded and group.count <= tasks and group.size <= size:  # as nearly always
+            return [self._accept_group(session, group, queue, now)]
+        fits = fitting(group, tasks, size)
+        fits_queue = fitting(group, *queue.room()) if queue.bounded else fits
+        if fits_queue < fits:
+            rest = cut(group, fits_queue, group.count)
+            self._touched[session] = None
+            self.queues.refuse(session, queue, rest, now)
+            fits = fits_queue
+        elif fits < group.count:
+            self._refuse(session, cut(group, fits, group.count), "busy", "")
+        if not fits:
+            return []
+        return [self._accept_group(session, cut(group, 0, fits), queue, now)]
+
+    def _accept_group(
+        self, session: Session, group: Group, queue: Queue, now: float
+    ) -> tuple[Batch, Group]:
         ledger = self._ledger
-        tasks, size = ledger.room()
-        units = 1 if group.packed else group.count
-        if units > tasks and not group.packed and tasks and group.size <= size:
-            self._refuse(session, _cut(group, tasks, group.count), "busy", "")
-            group, units = _cut(group, 0, tasks), tasks
-        if units > tasks or group.size > size:
-            self._refuse(session, group, "busy", "")
-            return None
-        ledger.open_tasks += units
-        ledger.open_bytes += group.size
+        template = queue.template(group.template)
+        if template is not group.template:
+            group = copy(group)
+            group.template = template
         job = session.jobs.get(group.job)
-        batch = Batch(session, group, job, now)
+        batch = Batch(session, group, job, queue, now)
         batch.fence = ledger.epoch  # whatever ran before it was accepted counts for nothing
+        ledger.open(batch)
+        queue.meter.arrive(batch.units, now)
         ledger.functions.acquire(batch.function, durable=batch.durable)
         accepted = session.accepted if batch.durable else session.volatile
         accepted.add(batch.first, batch.stop)
@@ -184,7 +227,7 @@ class Admission:
         if batch.states[0] == State.SCHEDULED:
             ledger.delays.push(now + (batch.template.delay or 0.0), batch, 0, batch.count)
         else:
-            ledger.ready.push(batch, 0, batch.count)
+            ledger.queues.push(batch, 0, batch.count)
         ref = ledger.last_ref if batch.durable else 0
         self._accept(batch.session, batch.first, batch.count, ref)
 
@@ -231,6 +274,8 @@ class Admission:
         if self.acknowledge_due is not None and now >= self.acknowledge_due:
             self._acknowledge()
         self._feed(touched)
+        if self.queues.waited_for:
+            self.queues.flush(now)
         if self._full and (self._shortage() or not self._has_drained()):
             return
         was_full, self._full = self._full, False
@@ -292,20 +337,15 @@ class Admission:
             self._full = True
 
 
-def _cut(group: Group, lo: int, hi: int) -> Group:
-    """The part ``[lo, hi)`` of a group."""
-    if (lo, hi) == (0, group.count):
-        return group
-    payloads = group.payloads if group.packed else group.payloads[lo:hi]
-    return Group(
-        group.first + lo,
-        hi - lo,
-        group.function,
-        payloads,
-        sum(map(len, payloads)),
-        group.packed,
-        group.start + lo,
-        group.job,
-        group.template,
-        group.tried,
-    )
+def _by_size(group: Group, most: int) -> list[tuple[int, int, bool]]:
+    """A group cut into runs of which no payload is larger than that, and single larger ones."""
+    if group.packed:
+        return [(0, group.count, True)]
+    found: list[tuple[int, int, bool]] = []
+    for index, payload in enumerate(group.payloads):
+        too_large = len(payload) > most
+        if found and not too_large and not found[-1][2]:
+            found[-1] = (found[-1][0], index + 1, False)
+        else:
+            found.append((index, index + 1, too_large))
+    return found

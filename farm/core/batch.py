@@ -16,6 +16,7 @@ from farm.protocol.messages import Failure, Group, Result, Template
 
 if TYPE_CHECKING:
     from farm.core.jobs import Job
+    from farm.core.queue import Queue
     from farm.core.rows import Row
     from farm.core.sessions import Session
     from farm.ranges import RangeSet
@@ -126,6 +127,7 @@ class Batch:
         "outcomes",
         "packed",
         "payloads",
+        "queue",
         "result_bytes",
         "row",
         "session",
@@ -141,8 +143,11 @@ class Batch:
         "watchers",
     )
 
-    def __init__(self, session: "Session", group: Group, job: "Job | None", at: float) -> None:
+    def __init__(
+        self, session: "Session", group: Group, job: "Job | None", queue: "Queue", at: float
+    ) -> None:
         self.session = session
+        self.queue = queue
         self.first = group.first
         self.count = group.count
         self.function = group.function

@@ -151,6 +151,7 @@ class Connections:
                 settings.beat_seconds,
                 settings.payload_bytes_max,
                 *self._admission.first_credit(session),
+                queues=ledger.queues.names,
             ),
         )
         self._following.on_pending(session, hello.pending)

@@ -22,6 +22,7 @@ from farm.core.placement import Placement
 from farm.core.port import Peer, Port
 from farm.core.queries import Queries
 from farm.core.questions import Questions
+from farm.core.queue_orders import QueueOrders
 from farm.core.recovery import Recovery
 from farm.core.reports import Reports
 from farm.core.retention import Retention
@@ -91,7 +92,8 @@ class Core:
         self.history = History(ledger)
         self.retention = Retention(ledger, self.history)
         self.reports = Reports(ledger, self.endings, self.cancels)
-        self.loading = Loading(ledger, self.retention, self.dead, self.history)
+        self.orders = QueueOrders(ledger, self.endings)
+        self.loading = Loading(ledger, self.retention, self.dead, self.history, self.orders)
         self.recovery = Recovery(ledger, self.endings, self.retention, self.reports, self.cancels)
         self.connections = Connections(
             ledger,
@@ -104,7 +106,7 @@ class Core:
         )
         self.lookups = Lookups(ledger, self.history, Explaining(ledger))
         self.watchdog = Watchdog(ledger)
-        queries = Queries(ledger, self.dead, self.history, self.watchdog)
+        queries = Queries(ledger, self.dead, self.history, self.watchdog, self.orders)
         self.questions = Questions(ledger)
         self.inquiries = Inquiries(ledger, queries, self.lookups, self.questions)
         self._last_event: float | None = None
@@ -126,6 +128,7 @@ class Core:
         ``boot`` names the life of this machine in which monotonic times can be compared, if known.
         """
         self.loading.apply(now, wall, boot)
+        self.ledger.queues.begin(now, fresh=not self.ledger.loaded)
         self.deliveries.restore()
         self.recovery.begin(self.loading.hosts, now)
         self._event(now)
@@ -211,7 +214,7 @@ class Core:
         self._event(now)
         self.ledger.on_committed(ref, now)
         if self.ledger.short:  # what it holds back may be among them
-            self.ledger.ready.resume()
+            self.ledger.queues.resume()
 
     def on_loaded(self, ref: int, record: Record | None, now: float) -> None:
         """A record asked for with ``Port.load``; None if the store has it no more."""
@@ -224,7 +227,7 @@ class Core:
         """The store should get no new work, and why; empty once it has room again."""
         self._event(now)
         self.ledger.short = reason
-        self.ledger.ready.resume()
+        self.ledger.queues.resume()
 
     def on_stopping(self, now: float) -> None:
         """The process is going down: tell the peers."""
@@ -241,6 +244,8 @@ class Core:
         self._event(now)
         self._end_waits(now)
         self.placement.place(now)
+        if self.ledger.queues.timed:
+            self.ledger.queues.plan(now)
         self.following.flush()  # before outcomes: a follower is told of a task first
         self.deliveries.flush()
         self.reports.flush(now)
@@ -261,7 +266,7 @@ class Core:
         for batch, lo, hi in ledger.delays.pop_due(now):
             for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
                 batch.move(a, b, Event.DUE)
-                ledger.ready.push(batch, a, b)
+                ledger.queues.push(batch, a, b)
         expired = ledger.expiries.pop_due(now)
         for batch, lo, hi in expired:
             for state in (State.QUEUED, State.SCHEDULED):
@@ -281,6 +286,7 @@ class Core:
             self.recovery.deadline,
             self.ledger.delays.next_due(),
             self.ledger.expiries.next_due(),
+            self.ledger.queues.due,
             self.connections.next_deadline(),
             self.retention.next_deadline(),
             self.dead.next_deadline(),
@@ -288,5 +294,6 @@ class Core:
             self.watchdog.next_deadline(),
             self.reports.note_due,
             self.admission.acknowledge_due,
+            self.admission.queues.due,
         )
         return min(deadline for deadline in deadlines if deadline is not None)

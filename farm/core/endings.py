@@ -69,7 +69,7 @@ class Endings:
         blobs = batch.blobs_of(lo, hi)
         batch.move(lo, hi, event)
         if waited == State.QUEUED:
-            self._ledger.ready.note_stale(hi - lo)
+            batch.queue.ready.note_stale(hi - lo)
         elif waited == State.SCHEDULED:
             self._ledger.delays.note_stale(1)
         result = Result(
@@ -273,8 +273,9 @@ class Endings:
     def _publish(self, finished: list[Freed], now: float) -> None:
         ledger = self._ledger
         for batch, outcome, units, freed, blobs in finished:
-            ledger.open_tasks -= units
-            ledger.open_bytes -= freed
+            ledger.close(batch, units, freed)
+            if units:
+                batch.queue.meter.end(units, now - batch.at, now)
             ledger.counters[outcome.ending.name.lower()] += outcome.count
             batch.outcomes.append(outcome)
             outcome.at = now

@@ -4,6 +4,7 @@ from itertools import islice
 from typing import Any
 
 from farm.core.batch import SETTLED, Batch, Outcome
+from farm.core.explaining_queues import explain_queue
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.model import Ending, State, TaskId
@@ -66,6 +67,7 @@ class Explaining:
             "retries": [own.retries if own else 0, template.retries],
             "losses": [own.losses if own else 0, template.max_losses],
             "priority": template.priority,
+            "queue": batch.queue.name,
             "durable": batch.durable,
             "host": "",
             "hosts": [],
@@ -104,19 +106,21 @@ class Explaining:
             why.append(f"its last attempt ended early: {_text(own.failure)}")
         if ledger.recovering and batch.fence < ledger.epoch:
             why.append("the coordinator was restarted, and waits for the hosts that it had before")
-        ahead = ledger.ready.ahead(batch, index, ENTRIES_MAX)
+        ahead = batch.queue.ready.ahead(batch, index, ENTRIES_MAX)
         row["ahead"] = ahead
         if ahead is None:
             why.append("what was decided about it is being written to the store")
         elif ahead:
-            why.append(f"{ahead} tasks of the same or a higher priority go first")
+            why.append(f"{ahead} tasks of its queue {batch.queue.name} go first")
+        held = explain_queue(batch, now, holds_back=ledger.holds_back)
+        why += held
         hosts = ledger.hosts.all.values()
         row["hosts"] = [self._host(host, now) for host in islice(hosts, HOSTS_MAX)]
         if not any(host.peer is not None for host in hosts):
             why.append("no host is connected")
         elif not any(host.room for host in hosts):
             why.append("no host has room: it waits for one to say that it takes more")
-        elif not ahead:
+        elif not ahead and not held:
             why.append("it is next, as soon as a host has a free slot")
         self._may_expire(row, batch, now)
 

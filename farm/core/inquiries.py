@@ -5,6 +5,7 @@ from farm.core.lookups import Lookups
 from farm.core.port import Peer
 from farm.core.queries import Pending, Queries
 from farm.core.questions import Questions, Running
+from farm.core.queue_orders import Order
 from farm.protocol.messages import Answer, Query
 from farm.protocol.records import Record
 
@@ -30,6 +31,9 @@ class Inquiries:
             if self._lookups.ask(peer, message.request, what, arguments, now):
                 return
             data = self._queries.answer(what, arguments, now)
+            if isinstance(data, Order):
+                self._carry_out(peer, message.request, data, now)
+                return
             if isinstance(data, Running):
                 self._questions.ask(peer, message.request, data, now)
                 return
@@ -43,6 +47,22 @@ class Inquiries:
         waiting.append((peer, message.request, data))
         if len(waiting) == 1:
             self._ledger.port.load(data.ref)
+
+    def _carry_out(self, peer: Peer, request: int, order: Order, now: float) -> None:
+        """Do what somebody has ordered; answer when it is durable."""
+
+        def act(now: float) -> None:
+            data = order.act(now)
+            self._ledger.after_commit(lambda _now: self._answer(peer, Answer(request, data)), now)
+
+        if not order.knowing:
+            act(now)
+        elif not self._ledger.when_known(act, now):
+            raise ValueError("too many orders wait until it is known what runs; ask again")
+
+    def _answer(self, peer: Peer, answer: Answer) -> None:
+        if peer in self._ledger.peers:
+            self._ledger.port.send(peer, answer)
 
     def on_loaded(self, ref: int, record: Record | None) -> None:
         """A record was read back; None if it is gone."""

@@ -20,6 +20,7 @@ def check(core: Core) -> None:
     _check_bounds(ledger)
     _check_results(ledger, batches)
     _check_leases(ledger, batches)
+    _check_queues(ledger, batches)
     _check_waiting(ledger, batches)
     _check_sessions(ledger)
     _check_rows(ledger, batches)
@@ -83,10 +84,39 @@ def _check_leases(ledger: Ledger, batches: list[Batch]) -> None:
         )
 
 
+def _check_queues(ledger: Ledger, batches: list[Batch]) -> None:
+    """What queues count is what is there."""
+    running: Counter[str] = Counter()
+    keys: Counter[tuple[str, str]] = Counter()
+    for host in ledger.hosts.all.values():
+        for lease in host.leases.values():
+            name, key = lease.batch.queue.name, lease.batch.template.concurrency_key
+            running[name] += lease.units
+            if key:
+                keys[name, key] += lease.units
+    tasks = sum(queue.open_tasks for queue in ledger.queues.all.values())
+    size = sum(queue.open_bytes for queue in ledger.queues.all.values())
+    same = (tasks, size) == (ledger.open_tasks, ledger.open_bytes)
+    _require(holds=same, message=f"queues have {tasks} tasks and {size} bytes, not as the farm")
+    for name, queue in ledger.queues.all.items():
+        counts = f"queue {name} counts {queue.running} running tasks, not {running[name]}"
+        _require(holds=queue.running == running[name], message=counts)
+        known = {key: count for (own, key), count in keys.items() if own == name}
+        _require(
+            holds=queue.keys == known, message=f"queue {name} counts {queue.keys}, not {known}"
+        )
+        idle = f"queue {name} has tasks to place, and no turn"
+        waits = queue.ready and not queue.active and not queue.paused and queue.plain
+        _require(holds=not waits, message=idle)
+    for batch in batches:
+        known_queue = ledger.queues.all.get(batch.queue.name) is batch.queue
+        _require(holds=known_queue, message=f"batch {batch.first} is in no queue")
+
+
 def _check_waiting(ledger: Ledger, batches: list[Batch]) -> None:
     """No task is in two ready runs. (A requeued one may be in none until its record commits.)."""
     seen: set[tuple[int, int]] = set()
-    for batch, lo, hi in ledger.ready:
+    for batch, lo, hi in ledger.queues:
         for index in range(lo, hi):
             key = (id(batch), index)
             _require(holds=key not in seen, message=f"task {batch.first + index} is queued twice")

@@ -4,12 +4,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from farm.core.batch import Batch
+from farm.core.delays import Delays
 from farm.core.evidence import Evidence
 from farm.core.functions import Functions
 from farm.core.hosts import Host, Hosts
 from farm.core.jobs import Jobs
 from farm.core.port import Peer, Port
-from farm.core.ready import Delays, ReadyQueue
+from farm.core.queues import Queues
 from farm.core.rows import Rows
 from farm.core.sessions import Session
 from farm.core.settings import CoreSettings
@@ -19,6 +20,8 @@ from farm.protocol.records import AttemptEnd, Record, SessionMark
 
 __all__ = ["Ledger"]
 
+ORDERS_MAX = 1_000
+"""Orders that wait for the end of recovery."""
 CHARGED_MAX = 10_000
 """Losses remembered of one host, in case it was only cut off."""
 
@@ -56,7 +59,7 @@ class Ledger:
         self.functions = Functions(port)
         self.evidence = Evidence(settings.evidence_bytes)
         self.jobs = Jobs()
-        self.ready = ReadyQueue()
+        self.queues = Queues(settings.queues, settings.turn_seconds)
         self.delays = Delays(State.SCHEDULED)
         self.expiries = Delays(State.QUEUED, State.SCHEDULED, State.LEASED)
         self.rows = Rows()
@@ -78,6 +81,7 @@ class Ledger:
         self.holds_back = False  # the backlog, until the end of recovery is committed
         self.short = ""  # why the store should get no new work
         self._after: deque[tuple[int, Callable[[float], None]]] = deque()  # one per record
+        self._when_known: list[Callable[[float], None]] = []  # a bounded few
 
     def wall(self, now: float) -> float:
         """Seconds since 1970 at a monotonic time; jumps of the wall clock do not show in it."""
@@ -134,6 +138,24 @@ class Ledger:
         else:
             self._after.append((self.last_ref, action))
 
+    def when_known(self, action: Callable[[float], None], now: float) -> bool:
+        """Do something once it is known what runs; at once if it is. False if too much waits."""
+        if not self.holds_back:
+            action(now)
+        elif len(self._when_known) < ORDERS_MAX:
+            self._when_known.append(action)
+        else:
+            return False
+        return True
+
+    def now_known(self, now: float) -> None:
+        """Recovery is over."""
+        self.holds_back = False
+        self.queues.wake_all()
+        actions, self._when_known = self._when_known, []
+        for action in actions:
+            action(now)
+
     def is_committed(self, batch: Batch) -> bool:
         """Whether a batch is durable, or need not be."""
         return batch.row is None or batch.row.since <= self.committed
@@ -153,6 +175,21 @@ class Ledger:
         """The host that a connection belongs to, if it said HELLO."""
         found = self.peers.get(peer)
         return found if isinstance(found, Host) else None
+
+    def open(self, batch: Batch) -> None:
+        """Reserve what a batch needs of the bounds, of the farm and of its queue."""
+        units = batch.units
+        self.open_tasks += units
+        self.open_bytes += batch.size
+        batch.queue.open_tasks += units
+        batch.queue.open_bytes += batch.size
+
+    def close(self, batch: Batch, units: int, size: int) -> None:
+        """Give back what tasks of a batch had reserved."""
+        self.open_tasks -= units
+        self.open_bytes -= size
+        batch.queue.open_tasks -= units
+        batch.queue.open_bytes -= size
 
     def room(self) -> tuple[int, int]:
         """How many more tasks and payload bytes the farm admits."""
@@ -207,4 +244,4 @@ class Ledger:
     def queue(self, batch: Batch, lo: int, hi: int, *, front: bool = False) -> None:
         """Queue whatever of ``[lo, hi)`` is in state QUEUED."""
         for a, b in batch.runs(lo, hi, State.QUEUED):
-            self.ready.push(batch, a, b, front=front)
+            self.queues.push(batch, a, b, front=front)

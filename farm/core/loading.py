@@ -9,6 +9,7 @@ from farm.core.fencing import fence
 from farm.core.history import History
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
+from farm.core.queue_orders import QueueOrders
 from farm.core.retention import Retention
 from farm.core.sessions import Session
 from farm.errors import ProtocolError
@@ -25,6 +26,7 @@ from farm.protocol.records import (
     HostJoined,
     JobOpened,
     JobSealed,
+    QueueChanged,
     Record,
     Recovered,
     Remembered,
@@ -51,7 +53,7 @@ ORDER: tuple[tuple[type, ...], ...] = (
     (JobOpened, JobSealed),
     (Submitted,),
     (Finished, AttemptsEnded, Begun, Stopping, Delivered, Recovered, HostJoined, Remembered),
-    (Restored, Buried),
+    (Restored, Buried, QueueChanged),
 )
 """Tasks come before what is said of them: survivors are copied out to younger records."""
 
@@ -65,7 +67,12 @@ class Loading:
     """
 
     def __init__(
-        self, ledger: Ledger, retention: Retention, dead: DeadTasks, history: History
+        self,
+        ledger: Ledger,
+        retention: Retention,
+        dead: DeadTasks,
+        history: History,
+        orders: QueueOrders,
     ) -> None:
         self._ledger = ledger
         self._dead = dead
@@ -89,6 +96,7 @@ class Loading:
             HostJoined: self._join_host,
             Buried: lambda ref, record, _now: self._dead.restore(ref, record),
             Remembered: self._history.restore,
+            QueueChanged: lambda ref, record, _now: orders.restore(ref, record),
         }
 
     def restore(self, ref: int, record: Record) -> None:
@@ -199,7 +207,9 @@ class Loading:
                 continue  # copied out by a record whose predecessor was not deleted yet
             if group.template is not None and not group.template.durable:
                 raise ProtocolError(f"record {ref} has tasks that are never stored")
-            batch = Batch(session, group, session.jobs.get(group.job), ledger.monotonic(record.at))
+            queue = ledger.queues.restored(group.template.queue if group.template else "")
+            job, at = session.jobs.get(group.job), ledger.monotonic(record.at)
+            batch = Batch(session, group, job, queue, at)
             batch.row = row
             batch.fence = record.fence
             row.batches.append(batch)
@@ -208,8 +218,7 @@ class Loading:
             session.accepted.add(batch.first, batch.stop)
             if batch.job is not None:
                 batch.job.batches[batch.first] = batch
-            ledger.open_tasks += batch.units
-            ledger.open_bytes += batch.size
+            ledger.open(batch)
             ledger.functions.acquire(batch.function, durable=True)
         if not row.batches:
             ledger.port.prune(ledger.rows.close(row))
@@ -230,8 +239,7 @@ class Loading:
         for batch, lo, hi in list(session.batches.overlap(result.first, result.count)):
             if any(batch.states.count(state, lo, hi) for state in ENDED):
                 raise ProtocolError(f"record {ref} ends tasks that had ended before")
-            ledger.open_tasks -= batch.units_of(lo, hi)
-            ledger.open_bytes -= batch.bytes_of(lo, hi)
+            ledger.close(batch, batch.units_of(lo, hi), batch.bytes_of(lo, hi))
             final = FINAL.get(result.ending, State.FAILED)
             for index, own in batch.diverged.items():
                 if lo <= index < hi:

@@ -38,13 +38,16 @@ class Placement:
         """Lease queued tasks, in order, until no host has room for the next."""
         ledger = self._ledger
         parcels: dict[Host, _Parcel] = {}
-        while (head := ledger.ready.head()) is not None:
+        queues, holds_back = ledger.queues, ledger.holds_back
+        if queues.timed:
+            queues.refresh(now)
+        while (head := queues.head(now, holds_back=holds_back)) is not None:
             batch, lo, hi = head
             if batch.gone:
-                ledger.ready.take(hi - lo)
+                queues.take(hi - lo)
                 continue
             if ledger.short and not ledger.is_committed(batch):
-                ledger.ready.set_aside(hi - lo)
+                queues.set_aside(hi - lo)
                 continue
             expected = ledger.functions.expected(batch.function)
             short = self._is_short(batch, hi - lo, expected)
@@ -53,15 +56,21 @@ class Placement:
                 break
             room = host.room if short else min(host.room, host.slots - host.held)
             lo, hi, attempt = next(batch.attempt_runs(lo, hi))
-            if not batch.packed:
-                hi = min(hi, lo + room, lo + ledger.settings.grant_tasks)
-            ledger.ready.take(hi - lo)
+            if batch.packed:
+                cost = queues.cost(expected * (hi - lo))
+            else:
+                each = queues.cost(expected)
+                count = min(hi - lo, room, ledger.settings.grant_tasks)
+                hi = lo + queues.cut(batch, count, each, now)
+                cost = each * (hi - lo)
+            queues.take(hi - lo, cost)
             self._lease(host, batch, (lo, hi), attempt, expected, parcels, now)
         for host, parcel in parcels.items():
             self._send(host, parcel)
 
     def _is_short(self, batch: Batch, count: int, expected: float) -> bool:
-        if expected < 0:
+        # What waits on a host counts as running: where that is limited, nothing does.
+        if expected < 0 or not batch.queue.plain:
             return False
         cost = expected * count if batch.packed else expected
         return cost <= self._ledger.settings.short_seconds
@@ -85,6 +94,7 @@ class Placement:
         lease.since = now
         host.leases[key] = lease
         host.held += lease.units
+        batch.queue.placed(batch, lease.units, attempt, now)
         ledger.hosts.update(host)
         payloads = batch.payloads if batch.packed else batch.payloads[lo:hi]
         template = batch.template

@@ -11,6 +11,7 @@ from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.queries_dead import DeadQueries, Pending
 from farm.core.queries_inside import InsideQueries
+from farm.core.queue_orders import QueueOrders, queue_rows
 from farm.core.watchdog import Watchdog
 from farm.model import State, TaskId
 
@@ -25,7 +26,12 @@ class Queries:
     """Views of the ledger, and the few orders that change it."""
 
     def __init__(
-        self, ledger: Ledger, dead: DeadTasks, history: History, watchdog: Watchdog
+        self,
+        ledger: Ledger,
+        dead: DeadTasks,
+        history: History,
+        watchdog: Watchdog,
+        queues: QueueOrders,
     ) -> None:
         self._ledger = ledger
         self._history = history
@@ -38,6 +44,7 @@ class Queries:
             "tasks": self._tasks,
             "task": self._task,
             **self._dead.kinds,
+            **queues.kinds,
             **InsideQueries(ledger, dead).kinds,
         }
 
@@ -81,6 +88,7 @@ class Queries:
                 "result_bytes": ledger.result_bytes,
                 "unread_bytes": ledger.unread_bytes,
             },
+            "queues": queue_rows(ledger, now),
             "history": {
                 "rows": self._history.rows,
                 "bytes": self._history.size,

@@ -1,94 +1,199 @@
-"""What waits: runs of queued tasks by priority, and runs that become due at a time.
+"""What waits in one queue, in the order in which it goes.
 
-Both hold ``(batch, lo, hi)`` runs, one entry for a whole submitted group as a rule, and are
-bounded by admission. A task that is cancelled or expires leaves a stale entry behind, which is
-skipped when it comes up; when stale tasks outnumber the others, entries are sorted out.
+A queue has a lane for each priority, and a lane has a line for each session. All hold
+``(batch, lo, hi)`` runs, one entry for a whole submitted group as a rule, and are bounded by
+admission. A task that is cancelled or expires leaves a stale entry behind, which is skipped when
+it comes up; when stale tasks outnumber the others, entries are sorted out.
+
+- *Which lane*: the one whose oldest head has the smallest ``at - priority x ageing``: a task of
+  a higher priority goes as if it had come that much earlier, so what waits long rises.
+- *Which line of it*: deficit round robin, in seconds of expected work.
+- *Within a line*: first come, first served.
 """
 
 from bisect import insort
 from collections import deque
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from farm.core.batch import Batch
 from farm.model import State
 
-__all__ = ["Delays", "ReadyQueue"]
+if TYPE_CHECKING:
+    from farm.core.sessions import Session
+
+__all__ = ["Entry", "ReadyQueue"]
 
 Entry = tuple[Batch, int, int]
 STALE_MIN = 4096
-STALE_ENTRIES_MIN = 64
+
+
+class _Line:
+    """What one session has in a lane. ``deficit``: what is left of its turn."""
+
+    __slots__ = ("deficit", "entries", "session")
+
+    def __init__(self, session: "Session") -> None:
+        self.session = session
+        self.deficit = 0.0
+        # One entry per submitted group or returned run: bounded by admission.
+        self.entries: deque[Entry] = deque()
+
+
+class _Lane:
+    """The lines of one priority, in turn: the first is the one that is served."""
+
+    __slots__ = ("lines", "oldest", "priority", "ring")
+
+    def __init__(self, priority: int) -> None:
+        self.priority = priority
+        self.lines: dict[Session, _Line] = {}
+        self.ring: deque[_Line] = deque()  # each of the lines, once
+        self.oldest: Batch | None = None  # of the heads of the lines, if it is known
+
+    def entries(self) -> Iterator[Entry]:
+        return chain.from_iterable(line.entries for line in self.ring)
+
+    def line(self, turn_seconds: float) -> _Line:
+        """The line whose turn it is."""
+        ring = self.ring
+        line = ring[0]
+        if len(ring) == 1:
+            line.deficit = 0.0
+            return line
+        while line.deficit <= 0:  # less than a turn below: the next one makes up for it
+            ring.rotate(-1)
+            line = ring[0]
+            line.deficit += turn_seconds
+        return line
+
+    def drop(self, line: _Line) -> None:
+        """A line is empty."""
+        self.ring.remove(line)  # the first, as a rule
+        del self.lines[line.session]
+
+    def since(self) -> float:
+        """Since when the oldest of the heads has been waiting."""
+        if self.oldest is None:
+            self.oldest = min((line.entries[0][0] for line in self.ring), key=_since)
+        return _since(self.oldest)
+
+
+def _since(batch: Batch) -> float:
+    return batch.at + (batch.template.delay or 0.0)
 
 
 class ReadyQueue:
-    """Queued tasks: higher priorities first, first come first served within one."""
+    """The queued tasks of one queue.
 
-    def __init__(self) -> None:
-        self._lanes: dict[int, deque[Entry]] = {}
+    ``turn_seconds`` is the work of one session's turn. ``ageing_seconds``: who has waited so much
+    longer goes before who has a priority that is greater by one.
+    """
+
+    def __init__(self, turn_seconds: float, ageing_seconds: float) -> None:
+        self.turn_seconds = turn_seconds
+        self.ageing_seconds = ageing_seconds
+        self._lanes: dict[int, _Lane] = {}
         self._order: list[int] = []  # negated priorities of the lanes, ascending
         self._stale = 0
         self._size = 0
         self._aside: list[Entry] = []
+        self._held: dict[str, deque[Entry]] = {}  # by a key that is at its most
+        self._released: dict[str, Batch] = {}  # by key: that of the entry that may try again
 
     def push(self, batch: Batch, lo: int, hi: int, *, front: bool = False) -> None:
-        """Add the queued tasks ``[lo, hi)``; those given back go to the front."""
+        """Add the queued tasks ``[lo, hi)``; those given back go to the front of their line."""
         priority = batch.template.priority
         lane = self._lanes.get(priority)
         if lane is None:
-            # One entry per submitted group or returned run: bounded by admission.
-            lane = self._lanes[priority] = deque()
+            lane = self._lanes[priority] = _Lane(priority)
             insort(self._order, -priority)
+        line = lane.lines.get(batch.session)
+        if line is None:
+            line = lane.lines[batch.session] = _Line(batch.session)
+            lane.ring.append(line)
+            lane.oldest = None
         if front:
-            lane.appendleft((batch, lo, hi))
+            line.entries.appendleft((batch, lo, hi))
+            lane.oldest = None
         else:
-            lane.append((batch, lo, hi))
+            line.entries.append((batch, lo, hi))
         self._size += hi - lo
 
     def head(self) -> Entry | None:
         """The next run that is really queued, or None."""
         while self._order:
-            lane = self._lanes[-self._order[0]]
-            while lane:
-                batch, lo, hi = lane[0]
-                run = next(batch.runs(lo, hi, State.QUEUED), None)
-                if run is None:
-                    lane.popleft()
-                    self._drop_stale(hi - lo)
-                    continue
-                if run[0] > lo:
-                    lane[0] = (batch, run[0], hi)
-                    self._drop_stale(run[0] - lo)
-                return batch, run[0], run[1]
-            del self._lanes[-self._order.pop(0)]
+            lane = self._lane()
+            line = lane.line(self.turn_seconds)
+            batch, lo, hi = line.entries[0]
+            run = next(batch.runs(lo, hi, State.QUEUED), None)
+            if run is None:
+                self._pop(lane, line)
+                self._drop_stale(hi - lo)
+                self._free(batch)
+                continue
+            if run[0] > lo:
+                line.entries[0] = (batch, run[0], hi)
+                self._drop_stale(run[0] - lo)
+            return batch, run[0], run[1]
         return None
 
-    def ahead(self, batch: Batch, index: int, entries_max: int) -> int | None:
-        """How many queued tasks go before this one; None if it is in no lane.
+    def _lane(self) -> _Lane:
+        """The lane whose turn it is."""
+        if len(self._order) == 1:
+            return self._lanes[-self._order[0]]
+        age = self.ageing_seconds
+        # Of two alike the first, which has the higher priority.
+        ranked = (self._lanes[-negated] for negated in self._order)
+        return min(ranked, key=lambda lane: lane.since() - lane.priority * age)
 
-        Counts no further than ``entries_max`` entries.
+    def _pop(self, lane: _Lane, line: _Line) -> Entry:
+        """Remove the first entry of a line, and what is empty then."""
+        entry = line.entries.popleft()
+        if lane.oldest is entry[0]:
+            lane.oldest = None
+        if not line.entries:
+            lane.drop(line)
+            if not lane.ring:
+                del self._lanes[lane.priority]
+                self._order.remove(-lane.priority)
+        return entry
+
+    def turn(self, cost: float) -> int | None:
+        """How many tasks of this cost (seconds) the line of ``head`` may have; None: any number.
+
+        At least one, which the next turn pays for if it is more than is left of this.
         """
-        found = entries = 0
-        for priority in self._order:
-            for other, lo, hi in self._lanes[-priority]:
-                if other is batch and lo <= index < hi:
-                    return found + batch.states.count(State.QUEUED, lo, index)
-                found += other.states.count(State.QUEUED, lo, hi)
-                entries += 1
-                if entries >= entries_max:
-                    return found
-        return None
+        lane = self._lane()
+        if len(lane.ring) == 1:
+            return None
+        return max(1, int(lane.ring[0].deficit / cost))
 
-    def take(self, count: int) -> None:
-        """Remove the first ``count`` tasks of the run that ``head`` returned."""
-        lane = self._lanes[-self._order[0]]
-        batch, lo, hi = lane.popleft()
+    def take(self, count: int, cost: float = 0.0) -> bool:
+        """Remove the first ``count`` tasks of the run that ``head`` returned, for ``cost``.
+
+        Whether any entry is left.
+        """
+        lane = self._lane()
+        line = lane.ring[0]
+        if len(lane.ring) > 1:
+            line.deficit -= cost
+        batch, lo, hi = line.entries[0]
         if lo + count < hi:
-            lane.appendleft((batch, lo + count, hi))
+            line.entries[0] = (batch, lo + count, hi)
+        else:
+            self._pop(lane, line)
+            if batch.template.concurrency_key:
+                self._free(batch)
         self._size -= count
+        return bool(self._order)
+
+    # ------------------------------------------------------------ what has to wait
 
     def set_aside(self, count: int) -> None:
         """Let the first ``count`` tasks of the run that ``head`` returned wait until ``resume``."""
-        batch, lo, _ = self._lanes[-self._order[0]][0]
+        batch, lo, _ = self._lane().ring[0].entries[0]
         self.take(count)
         self._aside.append((batch, lo, lo + count))
 
@@ -97,6 +202,51 @@ class ReadyQueue:
         aside, self._aside = self._aside, []
         for batch, lo, hi in reversed(aside):
             self.push(batch, lo, hi, front=True)
+
+    def hold(self) -> None:
+        """Let the entry that ``head`` found wait until its key is released."""
+        lane = self._lane()
+        batch, lo, hi = self._pop(lane, lane.ring[0])
+        key = batch.template.concurrency_key
+        held = self._held.setdefault(key, deque())
+        if self._released.get(key) is batch:  # it was the first of them before
+            del self._released[key]
+            held.appendleft((batch, lo, hi))
+        else:
+            held.append((batch, lo, hi))
+        self._size -= hi - lo
+
+    def release(self, key: str) -> None:
+        """The first of the entries that wait for a key waits where it did.
+
+        Another follows when it has been placed, or found to be stale.
+        """
+        held = self._held.get(key)
+        if held is None or key in self._released:
+            return
+        self._released[key] = held[0][0]
+        self.push(*held.popleft(), front=True)
+        if not held:
+            del self._held[key]
+
+    def release_all(self) -> None:
+        """No key is at its most, as far as is known."""
+        held, self._held = self._held, {}
+        self._released.clear()
+        for entries in held.values():
+            for entry in reversed(entries):
+                self.push(*entry, front=True)
+
+    def _free(self, batch: Batch) -> None:
+        """An entry has gone; if others wait for its key, they are not to wait for ever."""
+        key = batch.template.concurrency_key
+        if not key:
+            return
+        if self._released.get(key) is batch:
+            del self._released[key]
+        self.release(key)
+
+    # ------------------------------------------------------------ stale entries
 
     def note_stale(self, count: int) -> None:
         """``count`` queued tasks ended while they waited."""
@@ -109,74 +259,70 @@ class ReadyQueue:
         self._stale = max(0, self._stale - count)
 
     def _sort_out(self) -> None:
+        """Keep what is really queued, in its order."""
         self._size = self._stale = 0
-        for priority, lane in self._lanes.items():
-            kept = [
-                (batch, a, b) for batch, lo, hi in lane for a, b in batch.runs(lo, hi, State.QUEUED)
-            ]
-            self._lanes[priority] = deque(kept)  # fewer entries than before
-            self._size += sum(hi - lo for _, lo, hi in kept)
+        self.release_all()
+        lanes, self._lanes, self._order = self._lanes, {}, []
+        self._size = 0
+        for lane in lanes.values():
+            for line in lane.ring:
+                for batch, lo, hi in line.entries:
+                    for a, b in batch.runs(lo, hi, State.QUEUED):
+                        self.push(batch, a, b)
+
+    # ------------------------------------------------------------ looking
+
+    def __bool__(self) -> bool:
+        """Whether any entry could come up, be it stale."""
+        return bool(self._order)
+
+    def ahead(self, batch: Batch, index: int, entries_max: int) -> int | None:
+        """About how many queued tasks go before this one; None if it is in no lane.
+
+        Counts no further than ``entries_max`` entries. Sessions take turns, so of those of another
+        as many go first as of its own.
+        """
+        found = 0
+        for negated in self._order:
+            lane = self._lanes[-negated]
+            own, others, here = 0, 0, False
+            for other, lo, hi in lane.entries():
+                entries_max -= 1
+                if entries_max < 0:
+                    break
+                if other is batch and lo <= index < hi:
+                    own += batch.states.count(State.QUEUED, lo, index)
+                    here = True
+                elif other.session is not batch.session:
+                    others += other.states.count(State.QUEUED, lo, hi)
+                elif not here:
+                    own += other.states.count(State.QUEUED, lo, hi)
+            if here:
+                return found + own + min(others, own * (len(lane.ring) - 1))
+            found += own + others
+            if entries_max < 0:
+                return found
+        return self._ahead_held(batch, index)
+
+    def _ahead_held(self, batch: Batch, index: int) -> int | None:
+        found = 0
+        for other, lo, hi in self._held.get(batch.template.concurrency_key, ()):
+            if other is batch and lo <= index < hi:
+                return found + batch.states.count(State.QUEUED, lo, index)
+            found += other.states.count(State.QUEUED, lo, hi)
+        return None
 
     def snapshot(self) -> list[Entry]:
         """Every entry, stale ones too, in no order."""
         found = list(self._aside)
+        for entries in self._held.values():
+            found += entries
         for lane in self._lanes.values():
-            found += lane
+            found += lane.entries()
         return found
 
     def __iter__(self) -> Iterator[Entry]:
-        """Every run that is really queued, in order; those set aside come first."""
-        for entries in (self._aside, *(self._lanes[-negated] for negated in self._order)):
-            for batch, lo, hi in entries:
-                for a, b in batch.runs(lo, hi, State.QUEUED):
-                    yield batch, a, b
-
-
-class Delays:
-    """Runs of tasks by the time at which something is to happen to them.
-
-    That is, to those in one of ``states``: an entry without any is stale.
-    """
-
-    def __init__(self, *states: State) -> None:
-        self._states = states
-        self._heap: list[tuple[float, int, Batch, int, int]] = []
-        self._pushed = 0
-        self._stale = 0
-
-    def push(self, due: float, batch: Batch, lo: int, hi: int) -> None:
-        """Remember ``[lo, hi)`` until ``due``."""
-        self._pushed += 1  # a tie-breaker: batches do not compare
-        heappush(self._heap, (due, self._pushed, batch, lo, hi))
-
-    def next_due(self) -> float | None:
-        """When the earliest entry is due."""
-        return self._heap[0][0] if self._heap else None
-
-    def pop_due(self, now: float) -> list[Entry]:
-        """Remove and give the runs that are due, in order."""
-        due: list[Entry] = []
-        while self._heap and self._heap[0][0] <= now:
-            due.append(heappop(self._heap)[2:])
-        return due
-
-    def note_stale(self, count: int) -> None:
-        """``count`` entries may be stale; sorts out the heap when that is most of it."""
-        self._stale += count
-        if self._stale > STALE_ENTRIES_MIN and 2 * self._stale > len(self._heap):
-            self._heap = [
-                entry
-                for entry in self._heap
-                if any(entry[2].states.count(s, entry[3], entry[4]) for s in self._states)
-            ]
-            heapify(self._heap)
-            self._stale = 0
-
-    def snapshot(self) -> Iterator[Entry]:
-        """Every entry as of now, in no order."""
-        heap = self._heap.copy()
-        return ((batch, lo, hi) for _, _, batch, lo, hi in heap)
-
-    def __iter__(self) -> Iterator[tuple[float, Batch, int, int]]:
-        """Every entry, in no order."""
-        return ((due, batch, lo, hi) for due, _, batch, lo, hi in self._heap)
+        """Every run that is really queued, in no order."""
+        for batch, lo, hi in self.snapshot():
+            for a, b in batch.runs(lo, hi, State.QUEUED):
+                yield batch, a, b

@@ -138,6 +138,7 @@ class Recovery:
         if batch.suspended is not None:
             batch.suspended.remove(lo, hi)
         host.held += lease.units - held
+        batch.queue.hold(batch, lease.units - held)
         self._adopted.append((claim.session, batch.first + lo, hi - lo))
         self._ledger.counters["adopted"] += hi - lo
         return lease
@@ -207,9 +208,9 @@ class Recovery:
                 ledger.queue(batch, lo, hi)
                 for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
                     self._delay(batch, a, b)
-        ledger.holds_back = False
         self._heard.clear()
         self._endings.flush(now)
+        ledger.now_known(now)
         self._cancels.on_recovered(now)
 
     def _stop_waiting(self, batch: Batch, lo: int, hi: int) -> None:

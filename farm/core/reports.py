@@ -92,6 +92,7 @@ class Reports:
         before = lease.units
         lease.left -= count
         host.held -= before - lease.units
+        self._ledger.queues.let_go(lease.batch, before - lease.units)
         if not lease.left:
             del host.leases[lease.key]
         self._ledger.hosts.update(host)

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from farm.core.policy import QueuePolicy, check_name
 from farm.errors import ConfigError
 
 __all__ = ["CoreSettings"]
@@ -68,6 +69,10 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long finished records may wait to be deleted together."""
     watch_seconds: float = 10.0
     """How often is looked for tasks that nothing would move."""
+    queues: dict[str, QueuePolicy] = {}
+    """The policies of queues by name; there is always one called ``default``."""
+    turn_seconds: float = 0.01
+    """How much work, of the least weight, goes before it is another queue's or client's turn."""
     python: str = ""
     farm: str = ""
 
@@ -78,6 +83,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in self.queues:
+            check_name(name)
         if not 0 < self.low_water <= 1:
             raise ConfigError(f"low_water is {self.low_water}; it must be above 0 and at most 1")
         if self.beat_seconds <= 0 or self.lease_seconds < 2 * self.beat_seconds:

@@ -97,7 +97,7 @@ class Watchdog:
     def _look(self, suspects: Suspects) -> Iterator[None]:
         """Compare tasks with what will move them; pauses after each thing."""
         ledger = self._ledger
-        entries = ledger.ready.snapshot(), ledger.delays.snapshot()
+        entries = ledger.queues.snapshot(), ledger.delays.snapshot()
         leases = [lease for host in ledger.hosts.all.values() for lease in host.leases.values()]
         ways = {state: _Ways() for state in WATCHED}
         for state, found in zip((State.QUEUED, State.SCHEDULED), entries, strict=True):

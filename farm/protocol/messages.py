@@ -82,6 +82,7 @@ __all__ = [
     "Part",
     "Progress",
     "Query",
+    "QueueCredit",
     "Recall",
     "Refused",
     "Rejected",
@@ -202,6 +203,7 @@ class ClientWelcome(Part, tag=20):
     """The connection is open. Credit counts from zero on each connection.
 
     ``blobs`` is the coordinator's blob folder, if it has one, and ``blobs_token`` the proof of it.
+    ``queues`` names those that take tasks.
     """
 
     protocol: int
@@ -217,6 +219,7 @@ class ClientWelcome(Part, tag=20):
     credit_bytes: int
     blobs: str = ""
     blobs_token: bytes = b""
+    queues: list[str] = msgspec.field(default_factory=list)
 
 
 class Accepted(Part, tag=21):
@@ -230,7 +233,8 @@ class Refused(Part, tag=22):
     """These tasks were not accepted and may be sent again.
 
     ``reason`` is ``busy`` (send when credit comes), ``function`` (send the function first) or
-    ``job`` (open the job first). Any other reason is final: the tasks fail with it.
+    ``job`` (open the job first). Any other reason is final: the tasks fail with it. ``queue``:
+    there is no room in this one, and nothing for it is to be sent until ``QueueCredit`` comes.
     """
 
     first: Counter
@@ -238,6 +242,14 @@ class Refused(Part, tag=22):
     reason: str
     retry_after: float = 0.0
     message: str = ""
+    queue: str = ""
+
+
+class QueueCredit(Part, tag=30):
+    """A queue that had refused tasks of the client has room: so many more of them may be sent."""
+
+    queue: str
+    tasks: Counter
 
 
 class Credit(Part, tag=23):
@@ -373,6 +385,7 @@ ToClient = (
     | Bye
     | Rejected
     | Progress
+    | QueueCredit
 )
 FromHost = HostHello | Report | NeedFunction | Told | Beat | Bye | Shares
 ToHost = (

@@ -28,6 +28,7 @@ __all__ = [
     "Failure",
     "Grant",
     "Group",
+    "Name",
     "Part",
     "Payload",
     "Priority",
@@ -57,6 +58,8 @@ Span = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
 """A time in seconds that time can be reckoned with: neither negative nor endless nor no number."""
 Priority = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=1 << 31)]
 
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+
 Run = tuple[Counter, Counter]
 """``(first, count)``: a run of counters of one session."""
 TaskRun = tuple[bytes, Counter, Counter]
@@ -68,7 +71,11 @@ class Part(msgspec.Struct, array_like=True, gc=False):
 
 
 class Template(Part):
-    """The options shared by all tasks of a group; a field at its default costs one byte."""
+    """The options shared by all tasks of a group; a field at its default costs one byte.
+
+    ``queue`` is empty for the one called ``default``. ``explicit`` names the fields that somebody
+    has set to what is their default here: a queue's own default does not replace them.
+    """
 
     priority: Priority = 0
     retries: Counter = 0
@@ -83,6 +90,9 @@ class Template(Part):
     memory_limit: Counter | None = None
     retry_on: tuple[str, ...] = ()
     never_on: tuple[str, ...] = ()
+    queue: Name = ""
+    concurrency_key: Name = ""
+    explicit: tuple[str, ...] = ()
 
 
 class Group(Part):

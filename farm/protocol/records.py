@@ -28,6 +28,7 @@ __all__ = [
     "JobOpened",
     "JobSealed",
     "Memory",
+    "QueueChanged",
     "Record",
     "Recovered",
     "Remembered",
@@ -250,6 +251,17 @@ class Restored(Part, tag=23):
     epoch: int
 
 
+class QueueChanged(Part, tag=24):
+    """What was told to a queue while the farm ran; a later one of a name replaces an earlier one.
+
+    ``changes`` are values of its policy instead of the configured ones; None: no limit.
+    """
+
+    name: str
+    paused: bool
+    changes: dict[str, float | int | None] = msgspec.field(default_factory=dict)
+
+
 Record = (
     Submitted
     | Finished
@@ -266,6 +278,7 @@ Record = (
     | Remembered
     | ClockRead
     | Restored
+    | QueueChanged
 )
 
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)

@@ -226,3 +226,46 @@ def test_up_that_is_killed_leaves_nobody_behind(machine):
     assert len(family) > 3
     farm.kill()
     machine.gone(family)
+
+
+QUEUES = """\
+[queues.mail]
+max_tasks = 1
+[queues.mail.options]
+retries = 0
+"""
+BUSY = """
+import farm
+client = farm.Client()
+mail = client.options(queue="mail", block=False)
+gate = {gate!r}
+import gates
+first = mail.submit(gates.hold, gate)
+while True:  # until the coordinator has said that the queue is full
+    try:
+        mail.submit(len, "abc")
+    except farm.Busy as busy:
+        print(busy, flush=True)
+        break
+print(client.submit(len, "abcd").result(), flush=True)
+try:
+    client.options(queue="mial").submit(len, "abc")
+except ValueError as error:
+    print(error, flush=True)
+client.shutdown(wait=False)
+"""
+
+
+def test_a_full_queue_holds_up_nobody_else(machine):
+    (machine.folder / "farm.toml").write_text(QUEUES)
+    machine.up("--slots", "2")
+    gate = machine.gate()
+    script = machine.script(BUSY.format(gate=gate.path))
+    assert "queue mail is full: it has 1 of 1 tasks" in script.line()
+    assert script.line() == "4"
+    assert script.line() == "there is no queue 'mial'; did you mean 'mail'?"
+    gate.wait_begun()
+    machine.ask("queues", "pause", "mail")
+    (mail,) = [row for row in machine.ask("queues") if row["name"] == "mail"]
+    assert (mail["paused"], mail["running"], mail["policy"]["max_tasks"]) == (True, 1, 1)
+    gate.open()

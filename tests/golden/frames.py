@@ -40,6 +40,7 @@ from farm.protocol.messages import (
     Noted,
     Progress,
     Query,
+    QueueCredit,
     Recall,
     Refused,
     Rejected,
@@ -91,7 +92,12 @@ FROM_CLIENT = [
                 packed=True,
                 start=10,
                 job=4,
-                template=Template(-1, 2, 0.5, 1, 60.0, False, 3600.0, 30.0, 5.0),
+                template=Template(
+                    *(-1, 2, 0.5, 1, 60.0, False, 3600.0, 30.0, 5.0),
+                    queue="mail",
+                    concurrency_key="a customer",
+                    explicit=("retries",),
+                ),
             ),
         ]
     ),
@@ -124,7 +130,8 @@ TO_CLIENT = [
         b"k" * 16,
     ),
     Accepted(101, [(1, 2), (3, 1000)]),
-    Refused(1, 2, "busy", 1.5, "the farm is full"),
+    Refused(1, 2, "busy", 1.5, "the farm is full", "mail"),
+    QueueCredit("mail", 4),
     Credit(8192, 1 << 28),
     Results(
         1,

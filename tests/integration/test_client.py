@@ -165,7 +165,7 @@ def test_options_travel_and_views_share_the_connection(fake, client):
     template = fake.groups[-1].template
     assert (template.priority, template.time_limit, template.retries) == (3, 2.0, 1)
     assert client.options(priority=0).submit(double, 1).result(10) == 2
-    assert fake.groups[-1].template is None
+    assert fake.groups[-1].template.explicit == ("priority",)
 
 
 @pytest.mark.parametrize(

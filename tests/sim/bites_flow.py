@@ -161,6 +161,7 @@ def _(patch):
                     before = lease.units
                     lease.left -= b - a
                     host.held -= before - lease.units
+                    self._ledger.queues.let_go(batch, before - lease.units)
                     if not lease.left:
                         del host.leases[lease.key]
 
@@ -216,8 +217,8 @@ def _(patch):
 def _(patch):
     init = Batch.__init__
 
-    def share(self, session, group, job, at):
-        init(self, session, group, job, at)
+    def share(self, session, group, job, queue, at):
+        init(self, session, group, job, queue, at)
         self.payloads = group.payloads
 
     patch.setattr(Batch, "__init__", share)

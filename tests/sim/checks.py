@@ -29,6 +29,7 @@ from tests.sim import work
 from tests.sim.checks_evidence import EvidenceChecks
 from tests.sim.checks_leases import LeaseChecks
 from tests.sim.checks_losses import LossChecks
+from tests.sim.checks_queues import QueueChecks
 from tests.sim.checks_readers import ReaderChecks
 from tests.sim.checks_results import ResultChecks
 from tests.sim.checks_work import cancelled, still_stopped
@@ -62,6 +63,7 @@ class Checks:
         self.readers = ReaderChecks(self)
         self.evidence = EvidenceChecks(self)
         self.results = ResultChecks(self)
+        self.queues = QueueChecks(self)
 
     @property
     def disk(self) -> Disk:
@@ -80,6 +82,7 @@ class Checks:
         self.leases.restarted()
         self.losses.restarted()
         self.readers.restarted()
+        self.queues.restarted()
         for task in self.truth.tasks.values():
             facts = self.truth.committed[task.id]
             task.known = facts.accepted
@@ -109,6 +112,7 @@ class Checks:
         self.truth.written.apply(ref, record)
         if isinstance(record, Submitted):
             self.within_bounds()
+            self.queues.within_bounds()
 
     def is_copy(self, record: Submitted) -> bool:
         """Whether a record copies out the living tasks of another."""
@@ -230,6 +234,7 @@ class Checks:
                 self._cancelled(message)
             case Assign():
                 self.leases.assigned(connection, message)
+                self.queues.assigned(message)
             case HostWelcome():
                 self.losses.welcomed(connection)
             case Noted():

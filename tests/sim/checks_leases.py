@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from farm.protocol.messages import HostHello, Report
+from tests.sim.checks_queues import queue_of
 from tests.sim.truth import Lease, Violation
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["LeaseChecks"]
 
 NEVER = float("inf")
+NO_AGE = 50.0
+"""Where it takes longer than that for a task to rise, none does in a simulated run."""
 LATE = 1e-3
 """Seconds by which two clocks of the simulation may round differently."""
 
@@ -126,18 +129,28 @@ class LeaseChecks:
             raise Violation("host window", f"{host.name} holds {host.held}, and may {window}")
 
     def _is_its_turn(self, task: Task) -> None:
-        """Higher priorities first; within one, new tasks in order of arrival."""
+        """Higher priorities first; within one, new tasks of a session in order of arrival."""
         if self._ready.pop(task.id, None) is None:
             return
-        ready = [other for other in self._ready.values() if not self._is_held_back(other)]
-        for other in ready:
+        ready = [other for other in self._ready.values() if self._goes_with(other, task)]
+        policy = self._checks.queues.policy(queue_of(task))
+        for other in ready if policy.ageing_seconds >= NO_AGE else ():
             if other.template.priority > task.template.priority:
                 raise Violation("priority", f"{task.name} goes before {other.name}")
-        same = (t for t in ready if t.template.priority == task.template.priority)
-        first = next(same, None)
+        for other in ready:
+            self._checks.queues.rises(task, other)
+        first = next((t for t in ready if _line(t) == _line(task)), None)
         written = self._truth.written
         if first is not None and written[first.id].arrival < written[task.id].arrival:
             raise Violation("order", f"{task.name} goes before {first.name}")
+
+    def _goes_with(self, other: Task, task: Task) -> bool:
+        """Whether two tasks wait in one queue, and the other for nothing but its turn."""
+        name = queue_of(task)
+        if queue_of(other) != name or self._is_held_back(other):
+            return False
+        per_key = self._checks.queues.policy(name).max_running_per_key
+        return per_key is None or not other.template.concurrency_key
 
     def _fenced_off(self, task: Task, before: Lease) -> None:
         """The last attempt's end is committed before the next is leased."""
@@ -176,3 +189,8 @@ class LeaseChecks:
             over = over or epoch < written.fence
         if task.durable and written.accepted and not over:
             raise Violation("noted before commit", f"{task.name}: end of ({epoch}, {attempt})")
+
+
+def _line(task: Task) -> tuple[int, bytes]:
+    """What is served first come, first served, in one queue."""
+    return task.template.priority, task.id[0]

@@ -9,6 +9,7 @@ from farm.model import Ending
 from farm.protocol.records import ClockRead
 from tests.sim import work
 from tests.sim.checks_limits import check_limited, is_final_for
+from tests.sim.checks_queues import queue_of
 from tests.sim.truth import Violation
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def began(world: World, task: Task, execution: Execution) -> None:
         raise Violation("cancelled task ran", f"{task.name}: {execution}")
     if world.truth.is_stale(task, execution.epoch, execution.attempt):
         world.stats["stale executions"] += 1
+    world.checks.queues.began(task, execution)
     spent = world.truth.written[task.id].retries
     once = task.runs_once and world.disk.durable and not task.forgotten
     if once and len(task.executions) - 1 > spent:
@@ -66,7 +68,7 @@ def settled(world: World, task: Task) -> None:
     may = {
         Ending.TIME_LIMIT: task.template.time_limit is not None,
         Ending.MEMORY_LIMIT: task.template.memory_limit is not None,
-        Ending.CANCELLED: task.cancel_asked,
+        Ending.CANCELLED: task.cancel_asked or queue_of(task) in world.checks.queues.purged,
         Ending.EXPIRED: task.template.expires is not None,
         Ending.BROKEN: world.plan.initializer,  # and its workers died before they did anything
     }

@@ -13,6 +13,8 @@ from farm.protocol.messages import (
     ClientWelcome,
     Credit,
     JobInfo,
+    QueueCredit,
+    Refused,
     Submit,
 )
 from tests.sim.checks_work import cancelled, settled
@@ -23,7 +25,7 @@ from tests.sim.truth import Outcome, Violation, outcomes
 from tests.sim.worker import PRINTED
 
 if TYPE_CHECKING:
-    from farm.protocol.messages import Result
+    from farm.protocol.messages import Group, Result
     from tests.sim.network import Connection
     from tests.sim.truth import Id, Task
     from tests.sim.world import World
@@ -49,6 +51,7 @@ class ClientProcess(Process):
         self.replies: dict[int, Any] = {}
         self._granted = (0, 0)
         self._sent = (0, 0)
+        self._may: dict[str, int] = {}  # how many tasks of queues that were full may be sent
         self._floor = 0  # below it nothing is sent any more
         self.machine = Session(
             SessionSettings("sim", PYTHON, window_bytes=window, hello_seconds=2.0),
@@ -70,6 +73,7 @@ class ClientProcess(Process):
     def connected(self, connection: Connection) -> None:
         self.connection = connection
         self._granted = self._sent = (0, 0)
+        self._may.clear()
         self.do(lambda: self.machine.on_connected(self.now))
 
     def lost(self, connection: Connection) -> None:
@@ -95,6 +99,10 @@ class ClientProcess(Process):
                 self._granted = (message.credit_tasks, message.credit_bytes)
             case Credit():
                 self._granted = (message.tasks, message.bytes)
+            case Refused() if message.queue:
+                self._may[message.queue] = 0
+            case QueueCredit():
+                self._may[message.queue] = self._may.get(message.queue, 0) + message.tasks
             case Accepted():
                 for first, count in message.runs:
                     for task in self.world.truth.run(self.session, first, count):
@@ -117,11 +125,21 @@ class ClientProcess(Process):
         for group in message.groups:
             if group.first < self._floor:
                 raise Violation("floor", f"{self.name} sends {group.first}, below {self._floor}")
-            tasks += 1 if group.packed else group.count
+            units = 1 if group.packed else group.count
+            self._spend_in_queue(group, units)
+            tasks += units
             size += group.size
         self._sent = (tasks, size)
         if tasks > self._granted[0] or size > self._granted[1]:
             raise Violation("credit", f"{self.name} sent {self._sent} and may {self._granted}")
+
+    def _spend_in_queue(self, group: Group, units: int) -> None:
+        """To a queue that was full only what it has room for is sent."""
+        queue = (group.template.queue if group.template else "") or "default"
+        if queue in self.machine._outbox.parked:
+            self._may[queue] -= units
+            if self._may[queue] < 0:
+                raise Violation("queue credit", f"{self.name} sends {units} more to {queue}")
 
     def disconnect(self, reason: str) -> None:
         self.world.said(self.name, "gives up", reason)
@@ -201,6 +219,7 @@ class ClientProcess(Process):
         if message.request in self.replies and not isinstance(message, JobInfo):
             raise Violation("replied twice", f"{self.name}: {message}")
         self.replies[message.request] = message
+        self.world.checks.queues.answered(self, message)
         if isinstance(message, JobInfo):
             followed = self.followed.setdefault(message.request, set())
             for session, first, count in message.tasks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from farm.core import Core
+from farm.protocol.messages import Query
 from farm.protocol.records import Submitted
 from tests.sim.journal import Journal
 from tests.sim.process import Process
@@ -78,7 +79,13 @@ class CoordinatorProcess(Process):
         if connection.peer in self.connections:
             self.checks.received(connection, message)
             self.world.files.adopt(message)
-            self.machine.receive(connection.peer, message, self.now)
+            if isinstance(message, Query) and message.what == "purge_queue":
+                self.checks.queues.purge(self.machine, lambda: self._receive(connection, message))
+            else:
+                self._receive(connection, message)
+
+    def _receive(self, connection: Connection, message: Any) -> None:
+        self.machine.receive(connection.peer, message, self.now)
 
     def gone(self, connection: Connection) -> None:
         self.do(self._gone, connection)
@@ -152,6 +159,7 @@ class CoordinatorProcess(Process):
 
     def after_turn(self) -> None:
         self.checks.leases.turn_over()
+        self.checks.queues.turn_over()
 
     # ------------------------------------------------------------ its end
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from random import Random
 
 from farm.core import CoreSettings
+from farm.core.policy import QueuePolicy
 
 __all__ = ["PYTHON", "Plan"]
 
 PYTHON = "3.11"
+TURN_SECONDS = 1e-9
+"""Less than any task takes: a turn is one task of the least weight."""
 
 FAULTS = (
     "crash coordinator",
@@ -31,6 +34,16 @@ FAULTS = (
     "restore store",
     "set clock",
 )
+
+
+NO_AGEING = 1000.0
+LIMITS: dict[str, tuple[float | int, ...]] = {
+    "max_tasks": (1, 3, 10),
+    "max_bytes": (1500, 4000),
+    "rate": (2.0, 10.0, 50.0),
+    "max_running": (1, 2, 4),
+    "max_running_per_key": (1, 2),
+}
 
 
 @dataclass
@@ -63,10 +76,24 @@ class Plan:
     fuse: float = 0.0  # the share of tasks above their memory limit that the kernel sees first
     stops: bool = True  # whether tasks and jobs are stopped, and not only cancelled
     core: dict[str, float | int] = field(default_factory=dict)
+    queues: dict[str, dict[str, float | int]] = field(default_factory=dict)  # their policies
+    keys: int = 0  # how many concurrency keys there are
+    orders: float = 0.0  # the share of acts of clients that come with an order to a queue
 
     @property
     def core_settings(self) -> CoreSettings:
-        return CoreSettings(python=PYTHON, farm="sim", **self.core)  # type: ignore[arg-type]
+        left_out = {"max_bytes"} if self.blobs else set()  # one blob is more than that
+        queues = {
+            name: QueuePolicy(**{key: one[key] for key in one if key not in left_out})  # type: ignore[arg-type]
+            for name, one in self.queues.items()
+        }
+        return CoreSettings(
+            python=PYTHON,
+            farm="sim",
+            queues=queues,
+            turn_seconds=TURN_SECONDS,
+            **self.core,  # type: ignore[arg-type]
+        )
 
     @property
     def is_calm(self) -> bool:
@@ -127,7 +154,24 @@ class Plan:
         if chance.random() < 0.4:
             plan.see_blobs(chance)
         plan.fuse = chance.choice((0.0, 0.5))
+        plan.have_queues(Random(seed * 31 + 7))
         return plan
+
+    def have_queues(self, chance: Random) -> None:
+        """Several queues, in half of the worlds: with weights, bounds and limits of their own."""
+        if chance.random() < 0.5:
+            return
+        self.keys = chance.choice((0, 1, 3))
+        self.orders = chance.choice((0.0, 0.2))
+        for name in ("default", "mail", "bulk")[: chance.randint(1, 3)]:
+            policy: dict[str, float | int] = {
+                "weight": chance.choice((0.25, 1.0, 1.0, 4.0)),
+                "ageing_seconds": chance.choice((0.05, NO_AGEING, NO_AGEING)),
+            }
+            for key, values in LIMITS.items():
+                if chance.random() < 0.3:
+                    policy[key] = chance.choice(values)
+            self.queues[name] = policy
 
     def see_blobs(self, chance: Random) -> None:
         """Some peers are on the coordinator's machine; bounds in bytes fit for blobs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from farm.model import TaskId
@@ -30,6 +31,7 @@ class Program:
         self.client = client
         self.world = client.world
         self.chance = client.world.chance
+        self.queue_chance = Random(client.world.plan.seed * 131 + len(client.name))
         self.counter = 1
         self.requests = 0
         self.jobs: dict[int, int] = {}  # open jobs and their tasks so far
@@ -47,6 +49,8 @@ class Program:
     def _act(self) -> None:
         if self.world.resting or self.client.finished:
             return
+        if self.queue_chance.random() < self.world.plan.orders:
+            self.order(self.queue_chance.choice(ORDERS))
         choice = self.chance.random()
         if choice < 0.6:
             self.submit()
@@ -64,6 +68,17 @@ class Program:
         """No new work; what is open is closed."""
         for job in list(self.jobs):
             self.seal(job)
+        for name in self.world.plan.queues if self.world.plan.orders else ():
+            self.order("resume_queue", name)
+
+    def order(self, what: str, name: str = "") -> None:
+        """Tell a queue something."""
+        name = name or self.queue_chance.choice(sorted(self.world.plan.queues))
+        request = self._request()
+        self.questions.add(request)
+        self.world.stats[what] += 1
+        self.world.checks.queues.ordered(self.client, request, what, name)
+        self.client.machine.query(request, what, {"name": name}, self.client.now)
 
     @property
     def waits_for(self) -> list[str]:
@@ -150,7 +165,17 @@ class Program:
             result_ttl=chance.choice((None, None, None, 30.0)),
             expires=chance.choice((None, None, None, None, 3.0)),
             delay=chance.choice((None, None, None, None, 0.7)),
+            **self._queue(),
         )
+
+    def _queue(self) -> dict[str, str]:
+        """Where a group waits, if there are several places."""
+        plan, chance = self.world.plan, self.queue_chance
+        if not plan.queues:
+            return {}
+        name = chance.choice(sorted({*plan.queues, "default"}))
+        key = chance.choice(("", *(f"key{i}" for i in range(plan.keys))))
+        return {"queue": "" if name == "default" else name, "concurrency_key": key}
 
     def _work(self) -> bytes:
         chance = self.chance
@@ -270,6 +295,7 @@ class Program:
         return [(session, counter, 1) for session, counter in chosen]
 
 
+ORDERS = ("pause_queue", "pause_queue", "resume_queue", "purge_queue", "queues")
 TIME_LIMIT = "farm.errors.TimeLimitExceeded"
 QUESTIONS = (
     *("status", "hosts", "jobs", "tasks", "task", "nonsense"),

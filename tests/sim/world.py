@@ -142,6 +142,7 @@ class World:
         self.disk = disk
         self.files.restored(copied)
         self.checks.losses.restored()
+        self.checks.queues.restored()
         self.truth.restored(book, disk.commit, epoch)
 
     def start_host(self, index: int) -> None:

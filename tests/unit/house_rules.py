@@ -44,7 +44,8 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm._start": (),  # runs services by name
     "farm.supervisor": ("farm.errors",),
     "farm.model": ("farm.errors", "farm.ranges"),
-    "farm.config": ("farm.errors", "farm.model", "farm._config_sections"),
+    "farm.config": ("farm.errors", "farm.model", "farm._config_*"),
+    "farm._config_queues": ("farm.errors", "farm.model"),
     "farm._config_sections": (),
     "farm.blobs": (*PLAIN, "farm.protocol"),
     "farm.payload": ("farm.errors", "farm.model", "farm._payload_*"),

@@ -356,7 +356,7 @@ def test_slips_of_the_command_line(cli, words, code, says):
 
 def test_submit_prints_the_result(cli):
     assert cli("submit", "math:factorial", "20") == (0, "2432902008176640000\n", "")
-    assert FakeClient.made[0].used == {"priority": 0, "retries": 0, "block": False}
+    assert FakeClient.made[0].used == {"block": False}
     assert FakeClient.made[0].closed
 
 
@@ -733,3 +733,113 @@ def test_tasks_that_are_stuck_are_said(cli):
 def test_a_host_that_takes_nothing_says_why(cli):
     full = answers(hosts=[HOST | {"trouble": "the disk is full"}])
     assert "takes nothing: the disk is full" in cli("hosts", prepare=full)[1]
+
+
+# ---------------------------------------------------------------- queues
+
+QUEUE = {
+    "name": "mail",
+    "waiting": 1200,
+    "delayed": 0,
+    "running": 2,
+    "open_tasks": 1202,
+    "open_bytes": 9000,
+    "paused": False,
+    "configured": True,
+    "held_by": "rate",
+    "policy": {
+        "weight": 4.0,
+        "max_tasks": 2000,
+        "max_bytes": None,
+        "rate": 20.0,
+        "burst": None,
+        "max_running": 2,
+        "max_running_per_key": None,
+    },
+    "set": {"rate": 20.0},
+    "arrival_rate": 21.5,
+    "service_rate": 19.75,
+    "wait_p50": 0.5,
+    "wait_p99": 70.0,
+}
+DONE = {"name": "mail", "paused": False, "set": {}}
+
+
+def test_queues_for_people(cli):
+    _, out, _ = cli("queues", prepare=answers(queues=[QUEUE]))
+    heading, row = out.splitlines()
+    assert heading.split()[:3] == ["QUEUE", "WAITING", "RUNNING"]
+    assert "1,200" in row
+    assert "max_tasks 1202/2000, max_running 2/2, rate* 20" in row
+    assert row.endswith("waits for its rate")
+    assert cli("queues", "list", prepare=answers(queues=[QUEUE]))[1] == out
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"paused": True, "held_by": "paused"}, "paused"),
+        ({"held_by": "max_running"}, "as many run as may"),
+        ({"held_by": ""}, "works"),
+        ({"waiting": 0}, "works"),
+        ({"configured": False}, "not configured: takes no tasks"),
+    ],
+)
+def test_a_queue_says_what_holds_it(cli, changes, says):
+    out = cli("queues", prepare=answers(queues=[QUEUE | changes]))[1]
+    assert out.splitlines()[1].endswith(says)
+
+
+def test_queues_for_a_program(cli):
+    assert json.loads(cli("queues", "--json", prepare=answers(queues=[QUEUE]))[1]) == [QUEUE]
+
+
+def test_status_has_the_queues_if_there_are_several(cli):
+    several = answers(status=STATUS | {"queues": [QUEUE | {"name": "default"}, QUEUE]})
+    assert "mail 1,200 waiting 2 running" in cli("status", prepare=several)[1]
+    one = answers(status=STATUS | {"queues": [QUEUE | {"paused": True}]})
+    assert "2 running (paused)" in cli("status", prepare=one)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "says"),
+    [
+        (["pause", "mail"], ("pause_queue", {"name": "mail"}), "queue mail is paused"),
+        (["resume", "mail"], ("resume_queue", {"name": "mail"}), "queue mail goes on"),
+    ],
+)
+def test_queues_are_told_what_to_do(cli, words, asked, says):
+    code, out, _ = cli("queues", *words, prepare=answers(**{asked[0]: DONE}))
+    assert (code, out) == (0, f"{says}\n")
+    assert FakeClient.made[-1].asked == [asked]
+
+
+def test_a_purge_says_how_many(cli):
+    purged = answers(purge_queue={"name": "mail", "purged": 7})
+    out = cli("queues", "purge", "mail", prepare=purged)[1]
+    assert out == "queue mail: 7 tasks that waited are cancelled\n"
+
+
+def test_a_queue_is_set(cli):
+    words = ["--weight", "2", "--rate", "none", "--max-bytes", "1KiB", "--ageing", "5m"]
+    changes = {"weight": 2.0, "rate": None, "max_bytes": 1024, "ageing_seconds": 300.0}
+    prepare = answers(set_queue=DONE | {"set": changes})
+    code, out, _ = cli("queues", "set", "mail", *words, prepare=prepare)
+    assert code == 0
+    assert out == "queue mail: weight 2.0, rate none, max_bytes 1024, ageing_seconds 300.0\n"
+    ((_, asked),) = FakeClient.made[-1].asked
+    assert asked == {"name": "mail", "changes": changes, "reset": False}
+    prepare = answers(set_queue=DONE)
+    assert cli("queues", "set", "mail", "--reset", prepare=prepare)[1].endswith("as configured\n")
+
+
+def test_a_wrong_limit_is_refused_before_anybody_is_asked(cli):
+    made = len(FakeClient.made)
+    assert "--max-running is 'many'" in cli("queues", "set", "mail", "--max-running", "many")[2]
+    assert "say what to set" in cli("queues", "set", "mail")[2]
+    assert len(FakeClient.made) == made
+
+
+def test_submit_names_the_queue_and_says_no_more_than_it_is_told(cli):
+    cli("submit", "--queue", "mail", "--retries", "0", "builtins:abs", "1")
+    assert FakeClient.made[-1].used == {"block": False, "queue": "mail", "retries": 0}

@@ -39,7 +39,26 @@ def test_memory_is_bytes_or_text():
     assert template(memory_limit=5).memory_limit == 5
     assert template(memory_limit="512MB").memory_limit == 512_000_000
     assert template(memory_limit="1.5 GiB").memory_limit == 3 << 29
-    assert merge(Settings(Template(memory_limit=5)), {"memory_limit": None}).template is None
+    none = merge(Settings(Template(memory_limit=5)), {"memory_limit": None}).template
+    assert none == Template(explicit=("memory_limit",))
+
+
+def test_what_is_said_is_told_from_what_is_not():
+    said = merge(Settings(), {"retries": 0, "priority": 2, "time_limit": None})
+    assert said.template.explicit == ("retries", "time_limit")
+    assert merge(said, {"retries": 3}).template.explicit == ("time_limit",)
+    assert merge(Settings(), {"block": False, "durable": True}).template is None
+
+
+def test_a_queue_is_named_and_the_default_one_costs_nothing():
+    assert template(queue="mail", concurrency_key="a").queue == "mail"
+    assert template(queue="default") is None
+    assert template(queue=None, concurrency_key=None) is None
+    assert merge(Settings(Template(queue="mail")), {"queue": None}).template is None
+    with pytest.raises(ConfigError, match="queue is ''"):
+        template(queue="")
+    with pytest.raises(ConfigError, match="201 characters"):
+        template(concurrency_key="x" * 201)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "much", "5 parsecs", True, 1.5])

@@ -232,3 +232,50 @@ def test_the_examples_are_right(path):
 def test_the_example_for_one_machine_says_the_defaults():
     found = load(named=CONFIGS / "one-machine" / "farm.toml", environ={}, folder=CONFIGS)
     assert msgspec.structs.replace(found, origins={}) == Config()
+
+
+# ---------------------------------------------------------------- queues
+
+
+def test_queues_are_merged_key_by_key(places):
+    places.local.write_text(
+        '[queues.mail]\nweight = 2\nmax_bytes = "64KiB"\nageing_seconds = "5m"\n[queues.bulk]\n'
+        '[queues.mail.options]\nretries = 3\ntime_limit = "30s"\nretry_on = "builtins.OSError"\n'
+    )
+    places.user.write_text("[queues.mail]\nweight = 9\nrate = 0.5\n[queues.mail.options]\ndelay=1")
+    found = places.load()
+    mail = found.queues["mail"]
+    assert (mail.weight, mail.max_bytes, mail.rate, mail.ageing_seconds) == (2, 65536, 0.5, 300.0)
+    assert mail.options == {"retries": 3, "time_limit": 30.0, "retry_on": ["OSError"], "delay": 1}
+    assert found.queues["bulk"] == config.QueueConfig()
+    assert found.origins["queues.mail.weight"] == str(places.local)
+    assert found.origins["queues.mail.options.delay"] == str(places.user)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[queues.mail]\nmax_tasks = 0", "queues.mail.max_tasks is 0; expected a whole number of"),
+        ("[queues.mail]\nmax_bytes = 0", "queues.mail.max_bytes is 0; expected a number of bytes"),
+        ("[queues.mail]\nmax_running = 1.5", "queues.mail.max_running is 1.5; expected a whole"),
+        ("[queues.mail]\nmax_running = true", "queues.mail.max_running is True"),
+        ("[queues.mail]\nweight = 0", "queues.mail.weight is 0; expected a number from 0.001"),
+        ("[queues.mail]\nweight = nan", "queues.mail.weight is nan"),
+        ("[queues.mail]\nrate = -1", "queues.mail.rate is -1; expected a number of more than 0"),
+        ("[queues.mail]\nrate = inf", "queues.mail.rate is inf"),
+        ("[queues.mail]\nageing_seconds = 0", "queues.mail.ageing_seconds is 0"),
+        ("[queues.mail]\nwieght = 1", "[queues.mail] has no 'wieght'; did you mean 'weight'?"),
+        ("[queues.mail]\noptions = 1", "queues.mail.options is 1; expected a table"),
+        ("[queues.mail.options]\nretires = 1", "did you mean 'retries'?"),
+        ("[queues.mail.options]\nretries = -1", "queues.mail.options.retries is -1"),
+        ("[queues.mail.options]\nmemory_limit = 0", "queues.mail.options.memory_limit is 0"),
+        ("[queues.mail.options]\nretry_on = ['a b']", "queues.mail.options.retry_on is ['a b']"),
+        ("[queues.mail.options]\nretry_on = 3", "queues.mail.options.retry_on is 3"),
+        ("[queues.'a b']", "'a b' cannot be the name of a queue"),
+        ("[queues]\nmail = 1", "queues.mail is 1; expected a table: write [queues.mail]"),
+        ("queues = 1", "queues is 1; expected tables"),
+        ("[queue.mail]", "there is no section [queue]; did you mean 'queues'?"),
+    ],
+)
+def test_what_is_wrong_with_a_queue_is_named(places, text, says):
+    assert says in places.error(text)

@@ -13,7 +13,7 @@ def test_the_welcome_says_what_the_client_must_know():
     rig = Rig(farm="1.2", python="3.11")
     peer = rig.client(python="3.11", quiet=False, function=False)
     welcome = m.ClientWelcome(
-        1, "1.2", "3.11", 10, STORE, 0, True, 10.0, 64 << 20, 65_536, 128 << 20
+        1, "1.2", "3.11", 10, STORE, 0, True, 10.0, 64 << 20, 65_536, 128 << 20, queues=["default"]
     )
     assert rig.take() == [(peer, welcome)]
 

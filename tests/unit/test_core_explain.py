@@ -48,7 +48,7 @@ def test_a_task_waits_behind_others_for_credit_on_these_hosts():
     rig.submit(client, group(1, 10), group(11, 1, template=m.Template(priority=5)))
     row = explain(rig, 8)
     assert row["ahead"] == 6
-    assert row["why"][0] == "6 tasks of the same or a higher priority go first"
+    assert row["why"][0] == "6 tasks of its queue default go first"
     assert "no host has room" in row["why"][1]
     assert row["hosts"] == [{"name": "host", "says": "is busy: it holds 2 tasks, with 2 slots"}]
 

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from farm.core.batch import Batch
-from farm.core.ready import Delays, ReadyQueue
+from farm.core.delays import Delays
+from farm.core.ready import ReadyQueue
 from farm.core.sessions import BatchIndex
 from farm.core.states import TRANSITIONS, WAYS_OUT, Event, diagram, ways_out
 from farm.model import State
@@ -14,7 +15,7 @@ from tests.unit.core_harness import group
 
 
 def batch(first=1, count=4, priority=0):
-    one = Batch(None, group(first, count, template=Template(priority=priority)), None, 0.0)
+    one = Batch(None, group(first, count, template=Template(priority=priority)), None, None, 0.0)
     one.template = Template(priority=priority)
     return one
 
@@ -64,7 +65,7 @@ def test_runs_are_found_whatever_the_pattern():
 
 
 def test_the_queue_gives_by_priority_then_by_turn():
-    queue = ReadyQueue()
+    queue = ReadyQueue(0.01, 60.0)
     for number, priority in enumerate((0, 3, 0, 3), 1):
         queue.push(batch(number * 10, 2, priority), 0, 2)
     found = []
@@ -76,7 +77,7 @@ def test_the_queue_gives_by_priority_then_by_turn():
 
 
 def test_what_ended_while_it_waited_is_passed_over():
-    queue = ReadyQueue()
+    queue = ReadyQueue(0.01, 60.0)
     one = batch(count=10)
     queue.push(one, 0, 10)
     one.move(0, 3, Event.CANCEL)
@@ -93,14 +94,14 @@ def test_what_ended_while_it_waited_is_passed_over():
 
 
 def test_mostly_stale_queues_are_sorted_out():
-    queue = ReadyQueue()
+    queue = ReadyQueue(0.01, 60.0)
     batches = [batch(i, 100) for i in range(0, 10_000, 100)]
     for one in batches:
         queue.push(one, 0, 100)
     for one in batches[:80]:
         one.move(0, 100, Event.CANCEL)
         queue.note_stale(100)
-    assert sum(len(lane) for lane in queue._lanes.values()) < 60
+    assert len(queue.snapshot()) < 60
     assert len(list(queue)) == 20
 
 

@@ -34,7 +34,7 @@ def farm(*groups, kind=Rig, **settings):
 
 
 def lose_queue(rig):
-    rig.ledger.ready.take(rig.ledger.ready.head()[2] - 4)
+    rig.ledger.queues.take(rig.ledger.queues.head(rig.now)[2] - 4)
 
 
 def lose_delay(rig):
@@ -73,11 +73,11 @@ def test_what_is_stuck_is_counted_and_said(lose, stuck):
 
 def test_what_got_going_again_is_no_longer_counted():
     rig = farm(group(1, 6), kind=Bare)
-    batch, lo, hi = rig.ledger.ready.head()
-    rig.ledger.ready.take(hi - lo)
+    batch, lo, hi = rig.ledger.queues.head(rig.now)
+    rig.ledger.queues.take(hi - lo)
     rig.sleep(25)
     assert status(rig) == {"queued": 2}
-    rig.ledger.ready.push(batch, lo, hi)
+    rig.ledger.queues.push(batch, lo, hi)
     rig.sleep(25)
     assert status(rig) == {}
 

@@ -88,7 +88,7 @@ class Farm:
     def drop_chunks(self, chunks):
         self.dropped += chunks
 
-    def busy(self):
+    def busy(self, _lane):
         return Busy("full")
 
     def error_at(self, entry, counter):

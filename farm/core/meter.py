@@ -1,0 +1,113 @@
+"""What a queue's numbers come from: arrivals, placements and ends, counted by the message.
+
+Kept for a window of the last half to whole ``WINDOW_SECONDS``, in two halves: what a person steers
+by is what happens now. Waits are counted by size, in steps of a fifth or so.
+"""
+
+from collections import Counter
+from math import exp2, log2
+from typing import Any
+
+__all__ = ["Meter"]
+
+WINDOW_SECONDS = 60.0
+STEPS = 4
+"""Sizes of waits that are told apart between one and its double."""
+WAIT_MIN = 1e-4
+"""Waits below this, in seconds, are counted as this."""
+
+
+class _Half:
+    """Counts since ``since``; ``area`` is the number of open tasks, summed over the seconds."""
+
+    __slots__ = ("area", "arrived", "ended", "placed", "since", "spent", "waits")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.arrived = self.ended = self.placed = 0
+        self.area = self.spent = 0.0
+        self.waits: Counter[int] = Counter()
+
+
+class Meter:
+    """Counts what happens to the tasks of one queue; a packed task counts as one."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.arrived = self.placed = self.ended = 0  # in all, in this life of the coordinator
+        self._open = 0
+        self._at = now
+        self._half = self._before = _Half(now)
+
+    def begin(self, open_tasks: int, now: float) -> None:
+        """The coordinator starts, with so many tasks."""
+        self._open = open_tasks
+        self._at = now
+        self._half = self._before = _Half(now)
+
+    def _pass(self, now: float) -> _Half:
+        half = self._half
+        if now > self._at:
+            half.area += self._open * (now - self._at)
+            self._at = now
+            if now - half.since >= WINDOW_SECONDS / 2:
+                self._before, self._half = half, _Half(now)
+                return self._half
+        return half
+
+    def arrive(self, tasks: int, now: float) -> None:
+        """Tasks are accepted."""
+        half = self._pass(now)
+        half.arrived += tasks
+        self.arrived += tasks
+        self._open += tasks
+
+    def place(self, tasks: int, wait: float | None, now: float) -> None:
+        """Tasks are given to a host; the first time, with how long they have waited."""
+        half = self._pass(now)
+        half.placed += tasks
+        self.placed += tasks
+        if wait is not None:
+            half.waits[int(STEPS * log2(max(wait, WAIT_MIN) / WAIT_MIN))] += tasks
+
+    def end(self, tasks: int, seconds: float, now: float) -> None:
+        """Tasks have an outcome, so many seconds after they were accepted."""
+        half = self._pass(now)
+        half.ended += tasks
+        half.spent += tasks * seconds
+        self.ended += tasks
+        self._open -= tasks
+
+    def numbers(self, now: float) -> dict[str, Any]:
+        """Rates a second, waits and times in seconds; None where nothing is known yet.
+
+        Little's law: where arrivals and ends keep pace, the mean number of open tasks is the rate
+        of arrivals times the mean time that they are open.
+        """
+        half = self._pass(now)
+        both = (half,) if self._before is half else (self._before, half)
+        seconds = max(now - both[0].since, 1e-9)
+        ended = sum(one.ended for one in both)
+        arrived = sum(one.arrived for one in both)
+        mean = sum(one.spent for one in both) / ended if ended else None
+        waits = sum((one.waits for one in both), Counter[int]())
+        return {
+            "window_seconds": seconds,
+            "arrival_rate": arrived / seconds,
+            "service_rate": ended / seconds,
+            "wait_p50": _quantile(waits, 0.5),
+            "wait_p99": _quantile(waits, 0.99),
+            "little": {
+                "mean_open": sum(one.area for one in both) / seconds,
+                "mean_seconds": mean,
+                "arrival_rate_times_seconds": None if mean is None else arrived / seconds * mean,
+            },
+        }
+
+
+def _quantile(waits: Counter[int], share: float) -> float | None:
+    left = share * waits.total()
+    for step in sorted(waits):
+        left -= waits[step]
+        if left <= 0:
+            return WAIT_MIN * exp2((step + 0.5) / STEPS)
+    return None

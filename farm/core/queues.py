@@ -1,0 +1,198 @@
+"""All queues, and whose turn it is: deficit round robin by weight.
+
+Source: M. Shreedhar, G. Varghese, "Efficient Fair Queuing using Deficit Round Robin", SIGCOMM 1995.
+Decision: docs/decisions/0050-queues-take-turns.md.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from itertools import chain
+
+from farm.core.batch import Batch
+from farm.core.policy import QueuePolicy, check_name
+from farm.core.queue import Queue
+from farm.core.ready import Entry
+from farm.model import DEFAULT_QUEUE
+
+__all__ = ["Queues"]
+
+TURN_TASKS_MAX = 512
+"""So many tasks end a turn, however short they are."""
+
+
+class Queues:
+    """Queues by name. There is always one called ``default``.
+
+    Those of which something may be placed stand in a ring; the first is served until its deficit,
+    in seconds of expected work, is used up. Who leaves the ring saves nothing up.
+    """
+
+    def __init__(self, policies: Mapping[str, QueuePolicy], turn_seconds: float) -> None:
+        self._turn_seconds = turn_seconds
+        self._ring: deque[Queue] = deque()  # each queue at most once
+        self.timed: list[Queue] = []
+        """Those with a limit of the rate, for which ``refresh`` and ``plan`` are."""
+        self.due: float | None = None
+        """When a queue that waits for time to pass may have a task placed, as of ``plan``."""
+        self.all: dict[str, Queue] = {}
+        for name, policy in {DEFAULT_QUEUE: QueuePolicy(), **policies}.items():
+            self.all[check_name(name)] = Queue(name, policy, turn_seconds)
+        self.default = self.all[DEFAULT_QUEUE]
+        self.weigh()
+
+    def weigh(self) -> None:
+        """Policies were set: the least weight has a turn of ``turn_seconds``."""
+        self.due = None
+        least = min(queue.policy.weight for queue in self.all.values())
+        for queue in self.all.values():
+            queue.quantum = self._turn_seconds * queue.policy.weight / least
+        self.timed = [queue for queue in self.all.values() if queue.bucket is not None]
+
+    def begin(self, now: float, *, fresh: bool) -> None:
+        """The coordinator starts to serve; ``fresh``: with a store in which nothing ever was."""
+        for queue in self.all.values():
+            queue.begin(now, fresh=fresh)
+        self.weigh()
+
+    def find(self, name: str) -> Queue | None:
+        """The queue that a task names, if it takes tasks."""
+        queue = self.all.get(name) if name else self.default
+        return queue if queue is not None and queue.known else None
+
+    def restored(self, name: str) -> Queue:
+        """The queue of a task of the journal, even if it is not configured any more."""
+        queue = self.all.get(name or DEFAULT_QUEUE)
+        if queue is None:
+            queue = Queue(name, QueuePolicy(), self._turn_seconds, known=False)
+            self.all[name] = queue
+            self.weigh()
+        return queue
+
+    @property
+    def names(self) -> list[str]:
+        """Those that take tasks."""
+        return [queue.name for queue in self.all.values() if queue.known]
+
+    # ------------------------------------------------------------ order
+
+    def push(self, batch: Batch, lo: int, hi: int, *, front: bool = False) -> None:
+        """Queue tasks; those given back go to the front of what their session has."""
+        queue = batch.queue
+        queue.ready.push(batch, lo, hi, front=front)
+        if not queue.active:
+            self._activate(queue)
+
+    def _activate(self, queue: Queue) -> None:
+        queue.active = True
+        self._ring.append(queue)
+
+    def head(self, now: float, *, holds_back: bool = False) -> Entry | None:
+        """The next run of which something may be placed, or None."""
+        ring = self._ring
+        if not ring:
+            return None
+        if len(ring) == 1 and ring[0].plain and (entry := ring[0].ready.head()) is not None:
+            return entry  # as nearly always
+        comes = False  # to the front, by this call
+        while ring:
+            queue = ring[0]
+            entry = queue.head(now, holds_back=holds_back)
+            if entry is None:
+                self._leave()
+                comes = True
+                continue
+            if len(ring) == 1:
+                return entry
+            if comes:
+                queue.deficit += queue.quantum
+            if queue.deficit > 0:  # less than a turn below: the next one makes up for it
+                return entry
+            ring.rotate(-1)
+            comes = True
+        return None
+
+    def _leave(self) -> None:
+        """Nothing of the first of the ring may be placed: it saves nothing up."""
+        queue = self._ring.popleft()
+        queue.active = False
+        queue.deficit = min(queue.deficit, 0.0)
+
+    def cost(self, seconds: float) -> float:
+        """What a task counts in its turn that is expected to take so long; -1: nobody knows."""
+        turn = self._turn_seconds
+        return turn if seconds < 0 else min(max(seconds, turn / TURN_TASKS_MAX), turn)
+
+    def cut(self, batch: Batch, count: int, cost: float, now: float) -> int:
+        """How many of ``count`` tasks of the batch of ``head`` may be placed, at this cost each."""
+        queue = batch.queue
+        if not queue.plain:
+            count = min(count, queue.allowed(batch, now))
+        if (turn := queue.ready.turn(cost)) is not None:
+            count = min(count, turn)
+        if len(self._ring) > 1:
+            count = min(count, max(1, int(queue.deficit / cost)))
+        return count
+
+    def take(self, count: int, cost: float = 0.0) -> None:
+        """Remove the first ``count`` tasks of the run that ``head`` returned, for ``cost``."""
+        queue = self._ring[0]
+        if len(self._ring) > 1:
+            queue.deficit -= cost
+        if not queue.ready.take(count, cost):
+            self._leave()
+
+    def set_aside(self, count: int) -> None:
+        """Let the first ``count`` tasks of the run that ``head`` returned wait until ``resume``."""
+        self._ring[0].ready.set_aside(count)
+
+    def resume(self) -> None:
+        """What was set aside waits where it did."""
+        for queue in self.all.values():
+            queue.ready.resume()
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """What kept tasks of any queue from being placed may be over."""
+        for queue in self.all.values():
+            self.wake(queue)
+
+    def wake(self, queue: Queue) -> None:
+        """Something of a queue may be placed that could not be."""
+        if queue.ready and not queue.active:
+            self._activate(queue)
+
+    def let_go(self, batch: Batch, units: int) -> None:
+        """A host holds so many fewer tasks of a batch."""
+        queue = batch.queue
+        queue.running -= units
+        if units and (key := batch.template.concurrency_key):
+            queue.let_go_key(key, units)
+        if not queue.plain and not queue.active:
+            self.wake(queue)
+
+    def refresh(self, now: float) -> None:
+        """Time has passed, and may have let tasks go that waited for it."""
+        for queue in self.timed:
+            if not queue.active and queue.bucket is not None and queue.bucket.room(now):
+                self.wake(queue)
+
+    def plan(self, now: float) -> None:
+        """What can be has been placed: find when time alone will let more."""
+        self.due = None
+        for queue in self.timed:
+            if queue.bucket is None or queue.paused or not queue.ready:
+                continue
+            queue.bucket.room(now)
+            at = queue.bucket.due
+            if at is not None and (self.due is None or at < self.due):
+                self.due = at
+
+    # ------------------------------------------------------------ looking
+
+    def snapshot(self) -> list[Entry]:
+        """Every entry, stale ones too, in no order."""
+        return list(chain.from_iterable(queue.ready.snapshot() for queue in self.all.values()))
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Every run that is really queued, in no order."""
+        return chain.from_iterable(queue.ready for queue in self.all.values())
