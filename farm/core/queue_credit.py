@@ -87,6 +87,8 @@ class QueueCredit:
             elif not queue.full or self._has_drained(queue):
                 queue.full = False
                 self._share(queue, now)
+        if not self.waited_for:
+            self.due = None
 
     def _forget_gone(self, queue: Queue) -> None:
         """A client that comes back sends again whatever it has."""

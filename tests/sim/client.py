@@ -51,6 +51,7 @@ class ClientProcess(Process):
         self.replies: dict[int, Any] = {}
         self._granted = (0, 0)
         self._sent = (0, 0)
+        self._again: set[int] = set()  # what earlier connections had sent, and is to be decided
         self._may: dict[str, int] = {}  # how many tasks of queues that were full may be sent
         self._floor = 0  # below it nothing is sent any more
         self.machine = Session(
@@ -74,6 +75,9 @@ class ClientProcess(Process):
         self.connection = connection
         self._granted = self._sent = (0, 0)
         self._may.clear()
+        outbox = self.machine._outbox
+        shelves = (outbox.again, outbox.unacked, outbox.retained)
+        self._again = {first for shelf in shelves for group in shelf for first in _counters(group)}
         self.do(lambda: self.machine.on_connected(self.now))
 
     def lost(self, connection: Connection) -> None:
@@ -101,6 +105,7 @@ class ClientProcess(Process):
                 self._granted = (message.tasks, message.bytes)
             case Refused() if message.queue:
                 self._may[message.queue] = 0
+                self._again.difference_update(range(message.first, message.first + message.count))
             case QueueCredit():
                 self._may[message.queue] = self._may.get(message.queue, 0) + message.tasks
             case Accepted():
@@ -136,7 +141,7 @@ class ClientProcess(Process):
     def _spend_in_queue(self, group: Group, units: int) -> None:
         """To a queue that was full only what it has room for is sent."""
         queue = (group.template.queue if group.template else "") or "default"
-        if queue in self.machine._outbox.parked:
+        if queue in self.machine._outbox.parked and group.first not in self._again:
             self._may[queue] -= units
             if self._may[queue] < 0:
                 raise Violation("queue credit", f"{self.name} sends {units} more to {queue}")
@@ -255,3 +260,7 @@ class ClientProcess(Process):
         self.machine.close(self.now)
         self.finished = True
         self.die()
+
+
+def _counters(group: Group) -> range:
+    return range(group.first, group.first + group.count)
