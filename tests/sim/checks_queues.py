@@ -46,6 +46,7 @@ class QueueChecks:
         self._waited = _Waiting({})
         self._lead: dict[tuple[Flow, Flow], float] = {}  # in rounds, since both wait
         self._asked: dict[tuple[Any, int], tuple[str, str]] = {}  # orders without an answer
+        self._disputed: set[tuple[Any, int]] = set()  # pauses asked for while a resume was
         self._paused: set[str] = set()  # somebody was told so, and nobody wants it otherwise
         self.purged: set[str] = set()
 
@@ -73,13 +74,17 @@ class QueueChecks:
         self._asked[client, request] = what, name
         if what == "resume_queue":
             self._paused.discard(name)
+            self._disputed.update(a for a, b in self._asked.items() if b == ("pause_queue", name))
+        elif what == "pause_queue" and ("resume_queue", name) in self._asked.values():
+            self._disputed.add((client, request))
         elif what == "purge_queue":
             self.purged.add(name)
 
     def answered(self, client: Any, message: Any) -> None:
         """A client is told that something is done."""
         what, name = self._asked.pop((client, message.request), ("", ""))
-        wanted = ("resume_queue", name) in self._asked.values()
+        wanted = (client, message.request) in self._disputed
+        self._disputed.discard((client, message.request))
         world = self._checks.world
         lasts = world.disk.durable and not world.stats["restore store"]
         if what == "pause_queue" and not wanted and lasts:
