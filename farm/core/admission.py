@@ -267,28 +267,32 @@ class Admission:
 
     def flush(self, now: float) -> None:
         """Give credit where it is low, unless the farm is full; now and then, acknowledge."""
-        touched, self._touched = self._touched, {}
-        self._owed |= touched
-        if self._owed and self.acknowledge_due is None:
-            self.acknowledge_due = now + self._ledger.settings.reply_seconds
+        touched = self._touched
+        if touched:
+            self._touched = {}
+            self._owed |= touched
+            if self.acknowledge_due is None:
+                self.acknowledge_due = now + self._ledger.settings.reply_seconds
         if self.acknowledge_due is not None and now >= self.acknowledge_due:
             self._acknowledge()
-        self._feed(touched)
+        fed = self._feed() if self._starved else ()
         if self.queues.waited_for:
             self.queues.flush(now)
-        if self._full and (self._shortage() or not self._has_drained()):
-            return
-        was_full, self._full = self._full, False
-        candidates = self._ledger.sessions.values() if was_full else touched
-        for session in candidates:
+        if self._full:
+            if self._shortage() or not self._has_drained():
+                return
+            self._full = False
+            touched = dict.fromkeys(self._ledger.sessions.values())
+        for session in (*touched, *fed):
             self._grant(session)
 
-    def _feed(self, touched: dict[Session, None]) -> None:
+    def _feed(self) -> list[Session]:
         """Whoever has taken enough of what waited for it gets credit again."""
         most = self._ledger.settings.low_water * self._ledger.settings.session_outcomes
-        for session in [s for s in self._starved if len(s.outbox) <= most or s.peer is None]:
+        fed = [one for one in self._starved if len(one.outbox) <= most or one.peer is None]
+        for session in fed:
             del self._starved[session]
-            touched[session] = None
+        return fed
 
     def _acknowledge(self) -> None:
         self.acknowledge_due = None

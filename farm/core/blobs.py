@@ -30,12 +30,11 @@ def names_in(payloads: Iterable[Payload]) -> list[str]:
 
 def blob_names(entries: Iterable[Group | Grant | Ended | Result]) -> set[str]:
     """The names of the blobs in parts of a message."""
-    return {
-        name
-        for entry in entries
-        if entry.size >= BLOB_BYTES  # else none of its payloads can be one
-        for name in names_in(entry.payloads)
-    }
+    names: set[str] = set()
+    for entry in entries:
+        if entry.size >= BLOB_BYTES:  # else none of its payloads can be one
+            names.update(names_in(entry.payloads))
+    return names
 
 
 def live_blobs(ledger: "Ledger", dead: "DeadTasks") -> Counter[str]:

@@ -60,7 +60,7 @@ class Cancels:
         self._waited = 0  # tasks, once for each request that waits for them
         self._held_back: list[tuple[Peer, Cancel]] = []
         self._held_runs = 0
-        self._decided: list[_Request] = []
+        self.decided: list[_Request] = []
 
     def on_cancel(self, peer: Peer, message: Cancel, now: float) -> None:
         """Cancel what can be; while the backlog is held back it may be running, so wait."""
@@ -214,7 +214,7 @@ class Cancels:
         self._waited += hi - lo
         for index in range(lo, hi):
             self._waiting.setdefault((batch, index), []).append(request)
-            batch.cancelling.add(index)
+            batch.cancelling[index] = None
             request.waiting += 1
 
     def split(self, batch: Batch, lo: int, hi: int) -> Iterator[tuple[int, int, bool]]:
@@ -236,7 +236,7 @@ class Cancels:
         if not batch.cancelling:
             return
         for index in [i for i in batch.cancelling if lo <= i < hi]:
-            batch.cancelling.discard(index)
+            del batch.cancelling[index]
             for request in self._waiting.pop((batch, index), []):
                 request.waiting -= 1
                 self._waited -= 1
@@ -246,11 +246,11 @@ class Cancels:
                     self._reply(request)
 
     def _reply(self, request: _Request) -> None:
-        self._decided.append(request)
+        self.decided.append(request)
 
     def flush(self, now: float) -> None:
         """Answer what was decided in this turn, once all records of the turn are durable."""
-        decided, self._decided = self._decided, []
+        decided, self.decided = self.decided, []
         for request in decided:
             self._ledger.after_commit(partial(self._send, request), now)
 

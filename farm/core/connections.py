@@ -57,9 +57,10 @@ class Connections:
         self._reports = reports
         self._recovery = recovery
         self._cancels = cancels
-        self._look_at_clients = 0.0
-        # No lease ends before this: whatever a host says only puts its end off.
-        self._look_at_hosts = NEVER
+        self.due_for_clients = 0.0
+        """When to look for silent ones, if there is an event at all."""
+        self.due_for_hosts = NEVER
+        """No lease ends before this: whatever a host says only puts its end off."""
         self.has_hosts = False
         """Whether any host was connected, or held a lease, when they were last looked at."""
 
@@ -208,7 +209,7 @@ class Connections:
         host.connection = hello.connection
         host.last_seen = now
         self.has_hosts = True
-        self._look_at_hosts = min(self._look_at_hosts, now + ledger.settings.lease_seconds)
+        self.due_for_hosts = min(self.due_for_hosts, now + ledger.settings.lease_seconds)
         host.slots = max(1, hello.slots)
         host.functions.clear()
         host.welcomed = False
@@ -306,13 +307,13 @@ class Connections:
 
     def on_tick(self, now: float) -> None:
         """End the leases of hosts that were silent for too long."""
-        if now >= self._look_at_clients:
-            self._look_at_clients = now + LOOK_AT_CLIENTS_SECONDS
+        if now >= self.due_for_clients:
+            self.due_for_clients = now + LOOK_AT_CLIENTS_SECONDS
             self._close_silent_clients(now)
             self._drop_charges(now)
         if self._ledger.slow:
             self._close_slow_readers(now)
-        if now >= self._look_at_hosts:
+        if now >= self.due_for_hosts:
             self._end_leases(now)
             self._plan_look()
 
@@ -360,21 +361,17 @@ class Connections:
                 self.on_closed(peer, now)
                 self._reject(peer, "slow", "too many outcomes wait for this client", retry=True)
 
-    def next_deadline(self) -> float:
-        """When the next host's lease may end."""
-        return self._look_at_hosts
-
     def _plan_look(self) -> None:
         """Find when the next lease ends, or the next host is forgotten."""
         settings = self._ledger.settings
         lease, forget = settings.lease_seconds, max(settings.host_ttl, settings.lease_seconds)
         self.has_hosts = False
-        self._look_at_hosts = NEVER
+        self.due_for_hosts = NEVER
         for host in self._ledger.hosts.all.values():
             present = host.peer is not None or bool(host.leases)
             self.has_hosts = self.has_hosts or present
             due = host.last_seen + (lease if present else forget)
-            self._look_at_hosts = min(self._look_at_hosts, due)
+            self.due_for_hosts = min(self.due_for_hosts, due)
 
     def extend(self, gap: float) -> None:
         """The coordinator itself was away: nobody's lease runs in that time."""

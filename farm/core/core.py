@@ -158,12 +158,12 @@ class Core:
                 self.connections.on_host_hello(peer, message, now)
             case Bye():
                 self.connections.on_bye(peer, now)
-            case _ if (session := ledger.session_of(peer)) is not None:
-                session.last_seen = now
-                self._from_client(peer, session, message, now)
-            case _ if (host := ledger.host_of(peer)) is not None:
-                host.last_seen = now
-                self._from_host(peer, host, message, now)
+            case _ if (who := ledger.peers.get(peer)) is not None:
+                who.last_seen = now
+                if isinstance(who, Session):
+                    self._from_client(peer, who, message, now)
+                else:
+                    self._from_host(peer, who, message, now)
             case _:
                 ledger.counters["before_hello"] += 1
                 ledger.release(blob_names(entries_of(message)))
@@ -243,19 +243,27 @@ class Core:
         """
         self._event(now)
         self._end_waits(now)
-        self.placement.place(now)
-        if self.ledger.queues.timed:
-            self.ledger.queues.plan(now)
-        self.following.flush()  # before outcomes: a follower is told of a task first
-        self.deliveries.flush()
+        queues = self.ledger.queues
+        if queues.ring or queues.timed:
+            self.placement.place(now)
+        if queues.timed:
+            queues.plan(now)
+        if self.following.changed:  # before outcomes: a follower is told of a task first
+            self.following.flush()
+        if self.deliveries.waiting:
+            self.deliveries.flush()
         self.reports.flush(now)
-        self.questions.on_tick(now)
+        if self.questions.asked:
+            self.questions.on_tick(now)
         # Nobody waits for what follows.
-        self.cancels.flush(now)
+        if self.cancels.decided:
+            self.cancels.flush(now)
         self.admission.flush(now)
         self.retention.on_tick(now)
-        self.dead.on_tick(now)
-        self.watchdog.on_tick(now)
+        if now >= self.dead.due:
+            self.dead.on_tick(now)
+        if now >= self.watchdog.due:
+            self.watchdog.on_tick(now)
         self._dirty = False
 
     def _end_waits(self, now: float) -> None:
@@ -263,37 +271,44 @@ class Core:
         ledger = self.ledger
         if self.recovery.deadline is not None and now >= self.recovery.deadline:
             self.recovery.finish(now)
-        for batch, lo, hi in ledger.delays.pop_due(now):
-            for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
-                batch.move(a, b, Event.DUE)
-                ledger.queues.push(batch, a, b)
-        expired = ledger.expiries.pop_due(now)
-        for batch, lo, hi in expired:
-            for state in (State.QUEUED, State.SCHEDULED):
-                for a, b in list(batch.runs(lo, hi, state)):
-                    self.endings.finish(batch, a, b, Event.EXPIRE, Ending.EXPIRED)
-        if expired:
+        if now >= ledger.delays.due:
+            for batch, lo, hi in ledger.delays.pop_due(now):
+                for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
+                    batch.move(a, b, Event.DUE)
+                    ledger.queues.push(batch, a, b)
+        if now >= ledger.expiries.due:
+            for batch, lo, hi in ledger.expiries.pop_due(now):
+                for state in (State.QUEUED, State.SCHEDULED):
+                    for a, b in list(batch.runs(lo, hi, state)):
+                        self.endings.finish(batch, a, b, Event.EXPIRE, Ending.EXPIRED)
             self.endings.flush(now)
-        self.connections.on_tick(now)
+        connections = self.connections
+        if now >= connections.due_for_hosts or now >= connections.due_for_clients or ledger.slow:
+            connections.on_tick(now)
 
     def next_deadline(self) -> float | None:
         """When ``on_tick`` must be called next; in the past if at once."""
         if self._dirty or self._last_event is None:
             return self._last_event
-        beat = self.ledger.settings.beat_seconds
-        deadlines = (
-            self._last_event + beat if self.connections.has_hosts else None,
-            self.recovery.deadline,
-            self.ledger.delays.next_due(),
-            self.ledger.expiries.next_due(),
-            self.ledger.queues.due,
-            self.connections.next_deadline(),
+        ledger, connections, admission = self.ledger, self.connections, self.admission
+        due = min(
+            ledger.delays.due,
+            ledger.expiries.due,
+            connections.due_for_hosts,
             self.retention.next_deadline(),
-            self.dead.next_deadline(),
-            self.questions.next_deadline(),
-            self.watchdog.next_deadline(),
-            self.reports.note_due,
-            self.admission.acknowledge_due,
-            self.admission.queues.due,
+            self.dead.due,
+            self.questions.due,
         )
-        return min(deadline for deadline in deadlines if deadline is not None)
+        if connections.has_hosts:
+            due = min(due, self._last_event + ledger.settings.beat_seconds)
+        for wanted in (
+            self.recovery.deadline,
+            ledger.queues.due,
+            self.reports.note_due,
+            admission.acknowledge_due,
+            admission.queues.due,
+            self.watchdog.next_deadline(),
+        ):
+            if wanted is not None and wanted < due:
+                due = wanted
+        return due

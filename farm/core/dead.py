@@ -18,6 +18,9 @@ from farm.protocol.records import Buried
 __all__ = ["DeadTask", "DeadTasks"]
 
 
+NEVER = float("inf")
+
+
 class DeadTask(NamedTuple):
     """What is known of a dead task without reading its record."""
 
@@ -32,12 +35,16 @@ class DeadTask(NamedTuple):
 
 
 class DeadTasks:
-    """All dead tasks, the oldest first."""
+    """All dead tasks, the oldest first.
+
+    The time of none of them is over before ``due``.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._all: dict[TaskId, DeadTask] = {}
         self._bytes = 0
+        self.due = NEVER
 
     def __len__(self) -> int:
         return len(self._all)
@@ -82,6 +89,7 @@ class DeadTasks:
         last = record.attempts[-1].brief()
         blobs = names_in(group.payloads)
         self._all[task] = DeadTask(ref, task, group.function, record.job, at, size, last, blobs)
+        self.due = min(self.due, at + ledger.settings.result_ttl)
         ledger.share(blobs)  # the batch has them still
         self._bytes += size
         ledger.functions.acquire(group.function, durable=True)
@@ -102,12 +110,12 @@ class DeadTasks:
 
     # ------------------------------------------------------------ time
 
-    def next_deadline(self) -> float | None:
-        """When the time of the oldest is over."""
-        oldest = next(iter(self._all.values()), None)
-        return None if oldest is None else oldest.at + self._ledger.settings.result_ttl
-
     def on_tick(self, now: float) -> None:
         """Forget those whose time is over."""
-        while (due := self.next_deadline()) is not None and due <= now:
-            self.drop(next(iter(self._all)))
+        self.due = NEVER
+        while self._all:
+            oldest = next(iter(self._all.values()))
+            self.due = oldest.at + self._ledger.settings.result_ttl
+            if self.due > now:
+                break
+            self.drop(oldest.id)

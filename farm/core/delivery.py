@@ -40,7 +40,7 @@ class Deliveries:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._loading: dict[int, dict[Delivery, Session]] = {}
-        self._waiting: dict[Session, None] = {}
+        self.waiting: dict[Session, None] = {}
 
     # ------------------------------------------------------------ offering
 
@@ -59,7 +59,7 @@ class Deliveries:
         """Put a part of an outcome in a session's outbox."""
         delivery = Delivery(outcome, first, count)
         session.outbox.append(delivery)
-        self._waiting[session] = None
+        self.waiting[session] = None
         if len(session.outbox) > SLOW_TIMES * self._ledger.settings.session_outcomes:
             self._note_slow(session, outcome)
         if outcome.result is not None:
@@ -83,7 +83,7 @@ class Deliveries:
             return
         outcome = Outcome(None, Result(owner, first, count, ending, [], failure=failure), 0, 0)
         session.outbox.append(Delivery(outcome, first, count))
-        self._waiting[session] = None
+        self.waiting[session] = None
 
     def restore(self) -> None:
         """After loading: every outcome that its owner has not taken waits for it again."""
@@ -97,13 +97,13 @@ class Deliveries:
     def resume(self, session: Session) -> None:
         """A session has connected: send what waits for it."""
         if session.outbox:
-            self._waiting[session] = None
+            self.waiting[session] = None
 
     # ------------------------------------------------------------ sending
 
     def flush(self) -> None:
         """Send what the windows of the connected sessions allow."""
-        waiting, self._waiting = self._waiting, {}
+        waiting, self.waiting = self.waiting, {}
         for session in waiting:
             while session.peer is not None and session.outbox:
                 if session.inflight and session.inflight_bytes >= session.window_bytes:
@@ -188,7 +188,7 @@ class Deliveries:
     def on_loaded(self, ref: int, record: Record | None) -> None:
         """A record of outcomes was read back; None if it is gone."""
         for delivery, session in self._loading.pop(ref, {}).items():
-            self._waiting[session] = None
+            self.waiting[session] = None
             outcome = delivery.outcome
             batch = outcome.batch
             if batch is not None and outcome.result is None:
@@ -218,7 +218,7 @@ class Deliveries:
                     self._settle(outcome.batch, delivery, runs)
                 if outcome.ref:
                     outcome.result = None
-        self._waiting[session] = None
+        self.waiting[session] = None
         if runs:
             ref = ledger.persist(Delivered(ledger.wall(now), runs))
             for owner, first, count in runs:

@@ -123,7 +123,7 @@ class Endings:
             failure = Failure("stopped", STOPPED) if tried else None
             self.finish(batch, a, b, Event.CANCEL, Ending.CANCELLED, failure=failure)
             if tried:
-                batch.stopped.update(range(a, b))
+                batch.stopped.update(dict.fromkeys(range(a, b)))
         return runs
 
     def stop(self, batch: Batch, lo: int, hi: int, failure: Failure | None = None) -> None:
@@ -136,7 +136,7 @@ class Endings:
         for a in range(lo, hi, step):
             b = min(a + step, hi)
             self.finish(batch, a, b, Event.CANCEL, Ending.CANCELLED, failure=evidence)
-        batch.stopped.update(range(lo, hi))
+        batch.stopped.update(dict.fromkeys(range(lo, hi)))
 
     def give_back(self, batch: Batch, lo: int, hi: int, *, tried: bool = False) -> None:
         """Leased tasks wait again and nobody pays; ``tried``: they may have begun."""
@@ -230,9 +230,10 @@ class Endings:
         ledger = self._ledger
         if self._ended:
             self._flush_ended(now)
-        buried, self._buried = self._buried, []
-        for batch, group, attempts in buried:
-            self._dead.bury(batch, group, attempts, now)
+        if self._buried:
+            buried, self._buried = self._buried, []
+            for batch, group, attempts in buried:
+                self._dead.bury(batch, group, attempts, now)
         if self._finished:
             finished, self._finished = self._finished, []
             results, self._results = self._results, []

@@ -20,7 +20,7 @@ class Following:
     def __init__(self, ledger: Ledger, deliveries: Deliveries) -> None:
         self._ledger = ledger
         self._deliveries = deliveries
-        self._changed: dict[Job, None] = {}
+        self.changed: dict[Job, None] = {}
 
     def on_message(self, session: Session, message: JobOpen | JobSeal | Attach, now: float) -> None:
         """Whatever a client says about jobs and attaching."""
@@ -39,7 +39,7 @@ class Following:
         known = session.jobs.get(message.job)
         if known is not None and not known.claimed:
             known.claimed = True
-            self._changed[known] = None
+            self.changed[known] = None
         if message.job < 1 or known is not None:
             return
         ledger = self._ledger
@@ -61,18 +61,18 @@ class Following:
         job.sealed = message.count
         record = JobSealed(session.id, message.job, message.count)
         job.refs.append(self._ledger.persist(record))
-        self._changed[job] = None
+        self.changed[job] = None
 
     def note_growth(self, job: Job, batch: Batch) -> None:
         """A job gained tasks: its followers follow them too."""
         if job.followers:
             for follower in job.followers.values():
                 self._watch(follower, batch, 0, batch.count)
-            self._changed[job] = None
+            self.changed[job] = None
 
     def flush(self) -> None:
         """Tell followers of jobs that changed in this turn."""
-        changed, self._changed = self._changed, {}
+        changed, self.changed = self.changed, {}
         for job in changed:
             for (_, request), follower in list(job.followers.items()):
                 self._inform(follower, request, job)

@@ -254,7 +254,7 @@ class Loading:
                 outcome.blobs = names_in(result.payloads[skipped + lo : skipped + hi])
             batch.outcomes.append(outcome)
             if result.ending is Ending.CANCELLED and result.failure is not None:
-                batch.stopped.update(range(lo, hi))
+                batch.stopped.update(dict.fromkeys(range(lo, hi)))
             ledger.keep_result(batch, outcome.size)
             if not batch.open:
                 batch.finished_at = at

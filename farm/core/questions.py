@@ -18,6 +18,7 @@ ASKED_MAX = 1_024
 """Questions that may wait for hosts."""
 ANSWER_SECONDS = 10.0
 """How long a host may take."""
+NEVER = float("inf")
 
 
 class Running(NamedTuple):
@@ -46,10 +47,12 @@ class Questions:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._number = 0
-        self._asked: dict[int, _Asked] = {}  # in order of time
+        self.asked: dict[int, _Asked] = {}  # in order of time
+        self.due = NEVER
+        """When ``on_tick`` must look at them; it may at any other time."""
 
     def __len__(self) -> int:
-        return len(self._asked)
+        return len(self.asked)
 
     def ask(self, peer: Peer, request: int, running: Running, now: float) -> None:
         """Pass a question on. Raises ``ValueError`` if there is nobody to ask."""
@@ -59,11 +62,12 @@ class Questions:
                 f"the task is on host {host.name}, which is gone; it was last heard "
                 f"{now - host.last_seen:.0f} s ago"
             )
-        if len(self._asked) >= ASKED_MAX:
+        if len(self.asked) >= ASKED_MAX:
             raise ValueError("too many questions wait for hosts; ask again in a while")
         self._number += 1
         due = now + ANSWER_SECONDS
-        self._asked[self._number] = _Asked(peer, request, host, host.peer, due, running.finish)
+        self.asked[self._number] = _Asked(peer, request, host, host.peer, due, running.finish)
+        self._plan()
         self._ledger.port.send(
             host.peer,
             Ask(self._number, running.what, *running.lease.key, running.counter, running.since),
@@ -71,27 +75,28 @@ class Questions:
 
     def on_told(self, host: Host, message: Told) -> None:
         """A host answers."""
-        asked = self._asked.get(message.request)
+        asked = self.asked.get(message.request)
         if asked is None or asked.host is not host or asked.host_peer != host.peer:
             self._ledger.counters["stale"] += 1
             return
-        del self._asked[message.request]
+        del self.asked[message.request]
+        self._plan()
         self._answer(asked, message)
 
     def on_tick(self, now: float) -> None:
         """Answer what no host will answer any more."""
-        for number, asked in list(self._asked.items()):
+        for number, asked in list(self.asked.items()):
             if asked.host.peer == asked.host_peer and now < asked.due:
                 continue
-            del self._asked[number]
+            del self.asked[number]
             gone = asked.host.peer != asked.host_peer
             why = "is gone" if gone else f"did not answer within {ANSWER_SECONDS:g} s"
             self._answer(asked, Told(number, b"", 0, f"host {asked.host.name} {why}"))
+        self._plan()
 
-    def next_deadline(self) -> float | None:
-        """When ``on_tick`` must look at them."""
-        first = next(iter(self._asked.values()), None)
-        return None if first is None else first.due
+    def _plan(self) -> None:
+        first = next(iter(self.asked.values()), None)
+        self.due = NEVER if first is None else first.due
 
     def _answer(self, asked: _Asked, told: Told) -> None:
         if asked.peer not in self._ledger.peers:

@@ -29,7 +29,7 @@ class Queues:
 
     def __init__(self, policies: Mapping[str, QueuePolicy], turn_seconds: float) -> None:
         self._turn_seconds = turn_seconds
-        self._ring: deque[Queue] = deque()  # each queue at most once
+        self.ring: deque[Queue] = deque()  # each queue at most once
         self.timed: list[Queue] = []
         """Those with a limit of the rate, for which ``refresh`` and ``plan`` are."""
         self.due: float | None = None
@@ -84,11 +84,11 @@ class Queues:
 
     def _activate(self, queue: Queue) -> None:
         queue.active = True
-        self._ring.append(queue)
+        self.ring.append(queue)
 
     def head(self, now: float, *, holds_back: bool = False) -> Entry | None:
         """The next run of which something may be placed, or None."""
-        ring = self._ring
+        ring = self.ring
         if not ring:
             return None
         if len(ring) == 1 and ring[0].plain and (entry := ring[0].ready.head()) is not None:
@@ -113,7 +113,7 @@ class Queues:
 
     def _leave(self) -> None:
         """Nothing of the first of the ring may be placed: it saves nothing up."""
-        queue = self._ring.popleft()
+        queue = self.ring.popleft()
         queue.active = False
         queue.deficit = min(queue.deficit, 0.0)
 
@@ -129,21 +129,21 @@ class Queues:
             count = min(count, queue.allowed(batch, now))
         if (turn := queue.ready.turn(cost)) is not None:
             count = min(count, turn)
-        if len(self._ring) > 1:
+        if len(self.ring) > 1:
             count = min(count, max(1, int(queue.deficit / cost)))
         return count
 
     def take(self, count: int, cost: float = 0.0) -> None:
         """Remove the first ``count`` tasks of the run that ``head`` returned, for ``cost``."""
-        queue = self._ring[0]
-        if len(self._ring) > 1:
+        queue = self.ring[0]
+        if len(self.ring) > 1:
             queue.deficit -= cost
         if not queue.ready.take(count, cost):
             self._leave()
 
     def set_aside(self, count: int) -> None:
         """Let the first ``count`` tasks of the run that ``head`` returned wait until ``resume``."""
-        self._ring[0].ready.set_aside(count)
+        self.ring[0].ready.set_aside(count)
 
     def resume(self) -> None:
         """What was set aside waits where it did."""

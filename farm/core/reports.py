@@ -87,7 +87,10 @@ class Reports:
         return found
 
     def _let_go(self, lease: Lease, count: int) -> None:
-        """Tasks of a lease ended: free the host's room, and the lease with its last task."""
+        """Tasks of a lease ended: free the host's room, and the lease with its last task.
+
+        ``Hosts.update`` is for the caller, once.
+        """
         host = lease.host
         before = lease.units
         lease.left -= count
@@ -95,7 +98,6 @@ class Reports:
         self._ledger.queues.let_go(lease.batch, before - lease.units)
         if not lease.left:
             del host.leases[lease.key]
-        self._ledger.hosts.update(host)
 
     # ------------------------------------------------------------ ends
 
@@ -215,15 +217,17 @@ class Reports:
         """Send what gathered: starts and progress to clients; now and then, notes to hosts."""
         if self.note_due is not None and now >= self.note_due:
             self._flush_notes()
-        starting, self._starting = self._starting, {}
-        for session in starting:
-            runs, session.started = session.started, []
-            if session.peer is not None and runs:
-                self._ledger.port.send(session.peer, Started(runs))
-        notes, self._notes = self._notes, {}
-        for session, own in notes.items():
-            if session.peer is not None:
-                self._ledger.port.send(session.peer, Progress(own))
+        if self._starting:
+            starting, self._starting = self._starting, {}
+            for session in starting:
+                runs, session.started = session.started, []
+                if session.peer is not None and runs:
+                    self._ledger.port.send(session.peer, Started(runs))
+        if self._notes:
+            notes, self._notes = self._notes, {}
+            for session, own in notes.items():
+                if session.peer is not None:
+                    self._ledger.port.send(session.peer, Progress(own))
 
     def _note(self, host: Host, connection: int, number: int, now: float) -> None:
         if host.peer is not None and host.connection == connection:
@@ -272,6 +276,7 @@ class Reports:
         """The host came back and does not hold these tasks: they never reached it."""
         for a, b in lease.live_in(lo, hi):
             self._return(lease, a, b)
+        self._ledger.hosts.update(host)
 
     def restore_losses(self, host: Host, now: float) -> None:
         """The same agent came back: it was cut off, not dead, and nobody pays for that."""

@@ -47,10 +47,11 @@ class Retention:
     def on_tick(self, now: float) -> None:
         """Forget what is over, together, after a short while."""
         ledger = self._ledger
-        over, ledger.over = ledger.over, []
-        for batch in over:
-            if self._is_over(batch, now):
-                self._forget(batch)
+        if ledger.over:
+            over, ledger.over = ledger.over, []
+            for batch in over:
+                if self._is_over(batch, now):
+                    self._forget(batch)
         if ledger.result_bytes > ledger.settings.max_result_bytes:
             self._make_room()
         if self._due is None and (ledger.rows.touched or self._history.waiting):
@@ -60,8 +61,9 @@ class Retention:
             self._sweep(now)
         elif self._due is not None and now >= self._due:
             self._prune(list(ledger.rows.touched), now)
-        blobs, self._blobs = self._blobs, []
-        ledger.release(blobs)
+        if self._blobs:
+            blobs, self._blobs = self._blobs, []
+            ledger.release(blobs)
 
     def _is_over(self, batch: Batch, now: float) -> bool:
         return self._is_past(batch, now) and not _is_on_its_way(batch)

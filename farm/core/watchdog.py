@@ -54,31 +54,34 @@ class _Ways:
 
 
 class Watchdog:
-    """``stuck`` has how many tasks are, by the name of their state, as of the last pass."""
+    """``stuck`` has how many tasks are, by the name of their state, as of the last pass.
+
+    ``due`` is when the next pass begins, or goes on.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self.stuck: dict[str, int] = {}
         self._ledger = ledger
         self._walk: Iterator[None] | None = None
-        self._due = 0.0  # of the next pass, or its next slice
+        self.due = 0.0
         self._suspects: Suspects = {}
         self._checked = 0  # what was decided when they were found
 
     def next_deadline(self) -> float | None:
         """When ``on_tick`` has something to look at."""
-        return self._due if self._ledger.open_tasks or self._walk or self.stuck else None
+        return self.due if self._ledger.open_tasks or self._walk or self.stuck else None
 
     def on_tick(self, now: float) -> None:
         """Look at the next slice, or begin a pass, if it is time."""
-        if now < self._due:
+        if now < self.due:
             return
         if self._walk is None:
             self._walk = self._pass()
         for _ in self._walk:
-            self._due = now + SLICE_SECONDS
+            self.due = now + SLICE_SECONDS
             return
         self._walk = None
-        self._due = now + self._ledger.settings.watch_seconds
+        self.due = now + self._ledger.settings.watch_seconds
 
     def _pass(self) -> Iterator[None]:
         """Find suspects; pauses after each slice."""

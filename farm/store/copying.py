@@ -10,7 +10,9 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -27,8 +29,9 @@ from farm.store.queries import load_queries
 
 __all__ = ["Copied", "View", "copy_store", "remove_store", "viewing"]
 
-ROUNDS_MAX = 200
-"""So often the view is taken; each round copies what is new since the one before."""
+ROUNDS_MIN = 200
+CATCH_UP_SECONDS = 60.0
+"""So often, and for so long, the view is taken; each round copies what is new since the last."""
 ROWS = 64
 """Rows read at a time."""
 COPY_BYTES = 1 << 20
@@ -120,7 +123,10 @@ class _Copy:
         self._seen = -1
 
     def take(self) -> Copied:
-        for _ in range(ROUNDS_MAX):
+        until = time.monotonic() + CATCH_UP_SECONDS
+        for number in count():
+            if number >= ROUNDS_MIN and time.monotonic() >= until:
+                break
             with viewing(self._source) as view:
                 if self._catch_up(view):
                     return self._finish(view)

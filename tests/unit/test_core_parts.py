@@ -110,9 +110,9 @@ def test_times_are_popped_in_order():
     one = batch(count=3)
     for due, index in ((3.0, 0), (1.0, 1), (2.0, 2)):
         delays.push(due, one, index, index + 1)
-    assert delays.next_due() == 1.0
+    assert delays.due == 1.0
     assert [lo for _, lo, _ in delays.pop_due(2.0)] == [1, 2]
-    assert delays.next_due() == 3.0
+    assert delays.due == 3.0
 
 
 def test_the_index_finds_overlaps_in_whatever_order_batches_came_and_went():
