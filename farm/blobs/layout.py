@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import secrets
 from pathlib import Path
 
 __all__ = [
@@ -52,7 +51,7 @@ def is_own(name: str, own: str) -> bool:
 
 def fresh_peer(root: str) -> tuple[str, int]:
     """Make a folder for a peer; its name, and the descriptor of its lock, which is held."""
-    name = secrets.token_hex(8)
+    name = os.urandom(8).hex()
     # Locked before it has its name: nobody may take it for one of a peer that is gone.
     folder = Path(root, PEERS, NEW + name)
     folder.mkdir(mode=0o700)

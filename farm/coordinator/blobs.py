@@ -9,7 +9,6 @@ import errno
 import fcntl
 import logging
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -87,7 +86,7 @@ class BlobFolder:
         token = self.root / TOKEN_NAME
         with contextlib.suppress(OSError, ValueError):
             self.token = bytes.fromhex(token.read_text("ascii").split()[0])
-        self.token = self.token or secrets.token_bytes(16)
+        self.token = self.token or os.urandom(16)
         fresh = self.root / f"{TOKEN_NAME}.new"
         fresh.write_bytes(identity(self.token))
         fresh.rename(token)

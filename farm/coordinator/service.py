@@ -28,19 +28,12 @@ from farm.coordinator.metrics import Counters
 from farm.coordinator.settings import CoordinatorSettings, ExitCode, Word
 from farm.core import Core, CoreSettings
 from farm.core.blobs import live_blobs
+from farm.descriptors import FILES_WANTED, raise_file_limit
 from farm.errors import ConfigError, FarmError, StoreError, StoreUnreadable
 from farm.logs import setup
 from farm.parent import watch_parent
 from farm.store import Opened, Store, open_store
-from farm.transport import (
-    AddressError,
-    Router,
-    Waker,
-    host_address,
-    parse_address,
-    raise_file_limit,
-)
-from farm.transport.options import FILES_WANTED
+from farm.transport import AddressError, Router, Waker, host_address, parse_address
 
 __all__ = ["serve"]
 

@@ -8,7 +8,6 @@ space that a full disk cannot take; every error of SQLite or of the system becom
 import contextlib
 import errno
 import os
-import secrets
 import sqlite3
 import threading
 from pathlib import Path
@@ -113,7 +112,7 @@ def create(path: Path) -> None:
 
 def new_store_id() -> bytes:
     """An identity that no store has had."""
-    return secrets.token_bytes(16)
+    return os.urandom(16)
 
 
 def sync_path(path: Path) -> None:

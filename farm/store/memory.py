@@ -4,7 +4,7 @@ Promises: the behaviour of every other store, at the cost of a dictionary entry 
 are kept as they are, not copied, so they must not be changed once they are appended.
 """
 
-import secrets
+import os
 from collections.abc import Iterator, Sequence
 
 from farm.protocol.records import Record
@@ -21,7 +21,7 @@ class MemoryStore:
     wants_maintenance = False
 
     def __init__(self) -> None:
-        self._store_id = secrets.token_bytes(16)
+        self._store_id = os.urandom(16)
         self._epoch = 0
         self._commit = 0
         # Bounded by what the core admits: it deletes what is finished and delivered.

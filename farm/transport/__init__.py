@@ -7,7 +7,6 @@ on the way into a connection that is gone, never into an exception.
 
 from farm.transport.address import Address, AddressError, host_address, parse_address
 from farm.transport.dealer import Dealer
-from farm.transport.options import raise_file_limit
 from farm.transport.router import Connection, Router
 from farm.transport.waker import Waker
 
@@ -20,5 +19,4 @@ __all__ = [
     "Waker",
     "host_address",
     "parse_address",
-    "raise_file_limit",
 ]

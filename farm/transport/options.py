@@ -1,16 +1,14 @@
-"""The settings of every socket of the farm, and of the process that holds them.
+"""The settings of every socket of the farm.
 
 HWM is the fuse, credit the control: a peer that keeps to its credit never meets a high-water
 mark. What a socket still holds is dropped when it is closed, for what matters is sent again.
 """
 
-import resource
-
 import zmq
 
 from farm.protocol.messages import MESSAGE_BYTES_MAX
 
-__all__ = ["OUTBOX_BYTES_MAX", "OUTBOX_MESSAGES_MAX", "prepare", "raise_file_limit"]
+__all__ = ["OUTBOX_BYTES_MAX", "OUTBOX_MESSAGES_MAX", "prepare"]
 
 MESSAGES_HWM = 1 << 19
 """Messages in each direction of each connection: over four times the largest credit (65,536 tasks,
@@ -21,9 +19,6 @@ OUTBOX_MESSAGES_MAX = 4096
 
 OUTBOX_BYTES_MAX = 4 * MESSAGE_BYTES_MAX
 """And their bytes."""
-
-FILES_WANTED = 1024
-"""With fewer descriptors than this, libzmq soon has none and spins."""
 
 _COMMON = {
     zmq.LINGER: 0,
@@ -61,14 +56,3 @@ def prepare(socket: "zmq.Socket[bytes]") -> None:
     for option, value in (_COMMON | own).items():
         socket.setsockopt(option, value)
     socket.copy_threshold = COPY_BYTES_MAX
-
-
-def raise_file_limit() -> int:
-    """Raise RLIMIT_NOFILE to its hard limit and return it; the caller warns below FILES_WANTED."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):  # macOS: the hard limit reads as infinite and is not
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 10_240), hard))
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft if soft != resource.RLIM_INFINITY else 1 << 20

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from farm.descriptors import raise_file_limit
 from farm.model import Ending
 from farm.protocol.codec import decoder, encode
 from farm.protocol.messages import (
@@ -23,7 +24,7 @@ from farm.protocol.messages import (
     Results,
     Submit,
 )
-from farm.transport import AddressError, Dealer, Router, parse_address, raise_file_limit
+from farm.transport import AddressError, Dealer, Router, parse_address
 from farm.transport import dealer as dealer_module
 from farm.transport import router as router_module
 

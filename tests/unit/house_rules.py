@@ -26,6 +26,7 @@ LEAVES = (
     *PLAIN,
     "farm.blobs",
     "farm.config",
+    "farm.descriptors",
     "farm.logs",
     "farm.parent",
     "farm.payload",
@@ -41,6 +42,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm.ranges": (),
     "farm.logs": (),
     "farm.parent": (),
+    "farm.descriptors": (),
     "farm._start": (),  # runs services by name
     "farm.supervisor": ("farm.errors",),
     "farm.model": ("farm.errors", "farm.ranges"),
@@ -60,6 +62,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
         *PLAIN,
         "farm.blobs",
         "farm.config",
+        "farm.descriptors",
         "farm.logs",
         "farm.parent",
         "farm.protocol",

@@ -8,7 +8,7 @@ import pytest
 
 from farm.model import Ending
 from farm_workers.channel import Channel, Ends, Ready, Setup, _pack
-from farm_workers.forkserver import ServerSettings
+from farm_workers.forkstart import ForkServer, ServerSettings
 from farm_workers.fuses import Fuses
 from farm_workers.host_slices import Slice
 from farm_workers.pool import Pool, _Worker
@@ -52,7 +52,7 @@ class Host:
 
 @pytest.fixture
 def pool():
-    made = Pool(1, Setup("h"), ServerSettings(), Poller(), Fuses(None))
+    made = Pool(1, Setup("h"), ForkServer(ServerSettings()), Poller(), Fuses(None))
     yield made
     made.close()
 

@@ -156,7 +156,8 @@ def test_without_a_group_nothing_happens():
 
 @pytest.fixture
 def fuses(tmp_path):
-    made = Fuses(Place(2, str(tmp_path)))
+    place = Place(2, str(tmp_path))
+    made = Fuses(place, cgroups.own_group(place))
     (tmp_path / "cgroup.subtree_control").write_text("memory")
     yield made
     made.close()

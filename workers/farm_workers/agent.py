@@ -76,6 +76,8 @@ class Agent:
         instance: bytes,
     ) -> None:
         now = time.monotonic()
+        self.name = settings.name
+        self.slots = settings.slots
         self._address = address
         self._waker = Waker()
         self._poller = zmq.Poller()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["SAMPLED", "Group", "Place", "find", "lock", "name_of", "prepare", "remove", "tidy"]
+__all__ = ["SAMPLED", "Group", "Place", "find", "lock", "own_group", "prepare", "remove", "tidy"]
 
 SAMPLED = "sampled"
 """What ``HostHello.memory_limits`` says where there are no groups."""
@@ -120,9 +120,9 @@ def _is_delegated(folder: str) -> bool:
 # ---------------------------------------------------------------- the group of an agent
 
 
-def name_of(pid: int, token: str) -> str:
-    """What the group of an agent is called, in hexadecimal what makes it the only one."""
-    return f"farm-{pid}-{token}"
+def own_group(place: Place) -> str:
+    """Where this agent would have its group; the name ends in what makes it the only one."""
+    return f"{place.folder}/farm-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def prepare(place: Place, base: str) -> None:

@@ -6,14 +6,11 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 
-import msgspec
-
-from farm_workers import kin, system
+from farm_workers import kin
 from farm_workers.channel import BUFFER_BYTES
-from farm_workers.forkserver import ANSWER, ASK, RUNNING, Ask, ServerSettings
+from farm_workers.forkstart import ANSWER, ASK, RUNNING, Ask, ForkServer
 from farm_workers.output import POLLIN, Poller
 
 __all__ = ["ForkLink"]
@@ -23,12 +20,6 @@ logger = logging.getLogger("farm.host")
 REAP_SECONDS = 0.01
 """How often to look whether the workers of a dead fork server are gone."""
 NEVER = float("inf")
-_BOOT = """\
-import sys
-sys.path[:] = {path!r}
-from farm_workers.forkserver import main
-main({fd}, {settings!r})
-"""
 
 Exited = Callable[[int, int, int], object]
 """Called with a slot, an exit code and the most memory that its worker had."""
@@ -37,9 +28,9 @@ Exited = Callable[[int, int, int], object]
 class ForkLink:
     """``pids`` has the process of each slot, as far as the fork server has told."""
 
-    def __init__(self, settings: ServerSettings, poller: Poller) -> None:
+    def __init__(self, starter: ForkServer, poller: Poller) -> None:
         self.pids: dict[int, int] = {}
-        self._settings = settings
+        self._starter = starter
         self._poller = poller
         self._process: subprocess.Popen[bytes] | None = None
         self._server: socket.socket | None = None
@@ -131,22 +122,10 @@ class ForkLink:
             exited(slot, code, peak)
 
     def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        settings = msgspec.json.encode(self._settings).decode()
-        boot = _BOOT.format(path=sys.path, fd=theirs.fileno(), settings=settings)
-        environment = dict(os.environ)
-        system.clean_environment(environment)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, *_flags(), "-c", boot],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=environment,
-            )
-        self._server = ours
+        self._process, self._server = self._starter.start()
         self._answers.clear()
-        self._poller.register(ours.fileno(), POLLIN)
-        return ours
+        self._poller.register(self._server.fileno(), POLLIN)
+        return self._server
 
     def _lose(self, server: socket.socket, exited: Exited) -> None:
         """The fork server is dead: nothing of it may stay. The next ``spawn`` starts another."""
@@ -164,9 +143,3 @@ class ForkLink:
             kin.kill(pid)
         for slot in self._slots.difference(self.pids):
             self._exited(slot, -signal.SIGKILL, 0, exited)
-
-
-def _flags() -> list[str]:
-    """The flags of this interpreter under which tasks should run, too."""
-    optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
-    return [*optimize, *(["-B"] if sys.flags.dont_write_bytecode else [])]

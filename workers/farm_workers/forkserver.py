@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 from typing import NoReturn
@@ -24,47 +23,19 @@ import msgspec
 from farm_workers import kin, system, worker
 from farm_workers.cgroups import remove
 from farm_workers.channel import Pipe
+from farm_workers.forkstart import ANSWER, ASK, RUNNING, SPAWN_FDS, Ask, ServerSettings
 from farm_workers.page import Page
 from farm_workers.soft_limit import SIGNAL
 from farm_workers.stacks import offer as offer_stacks
 
-__all__ = ["ANSWER", "ASK", "EXIT_FORK", "Ask", "ServerSettings", "main"]
+__all__ = ["EXIT_FORK", "main"]
 
-ASK = struct.Struct("<BI")
-"""An ``Ask`` and a slot; SPAWN carries the worker's socket, its page, its descriptors 1 and 2, and
-where its stacks are to be written."""
-ANSWER = struct.Struct("<IiiQ")
-"""A slot, a process id, how it ended, and the most memory it had; ``RUNNING``: it has begun."""
-SPAWN_FDS = 5
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
-RUNNING = 1 << 30
 REMOVALS_MAX = 50
 REMOVE_SECONDS = 0.01
 """At the end, how often and when to see if the processes of a memory group are gone."""
 EXIT_FORK = 71
 """No process could be started."""
-
-
-class Ask:
-    """What the agent asks for."""
-
-    SPAWN = 1
-    KILL = 2
-    STOP = 3
-    """To end by itself, with its descendants; ``KILL`` may follow."""
-    INTERRUPT = 4
-    """To raise ``TaskStopped`` in the item that its page names."""
-
-
-class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``sys_path`` replaces that of the workers; ``preload`` names modules to import.
-
-    ``memory_group`` is the cgroup of the agent, if it can have one.
-    """
-
-    sys_path: list[str] | None = None
-    preload: list[str] = []
-    memory_group: str = ""
 
 
 def main(fd: int, settings: str) -> NoReturn:

@@ -8,7 +8,6 @@ removes, and ends what is still in there. Nothing here raises.
 import itertools
 import logging
 import os
-import secrets
 import time
 
 import msgspec
@@ -31,9 +30,8 @@ TRIES = 3
 class Fuses:
     """``base`` is the group of this agent, whether it is there or not; empty: it has none."""
 
-    def __init__(self, place: Place | None) -> None:
-        name = cgroups.name_of(os.getpid(), secrets.token_hex(4))
-        self.base = f"{place.folder}/{name}" if place else ""
+    def __init__(self, place: Place | None, base: str = "") -> None:
+        self.base = base
         self._place = place
         self._lock: int | None = None  # once the group is there, or cannot be: -1
         self._serials = itertools.count(1)

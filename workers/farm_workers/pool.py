@@ -25,7 +25,7 @@ from farm_workers.channel import (
 )
 from farm_workers.files import WorkerFiles
 from farm_workers.forklink import ForkLink
-from farm_workers.forkserver import Ask, ServerSettings
+from farm_workers.forkstart import Ask, ForkServer
 from farm_workers.fuses import Fuses
 from farm_workers.host_roster import Death
 from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Key, Slice, SliceEnd
@@ -103,7 +103,7 @@ class Pool:
     """
 
     def __init__(
-        self, slots: int, setup: Setup, server: ServerSettings, poller: Poller, fuses: Fuses
+        self, slots: int, setup: Setup, server: ForkServer, poller: Poller, fuses: Fuses
     ) -> None:
         self.outputs = Outputs(poller)
         self._stacks = Stacks(poller)

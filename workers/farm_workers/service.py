@@ -1,41 +1,36 @@
-"""A whole host, put together: settings, signals, agent.
+"""A whole host, as a process: settings, signals, fork server, agent.
 
 Promises: the workers end with the agent, however that ends. SIGTERM and SIGINT drain; a second
-one, or the end of the parent, stops everything at once.
+one, or the end of the parent, stops everything at once. Imports little before the fork server is
+started: that loads its modules while this process loads the agent's.
 """
 
 import contextlib
 import logging
 import os
-import platform
 import signal
-import sys
-
-import zmq
+from typing import TYPE_CHECKING
 
 from farm._version import __version__
+from farm.descriptors import raise_file_limit
 from farm.errors import FarmError
 from farm.logs import setup
 from farm.parent import watch_parent
-from farm.transport import host_address, parse_address, raise_file_limit
 from farm_workers import cgroups, system
-from farm_workers.agent import Agent
-from farm_workers.channel import Setup
-from farm_workers.forkserver import ServerSettings
-from farm_workers.fuses import Fuses
-from farm_workers.host_slices import HostSettings
-from farm_workers.pool import Pool
+from farm_workers.forkstart import ForkServer, ServerSettings
 from farm_workers.settings import AgentSettings, ExitCode
+
+if TYPE_CHECKING:
+    from farm_workers.agent import Agent
 
 __all__ = ["serve"]
 
 logger = logging.getLogger("farm.host")
 
-INSTANCE_BYTES = 16
 LAST_WORDS_SECONDS = 2.0
 """How long a host whose parent has ended takes at most to pass on what its workers printed."""
 
-_agents: list[Agent] = []
+_agents: "list[Agent]" = []
 
 
 def serve(settings: AgentSettings) -> ExitCode:
@@ -54,41 +49,22 @@ def serve(settings: AgentSettings) -> ExitCode:
 
 
 def _serve(settings: AgentSettings) -> ExitCode:
-    address = host_address(parse_address(settings.address))
-    pid = os.getpid()
-    name = settings.host_name(pid)
-    slots = settings.slot_count()
     raise_file_limit()
     system.adopt_orphans()
     system.keep_freed_memory()
-    fuses = Fuses(cgroups.find())
-    host = HostSettings(
-        slots=slots,
-        name=name,
-        python=f"{sys.version_info.major}.{sys.version_info.minor}",
-        pid=pid,
-        address=platform.node(),
-        labels=settings.labels,
-        has_initializer=settings.initializer is not None,
-        window_max=settings.window_max,
-        drain_seconds=settings.drain_seconds,
-        grace_seconds=float("inf") if settings.grace_seconds is None else settings.grace_seconds,
-        kill_seconds=settings.kill_seconds,
-        max_tasks_per_worker=settings.max_tasks_per_worker,
-        max_memory_per_worker=settings.max_memory_per_worker,
-        memory_limits=fuses.says,
+    place = cgroups.find()
+    group = cgroups.own_group(place) if place else ""
+    forks = ForkServer(
+        ServerSettings(sys_path=settings.sys_path, preload=settings.preload, memory_group=group)
     )
-    server = ServerSettings(
-        sys_path=settings.sys_path, preload=settings.preload, memory_group=fuses.base
-    )
+    forks.prepare()
+    from farm_workers.assembly import assemble  # noqa: PLC0415 - see above
 
-    def make_pool(poller: zmq.Poller) -> Pool:
-        return Pool(slots, Setup(name, settings.initializer), server, poller, fuses)
-
-    agent = Agent(host, address, make_pool, instance=os.urandom(INSTANCE_BYTES))
+    agent = assemble(settings, place, group, forks)
     _agents.append(agent)
     _stop_on_signals(agent)
-    logger.info("a host of %d slots starts", slots, extra={"host": name, "version": __version__})
+    extra = {"host": agent.name, "version": __version__}
+    logger.info("a host of %d slots starts", agent.slots, extra=extra)
     return agent.run()
 
 
@@ -99,7 +75,7 @@ def _leave() -> None:
     os._exit(ExitCode.OK)
 
 
-def _stop_on_signals(agent: Agent) -> None:
+def _stop_on_signals(agent: "Agent") -> None:
     def at_once(number: int, _frame: object) -> None:
         os._exit(128 + number)
 

@@ -1,0 +1,54 @@
+"""Puts an agent together from its settings."""
+
+import os
+import platform
+import sys
+
+import zmq
+
+from farm.transport import host_address, parse_address
+from farm_workers.agent import Agent
+from farm_workers.cgroups import Place
+from farm_workers.channel import Setup
+from farm_workers.forkstart import ForkServer
+from farm_workers.fuses import Fuses
+from farm_workers.host_slices import HostSettings
+from farm_workers.pool import Pool
+from farm_workers.settings import AgentSettings
+
+__all__ = ["assemble"]
+
+INSTANCE_BYTES = 16
+
+
+def assemble(settings: AgentSettings, place: Place | None, group: str, forks: ForkServer) -> Agent:
+    """An agent that is ready to run; raises ``FarmError`` for settings that are none.
+
+    ``group``: where in ``place`` its memory cgroup is to be, if it can have one.
+    """
+    address = host_address(parse_address(settings.address))
+    pid = os.getpid()
+    name = settings.host_name(pid)
+    slots = settings.slot_count()
+    fuses = Fuses(place, group)
+    host = HostSettings(
+        slots=slots,
+        name=name,
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        pid=pid,
+        address=platform.node(),
+        labels=settings.labels,
+        has_initializer=settings.initializer is not None,
+        window_max=settings.window_max,
+        drain_seconds=settings.drain_seconds,
+        grace_seconds=float("inf") if settings.grace_seconds is None else settings.grace_seconds,
+        kill_seconds=settings.kill_seconds,
+        max_tasks_per_worker=settings.max_tasks_per_worker,
+        max_memory_per_worker=settings.max_memory_per_worker,
+        memory_limits=fuses.says,
+    )
+
+    def make_pool(poller: zmq.Poller) -> Pool:
+        return Pool(slots, Setup(name, settings.initializer), forks, poller, fuses)
+
+    return Agent(host, address, make_pool, instance=os.urandom(INSTANCE_BYTES))
