@@ -50,7 +50,7 @@ class _Lane:
         self.priority = priority
         self.lines: dict[Session, _Line] = {}
         self.ring: deque[_Line] = deque()  # each of the lines, once
-        self.oldest: Batch | None = None  # of the heads of the lines, if it is known
+        self.oldest: _Line | None = None  # the one whose head waits longest, if it is known
 
     def entries(self) -> Iterator[Entry]:
         return chain.from_iterable(line.entries for line in self.ring)
@@ -74,13 +74,20 @@ class _Lane:
         del self.lines[line.session]
 
     def since(self) -> float:
-        """Since when the oldest of the heads has been waiting."""
+        """Since when the oldest of the heads has been waiting, be it stale."""
         if self.oldest is None:
-            self.oldest = min((line.entries[0][0] for line in self.ring), key=_since)
+            self.oldest = min(self.ring, key=_since)
         return _since(self.oldest)
 
+    def popped(self, line: _Line) -> None:
+        """The head of a line is another one, which may have been away and be older."""
+        oldest = self.oldest
+        if oldest is line or (oldest is not None and _since(line) < _since(oldest)):
+            self.oldest = None
 
-def _since(batch: Batch) -> float:
+
+def _since(line: _Line) -> float:
+    batch = line.entries[0][0]
     return batch.at + (batch.template.delay or 0.0)
 
 
@@ -125,19 +132,27 @@ class ReadyQueue:
         """The next run that is really queued, or None."""
         while self._order:
             lane = self._lane()
-            line = lane.line(self.turn_seconds)
-            batch, lo, hi = line.entries[0]
-            run = next(batch.runs(lo, hi, State.QUEUED), None)
-            if run is None:
-                self._pop(lane, line)
-                self._drop_stale(hi - lo)
-                self._free(batch)
+            # What ended while it waited must not let others of its lane go for its age.
+            if lane.oldest is not None and self._first(lane, lane.oldest) is None:
                 continue
-            if run[0] > lo:
-                line.entries[0] = (batch, run[0], hi)
-                self._drop_stale(run[0] - lo)
-            return batch, run[0], run[1]
+            entry = self._first(lane, lane.line(self.turn_seconds))
+            if entry is not None:
+                return entry
         return None
+
+    def _first(self, lane: _Lane, line: _Line) -> Entry | None:
+        """The first run of a line that is really queued; None, and an entry less, if none is."""
+        batch, lo, hi = line.entries[0]
+        run = next(batch.runs(lo, hi, State.QUEUED), None)
+        if run is None:
+            self._pop(lane, line)
+            self._drop_stale(hi - lo)
+            self._free(batch)
+            return None
+        if run[0] > lo:
+            line.entries[0] = (batch, run[0], hi)
+            self._drop_stale(run[0] - lo)
+        return batch, run[0], run[1]
 
     def _lane(self) -> _Lane:
         """The lane whose turn it is."""
@@ -151,9 +166,11 @@ class ReadyQueue:
     def _pop(self, lane: _Lane, line: _Line) -> Entry:
         """Remove the first entry of a line, and what is empty then."""
         entry = line.entries.popleft()
-        if lane.oldest is entry[0]:
-            lane.oldest = None
-        if not line.entries:
+        if line.entries:
+            lane.popped(line)
+        else:
+            if lane.oldest is line:
+                lane.oldest = None
             lane.drop(line)
             if not lane.ring:
                 del self._lanes[lane.priority]

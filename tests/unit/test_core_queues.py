@@ -46,6 +46,10 @@ class Line:
         self.queues.push(one, 0, count)
         return one
 
+    def cancel(self, one):
+        one.move(0, one.count, Event.CANCEL)
+        one.queue.ready.note_stale(one.count)
+
     def serve(self, tasks, seconds=-1.0, most=1 << 20):
         """Place so many tasks; which batches they were of."""
         found = []
@@ -135,6 +139,28 @@ def test_the_oldest_of_a_lane_counts_whoever_it_belongs_to():
     high = line.add(priority=1, session="a", at=90.0)
     served = line.serve(3)
     assert served.index(old) < served.index(high)
+
+
+def test_what_ended_while_it_waited_lets_nobody_of_its_lane_go_for_its_age():
+    line = Line()
+    ended_one = line.add(priority=0, session="a", at=0.0)
+    late = line.add(priority=0, session="b", at=200.0)
+    waits = line.add(priority=-1, session="c", at=100.0)
+    line.cancel(ended_one)
+    assert line.serve(3) == [waits, late]
+
+
+def test_the_oldest_of_a_lane_may_have_been_behind_another_one():
+    line = Line()
+    first = line.add(priority=0, session="a", at=150.0)
+    came_back = line.add(priority=0, session="a", at=100.0)
+    other = line.add(priority=0, session="b", count=2, at=140.0)
+    line.add(priority=-1, session="c", at=500.0)
+    while first not in line.serve(1):
+        pass
+    low = line.add(priority=-1, session="d", at=60.0)
+    rest = [one for one in line.serve(3) if one is not other]
+    assert rest[:2] == [came_back, low]
 
 
 # ---------------------------------------------------------------- what keeps tasks back
