@@ -288,7 +288,7 @@ class Connections:
             self._ledger.port.send(peer, Beat(echo=message.stamp))
 
     def _retire(self, host: Host, cause: str, now: float) -> None:
-        """The host will not come back as this instance: end its leases and forget it."""
+        """The host has another instance now, or none: end its leases and forget it."""
         if host.peer is not None:
             self._unbind(host, "replaced")
         self._reports.lose_host(host, cause, now)
@@ -298,7 +298,7 @@ class Connections:
         ledger = self._ledger
         if ledger.hosts.all.get(host.name) is host:
             del ledger.hosts.all[host.name]
-            ledger.charged.pop(host.instance, None)
+            ledger.charges.part(host.instance, now)
         ledger.hosts.update(host)
         if host.joined_ref:
             ledger.port.prune([host.joined_ref])
@@ -310,7 +310,7 @@ class Connections:
         if now >= self.due_for_clients:
             self.due_for_clients = now + LOOK_AT_CLIENTS_SECONDS
             self._close_silent_clients(now)
-            self._drop_charges(now)
+            self._ledger.charges.drop(now)
         if self._ledger.slow:
             self._close_slow_readers(now)
         if now >= self.due_for_hosts:
@@ -333,14 +333,6 @@ class Connections:
             ledger.hosts.update(host)
             if silent >= max(ledger.settings.host_ttl, lease):
                 self._forget(host, now)
-
-    def _drop_charges(self, now: float) -> None:
-        """Losses charged to hosts that have not come back since the last restart stay spent."""
-        ledger = self._ledger
-        if ledger.charged and now >= ledger.started_at + ledger.settings.host_ttl:
-            known = {host.instance for host in ledger.hosts.all.values()}
-            for instance in [one for one in ledger.charged if one not in known]:
-                del ledger.charged[instance]
 
     def _close_silent_clients(self, now: float) -> None:
         """A client that is silent for as long as a lease has gone; if not, it says HELLO again.

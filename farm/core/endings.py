@@ -165,7 +165,7 @@ class Endings:
                 own.losses = losses
                 if instance:
                     own.charged = [*own.charged, instance][-CHARGED_TO_MAX:]
-                    self._ledger.charge(instance, batch, index)
+                    self._ledger.charges.add(instance, batch, index)
                 self._end_attempts(batch, index, index + 1, Event.LOSE, failure)
 
     def _bury(self, batch: Batch, index: int, losses: int, failure: Failure) -> None:

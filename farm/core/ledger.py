@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from farm.core.batch import Batch
+from farm.core.charges import Charges
 from farm.core.delays import Delays
 from farm.core.evidence import Evidence
 from farm.core.functions import Functions
@@ -22,8 +23,6 @@ __all__ = ["Ledger"]
 
 ORDERS_MAX = 1_000
 """Orders that wait for the end of recovery."""
-CHARGED_MAX = 10_000
-"""Losses remembered of one host, in case it was only cut off."""
 
 
 class Ledger:
@@ -63,8 +62,7 @@ class Ledger:
         self.delays = Delays(State.SCHEDULED)
         self.expiries = Delays(State.QUEUED, State.SCHEDULED, State.LEASED)
         self.rows = Rows()
-        # Losses to give back should the instance of a host that they are charged to return.
-        self.charged: dict[bytes, list[tuple[Batch, int]]] = {}
+        self.charges = Charges(settings.host_ttl)
         self.slow: dict[Session, None] = {}  # readers of others' outcomes that do not keep up
         self.over: list[Batch] = []  # batches without a record of which all is taken
         self.open_tasks = 0
@@ -214,12 +212,6 @@ class Ledger:
             if batch.is_kept and batch.result_bytes:
                 self.kept.append(batch)
         return fresh
-
-    def charge(self, instance: bytes, batch: Batch, index: int) -> None:
-        """A task spent a loss on a host: to be given back if that was only cut off."""
-        charged = self.charged.setdefault(instance, [])
-        if len(charged) < CHARGED_MAX:
-            charged.append((batch, index))
 
     def attempt_end(self, batch: Batch, index: int, failure: Failure | None = None) -> AttemptEnd:
         """What the journal must know of a task whose attempts differ from its batch's.

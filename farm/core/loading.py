@@ -127,7 +127,7 @@ class Loading:
             for ref, record in later:
                 if isinstance(record, kinds):
                     self._restorers[type(record)](ref, record, now)
-        self._restore_charges()
+        self._restore_charges(now)
         ledger.shared = live_blobs(ledger, self._dead)
         ledger.shared.subtract(list(ledger.shared))
         ledger.shared = +ledger.shared
@@ -137,13 +137,15 @@ class Loading:
             ledger.port.prune(useless)
         ledger.functions.drop_unused_stored()
 
-    def _restore_charges(self) -> None:
+    def _restore_charges(self, now: float) -> None:
         """Losses that may yet be given back, as the last record of each task says."""
+        charges = self._ledger.charges
         for session in self._ledger.sessions.values():
             for batch in session.batches:
                 for index, own in batch.diverged.items():
                     for instance in own.charged:
-                        self._ledger.charge(instance, batch, index)
+                        charges.add(instance, batch, index)
+                        charges.part(instance, now)
 
     def _offset(self, offset: float, boot: str) -> float:
         """Wall-clock time minus monotonic time, on this machine since it was started.

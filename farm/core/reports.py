@@ -280,7 +280,6 @@ class Reports:
 
     def restore_losses(self, host: Host, now: float) -> None:
         """The same agent came back: it was cut off, not dead, and nobody pays for that."""
-        for batch, index in self._ledger.charged.pop(host.instance, ()):
-            if not batch.gone and batch.states[index] < State.SUCCEEDED:
-                self._endings.restore_loss(batch, index, host.instance)
+        for batch, index in self._ledger.charges.take(host.instance):
+            self._endings.restore_loss(batch, index, host.instance)
         self._endings.flush(now)
