@@ -354,16 +354,23 @@ class Loading:
         """
         recovered = any(known > ref for known in self._retention.recovered_refs)
         epoch = record.epoch if recovered else self._ledger.epoch
-        self._restore_fence(ref, Recovered(epoch, [], tried=True), now)
+        self._restore_fence(ref, Recovered(epoch, []), now)
         for session in self._ledger.sessions.values():
             for batch in session.batches:
-                if batch.row is not None and batch.row.ref < ref and batch.runs_once:
-                    for state in (State.QUEUED, State.SCHEDULED):
-                        for lo, hi in batch.runs(0, batch.count, state):
-                            for index in range(lo, hi):
-                                own = batch.diverge(index)
-                                # Nobody knows where: a host that comes back may have run it.
-                                own.begun, own.begun_on = batch.attempt(index), b""
+                if batch.row is not None and batch.row.ref < ref and batch.open:
+                    _may_have_run(batch)
+
+
+def _may_have_run(batch: Batch) -> None:
+    """Nobody knows where, or when: of a later epoch's recovery is known only what ran since."""
+    if not batch.runs_once:
+        batch.tried = True
+        return
+    for state in (State.QUEUED, State.SCHEDULED):
+        for lo, hi in batch.runs(0, batch.count, state):
+            for index in range(lo, hi):
+                own = batch.diverge(index)
+                own.begun, own.begun_on = batch.attempt(index), b""
 
 
 def _without_bytes(payloads: list[Payload]) -> list[Payload]:

@@ -1,5 +1,7 @@
 """A store that was restored from a copy: what ran since the copy was made counts for nothing."""
 
+import pytest
+
 from farm.model import Ending, State, TaskId
 from farm.protocol import messages as m
 from farm.protocol import records as r
@@ -85,6 +87,24 @@ def test_it_is_dead_even_if_the_host_of_an_attempt_before_comes_back():
     rig.sleep(6)
     (result,) = rig.results(client)
     assert (result.first, result.ending) == (1, Ending.LOST)
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 2])
+def test_a_cancel_says_that_it_may_have_run_after_restarts_too(restarts):
+    rig = Rig()
+    client, _ = rig.client(), rig.host(window=0)
+    rig.submit(client, group(1))
+    restore(rig, copy_of(rig))
+    for _ in range(restarts):
+        rig.host(window=0)  # all of those that the copy names: recovery is over
+        rig.commit()
+        assert not rig.ledger.recovering
+        rig.reload()
+    client, _ = rig.client(), rig.host(window=0)
+    rig.say(client, m.Cancel(1, [(ALICE, 1, 1)]))
+    rig.commit()
+    (reply,) = rig.of(m.CancelReply)
+    assert (reply.cancelled, reply.stopped) == ([], [(ALICE, 1, 1)])
 
 
 def test_tasks_that_the_copy_lacks_are_unknown_to_their_client():
