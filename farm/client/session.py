@@ -179,13 +179,13 @@ class Session:
     def on_tick(self, now: float) -> None:
         """The end of a turn of the shell, after all that had arrived was received."""
         gap, self._ticked = now - self._ticked, now
-        if self._hello_at is not None and now - self._hello_at >= self._settings.hello_seconds:
+        if self._hello_at is not None and now >= self._hello_at + self._settings.hello_seconds:
             self._give_up(f"no answer to HELLO within {self._settings.hello_seconds:g} s", now)
         if not self.connected:
             return
         if gap > 2 * self._beat_seconds:
             self._heard = min(now, self._heard + gap)  # it was us who slept
-        if now - self._heard >= self._silence:
+        if now >= self._heard + self._silence:  # the very sum that next_deadline says
             self._give_up(f"the coordinator was silent for {now - self._heard:.1f} s", now)
             return
         if now >= self._take_due:

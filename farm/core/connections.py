@@ -320,8 +320,9 @@ class Connections:
     def _end_leases(self, now: float) -> None:
         ledger = self._ledger
         lease = ledger.settings.lease_seconds
+        forget = max(ledger.settings.host_ttl, lease)
         for host in list(ledger.hosts.all.values()):
-            if now < host.last_seen + lease:  # the very sum that _plan_look says
+            if now < host.last_seen + lease:  # the very sums that _plan_look says
                 continue
             silent = now - host.last_seen
             if host.peer is not None:
@@ -331,7 +332,7 @@ class Connections:
             if host.leases:
                 self._reports.lose_host(host, f"silent for {silent:.0f} s", now)
             ledger.hosts.update(host)
-            if silent >= max(ledger.settings.host_ttl, lease):
+            if now >= host.last_seen + forget:
                 self._forget(host, now)
 
     def _close_silent_clients(self, now: float) -> None:

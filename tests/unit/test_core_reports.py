@@ -366,6 +366,16 @@ def test_a_host_that_has_left_for_long_is_forgotten():
     assert rig.ledger.sessions[session_id("alice")].peer is not None
 
 
+def test_it_is_forgotten_at_the_very_time_that_was_asked_for():
+    rig = Rig()
+    rig.now = 13265.969  # a sum with it rounds
+    rig.drop(rig.host())
+    rig.sleep(31)
+    (host,) = rig.ledger.hosts.all.values()
+    rig.core.on_tick(host.last_seen + rig.settings.host_ttl)
+    assert rig.ledger.hosts.all == {}
+
+
 def test_starts_and_progress_reach_the_owner_and_those_who_follow():
     rig, client, host, (grant,) = farm(group(1, 2))
     reader = rig.client("bob")

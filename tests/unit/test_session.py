@@ -378,6 +378,19 @@ def test_silence_ends_the_connection_but_our_own_sleep_does_not():
     assert not session.connected
 
 
+@pytest.mark.parametrize("began", [994.004, 1014.004])  # times that sums round
+def test_a_time_that_was_asked_for_is_not_asked_for_again(began):
+    session, port = new_session()
+    for is_welcome in (False, True):
+        session.on_connected(began)
+        if is_welcome:
+            session.receive(welcome(), began)
+        while (due := session.next_deadline()) is not None:
+            session.on_tick(due)
+            assert session.next_deadline() != due
+        assert port.take()[-1][0] == "disconnect"
+
+
 def test_beats_are_echoed_and_measured():
     session, port = open_session()
     session.receive(m.Beat(stamp=4.0), 1.0)
