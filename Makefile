@@ -7,6 +7,7 @@ SEED ?= 1
 FRAMES ?= 1000000
 BASE ?=
 SECONDS ?=
+JOBS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,8 +25,8 @@ help: ## show this list
 demo: $(READY) ## run a real job on a farm on this machine (under a minute)
 	@$(BIN)/farm demo
 
-test: $(READY) ## run all tests
-	$(BIN)/python -m pytest
+test: $(READY) ## run all tests, JOBS=3 at a time: they wait more than they work
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(READY) ## lint, format, types and house rules
 	$(BIN)/ruff check

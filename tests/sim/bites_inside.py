@@ -23,7 +23,7 @@ GONE = {
 @bite("questions to hosts that are gone are answered", "stuck", **GONE)
 def _(patch):
     patch.setattr(Questions, "on_tick", lambda _self, _now: None)
-    patch.setattr(Questions, "next_deadline", lambda _self: None)
+    patch.setattr(Questions, "_plan", lambda _self: None)
 
 
 @bite("a host in trouble wants nothing", "host window", faults=["fill host"], fault_seconds=0.4)

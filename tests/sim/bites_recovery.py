@@ -99,7 +99,7 @@ def _(patch):
 @bite("a cancel is answered after its commit", "acknowledged before commit")
 def _(patch):
     def flush(self, now):
-        decided, self._decided = self._decided, []
+        decided, self.decided = self.decided, []
         for request in decided:
             self._send(request, now)
 

@@ -121,7 +121,7 @@ def run_on_threads(tree, listener=Listener.PEOPLE):
     """The demo with threads in place of the farm: no worker of those can be killed."""
     output = Output(listener, stdout=io.StringIO(), stderr=io.StringIO())
     root, files = demo._find(tree)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(1) as pool:
         outcome = demo._run_on(pool, [name for name, _ in files], output)
     demo._report(output, root, outcome, alone=2 * outcome.seconds, slots=2)
     return output.stdout.getvalue(), output.stderr.getvalue()
