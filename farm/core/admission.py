@@ -5,6 +5,7 @@ from functools import partial
 
 from farm.core.batch import Batch
 from farm.core.blobs import blob_names, names_in
+from farm.core.duplicates import Duplicates, duplicate_of
 from farm.core.following import Following
 from farm.core.ledger import Ledger
 from farm.core.policy import nearest_queue
@@ -24,9 +25,10 @@ BUSY_SECONDS = 1.0
 class Admission:
     """Takes submissions: reserves before it accepts, and never admits one task too many."""
 
-    def __init__(self, ledger: Ledger, following: Following) -> None:
+    def __init__(self, ledger: Ledger, following: Following, duplicates: Duplicates) -> None:
         self._ledger = ledger
         self._following = following
+        self._duplicates = duplicates
         self._full = False
         self._touched: dict[Session, None] = {}
         self._owed: dict[Session, None] = {}
@@ -49,8 +51,10 @@ class Admission:
             units = 1 if group.packed else group.count
             session.received_tasks += units
             session.received_bytes += group.size
+            group.same = None  # which is not a client's to say
+            admit = self._admit_keyed if group.keys else self._admit
             for fresh in self._fresh(session, group, known):
-                for taken in self._admit(session, fresh, now):
+                for taken in admit(session, fresh, now):
                     admitted.append(taken[0])
                     if taken[0].durable:
                         durable.append(taken[1])
@@ -123,6 +127,32 @@ class Admission:
                 found += self._admit_part(session, part, queue, now)
         return found
 
+    def _admit_keyed(self, session: Session, group: Group, now: float) -> list[tuple[Batch, Group]]:
+        """Accept tasks with keys: new ones as any, those whose key is taken as duplicates."""
+        found: list[tuple[Batch, Group]] = []
+        if group.template is not None and not group.template.durable:
+            text = "a key is kept in the journal, and the task is not; leave out durable=False"
+            self._refuse(session, group, "durable", text)
+            return found
+        keys, at = self._ledger.keys, 0
+        while at < group.count:
+            run = keys.run_at(session.owner, group, at)
+            if run.batch is None and keys.room() < run.stop - at:
+                run = run._replace(stop=at + max(keys.room(), 1))
+            part = cut(group, at, run.stop)
+            at = run.stop
+            if run.batch is None:
+                if keys.room() > 0:
+                    found += self._admit(session, part, now)
+                else:
+                    self._refuse(session, part, "keys", keys.why_full(now), keys.retry_after(now))
+            elif run.problem:
+                self._refuse(session, part, "key", keys.conflict(run, now))
+            else:
+                same = run.batch.session.id, run.batch.first + run.place
+                found += self._admit(session, duplicate_of(part, same), now)
+        return found
+
     def _admit_part(
         self, session: Session, group: Group, queue: Queue, now: float
     ) -> list[tuple[Batch, Group]]:
@@ -156,6 +186,8 @@ class Admission:
         ledger.open(batch)
         queue.meter.arrive(batch.units, now)
         ledger.functions.acquire(batch.function, durable=batch.durable)
+        if batch.keys:
+            ledger.keys.hold(batch)
         accepted = session.accepted if batch.durable else session.volatile
         accepted.add(batch.first, batch.stop)
         session.forgotten.remove(batch.first, batch.stop)
@@ -208,18 +240,33 @@ class Admission:
             f"has read, and {bound} are allowed; read them, or raise max_result_bytes"
         )
 
-    def _refuse(self, session: Session, group: Group, reason: str, message: str) -> None:
+    def _refuse(
+        self,
+        session: Session,
+        group: Group,
+        reason: str,
+        message: str,
+        retry_after: float = BUSY_SECONDS,
+    ) -> None:
         self._ledger.counters["refused"] += group.count
         self._full = self._full or (reason == "busy" and session not in self._starved)
         session.refused = True
         self._touched[session] = None
         if session.peer is not None:
-            self._ledger.port.send(
-                session.peer, Refused(group.first, group.count, reason, BUSY_SECONDS, message)
-            )
+            refused = Refused(group.first, group.count, reason, retry_after, message)
+            self._ledger.port.send(session.peer, refused)
 
     def _start(self, batch: Batch, now: float) -> None:
         """The batch is accepted: queue it, and acknowledge it when it is durable."""
+        if batch.same is None:
+            self._await(batch, now)
+        else:
+            self._ledger.counters["duplicates"] += batch.count
+            self._duplicates.follow(batch, now)
+        ref = self._ledger.last_ref if batch.durable else 0
+        self._accept(batch.session, batch.first, batch.count, ref)
+
+    def _await(self, batch: Batch, now: float) -> None:
         ledger = self._ledger
         if batch.template.expires is not None:
             batch.expires_at = now + batch.template.expires
@@ -228,8 +275,6 @@ class Admission:
             ledger.delays.push(now + (batch.template.delay or 0.0), batch, 0, batch.count)
         else:
             ledger.queues.push(batch, 0, batch.count)
-        ref = ledger.last_ref if batch.durable else 0
-        self._accept(batch.session, batch.first, batch.count, ref)
 
     def _accept(self, session: Session, first: int, count: int, ref: int) -> None:
         if ref > self._ledger.committed:

@@ -122,7 +122,9 @@ class Batch:
         "first",
         "function",
         "gone",
+        "held",
         "job",
+        "keys",
         "open",
         "outcomes",
         "packed",
@@ -130,6 +132,7 @@ class Batch:
         "queue",
         "result_bytes",
         "row",
+        "same",
         "session",
         "settled",
         "size",
@@ -158,7 +161,11 @@ class Batch:
         self.template = group.template or DEFAULTS
         self.job = job
         self.at = at
-        self.states = bytearray([State.SCHEDULED if self.template.delay else State.QUEUED])
+        self.keys = group.keys
+        self.held = 0  # idempotency keys that are theirs: as long as that, outcomes are kept
+        self.same = group.same  # (session, first) of the tasks that have their keys, if others have
+        waits = self.template.delay or self.same is not None
+        self.states = bytearray([State.SCHEDULED if waits else State.QUEUED])
         self.states *= group.count
         self.open = group.count
         self.settled = 0
@@ -193,6 +200,8 @@ class Batch:
     @property
     def is_kept(self) -> bool:
         """Whether its outcomes stay readable for their time even when their owner has them."""
+        if self.held:
+            return True
         if self.dropped:
             return False
         return self.template.result_ttl is not None or (
@@ -202,7 +211,7 @@ class Batch:
     @property
     def runs_once(self) -> bool:
         """Whether its tasks may never run twice, whatever dies."""
-        return self.durable and self.template.max_losses == 0
+        return self.durable and self.template.max_losses == 0 and self.same is None
 
     @property
     def units(self) -> int:
@@ -368,4 +377,6 @@ class Batch:
             self.job.number if self.job else 0,
             self.template,
             self.tried,
+            self.keys[lo:hi],
+            None if self.same is None else (self.same[0], self.same[1] + lo),
         )

@@ -9,6 +9,7 @@ from farm.core.cancels import Cancels
 from farm.core.connections import Connections
 from farm.core.dead import DeadTasks
 from farm.core.delivery import Deliveries
+from farm.core.duplicates import Duplicates
 from farm.core.endings import Endings
 from farm.core.explaining import Explaining
 from farm.core.following import Following
@@ -84,10 +85,11 @@ class Core:
         ledger.last_ref = commit
         self.deliveries = Deliveries(ledger)
         self.dead = DeadTasks(ledger)
-        self.endings = Endings(ledger, self.deliveries, self.dead)
+        self.duplicates = Duplicates(ledger, self.deliveries.offer)
+        self.endings = Endings(ledger, self.deliveries, self.dead, self.duplicates)
         self.cancels = Cancels(ledger, self.endings)
         self.following = Following(ledger, self.deliveries)
-        self.admission = Admission(ledger, self.following)
+        self.admission = Admission(ledger, self.following, self.duplicates)
         self.placement = Placement(ledger)
         self.history = History(ledger)
         self.retention = Retention(ledger, self.history)
@@ -128,9 +130,13 @@ class Core:
         ``boot`` names the life of this machine in which monotonic times can be compared, if known.
         """
         self.loading.apply(now, wall, boot)
+        orphans = self.duplicates.restore(now)
         self.ledger.queues.begin(now, fresh=not self.ledger.loaded)
         self.deliveries.restore()
         self.recovery.begin(self.loading.hosts, now)
+        for batch, lo, hi in orphans:  # a damaged store: nobody is to wait for ever
+            self.endings.finish(batch, lo, hi, Event.FAIL, Ending.UNKNOWN)
+        self.endings.flush(now)
         self._event(now)
 
     # ------------------------------------------------------------ events
@@ -259,6 +265,8 @@ class Core:
         if self.cancels.decided:
             self.cancels.flush(now)
         self.admission.flush(now)
+        if self.ledger.keys.due is not None:
+            self.ledger.free_keys(now)
         self.retention.on_tick(now)
         if now >= self.dead.due:
             self.dead.on_tick(now)
@@ -304,6 +312,7 @@ class Core:
         for wanted in (
             self.recovery.deadline,
             ledger.queues.due,
+            ledger.keys.due,
             self.reports.note_due,
             admission.acknowledge_due,
             admission.queues.due,

@@ -8,6 +8,7 @@ beyond a bound in bytes stays in the store and is read back when its turn comes.
 from itertools import islice
 
 from farm.core.batch import Batch, Outcome
+from farm.core.duplicates import as_duplicate
 from farm.core.ledger import Ledger
 from farm.core.sessions import Delivery, Session
 from farm.model import Ending
@@ -193,7 +194,10 @@ class Deliveries:
             batch = outcome.batch
             if batch is not None and outcome.result is None:
                 if isinstance(record, Finished) and outcome.entry < len(record.entries):
-                    outcome.result = _as_published(record.entries[outcome.entry])
+                    entry = _as_published(record.entries[outcome.entry])
+                    if batch.same is not None:
+                        entry = as_duplicate(entry, batch, outcome.first, outcome.count)
+                    outcome.result = entry
                 else:
                     outcome.result = Result(
                         batch.session.id, outcome.first, outcome.count, Ending.UNKNOWN, []

@@ -11,6 +11,7 @@ from functools import partial
 from farm.core.batch import Batch, Outcome
 from farm.core.dead import DeadTasks
 from farm.core.delivery import Deliveries
+from farm.core.duplicates import Duplicates
 from farm.core.evidence import ATTEMPTS_MAX
 from farm.core.ledger import Ledger
 from farm.core.states import Event
@@ -33,9 +34,12 @@ Requeued = tuple[Batch, int, int, float | None]
 class Endings:
     """Gathers the ends of attempts of one event."""
 
-    def __init__(self, ledger: Ledger, deliveries: Deliveries, dead: DeadTasks) -> None:
+    def __init__(
+        self, ledger: Ledger, deliveries: Deliveries, dead: DeadTasks, duplicates: Duplicates
+    ) -> None:
         self._ledger = ledger
         self._deliveries = deliveries
+        self._duplicates = duplicates
         self._dead = dead
         self._finished: list[Freed] = []
         self._results: list[Result] = []  # of these, as the journal has them
@@ -89,6 +93,10 @@ class Endings:
             self._blobs.update(outcome.blobs)
         outcome.host, each = self.ran
         outcome.seconds, outcome.attempt = each * (hi - lo), attempt
+        if batch.keys:
+            self._duplicates.ended(batch, outcome)
+        elif batch.same is not None:
+            self._duplicates.left(batch)
         if not batch.durable:
             self._volatile.append((batch, outcome, units, freed, blobs))
             return
@@ -286,6 +294,8 @@ class Endings:
                 if batch.expires_at is not None:
                     ledger.expiries.note_stale(1)
             self._deliveries.offer(outcome)
+            if batch.keys:
+                self._duplicates.published(batch, outcome, now)
             if blobs:  # a restart would find the outcome, and not run the tasks again
                 ledger.release(blobs)
 

@@ -73,6 +73,8 @@ class Explaining:
             "hosts": [],
             "why": [],
         }
+        if batch.keys and self._ledger.keys.held_by(batch, index):
+            row["key"] = batch.keys[index].text
         match state:
             case State.SCHEDULED:
                 self._scheduled(row, batch, index, now)
@@ -87,6 +89,11 @@ class Explaining:
     # ------------------------------------------------------------ waiting
 
     def _scheduled(self, row: Row, batch: Batch, index: int, now: float) -> None:
+        if batch.same is not None:
+            first = TaskId(batch.same[0], batch.same[1] + index)
+            row["same_as"] = str(first)
+            row["why"].append(f"it was submitted with the key of {first}, and ends as that does")
+            return
         own, delay = batch.diverged.get(index), batch.template.delay or 0.0
         due = batch.at + delay if own is None or own.due is None else own.due
         row["due_seconds"] = max(0.0, due - now)

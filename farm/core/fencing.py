@@ -13,6 +13,8 @@ def fence(batch: Batch, epoch: int, adopted: list[TaskRun], *, tried: bool) -> N
     ``tried``: some of them may have begun, and nobody knows which. Of tasks that run once it is
     written down.
     """
+    if batch.same is not None:  # none of them is ever run
+        return
     if tried and batch.fence < epoch and not batch.runs_once:
         batch.tried = True
     kept = _indices(batch, adopted)

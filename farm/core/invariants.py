@@ -27,6 +27,7 @@ def check(core: Core) -> None:
     _check_evidence(core, batches)
     _require(holds=not core.watchdog.stuck, message=f"tasks are stuck: {core.watchdog.stuck}")
     _check_blobs(core)
+    _check_keys(ledger, batches)
 
 
 def _require(*, holds: bool, message: str) -> None:
@@ -184,3 +185,42 @@ def _check_evidence(core: Core, batches: list[Batch]) -> None:
     _require(holds=bounded, message=f"{evidence.bytes} bytes of evidence are in memory")
     dead = len(core.dead)
     _require(holds=dead <= settings.dead_tasks, message=f"{dead} dead tasks are kept")
+
+
+def _check_keys(ledger: Ledger, batches: list[Batch]) -> None:
+    """Who has a key is there; who waits for another that has it waits for one that is pending."""
+    keys, settings = ledger.keys, ledger.settings
+    held: Counter[int] = Counter()
+    known, size = set(map(id, batches)), 0
+    for (owner, unique, text), (batch, index) in keys:
+        name = f"the key {text!r} of {owner!r}"
+        _require(holds=id(batch) in known, message=f"{name} is held by a task that is gone")
+        key = batch.keys[index]
+        same = (owner, unique, text) == (batch.session.owner, key.unique, key.text)
+        _require(holds=same, message=f"{name} is held by a task that has another")
+        pending = batch.states[index] < State.SUCCEEDED
+        _require(holds=pending or not unique, message=f"{name} is held by a task that is over")
+        held[id(batch)] += not unique
+        size += len(text)
+    for batch in batches:
+        name = f"batch {batch.first}"
+        _require(holds=batch.held == held[id(batch)], message=f"{name} miscounts its keys")
+        size += batch.result_bytes if batch.held else 0
+        if batch.same is not None:
+            _check_duplicates(ledger, batch)
+    _require(holds=keys.bytes == size, message=f"{keys.bytes} bytes of {size} kept for keys count")
+    _require(holds=len(keys) <= settings.max_keys, message=f"{len(keys)} keys are held")
+
+
+def _check_duplicates(ledger: Ledger, batch: Batch) -> None:
+    session, start = batch.same or (b"", 0)
+    owner = ledger.sessions.get(session)
+    for lo, hi in batch.runs(0, batch.count, State.SCHEDULED):
+        followed = 0
+        for first, a, b in owner.batches.overlap(start + lo, hi - lo) if owner else ():
+            over = any(state >= State.SUCCEEDED for state in first.states[a:b])
+            waits = batch in ledger.keys.followers.get(first, ())
+            text = f"batch {batch.first} waits for what is over"
+            _require(holds=waits and not over, message=text)
+            followed += b - a
+        _require(holds=followed == hi - lo, message=f"batch {batch.first} waits for nobody")

@@ -10,6 +10,7 @@ from farm.core.evidence import Evidence
 from farm.core.functions import Functions
 from farm.core.hosts import Host, Hosts
 from farm.core.jobs import Jobs
+from farm.core.keys import Keys
 from farm.core.port import Peer, Port
 from farm.core.queues import Queues
 from farm.core.rows import Rows
@@ -58,6 +59,7 @@ class Ledger:
         self.functions = Functions(port)
         self.evidence = Evidence(settings.evidence_bytes)
         self.jobs = Jobs()
+        self.keys = Keys(settings)
         self.queues = Queues(settings.queues, settings.turn_seconds)
         self.delays = Delays(State.SCHEDULED)
         self.expiries = Delays(State.QUEUED, State.SCHEDULED, State.LEASED)
@@ -108,6 +110,7 @@ class Ledger:
                 session.dropped.runs(),
                 session.outlived.runs(),
                 session.forgotten.runs(),
+                session.owner,
             )
         )
         return [before] if before else []
@@ -200,6 +203,8 @@ class Ledger:
         """An outcome of this size joins, or leaves (negative), those that are kept of a batch."""
         batch.result_bytes += size
         self.result_bytes += size
+        if batch.held:
+            self.keys.bytes += size
         if batch.settled < batch.count:
             self.unread_bytes += size
 
@@ -209,9 +214,17 @@ class Ledger:
         fresh = batch.settle(lo, hi)
         if was_unread and batch.settled == batch.count:
             self.unread_bytes -= batch.result_bytes
-            if batch.is_kept and batch.result_bytes:
+            if batch.is_kept and batch.result_bytes and not batch.held:
                 self.kept.append(batch)
         return fresh
+
+    def free_keys(self, now: float) -> None:
+        """Let go of the keys whose time is over, and of the outcomes that were kept for them."""
+        for batch in self.keys.sweep(now):
+            if batch.row is not None:
+                self.rows.touched[batch.row] = None
+            if batch.settled == batch.count and batch.is_kept and batch.result_bytes:
+                self.kept.append(batch)
 
     def attempt_end(self, batch: Batch, index: int, failure: Failure | None = None) -> AttemptEnd:
         """What the journal must know of a task whose attempts differ from its batch's.

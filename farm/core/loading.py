@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from farm.core.batch import SETTLED, Batch, Divergence, Outcome
 from farm.core.blobs import live_blobs, names_in
 from farm.core.dead import DeadTasks
+from farm.core.duplicates import Waiting, as_duplicate
 from farm.core.fencing import fence
 from farm.core.history import History
 from farm.core.jobs import Job
@@ -78,6 +79,7 @@ class Loading:
         self._dead = dead
         self._history = history
         self._retention = retention
+        self._following = Waiting()
         self._later: list[tuple[int, Record]] = []  # the whole journal, until ``apply``
         self._clock: tuple[int, ClockRead] | None = None
         self.hosts: dict[str, list[tuple[int, bytes]]] = {}
@@ -186,7 +188,7 @@ class Loading:
 
     def _restore_session(self, ref: int, record: SessionMark, now: float) -> None:
         session = self._session(record.session, now)
-        session.secret = record.secret
+        session.secret, session.owner = record.secret, record.owner
         if session.mark_ref:  # the deletion of the older one was not committed
             self._ledger.port.prune([session.mark_ref])
         session.mark_ref = ref
@@ -222,6 +224,8 @@ class Loading:
                 batch.job.batches[batch.first] = batch
             ledger.open(batch)
             ledger.functions.acquire(batch.function, durable=True)
+            if batch.same is not None:
+                self._following.add(batch)
         if not row.batches:
             ledger.port.prune(ledger.rows.close(row))
 
@@ -234,34 +238,50 @@ class Loading:
     def _restore_outcome(
         self, place: tuple[int, int], result: Result, at: float, span: tuple[str, float]
     ) -> None:
-        ledger, (ref, entry) = self._ledger, place
-        session = ledger.sessions.get(result.session)
-        if session is None:
-            return
-        for batch, lo, hi in list(session.batches.overlap(result.first, result.count)):
+        session = self._ledger.sessions.get(result.session)
+        found = [] if session is None else session.batches.overlap(result.first, result.count)
+        for batch, lo, hi in list(found):
             if any(batch.states.count(state, lo, hi) for state in ENDED):
-                raise ProtocolError(f"record {ref} ends tasks that had ended before")
-            ledger.close(batch, batch.units_of(lo, hi), batch.bytes_of(lo, hi))
-            final = FINAL.get(result.ending, State.FAILED)
-            for index, own in batch.diverged.items():
-                if lo <= index < hi:
-                    ledger.evidence.release(own.attempts)
-            batch.restore_final(lo, hi, final)
-            outcome = Outcome(batch, result, ref, entry)
-            outcome.result = None
-            outcome.at = at
-            outcome.host, outcome.seconds = span
+                raise ProtocolError(f"record {place[0]} ends tasks that had ended before")
+            outcome = Outcome(batch, result, *place)
             if outcome.blobs and not result.packed:
                 skipped = batch.first - result.first
                 outcome.blobs = names_in(result.payloads[skipped + lo : skipped + hi])
-            batch.outcomes.append(outcome)
-            if result.ending is Ending.CANCELLED and result.failure is not None:
-                batch.stopped.update(dict.fromkeys(range(lo, hi)))
-            ledger.keep_result(batch, outcome.size)
-            if not batch.open:
-                batch.finished_at = at
-            if batch.row is not None:
-                ledger.rows.mention(batch.row, ref)
+            self._restore_end(outcome, batch, lo, hi, at, span)
+        for batch, lo, hi in self._following.find(result):
+            own = as_duplicate(result, batch, batch.first + lo, hi - lo)
+            own.size = result.size * own.count // result.count
+            outcome = Outcome(batch, own, *place)
+            outcome.blobs = names_in(own.payloads)
+            self._restore_end(outcome, batch, lo, hi, at, span)
+
+    def _restore_end(
+        self,
+        outcome: Outcome,
+        batch: Batch,
+        lo: int,
+        hi: int,
+        at: float,
+        span: tuple[str, float],
+    ) -> None:
+        """The tasks ``[lo, hi)`` of a batch have an outcome."""
+        ledger = self._ledger
+        ledger.close(batch, batch.units_of(lo, hi), batch.bytes_of(lo, hi))
+        for index, own in batch.diverged.items():
+            if lo <= index < hi:
+                ledger.evidence.release(own.attempts)
+        batch.restore_final(lo, hi, FINAL.get(outcome.ending, State.FAILED))
+        outcome.result = None
+        outcome.at = at
+        outcome.host, outcome.seconds = span
+        batch.outcomes.append(outcome)
+        if outcome.ending is Ending.CANCELLED and outcome.failure is not None:
+            batch.stopped.update(dict.fromkeys(range(lo, hi)))
+        ledger.keep_result(batch, outcome.size)
+        if not batch.open:
+            batch.finished_at = at
+        if batch.row is not None:
+            ledger.rows.mention(batch.row, outcome.ref)
 
     def _restore_attempts(self, ref: int, record: AttemptsEnded, _now: float) -> None:
         for end in record.entries:

@@ -87,6 +87,10 @@ class Queries:
                 "max_result_bytes": ledger.settings.max_result_bytes,
                 "result_bytes": ledger.result_bytes,
                 "unread_bytes": ledger.unread_bytes,
+                "max_keys": ledger.settings.max_keys,
+                "keys": len(ledger.keys),
+                "max_key_bytes": ledger.settings.max_key_bytes,
+                "key_bytes": ledger.keys.bytes,
             },
             "queues": queue_rows(ledger, now),
             "history": {

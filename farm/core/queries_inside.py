@@ -42,6 +42,17 @@ class InsideQueries:
         found = next(session.batches.overlap(task.counter, 1), None) if session else None
         return None if found is None else found[:2]
 
+    def _meant(self, text: object) -> TaskId:
+        """The task of that id; of one that ends as another does, and has not, that other."""
+        task = TaskId.parse(str(text or ""))
+        found = self._find(task)
+        if found is None:
+            return task
+        batch, index = found
+        if batch.same is None or batch.states[index] != State.SCHEDULED:
+            return task
+        return TaskId(batch.same[0], batch.same[1] + index)
+
     def _lease(self, batch: Batch, index: int) -> Lease | None:
         """The lease that a task is in, if it is in one."""
         if batch.states[index] != State.LEASED:
@@ -62,7 +73,7 @@ class InsideQueries:
 
     def _stack(self, arguments: Row, now: float) -> Running:
         """The stacks of the threads of the worker that runs a task."""
-        task = TaskId.parse(str(arguments.get("id", "")))
+        task = self._meant(arguments.get("id"))
         found = self._find(task)
         lease = self._lease(*found) if found else None
         if lease is None:
@@ -85,7 +96,7 @@ class InsideQueries:
 
     def _logs(self, arguments: Row, _now: float) -> Row | Pending | Running:
         """The end of the output of each attempt; of ``attempt``, if it runs, from ``since`` on."""
-        task = TaskId.parse(str(arguments.get("id", "")))
+        task = self._meant(arguments.get("id"))
         found = self._find(task)
         if (dead := self._dead.find(task)) is not None:
             answer = {"id": str(task), "state": "dead", "over": True}
@@ -144,7 +155,7 @@ class InsideQueries:
 
     def _call(self, arguments: Row, _now: float) -> Row | Pending:
         """A task as it was submitted: its group, encoded, for a client to call it."""
-        task = TaskId.parse(str(arguments.get("id", "")))
+        task = self._meant(arguments.get("id"))
         if (dead := self._dead.find(task)) is not None:
             return Pending(dead.ref, lambda record: self._called(_group_of(record, task), task))
         found = self._find(task)
@@ -178,7 +189,7 @@ class InsideQueries:
 
     def _function(self, arguments: Row, _now: float) -> Row:
         """The bytes of the function of a task."""
-        task = TaskId.parse(str(arguments.get("id", "")))
+        task = self._meant(arguments.get("id"))
         dead, found = self._dead.find(task), self._find(task)
         if dead is not None:
             digest = dead.function

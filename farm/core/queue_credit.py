@@ -151,4 +151,6 @@ def cut(group: Group, lo: int, hi: int) -> Group:
         group.job,
         group.template,
         group.tried,
+        group.keys[lo:hi],
+        None if group.same is None else (group.same[0], group.same[1] + lo),
     )

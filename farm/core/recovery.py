@@ -58,10 +58,10 @@ class Recovery:
         ledger = self._ledger
         for session in ledger.sessions.values():
             for batch in session.batches:
-                if batch.open:
+                if batch.open and batch.same is None:
                     self._backlog.append(batch)
                     batch.suspended = RangeSet([(0, batch.count)])
-                elif batch.finished_at is None:
+                elif not batch.open and batch.finished_at is None:
                     batch.finished_at = now
         ledger.recovering = bool(self._backlog)
         ledger.holds_back = ledger.recovering

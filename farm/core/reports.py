@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from farm.core.batch import Batch
 from farm.core.blobs import blob_names
 from farm.core.cancels import Cancels
+from farm.core.duplicates import duplicates_of
 from farm.core.endings import Endings
 from farm.core.hosts import TROUBLE_CHARS_MAX, Host, Lease
 from farm.core.ledger import Ledger
@@ -194,24 +195,35 @@ class Reports:
 
     def _on_started(self, host: Host, key: tuple[int, int], first: int, count: int) -> None:
         for lease, lo, hi in self._held(host, key, first, count):
-            session = lease.batch.session
             for a, b in lease.started.gaps(lo, hi):
                 lease.started.add(a, b)
-                if session.peer is not None:
-                    session.started.append((lease.batch.first + a, b - a))
-                    self._starting[session] = None
+                self._tell_started(lease.batch, a, b)
+                if lease.batch.keys:
+                    for one in duplicates_of(lease.batch, a, b, self._ledger):
+                        self._tell_started(*one)
             self._cancels.resolve(lease.batch, lo, hi, cancelled=False)
+
+    def _tell_started(self, batch: Batch, lo: int, hi: int) -> None:
+        session = batch.session
+        if session.peer is not None:
+            session.started.append((batch.first + lo, hi - lo))
+            self._starting[session] = None
 
     def _on_progress(
         self, host: Host, key: tuple[int, int], counter: int, note: tuple[float, float, str]
     ) -> None:
         for lease, lo, _ in self._held(host, key, counter, 1):
-            batch = lease.batch
-            watching = [one for one, wanted in batch.watchers.items() if lo in wanted]
-            for session in (batch.session, *watching):
-                if session.peer is not None:
-                    own = (batch.session.id, batch.first + lo, *note)
-                    self._notes.setdefault(session, []).append(own)
+            self._tell_progress(lease.batch, lo, note)
+            if lease.batch.keys:
+                for batch, index, _ in duplicates_of(lease.batch, lo, lo + 1, self._ledger):
+                    self._tell_progress(batch, index, note)
+
+    def _tell_progress(self, batch: Batch, index: int, note: tuple[float, float, str]) -> None:
+        watching = [one for one, wanted in batch.watchers.items() if index in wanted]
+        for session in (batch.session, *watching):
+            if session.peer is not None:
+                own = (batch.session.id, batch.first + index, *note)
+                self._notes.setdefault(session, []).append(own)
 
     def flush(self, now: float) -> None:
         """Send what gathered: starts and progress to clients; now and then, notes to hosts."""

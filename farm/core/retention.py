@@ -69,7 +69,7 @@ class Retention:
         return self._is_past(batch, now) and not _is_on_its_way(batch)
 
     def _is_past(self, batch: Batch, now: float) -> bool:
-        if batch.open or batch.finished_at is None:
+        if batch.open or batch.finished_at is None or batch.held:
             return False
         ttl, settings = batch.template.result_ttl, self._ledger.settings
         limit = 0.0
@@ -84,7 +84,7 @@ class Retention:
         ledger, dropped = self._ledger, 0
         while ledger.kept and ledger.result_bytes > ledger.settings.max_result_bytes:
             batch = ledger.kept.popleft()
-            if batch.gone:
+            if batch.gone or batch.held or batch.dropped:
                 continue
             batch.dropped = True
             dropped += batch.count

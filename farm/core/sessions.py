@@ -94,12 +94,14 @@ class Session:
     ``accepted`` has every durable counter ever accepted, and all below the floor that the client
     said; ``volatile`` has the others. ``dropped`` are those whose results were given up for room,
     ``outlived`` those that nobody took in time; ``forgotten`` those that the client waited for and
-    the coordinator does not have, because its store was restored from an older copy.
+    the coordinator does not have, because its store was restored from an older copy. ``owner`` is
+    whose keys its tasks have.
     """
 
-    def __init__(self, identity: bytes, secret: bytes, now: float) -> None:
+    def __init__(self, identity: bytes, secret: bytes, now: float, owner: str = "") -> None:
         self.id = identity
         self.secret = secret
+        self.owner = owner
         self.accepted = RangeSet()
         self.volatile = RangeSet()
         self.dropped = RangeSet()

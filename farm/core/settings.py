@@ -59,6 +59,12 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     dead_tasks: int = 10_000
     dead_bytes: int = 1 << 30
     """Dead tasks that are kept, for ``result_ttl`` at most; then the oldest go."""
+    key_ttl: float = DAY
+    """How long an idempotency key belongs to its task, and the outcome is kept for it."""
+    max_keys: int = 1_000_000
+    """Keys of tasks that are held at a time; each takes about half a kilobyte of memory."""
+    max_key_bytes: int = 1 << 30
+    """With so many bytes of keys, and of results kept for them, no new key is taken."""
     session_ttl: float = 7 * DAY
     """How long a silent session without work is remembered."""
     host_ttl: float = 3600.0
@@ -79,7 +85,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in (
             *("max_tasks", "max_bytes", "session_tasks", "session_bytes", "grant_tasks"),
-            *("max_result_bytes", "history_rows", "history_bytes"),
+            *("max_result_bytes", "history_rows", "history_bytes", "max_keys", "max_key_bytes"),
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")

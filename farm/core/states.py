@@ -33,6 +33,9 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.SCHEDULED, Event.DUE): State.QUEUED,
     (State.SCHEDULED, Event.CANCEL): State.CANCELLED,
     (State.SCHEDULED, Event.EXPIRE): State.EXPIRED,
+    (State.SCHEDULED, Event.SUCCEED): State.SUCCEEDED,
+    (State.SCHEDULED, Event.FAIL): State.FAILED,
+    (State.SCHEDULED, Event.BURY): State.DEAD,
     (State.QUEUED, Event.LEASE): State.LEASED,
     (State.QUEUED, Event.CANCEL): State.CANCELLED,
     (State.QUEUED, Event.EXPIRE): State.EXPIRED,
@@ -49,8 +52,11 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 WAYS_OUT: dict[State, dict[Event, str]] = {
     State.SCHEDULED: {
         Event.DUE: "the time of its delay, or of its next attempt, comes",
-        Event.CANCEL: "somebody cancels it",
-        Event.EXPIRE: "the time comes at which it expires",
+        Event.CANCEL: "somebody cancels it, or the task that has its key",
+        Event.EXPIRE: "the time comes at which it, or the task that has its key, expires",
+        Event.SUCCEED: "the task that has its key succeeds",
+        Event.FAIL: "the task that has its key fails",
+        Event.BURY: "the task that has its key is dead",
     },
     State.QUEUED: {
         Event.LEASE: "a host has room for it",

@@ -110,6 +110,10 @@ class Watchdog:
         for lease in leases:
             _add_lease(ways[State.LEASED], lease)
             yield
+        for followers in list(ledger.keys.followers.values()):
+            for batch in list(followers):
+                ways[State.SCHEDULED].add(batch, 0, batch.count)
+            yield
         for session in list(ledger.sessions.values()):
             for batch, _, _ in session.batches.overlap(0, COUNTER_MAX):
                 if batch.open and not batch.gone:

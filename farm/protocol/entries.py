@@ -28,6 +28,8 @@ def check_entries(entries: Iterable[Entry]) -> None:
             raise ProtocolError(
                 f"a packed task of {entry.count} items; {ITEMS_PER_TASK_MAX} can be"
             )
+        if isinstance(entry, Group) and entry.keys:
+            _check_keys(entry)
         payloads = len(entry.payloads)
         if payloads != (1 if entry.packed else entry.count) and (
             payloads or isinstance(entry, (Group, Grant)) or entry.ending <= 1
@@ -35,3 +37,12 @@ def check_entries(entries: Iterable[Entry]) -> None:
             raise ProtocolError(f"an entry of {entry.count} tasks has {payloads} payloads")
         if sum(map(len, entry.payloads)) != entry.size:
             raise ProtocolError("an entry's size is not the sum of its payloads")
+
+
+def _check_keys(group: Group) -> None:
+    if group.packed:
+        raise ProtocolError("a packed task has keys; its items cannot have any")
+    if len(group.keys) != group.count:
+        raise ProtocolError(f"an entry of {group.count} tasks has {len(group.keys)} keys")
+    if any(key.unique == bool(key.body) for key in group.keys):
+        raise ProtocolError("a key is neither unique nor an idempotency key with a body")

@@ -37,6 +37,7 @@ from farm.protocol.parts import (
     Result,
     Run,
     Span,
+    TaskKey,
     TaskRun,
     Template,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "Started",
     "Submit",
     "Taken",
+    "TaskKey",
     "TaskRun",
     "Template",
     "ToClient",
@@ -233,7 +235,8 @@ class Refused(Part, tag=22):
     """These tasks were not accepted and may be sent again.
 
     ``reason`` is ``busy`` (send when credit comes), ``function`` (send the function first) or
-    ``job`` (open the job first). Any other reason is final: the tasks fail with it. ``queue``:
+    ``job`` (open the job first). Any other reason is final: the tasks fail with it, as with ``key``
+    (another task, with another body, has their key) and ``keys`` (no room for more). ``queue``:
     there is no room in this one, and nothing for it is to be sent until ``QueueCredit`` comes.
     """
 

@@ -17,6 +17,7 @@ __all__ = [
     "BLOB_BYTES",
     "COUNTER_MAX",
     "ITEMS_PER_TASK_MAX",
+    "KEY_CHARS_MAX",
     "MESSAGE_BYTES_MAX",
     "PAYLOAD_BYTES_MAX",
     "PROTOCOL_VERSION",
@@ -35,6 +36,7 @@ __all__ = [
     "Result",
     "Run",
     "Span",
+    "TaskKey",
     "TaskRun",
     "Template",
 ]
@@ -59,6 +61,9 @@ Span = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
 Priority = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=1 << 31)]
 
 Name = Annotated[str, msgspec.Meta(max_length=200)]
+
+KEY_CHARS_MAX = 255
+"""The longest key of a task, in characters."""
 
 Run = tuple[Counter, Counter]
 """``(first, count)``: a run of counters of one session."""
@@ -95,13 +100,28 @@ class Template(Part):
     explicit: tuple[str, ...] = ()
 
 
+class TaskKey(Part):
+    """The key of one task, among those of its owner.
+
+    ``unique``: nobody else has it while the task is pending; ``body`` is empty. Otherwise it is an
+    idempotency key, held for its time, and ``body`` is the hash of what is called with which
+    arguments: by meaning, so that two runs of one script agree.
+    """
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_CHARS_MAX)]
+    unique: bool = False
+    body: Annotated[bytes, msgspec.Meta(max_length=64)] = b""
+
+
 class Group(Part):
     """A run of tasks with one function, one job and one set of options.
 
     Either ``packed`` is false and ``payloads`` has ``count`` entries, one per task, or it is
     true and ``payloads`` has one entry that holds the arguments of many items, of which this
     group is the ``count`` items from item ``start`` on. ``size`` is the sum of payload bytes.
-    ``tried``: a coordinator that is gone may have let them begin.
+    ``tried``: a coordinator that is gone may have let them begin. ``keys`` has the key of each
+    task, or nothing. ``same``, in the journal alone: these have the keys of the tasks from that
+    ``(session, first)`` on, and end as those do; they carry no arguments.
     """
 
     first: Counter
@@ -114,6 +134,8 @@ class Group(Part):
     job: Counter = 0
     template: Template | None = None
     tried: bool = False
+    keys: tuple[TaskKey, ...] = ()
+    same: tuple[bytes, Counter] | None = None
 
 
 class Failure(Part):

@@ -129,6 +129,7 @@ class SessionMark(Part, tag=7):
     record, so that no id is ever taken for new twice. A later mark replaces an earlier one.
     ``dropped`` are those whose results were given up for room, ``outlived`` those whose results
     nobody took in their time, ``forgotten`` those that a restored store was found to lack.
+    ``owner``: whose keys its tasks have; empty for the one owner of a farm that knows no others.
     """
 
     session: bytes
@@ -139,6 +140,7 @@ class SessionMark(Part, tag=7):
     dropped: list[Run] = msgspec.field(default_factory=list)
     outlived: list[Run] = msgspec.field(default_factory=list)
     forgotten: list[Run] = msgspec.field(default_factory=list)
+    owner: str = ""
 
 
 class HostJoined(Part, tag=8):

@@ -51,6 +51,7 @@ from farm.protocol.messages import (
     Started,
     Submit,
     Taken,
+    TaskKey,
     Template,
     Told,
 )
@@ -63,6 +64,7 @@ EPOCH = 1_700_000_000_000
 LARGE = b"\x07" * (ATTACH_BYTES + 1)
 BLOB = 1 << 20
 FAILURE = Failure("died", "killed by signal 9", "host-1", -9, "builtins.ValueError", 2)
+KEYS = (TaskKey("order 7", body=HASH), TaskKey("nightly sync", unique=True))
 CLAIM = Claim(EPOCH, 7, 2, SESSION, 40, 3, started=True)
 
 FROM_CLIENT = [
@@ -82,7 +84,7 @@ FROM_CLIENT = [
     ),
     Submit(
         [
-            Group(1, 2, HASH, [b"a", b"bc"], 3),
+            Group(1, 2, HASH, [b"a", b"bc"], 3, keys=KEYS),
             Group(
                 3,
                 1000,

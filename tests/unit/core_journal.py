@@ -47,6 +47,7 @@ class Promises:
         self.floors = {}  # session -> counters below it are known without a record
         self.ended = {}  # (session, counter) -> least attempt that may run
         self.outcomes = {}  # (session, counter) -> ending
+        self.same = {}  # (session, counter) -> of the task that has its key
 
     def note(self, record):
         match record:
@@ -54,6 +55,9 @@ class Promises:
                 for one in record.groups:
                     known = self.accepted.setdefault(record.session, RangeSet())
                     known.add(one.first, one.first + one.count)
+                    for i in range(one.count if one.same else 0):
+                        first = (one.same[0], one.same[1] + i)
+                        self.same[record.session, one.first + i] = first
             case r.AttemptsEnded():
                 for end in record.entries:
                     for counter in range(end.first, end.first + end.count):
@@ -90,7 +94,8 @@ class Promises:
             for counter in range(a, b):
                 if self._is_said(session, counter):
                     continue
-                published = self.outcomes.get((result.session, counter))
+                key = (result.session, counter)
+                published = self.outcomes.get(key, self.outcomes.get(self.same.get(key)))
                 assert published == result.ending, "published before, or against, the commit"
 
     def _is_said(self, session, counter):
