@@ -102,6 +102,25 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     history_bytes: Annotated[int, Meta(ge=1, extra=SIZE, description="And in how many bytes")] = (
         64 << 20
     )
+    key_ttl: Annotated[
+        float,
+        Meta(
+            gt=0,
+            extra=DURATION,
+            description="How long an idempotency key belongs to its task, and the outcome is kept",
+        ),
+    ] = 86_400.0
+    max_keys: Annotated[
+        int, Meta(ge=1, description="How many keys of tasks are held; then new ones are refused")
+    ] = 1_000_000
+    max_key_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            extra=SIZE,
+            description="How many bytes they and the results kept for them may have; the same",
+        ),
+    ] = 1 << 30
     session_ttl: Annotated[
         float,
         Meta(

@@ -8,6 +8,7 @@
     │   └── SoftTimeLimitExceeded   raised inside the task at its ``soft_time_limit``
     ├── TaskStopped             raised inside a task that is being stopped, to let it clean up
     ├── MemoryLimitExceeded     the task used more than its ``memory_limit``
+    ├── KeyConflict             the idempotency key belongs to another call
     ├── Busy                    there is no room now; ``retry_after`` says when there may be
     ├── Expired                 the task was not started before its ``expires``
     ├── UnknownTask             the farm has no task, or job, of that id
@@ -31,6 +32,7 @@ __all__ = [
     "Delivered",
     "Expired",
     "FarmError",
+    "KeyConflict",
     "MemoryLimitExceeded",
     "PayloadError",
     "ProtocolError",
@@ -91,6 +93,10 @@ class TaskStopped(FarmError):
 
 class MemoryLimitExceeded(FarmError):
     """The task used more memory than its limit and was ended."""
+
+
+class KeyConflict(FarmError):
+    """The idempotency key belongs to a task with another function or other arguments."""
 
 
 class Busy(FarmError):

@@ -1,7 +1,7 @@
 """The words of the farm as types: states, endings, task ids, durations and task options."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from enum import IntEnum
 from typing import Annotated, Any, BinaryIO, NamedTuple, TypedDict
@@ -177,6 +177,8 @@ class Options(TypedDict, total=False):
     delay: Duration | None
     queue: str | None
     concurrency_key: str | None
+    unique: str | Callable[..., str] | None
+    idempotency_key: str | Callable[..., str] | None
     block: bool
 
 

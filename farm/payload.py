@@ -17,10 +17,9 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
-from cloudpickle.cloudpickle import (  # type: ignore[import-untyped]
-    list_registry_pickle_by_value,
-)
+from cloudpickle.cloudpickle import list_registry_pickle_by_value  # type: ignore[import-untyped]
 
+from farm._payload_body import body_of
 from farm._payload_captures import ATOMS, BUILTIN_TYPES, found_by_name
 from farm._payload_culprit import argument_namer, refusal_of, without_frames
 from farm._payload_exceptions import (
@@ -57,6 +56,7 @@ __all__ = [
     "FunctionPayload",
     "SourceDiffers",
     "SourceIsStale",
+    "body_of",
     "check_size",
     "dump_call",
     "dump_exception",

@@ -82,6 +82,23 @@ RetriesOption = Annotated[
     int | None,
     typer.Option(min=0, help="Run again if it raises. Default: 0.", show_default=False),
 ]
+UniqueOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="While a task with this key is pending, wait for that one instead.",
+        show_default=False,
+    ),
+]
+IdempotencyKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="For a day, the same call with this key has the outcome of the first, and any other"
+        " is refused.",
+        show_default=False,
+    ),
+]
 ExpiresOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="Start not after.", show_default=False)
 ]
@@ -94,6 +111,7 @@ ExpiresOption = Annotated[
         "farm submit math:factorial 20",
         "farm submit statistics:fmean [1,2,6] weights=[1,1,2]",
         "farm submit mymodule:crunch data.csv --retries 2 --time-limit 10m",
+        "farm submit mymodule:charge 42 --idempotency-key order-42",
         "farm result --wait $(farm submit mymodule:crunch data.csv --detach)",
     ],
     settings={"ignore_unknown_options": True},
@@ -131,6 +149,8 @@ def submit(  # noqa: PLR0913 - one for each option
     memory_limit: MemoryLimitOption = None,
     delay: DelayOption = None,
     expires: ExpiresOption = None,
+    unique: UniqueOption = None,
+    idempotency_key: IdempotencyKeyOption = None,
     timeout: TimeoutOption = None,
     address: AddressOption = None,
 ) -> None:
@@ -144,6 +164,7 @@ def submit(  # noqa: PLR0913 - one for each option
     options = _given(
         name=job, queue=queue, priority=priority, retries=retries,
         retry_on=retry_on or None, never_on=never_on or None, block=False,
+        unique=unique, idempotency_key=idempotency_key,
     )  # fmt: skip
     if memory_limit is not None:
         options["memory_limit"] = byte_count(memory_limit, "--memory-limit")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from farm.errors import Busy
 from farm.model import DEFAULT_QUEUE, Payload
-from farm.protocol.messages import Function, Template
+from farm.protocol.messages import Function, TaskKey, Template
 
 __all__ = ["BYTES_MAX", "TASKS_MAX", "Backlog", "Entry", "Lane"]
 
@@ -46,10 +46,11 @@ class Lane(NamedTuple):
 class Entry:
     """Tasks of one lane with counters from ``first`` on, or a ``command`` between tasks.
 
-    ``items`` is 0, or the number of items that the single payload packs.
+    ``items`` is 0, or the number of items that the single payload packs. ``key`` is that of its
+    single task, if it has one.
     """
 
-    __slots__ = ("command", "first", "items", "lane", "payloads")
+    __slots__ = ("command", "first", "items", "key", "lane", "payloads")
 
     def __init__(
         self,
@@ -58,12 +59,14 @@ class Entry:
         payloads: list[Payload],
         items: int = 0,
         command: Callable[[float], None] | None = None,
+        key: TaskKey | None = None,
     ) -> None:
         self.first = first
         self.lane = lane
         self.payloads = payloads
         self.items = items
         self.command = command
+        self.key = key
 
     @property
     def stop(self) -> int:
@@ -110,7 +113,13 @@ class Backlog:
         return self._count
 
     def put(
-        self, lane: Lane, payload: Payload, register: Callable[[int], Any], *, block: bool
+        self,
+        lane: Lane,
+        payload: Payload,
+        register: Callable[[int], Any],
+        key: TaskKey | None = None,
+        *,
+        block: bool,
     ) -> Any:
         """Add a task and return what ``register`` makes of its counter; waits for room.
 
@@ -122,7 +131,7 @@ class Backlog:
                 if self.shut is not None:
                     raise self.shut()
                 self._admit(lane, block=block)
-            registered = self._add(lane, payload, register)
+            registered = self._add(lane, payload, register, key)
         if self.sleeping:
             self.rouse()
         return registered
@@ -133,6 +142,7 @@ class Backlog:
         payload: Payload,
         register: Callable[[int], Any],
         notify: Callable[[], object],
+        key: TaskKey | None = None,
     ) -> Any:
         """Add a task as ``put`` does, if there is room now.
 
@@ -147,12 +157,18 @@ class Backlog:
                 self.full_since = self.full_since or monotonic()
                 self._notices.append(notify)
                 return None
-            registered = self._add(lane, payload, register)
+            registered = self._add(lane, payload, register, key)
         if self.sleeping:
             self.rouse()
         return registered
 
-    def _add(self, lane: Lane, payload: Payload, register: Callable[[int], Any]) -> Any:
+    def _add(
+        self,
+        lane: Lane,
+        payload: Payload,
+        register: Callable[[int], Any],
+        key: TaskKey | None,
+    ) -> Any:
         """Add a task; called with the lock held."""
         entries = self._entries
         last = entries[-1] if entries else None
@@ -160,13 +176,13 @@ class Backlog:
         self._bytes += len(payload)
         if self._count >= self._count_max or self._bytes >= self._bytes_max:
             self._full = True
-        if last is not None and last.lane is lane and not last.items:
+        if last is not None and last.lane is lane and not last.items and key is None:
             registered = register(last.first + len(last.payloads))
             last.payloads.append(payload)
         else:
             first = self._next if last is None else last.stop
             registered = register(first)
-            entries.append(Entry(first, lane, [payload]))
+            entries.append(Entry(first, lane, [payload], key=key))
         return registered
 
     def put_packed(

@@ -123,23 +123,27 @@ class Connection:
 
     # ------------------------------------------------------------ tasks
 
-    def submit(self, lane: Lane, payload: Payload, *, block: bool) -> Future[Any]:
+    def submit(
+        self, lane: Lane, payload: Payload, key: m.TaskKey | None = None, *, block: bool
+    ) -> Future[Any]:
         """Submit a task; waits for room, or raises ``Busy``."""
-        future: Future[Any] = self._backlog.put(lane, payload, self._waiting.new, block=block)
+        future: Future[Any] = self._backlog.put(lane, payload, self._waiting.new, key, block=block)
         return future
 
     def submit_or_wait(
-        self, lane: Lane, payload: Payload, notify: Callable[[], object]
+        self, lane: Lane, payload: Payload, key: m.TaskKey | None, notify: Callable[[], object]
     ) -> Future[Any] | None:
         """Submit a task; None if there is no room: ``notify`` is called when there may be."""
         future: Future[Any] | None
-        future = self._backlog.put_or_wait(lane, payload, self._waiting.new, notify)
+        future = self._backlog.put_or_wait(lane, payload, self._waiting.new, notify, key)
         return future
 
     def submit_again(self, group: m.Group, function: m.Function) -> Future[Any]:
         """Submit a task as another session did once, as a new one of this session."""
         future: Future[Any] = self._waiting.new(self._backlog.skip())
         group.first, group.job = future.counter, 0
+        # Whoever asks for this wants it to run: it is not to be told how the last one ended.
+        group.keys = tuple(key for key in group.keys if key.unique)
         self._after(lambda now: self._loop.session.submit([group], [function], now))
         return future
 

@@ -161,6 +161,7 @@ class Loop:
                         packed=bool(entry.items),
                         job=lane.job,
                         template=lane.template,
+                        keys=() if entry.key is None else (entry.key,),
                     )
                 )
         self.session.submit(groups, functions, now)
@@ -259,9 +260,9 @@ class Loop:
         self._ended_tasks += sum(entry.count for entry in results)
         self._settled += results
 
-    def failed(self, first: int, count: int, reason: str, message: str) -> None:
+    def failed(self, first: int, count: int, why: m.Refused) -> None:
         """The coordinator refused tasks for good."""
-        self.waiting.fail(first, first + count, refusal(reason, message))
+        self.waiting.fail(first, first + count, refusal(why))
 
     def started(self, runs: list[m.Run]) -> None:
         """Workers have begun tasks."""

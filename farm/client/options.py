@@ -9,11 +9,30 @@ from farm.errors import ConfigError
 from farm.model import DEFAULT_QUEUE, Options, byte_count, seconds
 from farm.payload import qualified_name
 from farm.protocol.messages import Template
+from farm.protocol.parts import KEY_CHARS_MAX
 
-__all__ = ["Settings", "merge"]
+__all__ = ["KeyOption", "Settings", "merge"]
 
 NAME_CHARS_MAX = 200
 """As many as a name may have on the wire."""
+
+
+class KeyOption(NamedTuple):
+    """Which key tasks have: one text, or what a function makes of the arguments of each."""
+
+    option: str
+    key: str | Callable[..., str]
+
+    @property
+    def unique(self) -> bool:
+        """Whether it is free again when its task has ended."""
+        return self.option == "unique"
+
+    def text(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """The key of one call; raises ``ConfigError`` if it is none, or what the function does."""
+        if isinstance(self.key, str):
+            return self.key
+        return _key_text(f"what {self.option} makes of the arguments", self.key(*args, **kwargs))
 
 
 class Settings(NamedTuple):
@@ -22,6 +41,7 @@ class Settings(NamedTuple):
     template: Template | None = None
     name: str | None = None
     block: bool = True
+    key: KeyOption | None = None
 
 
 def merge(old: Settings, options: Options) -> Settings:
@@ -30,16 +50,17 @@ def merge(old: Settings, options: Options) -> Settings:
     Raises ``TypeError`` for an unknown option, and ``ConfigError``, a ``ValueError``, for a wrong
     value; each says what would be right.
     """
-    checked = {key: _check(key, value) for key, value in options.items()}
+    checked = {option: _check(option, value) for option, value in options.items()}
     explicit = dict.fromkeys(old.template.explicit if old.template else ())
-    for key, value in checked.items():
+    for option, value in checked.items():
         # So that what is said counts, even where the queue has a default of its own.
-        if key in _BUILT_IN and value == _BUILT_IN[key]:
-            explicit[key] = None
+        if option in _BUILT_IN and value == _BUILT_IN[option]:
+            explicit[option] = None
         else:
-            explicit.pop(key, None)
+            explicit.pop(option, None)
     block = checked.pop("block", old.block)
     name = checked.pop("name", old.name)
+    key = _key_of(checked, old.key)
     template = old.template or Template()
     fields = {field: getattr(template, field) for field in template.__struct_fields__}
     template = Template(**{**fields, **checked, "explicit": tuple(explicit)})
@@ -48,7 +69,23 @@ def merge(old: Settings, options: Options) -> Settings:
         raise ConfigError(
             f"soft_time_limit is {soft:g} s and time_limit {hard:g} s; the soft one must come first"
         )
-    return Settings(None if template == Template() else template, name, block)
+    if key is not None and not template.durable:
+        raise ConfigError(
+            f"{key.option} and durable=False: a key outlives a restart of the farm, as its task "
+            "must; leave out one of them"
+        )
+    return Settings(None if template == Template() else template, name, block, key)
+
+
+def _key_of(checked: dict[str, Any], old: KeyOption | None) -> KeyOption | None:
+    """The key that is said last, taken out of the options; None takes away the one there was."""
+    said = {option: checked.pop(option) for option in KEYS if option in checked}
+    given = [KeyOption(option, key) for option, key in said.items() if key is not None]
+    if len(given) > 1:
+        raise ConfigError("unique and idempotency_key: a task has one key; choose one of them")
+    if given:
+        return given[0]
+    return None if old is None or old.option in said else old
 
 
 def _check(key: str, value: Any) -> Any:
@@ -102,6 +139,17 @@ def _name(key: str, value: Any) -> str:
     return text
 
 
+def _key(key: str, value: Any) -> str | Callable[..., str]:
+    return value if callable(value) else _key_text(key, value)
+
+
+def _key_text(what: str, value: Any) -> str:
+    text = _text(what, value)
+    if len(text) > KEY_CHARS_MAX:
+        raise ConfigError(f"{what} has {len(text)} characters; a key may have {KEY_CHARS_MAX}")
+    return text
+
+
 def _memory(key: str, value: Any) -> int:
     size = byte_count(value, key)
     if not size:
@@ -145,8 +193,11 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "delay": _duration,
     "queue": _queue,
     "concurrency_key": _name,
+    "unique": _key,
+    "idempotency_key": _key,
     "block": _flag,
 }
+KEYS = ("unique", "idempotency_key")
 _EMPTY_IF_NONE = frozenset(("queue", "concurrency_key"))
 _BUILT_IN = {
     key: getattr(Template(), key)
@@ -154,5 +205,16 @@ _BUILT_IN = {
     if key in _CHECKS and key not in {*_EMPTY_IF_NONE, "durable"}
 }
 _MAY_BE_NONE = frozenset(
-    ("name", "time_limit", "soft_time_limit", "memory_limit", "result_ttl", "expires", "delay")
+    (
+        *(
+            "name",
+            "time_limit",
+            "soft_time_limit",
+            "memory_limit",
+            "result_ttl",
+            "expires",
+            "delay",
+        ),
+        *KEYS,
+    )
 )

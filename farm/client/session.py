@@ -276,7 +276,7 @@ class Session:
         for piece in pieces:
             self.open.remove(piece.first, piece.first + piece.count)
             self._jobs.held(piece.job, -piece.count, gone=True)
-            self._port.failed(piece.first, piece.count, reason, message.message)
+            self._port.failed(piece.first, piece.count, message)
 
     def _on_results(self, message: m.Results, now: float) -> None:
         if self._received == self._taken:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
-from farm.protocol.messages import Answer, CancelReply, FromClient, JobInfo, Result, Run
+from farm.protocol.messages import Answer, CancelReply, FromClient, JobInfo, Refused, Result, Run
 
 __all__ = ["SessionPort", "SessionSettings"]
 
@@ -40,7 +40,7 @@ class SessionPort(Protocol):
         already are to be skipped.
         """
 
-    def failed(self, first: int, count: int, reason: str, message: str) -> None:
+    def failed(self, first: int, count: int, why: Refused) -> None:
         """The coordinator refused tasks of this session for good; they never ran."""
 
     def started(self, runs: list[Run]) -> None:

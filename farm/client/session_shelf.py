@@ -50,6 +50,7 @@ def part(group: Group, first: int, stop: int) -> Group:
         job=group.job,
         template=group.template,
         tried=group.tried,
+        keys=group.keys[at : at + count],
     )
 
 
@@ -97,11 +98,13 @@ def join(group: Group, after: Group) -> bool:
         or after.job != group.job
         or after.template != group.template
         or after.tried != group.tried
+        or bool(after.keys) != bool(group.keys)
         or group.count + after.count > TASKS_PER_MESSAGE_MAX
         or group.size + after.size > BATCH_BYTES
     ):
         return False
     group.payloads += after.payloads
+    group.keys += after.keys
     group.count += after.count
     group.size += after.size
     return True

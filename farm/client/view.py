@@ -10,16 +10,17 @@ from farm.client.future import Future
 from farm.client.job import Job, OwnTasks
 from farm.client.mapping import MapSettings, items_of, map_results
 from farm.client.options import Settings, merge
-from farm.errors import PayloadError
+from farm.errors import ConfigError, PayloadError
 from farm.model import Options, Payload
 from farm.payload import (
     PAYLOAD_BYTES_MAX,
     FunctionPayload,
+    body_of,
     check_size,
     dump_call,
     dump_function,
 )
-from farm.protocol.messages import Function
+from farm.protocol.messages import Function, TaskKey
 
 __all__ = ["View"]
 
@@ -52,9 +53,10 @@ class View:
         ``priority`` (a greater one goes first), ``retries`` after an exception, ``backoff`` before
         the first retry, ``max_losses`` of its worker, ``time_limit``, ``durable``, ``name`` of the
         job, ``result_ttl``, ``expires`` if not begun, ``delay``, ``queue``, ``concurrency_key`` of
-        tasks of which the queue lets few run at a time, and ``block``: whether to wait, or raise
-        ``Busy``, when the farm or the queue is full. Durations are seconds, ``timedelta`` or
-        ``"30s"``.
+        tasks of which the queue lets few run at a time, ``unique`` and ``idempotency_key``: a task
+        with a key that another has, while that is pending or for a day, ends as that does and
+        does not run; and ``block``: whether to wait, or raise ``Busy``, when the farm or the queue
+        is full. Durations are seconds, ``timedelta`` or ``"30s"``.
         """
         return View(self._connection, merge(self._settings, options), self._owner or self)
 
@@ -65,10 +67,10 @@ class View:
         makes the future fail with ``PayloadError``.
         """
         try:
-            lane, payload = self._pack(fn, args, kwargs)
+            lane, payload, key = self._pack(fn, args, kwargs)
         except PayloadError as error:
             return self._connection.failed(error.with_traceback(None))
-        return self._connection.submit(lane, payload, block=self._settings.block)
+        return self._connection.submit(lane, payload, key, block=self._settings.block)
 
     async def submit_async(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -83,28 +85,38 @@ class View:
         from farm.client.awaiting import Awaiter  # noqa: PLC0415
 
         try:
-            lane, payload = self._pack(fn, args, kwargs)
+            lane, payload, key = self._pack(fn, args, kwargs)
         except PayloadError as error:
             return self._connection.failed(error.with_traceback(None))
         if not self._settings.block:
-            return self._connection.submit(lane, payload, block=False)
+            return self._connection.submit(lane, payload, key, block=False)
         while True:
             room = Awaiter()
-            future = self._connection.submit_or_wait(lane, payload, room.add_result)
+            future = self._connection.submit_or_wait(lane, payload, key, room.add_result)
             if future is not None:
                 return future
             await room
 
     def _pack(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Lane, Payload]:
+    ) -> tuple[Lane, Payload, TaskKey | None]:
         """A call as it travels; raises ``PayloadError`` if it cannot."""
         function = dump_function(fn)
         lane = self._lanes.get(function.hash) or self._add_lane(function)
         payload = dump_call(args, kwargs, self._sharing.blobs)
         if len(payload) > PAYLOAD_BYTES_MAX:
             check_size(len(payload), "the argument list")
-        return lane, payload
+        return lane, payload, self._key(fn, args, kwargs) if self._settings.key else None
+
+    def _key(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> TaskKey | None:
+        """The key of a call, if it is to have one; raises ``PayloadError`` or ``ConfigError``."""
+        option = self._settings.key
+        if option is None:
+            return None
+        body = b"" if option.unique else body_of(fn, args, kwargs)
+        return TaskKey(option.text(args, kwargs), option.unique, body)
 
     def map(
         self,
@@ -122,6 +134,11 @@ class View:
         ahead if it is given. ``ordered=False`` gives results as they come. Closing the iterator
         cancels the rest; ``TimeoutError`` is raised ``timeout`` seconds after the call.
         """
+        if (option := self._settings.key) is not None:
+            raise ConfigError(
+                f"{option.option}: map packs many items into one task, so they have no keys; use "
+                f"submit_many with {option.option}=a function that makes a key of an item"
+            )
         if chunksize is not None and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None:
@@ -151,8 +168,15 @@ class View:
     def submit_many(self, fn: Callable[[Any], T], iterable: Iterable[Any], /) -> Job[T]:
         """Run ``fn(item)`` for each item, as one job; consumes the iterable before it returns.
 
-        If the iterable raises, what was submitted is cancelled.
+        If the iterable raises, what was submitted is cancelled. With ``unique`` or
+        ``idempotency_key``, which must be a function here, each item has the key that it makes of
+        it: whoever runs the same ingest again gets the outcomes of the first time.
         """
+        if (option := self._settings.key) is not None and isinstance(option.key, str):
+            raise ConfigError(
+                f"{option.option} is {option.key!r}, the same for every item, which would make one "
+                "task of them all; give a function that makes a key of an item"
+            )
         connection = self._connection
         name = self._settings.name or ""
         job = connection.open_job(name)
@@ -166,10 +190,12 @@ class View:
                         lane = self._lane(function, job)
                     payload = dump_call((item,), {}, self._sharing.blobs)
                     check_size(len(payload), "the item")
+                    key = self._key(fn, (item,), {})
                 except PayloadError as error:
                     futures.append(connection.failed(error.with_traceback(None)))
                 else:
-                    futures.append(connection.submit(lane, payload, block=self._settings.block))
+                    block = self._settings.block
+                    futures.append(connection.submit(lane, payload, key, block=block))
         except BaseException:
             connection.cancels.tasks(connection.own_runs(futures))
             raise

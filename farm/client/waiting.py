@@ -11,12 +11,14 @@ from typing import Any
 from farm.client import settling
 from farm.client.future import Future, Origin, set_progress
 from farm.client.mapping import Chunk
-from farm.errors import ConfigError, FarmError, PayloadError
+from farm.errors import Busy, ConfigError, FarmError, KeyConflict, PayloadError
 from farm.model import TaskId
-from farm.protocol.messages import Result, Run, TaskRun
+from farm.protocol.messages import Refused, Result, Run, TaskRun
 from farm.ranges import RangeSet
 
 __all__ = ["Waiting", "refusal", "runs_of"]
+
+_REFUSALS = {"too_large": PayloadError, "queue": ConfigError, "key": KeyConflict}
 
 
 class Waiting:
@@ -144,10 +146,16 @@ class Waiting:
         return covered == stop - first
 
 
-def refusal(reason: str, message: str) -> Callable[[str], Exception]:
+def refusal(why: Refused) -> Callable[[str], Exception]:
     """What tasks fail with that the coordinator refused for good."""
-    kind = {"too_large": PayloadError, "queue": ConfigError}.get(reason, FarmError)
-    return lambda task: kind(f"task {task} was refused: {message or reason}")
+
+    def error(task: str) -> Exception:
+        text = f"task {task} was refused: {why.message or why.reason}"
+        if why.reason == "keys":
+            return Busy(text, why.retry_after)
+        return _REFUSALS.get(why.reason, FarmError)(text)
+
+    return error
 
 
 def runs_of(session: bytes, futures: Sequence[Future[Any]]) -> list[TaskRun]:

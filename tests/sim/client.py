@@ -204,8 +204,8 @@ class ClientProcess(Process):
         if wanted and not world.checks.may_forget(task):
             raise Violation("lost", f"{task.name} is denied to a reader")
 
-    def failed(self, first: int, count: int, reason: str, message: str) -> None:
-        raise Violation("refused", f"{self.name}: {count} tasks from {first}: {reason}, {message}")
+    def failed(self, first: int, count: int, why: Refused) -> None:
+        raise Violation("refused", f"{self.name}: {count} tasks from {first}: {why}")
 
     def started(self, runs: list[tuple[int, int]]) -> None:
         for first, count in runs:

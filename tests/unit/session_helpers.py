@@ -28,8 +28,8 @@ class Recorder:
     def settled(self, results):
         self.done += [("settled", one) for one in results]
 
-    def failed(self, first, count, reason, message):
-        self.done.append(("failed", (first, count, reason, message)))
+    def failed(self, first, count, why):
+        self.done.append(("failed", (first, count, why.reason, why.message)))
 
     def started(self, runs):
         self.done.append(("started", runs))

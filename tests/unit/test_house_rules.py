@@ -19,6 +19,7 @@ PUBLIC_API = [
     "FarmError",
     "Future",
     "Job",
+    "KeyConflict",
     "MemoryLimitExceeded",
     "Options",
     "PayloadError",
