@@ -134,6 +134,7 @@ class Admission:
             text = "a key is kept in the journal, and the task is not; leave out durable=False"
             self._refuse(session, group, "durable", text)
             return found
+        self._ledger.free_keys(now)
         keys, at = self._ledger.keys, 0
         while at < group.count:
             run = keys.run_at(session.owner, group, at)

@@ -97,8 +97,8 @@ class QueueOrders:
         count = 0
         for session in self._ledger.sessions.values():
             for batch in session.batches:
-                if batch.queue is not queue or not batch.open:
-                    continue
+                if batch.queue is not queue or not batch.open or batch.same is not None:
+                    continue  # a duplicate waits in no queue
                 for state in (State.QUEUED, State.SCHEDULED):
                     for lo, hi in list(batch.runs(0, batch.count, state)):
                         self._endings.cancel(batch, lo, hi)

@@ -15,6 +15,7 @@ from farm.protocol.messages import (
     CancelReply,
     HostWelcome,
     Noted,
+    Refused,
 )
 from farm.protocol.records import (
     AttemptEnd,
@@ -27,6 +28,7 @@ from farm.protocol.records import (
 )
 from tests.sim import work
 from tests.sim.checks_evidence import EvidenceChecks
+from tests.sim.checks_keys import KeyChecks
 from tests.sim.checks_leases import LeaseChecks
 from tests.sim.checks_losses import LossChecks
 from tests.sim.checks_queues import QueueChecks
@@ -64,6 +66,7 @@ class Checks:
         self.evidence = EvidenceChecks(self)
         self.results = ResultChecks(self)
         self.queues = QueueChecks(self)
+        self.keys = KeyChecks(self)
 
     @property
     def disk(self) -> Disk:
@@ -106,13 +109,18 @@ class Checks:
             case Buried():
                 self.evidence.buried(record)
             case Submitted():
-                for task in named(record):
-                    self._admitted(self.truth.tasks[task])
+                self._submitted(record)
         self.results.persisted(record)
         self.truth.written.apply(ref, record)
         if isinstance(record, Submitted):
             self.within_bounds()
             self.queues.within_bounds()
+
+    def _submitted(self, record: Submitted) -> None:
+        self.keys.submitted(record)
+        for group in record.groups:
+            for task in ids(record.session, group.first, group.count):
+                self._admitted(self.truth.tasks[task], waits=group.same is None)
 
     def is_copy(self, record: Submitted) -> bool:
         """Whether a record copies out the living tasks of another."""
@@ -129,11 +137,11 @@ class Checks:
             if entry.attempt < self.truth.written[task].attempt:
                 raise Violation("token", f"{task[1]} goes back to {entry.attempt}")
 
-    def _admitted(self, task: Task) -> None:
+    def _admitted(self, task: Task, *, waits: bool) -> None:
         facts = self.truth.written[task.id]
         if facts.outcome is not None and not facts.finished and not facts.taken:
             raise Violation("accepted twice", f"{task.name} was over and is accepted again")
-        if not facts.accepted:
+        if not facts.accepted and waits:
             self.leases.admitted(task)
 
     def within_bounds(self) -> None:
@@ -208,6 +216,8 @@ class Checks:
 
     def may_forget(self, task: Task) -> bool:
         """Whether the owner has the outcome, or its time is over, or there was no room for it."""
+        if self.keys.keeps(task):
+            return False
         if task.id in self.results.dropped:
             return True
         ttl = task.template.result_ttl
@@ -237,6 +247,8 @@ class Checks:
                 self.queues.assigned(message)
             case HostWelcome():
                 self.losses.welcomed(connection)
+            case Refused() if message.reason in {"key", "keys"}:
+                self.keys.refuses(connection, message)
             case Noted():
                 self.leases.noted(connection, message.number)
             case _:

@@ -119,7 +119,8 @@ class QueueChecks:
             if task.durable and self._truth.written[task.id].is_open:
                 unit = (task.id[0], task.group if task.packed else task.id[1])
                 own = sizes.setdefault(queue_of(task), {})
-                own[unit] = own.get(unit, 0) + len(task.work)
+                same = self._truth.written[task.id].same is not None
+                own[unit] = own.get(unit, 0) + (0 if same else len(task.work))
         blobs = self._checks.world.plan.blobs
         for name, units in sizes.items():
             policy, size = self.policy(name), sum(units.values())
@@ -175,7 +176,7 @@ class QueueChecks:
         if any(not t.durable and t.settled is None for t in lane):
             return  # nobody knows since when
         facts = [self._truth.written[t.id] for t in lane]
-        oldest = min(one.at for one in facts if one.is_open)
+        oldest = min(one.at for one in facts if one.is_open and one.same is None)
         if self._truth.written[other.id].at - its * age < oldest - mine * age - EPSILON:
             raise Violation("ageing", f"{task.name} goes before {other.name}, which has waited")
 
@@ -247,6 +248,7 @@ def _states(machine: Core) -> dict[Any, tuple[int, str]]:
         (session.id, batch.first + index): (state, batch.queue.name)
         for session in machine.ledger.sessions.values()
         for batch in session.batches
+        if batch.same is None  # these wait for others, in no queue
         for index, state in enumerate(batch.states)
     }
 

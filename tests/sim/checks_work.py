@@ -54,6 +54,9 @@ def settled(world: World, task: Task) -> None:
     outcome = task.settled
     assert outcome is not None
     still_stopped(task, outcome)
+    first = world.truth.first_of(task)
+    asked = task.cancel_asked or first.cancel_asked
+    task = first
     match outcome.ending:
         case Ending.OK:
             _made_by_an_execution(task, outcome)
@@ -68,7 +71,9 @@ def settled(world: World, task: Task) -> None:
     may = {
         Ending.TIME_LIMIT: task.template.time_limit is not None,
         Ending.MEMORY_LIMIT: task.template.memory_limit is not None,
-        Ending.CANCELLED: task.cancel_asked or queue_of(task) in world.checks.queues.purged,
+        Ending.CANCELLED: asked
+        or task.cancel_asked
+        or queue_of(task) in world.checks.queues.purged,
         Ending.EXPIRED: task.template.expires is not None,
         Ending.BROKEN: world.plan.initializer,  # and its workers died before they did anything
     }

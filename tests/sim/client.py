@@ -205,18 +205,19 @@ class ClientProcess(Process):
             raise Violation("lost", f"{task.name} is denied to a reader")
 
     def failed(self, first: int, count: int, why: Refused) -> None:
-        raise Violation("refused", f"{self.name}: {count} tasks from {first}: {why}")
+        for task in self.world.truth.run(self.session, first, count):
+            self.world.checks.keys.refused(task, why)
 
     def started(self, runs: list[tuple[int, int]]) -> None:
         for first, count in runs:
             for task in self.world.truth.run(self.session, first, count):
-                if not task.handed:
+                if not self.world.truth.first_of(task).handed:
                     raise Violation("started", f"{task.name} was said to be started, and is not")
 
     def progress(self, notes: list[tuple[bytes, int, float, float, str]]) -> None:
         self.world.stats["progress"] += 1
         for session, counter, *note in notes:
-            known = self.world.truth.tasks[session, counter]
+            known = self.world.truth.first_of(self.world.truth.tasks[session, counter])
             if note != [1.0, 2.0, "half"] or not known.executions:
                 raise Violation("progress", f"{self.name} is told {note} of {counter}")
 

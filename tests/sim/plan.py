@@ -78,6 +78,7 @@ class Plan:
     core: dict[str, float | int] = field(default_factory=dict)
     queues: dict[str, dict[str, float | int]] = field(default_factory=dict)  # their policies
     keys: int = 0  # how many concurrency keys there are
+    task_keys: int = 0  # how many unique and idempotency keys there are, of each kind
     orders: float = 0.0  # the share of acts of clients that come with an order to a queue
 
     @property
@@ -155,6 +156,7 @@ class Plan:
             plan.see_blobs(chance)
         plan.fuse = chance.choice((0.0, 0.5))
         plan.have_queues(Random(seed * 31 + 7))
+        plan.have_keys(Random(seed * 37 + 5))
         return plan
 
     def have_queues(self, chance: Random) -> None:
@@ -172,6 +174,15 @@ class Plan:
                 if chance.random() < 0.3:
                     policy[key] = chance.choice(values)
             self.queues[name] = policy
+
+    def have_keys(self, chance: Random) -> None:
+        """Tasks with keys, in a third of the worlds."""
+        if chance.random() < 0.65:
+            return
+        self.task_keys = chance.choice((1, 3, 6))
+        self.core["key_ttl"] = chance.choice((0.5, 5.0, 60.0))
+        self.core["max_keys"] = chance.choice((2, 1000, 1000))
+        self.core["max_result_bytes"] = 1 << 30  # duplicates are counted for what they seem to take
 
     def see_blobs(self, chance: Random) -> None:
         """Some peers are on the coordinator's machine; bounds in bytes fit for blobs."""

@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from farm.model import TaskId
-from farm.protocol.messages import DrainHost, Function, Group, JobInfo, Template
+from farm.protocol.messages import DrainHost, Function, Group, JobInfo, TaskKey, Template
 from tests.sim.truth import Task, ids
 from tests.sim.work import Work, join
 
@@ -32,6 +32,7 @@ class Program:
         self.world = client.world
         self.chance = client.world.chance
         self.queue_chance = Random(client.world.plan.seed * 131 + len(client.name))
+        self.key_chance = Random(client.world.plan.seed * 137 + len(client.name))
         self.counter = 1
         self.requests = 0
         self.jobs: dict[int, int] = {}  # open jobs and their tasks so far
@@ -85,7 +86,8 @@ class Program:
         """What has not happened yet that the program waits for."""
         client, truth = self.client, self.world.truth
         mine = ids(client.session, 1, self.counter - 1)
-        missing = [truth.tasks[task].name for task in mine if truth.tasks[task].settled is None]
+        open_ = [truth.tasks[task] for task in mine if not truth.tasks[task].refused]
+        missing = [task.name for task in open_ if task.settled is None]
         asked = self.cancels | self.questions | self.follows.keys()
         missing += [f"reply to {request}" for request in asked if request not in client.replies]
         for request, tasks in self.follows.items():
@@ -129,6 +131,7 @@ class Program:
         template = self._template()
         job = self._job()
         works = [self._work() for _ in range(count)]
+        keys = self._keys(count) if template.durable and not packed else ()
         function = chance.choice(FUNCTIONS)
         first = self.counter
         self.counter += count
@@ -137,6 +140,7 @@ class Program:
             self.world.truth.tasks[task] = Task(
                 task, one, template, function.hash, job, self.client.name, first, packed
             )
+            self.world.truth.tasks[task].key = keys[i] if keys else None
         write, shares = self.world.files.write, self.client.shares
         payloads = [write(one, shares=shares) for one in ([join(works)] if packed else works)]
         return Group(
@@ -148,7 +152,21 @@ class Program:
             packed=packed,
             job=job,
             template=template if template != Template() or chance.random() < 0.5 else None,
+            keys=keys,
         )
+
+    def _keys(self, count: int) -> tuple[TaskKey, ...]:
+        """Keys of the tasks of a group: a few, which come again, some with another body."""
+        chance, most = self.key_chance, self.world.plan.task_keys
+        if not most or chance.random() < 0.3:
+            return ()
+        found = []
+        for _ in range(count):
+            number = chance.randrange(2 * most)
+            unique = number % 2 == 0
+            body = b"" if unique else chance.choice((b"same",) * 9 + (b"other",))
+            found.append(TaskKey(f"key{number}", unique, body))
+        return tuple(found)
 
     def _template(self) -> Template:
         chance = self.chance

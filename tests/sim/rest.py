@@ -44,7 +44,7 @@ def check_rest(world: World) -> None:
         facts = world.truth.committed[task.id]
         if task.durable and world.disk.durable and task.acknowledged and facts.outcome is None:
             raise Violation("lost", f"{task.name} was acknowledged and has no outcome")
-        if task.id[0] in living and task.settled is None:
+        if task.id[0] in living and task.settled is None and not task.refused:
             raise Violation("lost", f"{task.name} was never settled")
         # What a drain ends when its grace is over runs again, and nobody pays; so do neighbours of
         # what is stopped.

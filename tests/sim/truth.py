@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from farm.model import Ending
-    from farm.protocol.messages import Failure, Result, Template
+    from farm.protocol.messages import Failure, Result, TaskKey, Template
 
 __all__ = [
     "Book",
@@ -93,6 +93,7 @@ class Facts:
     failure: Failure | None = None
     stopping: bool = False
     finished_at: float = 0.0
+    same: Id | None = None  # the task that has its key, if another has
     submitted: set[int] = field(default_factory=set)  # records that name it: Submitted
     finished: set[int] = field(default_factory=set)  # Finished
     taken: set[int] = field(default_factory=set)  # Delivered
@@ -152,6 +153,7 @@ class Task:
     stop_promised: bool = False  # its owner was
     forgotten: bool = False  # by a store that was restored from a copy without it
     refused: bool = False
+    key: TaskKey | None = None
     handed: int = 0
     executions: list[Execution] = field(default_factory=list)
     assigned: list[Lease] = field(default_factory=list)
@@ -169,6 +171,11 @@ class Task:
     def name(self) -> str:
         return f"{self.id[0][:2].hex()}-{self.id[1]}"
 
+    @property
+    def key_name(self) -> tuple[bool, str]:
+        """Its key without the body."""
+        return (self.key.unique, self.key.text) if self.key else (False, "")
+
 
 class Book:
     """The facts of all tasks after a sequence of records."""
@@ -177,6 +184,7 @@ class Book:
         self.facts: dict[Id, Facts] = {}
         self.records: dict[int, Record] = {}
         self.marks: dict[bytes, list[tuple[int, int]]] = {}
+        self.duplicates: dict[Id, list[Id]] = {}
 
     def __getitem__(self, task: Id) -> Facts:
         found = self.facts.get(task)
@@ -189,6 +197,7 @@ class Book:
         made.facts = {task: facts.copy() for task, facts in self.facts.items()}
         made.records = dict(self.records)
         made.marks = dict(self.marks)
+        made.duplicates = {first: list(found) for first, found in self.duplicates.items()}
         return made
 
     def apply(self, ref: int, record: Record) -> None:
@@ -229,14 +238,32 @@ class Book:
                 facts.arrival = ref
             facts.accepted = True
             facts.submitted.add(ref)
+        for group in record.groups:
+            for i in range(group.count if group.same else 0):
+                self._duplicate(
+                    (record.session, group.first + i), (group.same[0], group.same[1] + i)
+                )
+
+    def _duplicate(self, task: Id, first: Id) -> None:
+        """A task ends as another does, or has."""
+        facts, known = self[task], self[first]
+        facts.same = first
+        if task not in self.duplicates.setdefault(first, []):
+            self.duplicates[first].append(task)
+        if known.outcome is not None and facts.outcome is None:
+            facts.outcome, facts.finished_at = known.outcome, known.finished_at
+            facts.finished |= known.finished
 
     def _finished(self, ref: int, record: Finished) -> None:
         for entry in record.entries:
-            for task, outcome in outcomes(entry):
-                facts = self[task]
-                facts.finished.add(ref)
-                facts.finished_at = record.at
-                facts.outcome = facts.outcome or outcome
+            for first, outcome in outcomes(entry):
+                for task in (first, *self.duplicates.get(first, ())):
+                    facts = self[task]
+                    if task != first and facts.outcome is not None:
+                        continue  # it was cancelled
+                    facts.finished.add(ref)
+                    facts.finished_at = record.at
+                    facts.outcome = facts.outcome or outcome
 
     def _recovered(self, record: Recovered) -> None:
         adopted = {task for run in record.adopted for task in ids(*run)}
@@ -260,7 +287,9 @@ class Book:
         touched: set[Id] = set()
         for ref in refs:
             record = self.records.pop(ref, None)
-            for task in named(record):
+            names = named(record)
+            more = [one for task in names for one in self.duplicates.get(task, ())]
+            for task in (*names, *(more if isinstance(record, Finished) else ())):
                 facts = self[task]
                 facts.submitted.discard(ref)
                 facts.finished.discard(ref)
@@ -292,6 +321,11 @@ class Truth:
         self.leases: dict[tuple[int, int], bytes] = {}  # the session of each lease
         self.process = 0  # which coordinator process it is
         self.epoch = 0
+
+    def first_of(self, task: Task) -> Task:
+        """The task as which another ends, which has its key; of others themselves."""
+        same = self.written[task.id].same
+        return task if same is None else self.tasks[same]
 
     def run(self, session: bytes, first: int, count: int) -> list[Task]:
         return [self.tasks[task] for task in ids(session, first, count) if task in self.tasks]
