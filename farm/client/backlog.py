@@ -176,7 +176,7 @@ class Backlog:
         self._bytes += len(payload)
         if self._count >= self._count_max or self._bytes >= self._bytes_max:
             self._full = True
-        if last is not None and last.lane is lane and not last.items and key is None:
+        if last is not None and last.lane is lane and not (last.items or last.key or key):
             registered = register(last.first + len(last.payloads))
             last.payloads.append(payload)
         else:

@@ -5,7 +5,7 @@ import pytest
 from farm.client import backlog
 from farm.client.backlog import Backlog, Lane
 from farm.errors import Busy
-from farm.protocol.messages import Function
+from farm.protocol.messages import Function, TaskKey
 
 LANE = Lane(Function(b"f" * 16, "f", b""), None, 0)
 OTHER = Lane(Function(b"g" * 16, "g", b""), None, 0)
@@ -26,6 +26,13 @@ def test_tasks_of_one_lane_become_one_entry():
     assert put(box) == 5
     assert box.take()[0].payloads == [b"x"]
     assert box.take() == []
+
+
+def test_a_task_with_a_key_is_an_entry_of_its_own():
+    box = Backlog(lambda: None)
+    keys = [TaskKey("a", unique=True), None, TaskKey("b", unique=True)]
+    assert [box.put(LANE, b"x", int, key, block=True) for key in keys] == [1, 2, 3]
+    assert [(e.first, e.key) for e in box.take()] == [(1, keys[0]), (2, None), (3, keys[2])]
 
 
 def test_packed_tasks_take_a_counter_for_each_item():

@@ -6,7 +6,7 @@ import pytest
 
 import farm
 from farm.client.endings import error_of
-from farm.client.options import Settings, merge
+from farm.client.options import KeyOption, Settings, merge
 from farm.errors import ConfigError
 from farm.model import Ending, is_final
 from farm.protocol.messages import Failure, Template
@@ -112,3 +112,40 @@ def test_a_lost_host_is_told_apart_from_a_lost_worker():
     error = error_of(Ending.LOST, Failure("host_lost", "host n was lost: silent"), "t")
     assert "see what became of the host" in str(error)
     assert issubclass(farm.SoftTimeLimitExceeded, farm.TimeLimitExceeded)
+
+
+def test_a_task_has_one_key_and_the_last_said_counts():
+    once = merge(Settings(), {"idempotency_key": "order 7"})
+    assert once.key == KeyOption("idempotency_key", "order 7")
+    assert once.template is None
+    assert merge(once, {"retries": 2}).key == once.key
+    assert merge(once, {"unique": "u"}).key == KeyOption("unique", "u")
+    assert merge(once, {"unique": None}).key == once.key
+    assert merge(once, {"idempotency_key": None}).key is None
+    with pytest.raises(ConfigError, match="choose one"):
+        merge(Settings(), {"unique": "a", "idempotency_key": "b"})
+
+
+@pytest.mark.parametrize("wrong", ["", " ", 7, "x" * 256])
+def test_a_key_is_a_text(wrong):
+    with pytest.raises(ConfigError, match="unique"):
+        merge(Settings(), {"unique": wrong})
+    made = merge(Settings(), {"unique": lambda _: wrong}).key
+    with pytest.raises(ConfigError, match="what unique makes of the arguments"):
+        made.text((1,), {})
+
+
+def test_a_key_may_be_made_of_the_arguments():
+    made = merge(Settings(), {"idempotency_key": lambda item, n=1: f"{item}/{n}"}).key
+    assert made.text((3,), {"n": 4}) == "3/4"
+    assert not made.unique
+
+
+@pytest.mark.parametrize("first", ["unique", "durable"])
+def test_a_key_needs_a_durable_task(first):
+    options = {"unique": "u", "durable": False}
+    with pytest.raises(ConfigError, match="outlives a restart"):
+        merge(Settings(), options)
+    said = merge(Settings(), {first: options.pop(first)})
+    with pytest.raises(ConfigError, match="outlives a restart"):
+        merge(said, options)

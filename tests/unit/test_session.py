@@ -50,6 +50,18 @@ def test_adjacent_groups_become_one_and_messages_stay_small():
     ]
 
 
+def test_keys_travel_with_their_tasks_however_these_are_cut_and_joined():
+    session, port = open_session(credit_tasks=2)
+    keys = [m.TaskKey(f"k{i}", body=b"b") for i in range(4)]
+    session.submit([group(1 + i, keys=(key,)) for i, key in enumerate(keys)], [F], 0.0)
+    session.submit([group(5)], [F], 0.0)
+    session.receive(m.Credit(100, 1 << 20), 0.0)
+    groups = [g for one in sent(port.take()) if isinstance(one, m.Submit) for g in one.groups]
+    found = {g.first + i: key for g in groups for i, key in enumerate(g.keys or [None] * g.count)}
+    assert found == {**dict(enumerate(keys, 1)), 5: None}
+    assert len(groups) == 3
+
+
 def test_messages_close_at_their_bytes():
     session, port = new_session()
     big = bytes(m.BATCH_BYTES // 2 + 1)
