@@ -10,7 +10,7 @@ from farm.core.following import Following
 from farm.core.ledger import Ledger
 from farm.core.policy import nearest_queue
 from farm.core.queue import Queue
-from farm.core.queue_credit import QueueCredit, cut, fitting
+from farm.core.queue_credit import QueueCredit, by_size, cut, fitting
 from farm.core.sessions import Session
 from farm.model import State
 from farm.protocol.messages import Accepted, Credit, Refused, Submit
@@ -118,7 +118,7 @@ class Admission:
         if most is None or group.size <= most:
             return self._admit_part(session, group, queue, now)
         found: list[tuple[Batch, Group]] = []
-        for lo, hi, too_large in _by_size(group, most):
+        for lo, hi, too_large in by_size(group, most):
             part = cut(group, lo, hi)
             if too_large:
                 text = f"the payload has {part.size} bytes; queue {queue.name} takes at most {most}"
@@ -385,17 +385,3 @@ class Admission:
         settings = self._ledger.settings
         if tasks < settings.session_tasks or size < settings.session_bytes:
             self._full = True
-
-
-def _by_size(group: Group, most: int) -> list[tuple[int, int, bool]]:
-    """A group cut into runs of which no payload is larger than that, and single larger ones."""
-    if group.packed:
-        return [(0, group.count, True)]
-    found: list[tuple[int, int, bool]] = []
-    for index, payload in enumerate(group.payloads):
-        too_large = len(payload) > most
-        if found and not too_large and not found[-1][2]:
-            found[-1] = (found[-1][0], index + 1, False)
-        else:
-            found.append((index, index + 1, too_large))
-    return found

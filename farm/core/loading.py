@@ -2,20 +2,19 @@
 
 from typing import TYPE_CHECKING, Any
 
-from farm.core.batch import SETTLED, Batch, Divergence, Outcome
-from farm.core.blobs import live_blobs, names_in
+from farm.core.batch import Batch, Divergence
+from farm.core.blobs import live_blobs
 from farm.core.dead import DeadTasks
-from farm.core.duplicates import Waiting, as_duplicate
 from farm.core.fencing import fence
 from farm.core.history import History
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
+from farm.core.loading_outcomes import OutcomeLoading, lighten
 from farm.core.queue_orders import QueueOrders
 from farm.core.retention import Retention
 from farm.core.sessions import Session
 from farm.errors import ProtocolError
-from farm.model import BLOB_BYTES, Blob, Ending, State
-from farm.protocol.parts import Payload, Result
+from farm.model import State
 from farm.protocol.records import (
     AttemptEnd,
     AttemptsEnded,
@@ -42,13 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Loading"]
 
-FINAL = {
-    Ending.OK: State.SUCCEEDED,
-    Ending.LOST: State.DEAD,
-    Ending.CANCELLED: State.CANCELLED,
-    Ending.EXPIRED: State.EXPIRED,
-}
-ENDED = (*(state for state in State if state.is_final), SETTLED)
 ORDER: tuple[tuple[type, ...], ...] = (
     (SessionMark,),
     (JobOpened, JobSealed),
@@ -79,7 +71,7 @@ class Loading:
         self._dead = dead
         self._history = history
         self._retention = retention
-        self._following = Waiting()
+        self._outcomes = OutcomeLoading(ledger)
         self._later: list[tuple[int, Record]] = []  # the whole journal, until ``apply``
         self._clock: tuple[int, ClockRead] | None = None
         self.hosts: dict[str, list[tuple[int, bytes]]] = {}
@@ -88,7 +80,7 @@ class Loading:
             JobOpened: self._open_job,
             JobSealed: self._seal_job,
             Submitted: self._restore_batches,
-            Finished: self._restore_outcomes,
+            Finished: self._outcomes.restore,
             AttemptsEnded: self._restore_attempts,
             Begun: self._restore_begun,
             Stopping: self._restore_stopping,
@@ -106,13 +98,7 @@ class Loading:
         ledger = self._ledger
         ledger.last_ref = max(ledger.last_ref, ref)
         if isinstance(record, Finished):
-            for entry in record.entries:
-                # The rest is read back when somebody wants it; but of blobs the names are needed.
-                blobs = entry.size >= BLOB_BYTES and names_in(entry.payloads)
-                entry.payloads = _without_bytes(entry.payloads) if blobs else []
-                entry.size += len(entry.printed)
-                entry.attempts, entry.output = [], b""
-                entry.failure = entry.failure.brief() if entry.failure else None
+            lighten(record)
         if isinstance(record, ClockRead):
             self._clock = ref, record
         else:
@@ -225,63 +211,9 @@ class Loading:
             ledger.open(batch)
             ledger.functions.acquire(batch.function, durable=True)
             if batch.same is not None:
-                self._following.add(batch)
+                self._outcomes.duplicates.add(batch)
         if not row.batches:
             ledger.port.prune(ledger.rows.close(row))
-
-    def _restore_outcomes(self, ref: int, record: Finished, now: float) -> None:
-        at = min(now, self._ledger.monotonic(record.at))
-        for entry, result in enumerate(record.entries):
-            span = record.spans[entry] if entry < len(record.spans) else ("", 0.0)
-            self._restore_outcome((ref, entry), result, at, span)
-
-    def _restore_outcome(
-        self, place: tuple[int, int], result: Result, at: float, span: tuple[str, float]
-    ) -> None:
-        session = self._ledger.sessions.get(result.session)
-        found = [] if session is None else session.batches.overlap(result.first, result.count)
-        for batch, lo, hi in list(found):
-            if any(batch.states.count(state, lo, hi) for state in ENDED):
-                raise ProtocolError(f"record {place[0]} ends tasks that had ended before")
-            outcome = Outcome(batch, result, *place)
-            if outcome.blobs and not result.packed:
-                skipped = batch.first - result.first
-                outcome.blobs = names_in(result.payloads[skipped + lo : skipped + hi])
-            self._restore_end(outcome, batch, lo, hi, at, span)
-        for batch, lo, hi in self._following.find(result):
-            own = as_duplicate(result, batch, batch.first + lo, hi - lo)
-            own.size = result.size * own.count // result.count
-            outcome = Outcome(batch, own, *place)
-            outcome.blobs = names_in(own.payloads)
-            self._restore_end(outcome, batch, lo, hi, at, span)
-
-    def _restore_end(
-        self,
-        outcome: Outcome,
-        batch: Batch,
-        lo: int,
-        hi: int,
-        at: float,
-        span: tuple[str, float],
-    ) -> None:
-        """The tasks ``[lo, hi)`` of a batch have an outcome."""
-        ledger = self._ledger
-        ledger.close(batch, batch.units_of(lo, hi), batch.bytes_of(lo, hi))
-        for index, own in batch.diverged.items():
-            if lo <= index < hi:
-                ledger.evidence.release(own.attempts)
-        batch.restore_final(lo, hi, FINAL.get(outcome.ending, State.FAILED))
-        outcome.result = None
-        outcome.at = at
-        outcome.host, outcome.seconds = span
-        batch.outcomes.append(outcome)
-        if outcome.ending is Ending.CANCELLED and outcome.failure is not None:
-            batch.stopped.update(dict.fromkeys(range(lo, hi)))
-        ledger.keep_result(batch, outcome.size)
-        if not batch.open:
-            batch.finished_at = at
-        if batch.row is not None:
-            ledger.rows.mention(batch.row, outcome.ref)
 
     def _restore_attempts(self, ref: int, record: AttemptsEnded, _now: float) -> None:
         for end in record.entries:
@@ -391,10 +323,6 @@ def _may_have_run(batch: Batch) -> None:
             for index in range(lo, hi):
                 own = batch.diverge(index)
                 own.begun, own.begun_on = batch.attempt(index), b""
-
-
-def _without_bytes(payloads: list[Payload]) -> list[Payload]:
-    return [payload if isinstance(payload, Blob) else b"" for payload in payloads]
 
 
 def _final_runs(batch: Batch, lo: int, hi: int) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from farm.protocol.parts import Group
 if TYPE_CHECKING:
     from farm.core.policy import QueuePolicy
 
-__all__ = ["QueueCredit", "cut", "fitting"]
+__all__ = ["QueueCredit", "by_size", "cut", "fitting"]
 
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 120.0
 UNUSED_SECONDS = 0.2
@@ -154,3 +154,17 @@ def cut(group: Group, lo: int, hi: int) -> Group:
         group.keys[lo:hi],
         None if group.same is None else (group.same[0], group.same[1] + lo),
     )
+
+
+def by_size(group: Group, most: int) -> list[tuple[int, int, bool]]:
+    """A group cut into runs of which no payload is larger than that, and single larger ones."""
+    if group.packed:
+        return [(0, group.count, True)]
+    found: list[tuple[int, int, bool]] = []
+    for index, payload in enumerate(group.payloads):
+        too_large = len(payload) > most
+        if found and not too_large and not found[-1][2]:
+            found[-1] = (found[-1][0], index + 1, False)
+        else:
+            found.append((index, index + 1, too_large))
+    return found
