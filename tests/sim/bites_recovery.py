@@ -73,7 +73,11 @@ def _(patch):
     patch.setattr(Admission, "_accept", accept)
 
 
-@bite("a full disk dispatches nothing uncommitted", "dispatched uncommitted", **FULL_DISK)
+@bite(
+    "a full disk dispatches nothing uncommitted",
+    "dispatched uncommitted",
+    **{**FULL_DISK, "task_keys": 0},
+)
 def _(patch):
     patch.setattr(Ledger, "is_committed", lambda _self, _batch: True)
 
@@ -324,7 +328,7 @@ def _(patch):
 
 @bite("a loss is given back after a restart, too", "losses", **CUT_OFF_AND_RESTARTS)
 def _(patch):
-    patch.setattr(Loading, "_restore_charges", lambda _self: None)
+    patch.setattr(Loading, "_restore_charges", lambda _self, _now: None)
 
 
 @bite("a cancel waits until it is known what began", "cancelled task ran", **AWAY)
