@@ -5,7 +5,8 @@ ledger (ran, coalesced, or skipped and why), that submitting the same fire twice
 that a reader of an aggregate only ever sees a complete, immutable version of it. It is a client of
 the farm like any other and may be stopped, restarted or run twice without harm.
 
-It exports nothing yet; the farm itself does not need it.
+So far it has ``farm_scheduler.cron``: when a cron expression fires. The farm itself does not need
+this package.
 """
 
 __all__: list[str] = []

@@ -96,6 +96,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm_workers.host*": (*PLAIN, "farm.protocol"),
     "farm_scheduler": (*LEAVES, "farm", "farm.client", "farm.local"),
     "farm_scheduler.core": PLAIN,
+    "farm_scheduler.cron": PLAIN,
     "farm.cli": ("*",),
     "farm.__main__": ("farm.cli",),
 }
@@ -111,6 +112,7 @@ PURE = (
     "farm.client.session*",
     "farm_workers.host*",
     "farm_scheduler.core",
+    "farm_scheduler.cron",
 )
 IMPURE = frozenset(
     {
