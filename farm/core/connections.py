@@ -282,7 +282,7 @@ class Connections:
         """A sign of life, echoed."""
         owner = self._ledger.peers.get(peer)
         if isinstance(owner, Host):
-            owner.load = message.load
+            owner.load = message.load or owner.load  # one that only answers says nothing of it
             self._reports.on_running(owner, message.running)
         if message.stamp:
             self._ledger.port.send(peer, Beat(echo=message.stamp))

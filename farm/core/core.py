@@ -24,6 +24,7 @@ from farm.core.port import Peer, Port
 from farm.core.queries import Queries
 from farm.core.questions import Questions
 from farm.core.queue_orders import QueueOrders
+from farm.core.recalls import Recalls
 from farm.core.recovery import Recovery
 from farm.core.reports import Reports
 from farm.core.retention import Retention
@@ -91,6 +92,7 @@ class Core:
         self.following = Following(ledger, self.deliveries)
         self.admission = Admission(ledger, self.following, self.duplicates)
         self.placement = Placement(ledger)
+        self.recalls = Recalls(ledger, self.placement)
         self.history = History(ledger)
         self.retention = Retention(ledger, self.history)
         self.reports = Reports(ledger, self.endings, self.cancels)
@@ -254,6 +256,7 @@ class Core:
             self.placement.place(now)
         if queues.timed:
             queues.plan(now)
+        self.recalls.look(now)
         if self.following.changed:  # before outcomes: a follower is told of a task first
             self.following.flush()
         if self.deliveries.waiting:
@@ -303,6 +306,7 @@ class Core:
             ledger.delays.due,
             ledger.expiries.due,
             connections.due_for_hosts,
+            self.recalls.due,
             self.retention.next_deadline(),
             self.dead.due,
             self.questions.due,

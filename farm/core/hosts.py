@@ -109,20 +109,43 @@ class Host:
             return 0
         return max(0, self.window - self.held)
 
+    @property
+    def free(self) -> int:
+        """How many more it could begin at once."""
+        return max(0, min(self.room, self.slots - self.held))
+
+    @property
+    def surplus(self) -> int:
+        """How many of its tasks wait there: more than it has slots, or wants at all."""
+        return self.held - min(self.slots, self.window)
+
 
 class Hosts:
-    """All hosts by name, and those with room, in turn."""
+    """All hosts by name, and those with room, in turn.
+
+    ``over`` has those that hold more than they can run at once.
+    """
 
     def __init__(self) -> None:
         self.all: dict[str, Host] = {}
+        self.over: dict[str, Host] = {}
         self._roomy: OrderedDict[str, Host] = OrderedDict()
 
     def update(self, host: Host) -> None:
-        """Call after anything that changes a host's room."""
-        if host.room and self.all.get(host.name) is host:
+        """Call after anything that changes a host's room, or what it holds."""
+        here = self.all.get(host.name) is host
+        if here and host.room:
             self._roomy.setdefault(host.name, host)
         else:
             self._roomy.pop(host.name, None)
+        if here and host.surplus > 0 and host.welcomed and host.peer is not None:
+            self.over.setdefault(host.name, host)
+        else:
+            self.over.pop(host.name, None)
+
+    def idle(self) -> list[Host]:
+        """Those with a free slot."""
+        return [host for host in self._roomy.values() if host.held < host.slots]
 
     def pick(self, *, short: bool) -> Host | None:
         """A host for the next task, in turn: one with a free slot, else, if short, with room."""

@@ -50,7 +50,7 @@ class Placement:
                 queues.set_aside(hi - lo)
                 continue
             expected = ledger.functions.expected(batch.function)
-            short = self._is_short(batch, hi - lo, expected)
+            short = self.is_short(batch, hi - lo, expected)
             host = ledger.hosts.pick(short=short)
             if host is None:
                 break
@@ -68,7 +68,8 @@ class Placement:
         for host, parcel in parcels.items():
             self._send(host, parcel)
 
-    def _is_short(self, batch: Batch, count: int, expected: float) -> bool:
+    def is_short(self, batch: Batch, count: int, expected: float) -> bool:
+        """Whether so many tasks, of which each should take so long, may wait behind others."""
         # What waits on a host counts as running: where that is limited, nothing does.
         if expected < 0 or not batch.queue.plain:
             return False

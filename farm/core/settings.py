@@ -39,6 +39,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The most tasks in one lease."""
     short_seconds: float = 0.1
     """Tasks expected to take longer never wait on a host behind others."""
+    recall_seconds: float = 0.1
+    """After how long a task that has not begun is taken back from its host for an idle one."""
     lease_seconds: float = 30.0
     beat_seconds: float = 10.0
     recovery_seconds: float = 5.0

@@ -15,6 +15,7 @@ from farm.protocol.messages import (
     CancelReply,
     HostWelcome,
     Noted,
+    Recall,
     Refused,
 )
 from farm.protocol.records import (
@@ -33,6 +34,7 @@ from tests.sim.checks_leases import LeaseChecks
 from tests.sim.checks_losses import LossChecks
 from tests.sim.checks_queues import QueueChecks
 from tests.sim.checks_readers import ReaderChecks
+from tests.sim.checks_recalls import RecallChecks
 from tests.sim.checks_results import ResultChecks
 from tests.sim.checks_work import cancelled, still_stopped
 from tests.sim.journal import Append, Delete, Release
@@ -67,6 +69,7 @@ class Checks:
         self.results = ResultChecks(self)
         self.queues = QueueChecks(self)
         self.keys = KeyChecks(self)
+        self.recalls = RecallChecks(self)
 
     @property
     def disk(self) -> Disk:
@@ -251,6 +254,8 @@ class Checks:
                 self.keys.refuses(connection, message)
             case Noted():
                 self.leases.noted(connection, message.number)
+            case Recall():
+                self.recalls.sent(connection, message)
             case _:
                 self.readers.sent(connection, message)
 

@@ -160,6 +160,7 @@ class CoordinatorProcess(Process):
     def after_turn(self) -> None:
         self.checks.leases.turn_over()
         self.checks.queues.turn_over()
+        self.checks.recalls.look()
 
     # ------------------------------------------------------------ its end
 

@@ -260,6 +260,7 @@ class HostProcess(Process):
         self.after_turn()
 
     def after_turn(self) -> None:
+        self.world.checks.recalls.look()
         if self.alive and self.machine.drained:
             self.world.host_left(self)
 

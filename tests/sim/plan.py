@@ -63,6 +63,7 @@ class Plan:
     delay: float = 0.002
     commit_seconds: float = 0.004
     work_seconds: float = 0.05  # mean time of a task
+    long: float = 0.0  # the share of tasks that take a second or more, whatever others do
     submit_seconds: float = 1.5  # mean time between a client's submissions
     tasks: int = 40  # at most, of each client
     window_bytes: int = 1 << 20
@@ -157,6 +158,7 @@ class Plan:
         plan.fuse = chance.choice((0.0, 0.5))
         plan.have_queues(Random(seed * 31 + 7))
         plan.have_keys(Random(seed * 37 + 5))
+        plan.long = Random(seed * 17 + 3).choice((0.0, 0.0, 0.0, 0.1))
         return plan
 
     def have_queues(self, chance: Random) -> None:

@@ -201,6 +201,8 @@ class Program:
             (("ok", 0),) * 12 + (DEADLY if self.world.plan.deaths else MILD)
         )
         spread = chance.expovariate(1.0 / self.world.plan.work_seconds)
+        if self.queue_chance.random() < self.world.plan.long:
+            spread = 1.0 + self.queue_chance.random()
         return Work(kind, min(spread, 3.0), times).payload(chance.choice((0, 0, 10, 60)))
 
     def _job(self) -> int:

@@ -140,6 +140,35 @@ def test_started_is_said_after_five_milliseconds_and_once():
     assert rig.report().started == []
 
 
+def test_of_a_slice_only_what_the_worker_is_at_is_said_to_have_begun():
+    rig = Rig(slots=1)
+    slot, part = one(rig.assign(3, expected=1e-4))
+    assert part.count == 3
+    assert rig.report(0.006).started == [(1, 1, 1, 1)]
+    rig.ended(slot, part, count=1)
+    assert rig.report().started == []
+    assert rig.report(0.006).started == [(1, 1, 2, 1)]
+    beat = [call[1] for call in rig.all(10.0) if isinstance(call[1], Beat)][-1]
+    assert beat.running == [(1, 1, 2, 1)]
+
+
+def test_a_packed_run_is_said_to_have_begun_as_a_whole():
+    rig = Rig(slots=1)
+    slot, part = one(rig.assign(5, packed=True))
+    assert rig.report(0.006).started == [(1, 1, 1, 5)]
+    rig.ended(slot, part, count=2)
+    assert rig.report().started == []
+    assert rig.tick(0.006) == []
+
+
+def test_a_beat_says_how_long_the_line_is_once_that_is_known():
+    rig = Rig()
+    assert rig.host._pace.round_trip == -1
+    rig.host.receive(Beat(echo=rig.now - 0.25), rig.now)
+    (beat,) = [call[1] for call in rig.all(10.0) if isinstance(call[1], Beat)]
+    assert beat.load == {"round_trip": 0.25}
+
+
 def test_outcomes_are_kept_until_noted_and_sent_again_after_a_reconnect():
     rig = Rig(slots=1)
     rig.ended(*one(rig.assign()))

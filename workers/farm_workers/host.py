@@ -335,7 +335,8 @@ class Host:
             self._reported = False
             self._probed_at = self._now
             self._beat_at = self._now + self._beat_seconds
-            self._port.send(Beat(stamp=self._now, running=self._work.running))
+            load = {"round_trip": self._pace.round_trip} if self._pace.round_trip >= 0 else {}
+            self._port.send(Beat(stamp=self._now, running=self._work.running, load=load))
 
     def _flush(self) -> None:
         window = self._window()

@@ -84,7 +84,8 @@ class Running:
     """A slice with a worker: ``[next, stop)`` is what has not ended. Items end in order.
 
     ``dropped`` are counters that the coordinator has fenced off: they are not given back.
-    ``cost`` is how long it should take in seconds, and 0 if nobody knows.
+    ``cost`` is how long it should take in seconds, and 0 if nobody knows. What is below
+    ``announced`` was said to have begun.
     """
 
     __slots__ = ("announced", "cost", "dropped", "lease", "next", "part", "seconds", "stop")
@@ -95,9 +96,22 @@ class Running:
         self.cost = cost
         self.next = part.first
         self.stop = part.first + part.count
-        self.announced = False
+        self.announced = part.first
         self.dropped = RangeSet()
         self.seconds = 0.0
+
+    @property
+    def begun(self) -> int:
+        """Up to where its worker may be at it: one item, as long as all goes well.
+
+        What is packed counts as a whole: it would be told item by item.
+        """
+        return self.stop if self.part.packed else self.next + 1
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether it was said that what the worker is at has begun."""
+        return self.next < self.announced
 
     def counter(self, ordinal: int) -> int | None:
         """The task with this ordinal, if it is one of those that have not ended."""

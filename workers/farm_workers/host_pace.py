@@ -87,6 +87,11 @@ class Pace:
         self._round_trip = _blend(self._round_trip, round_trip, 2)
 
     @property
+    def round_trip(self) -> float:
+        """To the coordinator and back, in seconds; -1 if it was never measured."""
+        return self._round_trip
+
+    @property
     def is_dense(self) -> bool:
         """Whether tasks are so short that many of them end together anyway."""
         return self._unit < SLICE_SECONDS

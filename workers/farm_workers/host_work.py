@@ -44,7 +44,7 @@ class Work:
     def running(self) -> list[tuple[int, int, int, int]]:
         """What the workers are at: ``(epoch, lease, first, count)``."""
         heads = [slot.pipe[0] for slot in self.roster.slots if slot.pipe]
-        return [(*head.lease.key, head.next, head.stop - head.next) for head in heads]
+        return [(*head.lease.key, head.next, head.begun - head.next) for head in heads]
 
     @property
     def is_idle(self) -> bool:
@@ -271,9 +271,9 @@ class Work:
             if not slot.pipe:
                 continue
             head = slot.pipe[0]
-            if not head.announced and now >= slot.moved + ANNOUNCE_SECONDS:
-                head.announced = True
-                self._reports.begin(head.lease, head.next, head.stop)
+            if not head.is_announced and now >= slot.moved + ANNOUNCE_SECONDS:
+                head.announced = head.begun
+                self._reports.begin(head.lease, head.next, head.announced)
             if not slot.stuck and now >= slot.stuck_at:
                 slot.stuck = True
                 if slot.holds_up and head.cost:
@@ -287,7 +287,7 @@ class Work:
         for slot in self.roster.slots:
             due = min(due, slot.limit_at)
             if slot.pipe:
-                if not slot.pipe[0].announced:
+                if not slot.pipe[0].is_announced:
                     due = min(due, slot.moved + ANNOUNCE_SECONDS)
                 elif not slot.stuck:
                     due = min(due, slot.stuck_at)

@@ -1,0 +1,109 @@
+"""The checkers of recalls: no slot is idle while work waits elsewhere, and nothing goes in vain.
+
+What a host has is looked up in its machine, after each of its turns: that is the truth.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.sim.checks_queues import queue_of
+from tests.sim.truth import Violation
+
+if TYPE_CHECKING:
+    from farm.core import Core
+    from farm.core.hosts import Host
+    from farm.protocol.messages import Recall
+    from tests.sim.checks import Checks
+    from tests.sim.host import HostProcess
+    from tests.sim.network import Connection
+
+__all__ = ["RecallChecks"]
+
+ROUND_TRIPS = 10
+"""As the coordinator has it: so many of its host's, a task may wait there for being young."""
+DELAYS, COMMITS, SLACK = 30, 4, 0.1
+"""And what it takes to ask, to give back, to commit that, and to hand out again."""
+
+Waiting = tuple[str, tuple[int, int], int]
+"""A host, a lease, the counter of a task of it."""
+
+
+class RecallChecks:
+    """Watches hosts with nothing to do, and tasks that wait on others."""
+
+    def __init__(self, checks: Checks) -> None:
+        self._checks = checks
+        self._world = checks.world
+        self._idle: dict[str, float] = {}  # since when, without a pause
+        self._waits: dict[Waiting, float] = {}
+
+    @property
+    def _machine(self) -> Core | None:
+        coordinator = self._world.coordinator
+        return coordinator and coordinator.machine
+
+    # ------------------------------------------------------------ nothing is asked for in vain
+
+    def sent(self, connection: Connection, message: Recall) -> None:
+        """Only for a cancel more is asked back than others have room for."""
+        machine = self._machine
+        assert machine is not None
+        tasks = 0
+        for epoch, number, first, count in message.runs:
+            session = self._checks.truth.leases.get((epoch, number), b"")
+            found = self._checks.truth.run(session, first, count)
+            if not found or any(task.cancel_asked for task in found):  # or it is to be once only
+                return
+            self._world.stats["recalls"] += 1
+            tasks += 1 if found[0].packed else count
+        hosts = machine.ledger.hosts.all.values()
+        room = sum(h.room for h in hosts if h.held < h.slots and h.peer != connection.peer)
+        if tasks > room:
+            text = f"{connection} is asked for {tasks} tasks, and there is room for {room}"
+            raise Violation("recall", text)
+
+    # ------------------------------------------------------------ nothing waits in vain
+
+    def look(self) -> None:
+        """A machine has had its turn. Where something goes wrong, waits have other reasons."""
+        machine = self._machine
+        if not self._world.plan.is_calm or machine is None:
+            return
+        now = self._world.clock.now
+        idle, waits = set[str](), set[Waiting]()
+        for process in self._world.hosts:
+            host = process and machine.ledger.hosts.all.get(process.name)
+            if process is None or host is None or not process.machine.connected:
+                continue
+            if host.free and any(slot.idle for slot in process.machine._work.roster.slots):
+                idle.add(process.name)
+            waits |= self._waiting(machine, process, host)
+        self._idle = {one: self._idle.get(one, now) for one in sorted(idle)}
+        self._waits = {one: self._waits.get(one, now) for one in sorted(waits)}
+        if self._idle and self._waits:
+            self._compare(now, machine)
+
+    def _waiting(self, machine: Core, process: HostProcess, host: Host) -> set[Waiting]:
+        """What waits on a host that holds more than it can run at once."""
+        if host.surplus <= 0 or host.draining:
+            return set()
+        found = set[Waiting]()
+        for key, lease in process.machine._work.backlog.leases.items():
+            for first, stop in lease.waiting:
+                for task in self._checks.truth.run(lease.grant.session, first, stop - first):
+                    if machine.ledger.queues.all[queue_of(task)].plain:
+                        found.add((process.name, key, task.id[1]))
+        return found
+
+    def _compare(self, now: float, machine: Core) -> None:
+        plan, settings = self._world.plan, machine.ledger.settings
+        since = min(self._idle.values())
+        for (name, key, counter), at in self._waits.items():
+            load = machine.ledger.hosts.all[name].load
+            bound = max(settings.recall_seconds, ROUND_TRIPS * load.get("round_trip", 0.0))
+            bound += DELAYS * plan.delay + COMMITS * plan.commit_seconds + SLACK
+            if now - max(since, at) > bound:
+                idle = min(self._idle, key=self._idle.__getitem__)
+                text = f"{idle} is idle, and {counter} of lease {key} waits on {name}"
+                raise Violation("idle host", f"{text} for {now - at:.2f} s")
