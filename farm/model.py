@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Annotated, Any, BinaryIO, NamedTuple, TypedDict
 
@@ -175,6 +175,7 @@ class Options(TypedDict, total=False):
     result_ttl: Duration | None
     expires: Duration | None
     delay: Duration | None
+    eta: datetime | None
     queue: str | None
     concurrency_key: str | None
     unique: str | Callable[..., str] | None

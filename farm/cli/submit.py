@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -65,6 +66,14 @@ NeverOnOption = Annotated[
     typer.Option(
         metavar="TYPE",
         help="Never retry after this exception; may be given again.",
+        show_default=False,
+    ),
+]
+EtaOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHEN",
+        help="Start not before this moment, with its time zone: 2030-01-31T09:00+01:00.",
         show_default=False,
     ),
 ]
@@ -148,6 +157,7 @@ def submit(  # noqa: PLR0913 - one for each option
     soft_time_limit: SoftTimeLimitOption = None,
     memory_limit: MemoryLimitOption = None,
     delay: DelayOption = None,
+    eta: EtaOption = None,
     expires: ExpiresOption = None,
     unique: UniqueOption = None,
     idempotency_key: IdempotencyKeyOption = None,
@@ -166,6 +176,8 @@ def submit(  # noqa: PLR0913 - one for each option
         retry_on=retry_on or None, never_on=never_on or None, block=False,
         unique=unique, idempotency_key=idempotency_key,
     )  # fmt: skip
+    if eta is not None:
+        options["eta"] = _moment(eta)
     if memory_limit is not None:
         options["memory_limit"] = byte_count(memory_limit, "--memory-limit")
     options |= _times(
@@ -180,6 +192,18 @@ def submit(  # noqa: PLR0913 - one for each option
         _note_if_nothing_runs(run, client)
         with _says_it_goes_on(run, future.id):
             _print_result(run, future, wait_seconds)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"--eta is {text!r}; write a date and a time, as in 2030-01-31T09:00+01:00"
+        ) from None
+    if when.utcoffset() is None:
+        raise typer.BadParameter(f"--eta is {text!r}; say which time zone: {text}Z, {text}+01:00")
+    return when
 
 
 def _given(**options: Any) -> "Options":

@@ -2,6 +2,7 @@
 
 import builtins
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -62,6 +63,12 @@ def merge(old: Settings, options: Options) -> Settings:
     name = checked.pop("name", old.name)
     key = _key_of(checked, old.key)
     template = old.template or Template()
+    if checked.get("eta") is not None and checked.get("delay") is not None:
+        raise ConfigError("delay and eta: both say when a task may start; choose one of them")
+    if checked.get("delay") is not None:
+        checked.setdefault("eta", None)
+    elif checked.get("eta") is not None:
+        checked.setdefault("delay", None)
     fields = {field: getattr(template, field) for field in template.__struct_fields__}
     template = Template(**{**fields, **checked, "explicit": tuple(explicit)})
     soft, hard = template.soft_time_limit, template.time_limit
@@ -113,6 +120,17 @@ def _count(key: str, value: Any) -> int:
 
 def _duration(key: str, value: Any) -> float:
     return seconds(value, key)
+
+
+def _moment(key: str, value: Any) -> float:
+    if not isinstance(value, datetime):
+        raise ConfigError(f"{key} is {value!r}; it must be a datetime with a time zone, or None")
+    if value.utcoffset() is None:
+        raise ConfigError(
+            f"{key} is {value!r}, which has no time zone; say which one is meant, as in "
+            "datetime.now(UTC) + timedelta(hours=1)"
+        )
+    return max(0.0, value.timestamp())
 
 
 def _flag(key: str, value: Any) -> bool:
@@ -191,6 +209,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "result_ttl": _duration,
     "expires": _duration,
     "delay": _duration,
+    "eta": _moment,
     "queue": _queue,
     "concurrency_key": _name,
     "unique": _key,
@@ -214,6 +233,7 @@ _MAY_BE_NONE = frozenset(
             "result_ttl",
             "expires",
             "delay",
+            "eta",
         ),
         *KEYS,
     )

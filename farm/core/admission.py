@@ -132,7 +132,7 @@ class Admission:
         found: list[tuple[Batch, Group]] = []
         if group.template is not None and not group.template.durable:
             text = "a key is kept in the journal, and the task is not; leave out durable=False"
-            self._refuse(session, group, "durable", text)
+            self._refuse_keyed(session, group, "durable", text)
             return found
         self._ledger.free_keys(now)
         keys, at = self._ledger.keys, 0
@@ -146,13 +146,23 @@ class Admission:
                 if keys.room() > 0:
                     found += self._admit(session, part, now)
                 else:
-                    self._refuse(session, part, "keys", keys.why_full(now), keys.retry_after(now))
+                    text, after = keys.why_full(now), keys.retry_after(now)
+                    self._refuse_keyed(session, part, "keys", text, after)
             elif run.problem:
-                self._refuse(session, part, "key", keys.conflict(run, now))
+                self._refuse_keyed(session, part, "key", keys.conflict(run, now))
             else:
                 same = run.batch.session.id, run.batch.first + run.place
                 found += self._admit(session, duplicate_of(part, same), now)
         return found
+
+    def _refuse_keyed(
+        self, session: Session, group: Group, why: str, text: str, after: float = BUSY_SECONDS
+    ) -> None:
+        """Refuse tasks for their keys, for good; a queue that was full counts them as sent."""
+        queue = self._ledger.queues.find(group.template.queue if group.template else "")
+        if queue is not None and queue.refused:
+            self.queues.received(session, queue, group)
+        self._refuse(session, group, why, text, after)
 
     def _admit_part(
         self, session: Session, group: Group, queue: Queue, now: float
@@ -182,7 +192,7 @@ class Admission:
             group = copy(group)
             group.template = template
         job = session.jobs.get(group.job)
-        batch = Batch(session, group, job, queue, now)
+        batch = Batch(session, group, job, queue, now, ledger.wall_offset)
         batch.fence = ledger.epoch  # whatever ran before it was accepted counts for nothing
         ledger.open(batch)
         queue.meter.arrive(batch.units, now)
@@ -273,7 +283,7 @@ class Admission:
             batch.expires_at = now + batch.template.expires
             ledger.expiries.push(batch.expires_at, batch, 0, batch.count)
         if batch.states[0] == State.SCHEDULED:
-            ledger.delays.push(now + (batch.template.delay or 0.0), batch, 0, batch.count)
+            ledger.delays.push(batch.starts_at, batch, 0, batch.count)
         else:
             ledger.queues.push(batch, 0, batch.count)
 

@@ -107,6 +107,13 @@ def _error_text(failure: Failure) -> str:
     return (text or failure.cause)[:ERROR_CHARS_MAX]
 
 
+def _start(template: Template, at: float, wall_offset: float) -> float:
+    """When tasks that were accepted at a time may first run."""
+    if template.eta is not None:
+        return max(at, template.eta - wall_offset)
+    return at + (template.delay or 0.0)
+
+
 class Batch:
     """The tasks ``[first, first + count)`` of a session."""
 
@@ -137,6 +144,7 @@ class Batch:
         "settled",
         "size",
         "start",
+        "starts_at",
         "states",
         "stopped",
         "stopping",
@@ -147,7 +155,13 @@ class Batch:
     )
 
     def __init__(
-        self, session: "Session", group: Group, job: "Job | None", queue: "Queue", at: float
+        self,
+        session: "Session",
+        group: Group,
+        job: "Job | None",
+        queue: "Queue",
+        at: float,
+        wall_offset: float = 0.0,
     ) -> None:
         self.session = session
         self.queue = queue
@@ -164,7 +178,8 @@ class Batch:
         self.keys = group.keys
         self.held = 0  # idempotency keys that are theirs: as long as that, outcomes are kept
         self.same = group.same  # (session, first) of the tasks that have their keys, if others have
-        waits = self.template.delay or self.same is not None
+        self.starts_at = _start(self.template, at, wall_offset)
+        waits = self.starts_at > at or self.same is not None
         self.states = bytearray([State.SCHEDULED if waits else State.QUEUED])
         self.states *= group.count
         self.open = group.count

@@ -1,5 +1,6 @@
 """Why a task is where it is: what it waits for, where it runs, how it ended."""
 
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -94,16 +95,20 @@ class Explaining:
             row["same_as"] = str(first)
             row["why"].append(f"it was submitted with the key of {first}, and ends as that does")
             return
-        own, delay = batch.diverged.get(index), batch.template.delay or 0.0
-        due = batch.at + delay if own is None or own.due is None else own.due
+        own, template = batch.diverged.get(index), batch.template
+        due = batch.starts_at if own is None or own.due is None else own.due
         row["due_seconds"] = max(0.0, due - now)
         if own is not None and own.retries:
             row["why"].append(
                 f"its attempt {own.attempt - 1} failed ({_text(own.failure)}); it is tried again "
                 f"in {due - now:.1f} s, as retry {own.retries} of {batch.template.retries}"
             )
+        elif template.eta is not None:
+            when = datetime.fromtimestamp(template.eta, UTC).isoformat(" ", "seconds")
+            row["why"].append(f"it was submitted to start at {when}, in {due - now:.1f} s")
         else:
-            row["why"].append(f"it was submitted to start {delay:g} s later, in {due - now:.1f} s")
+            later = due - batch.at
+            row["why"].append(f"it was submitted to start {later:g} s later, in {due - now:.1f} s")
         self._may_expire(row, batch, now)
 
     def _queued(self, row: Row, batch: Batch, index: int, now: float) -> None:

@@ -199,7 +199,7 @@ class Loading:
                 raise ProtocolError(f"record {ref} has tasks that are never stored")
             queue = ledger.queues.restored(group.template.queue if group.template else "")
             job, at = session.jobs.get(group.job), ledger.monotonic(record.at)
-            batch = Batch(session, group, job, queue, at)
+            batch = Batch(session, group, job, queue, at, ledger.wall_offset)
             batch.row = row
             batch.fence = record.fence
             row.batches.append(batch)

@@ -161,7 +161,7 @@ class Queue:
         self.hold(batch, units)
         if self.bucket is not None:
             self.bucket.spend(units)
-        wait = now - batch.at - (batch.template.delay or 0.0) if attempt == 1 else None
+        wait = now - batch.starts_at if attempt == 1 else None
         self.meter.place(units, wait, now)
 
     def hold(self, batch: Batch, units: int) -> None:

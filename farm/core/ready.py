@@ -87,8 +87,7 @@ class _Lane:
 
 
 def _since(line: _Line) -> float:
-    batch = line.entries[0][0]
-    return batch.at + (batch.template.delay or 0.0)
+    return line.entries[0][0].starts_at
 
 
 class ReadyQueue:

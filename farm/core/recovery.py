@@ -243,13 +243,12 @@ class Recovery:
                 self._endings.lose(batch, index, index + 1, Failure("host_lost", message))
 
     def _delay(self, batch: Batch, lo: int, hi: int) -> None:
-        start = batch.at + (batch.template.delay or 0.0)
         if not batch.diverged:
-            self._ledger.delays.push(start, batch, lo, hi)
+            self._ledger.delays.push(batch.starts_at, batch, lo, hi)
             return
         for index in range(lo, hi):
             own = batch.diverged.get(index)
-            due = start if own is None or own.due is None else own.due
+            due = batch.starts_at if own is None or own.due is None else own.due
             self._ledger.delays.push(due, batch, index, index + 1)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "Failure",
     "Grant",
     "Group",
+    "Moment",
     "Name",
     "Part",
     "Payload",
@@ -58,6 +59,8 @@ Counter = Annotated[int, msgspec.Meta(ge=0, le=COUNTER_MAX)]
 """What counts or numbers something; sums of two still fit where a counter does."""
 Span = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
 """A time in seconds that time can be reckoned with: neither negative nor endless nor no number."""
+Moment = Annotated[float, msgspec.Meta(ge=0.0, lt=253_402_300_800.0)]
+"""A time in seconds since 1970, before the year 10000."""
 Priority = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=1 << 31)]
 
 Name = Annotated[str, msgspec.Meta(max_length=200)]
@@ -79,7 +82,8 @@ class Template(Part):
     """The options shared by all tasks of a group; a field at its default costs one byte.
 
     ``queue`` is empty for the one called ``default``. ``explicit`` names the fields that somebody
-    has set to what is their default here: a queue's own default does not replace them.
+    has set to what is their default here: a queue's own default does not replace them. ``eta``, in
+    seconds since 1970, is when they may start; then ``delay``, counted from the acceptance, is not.
     """
 
     priority: Priority = 0
@@ -98,6 +102,7 @@ class Template(Part):
     queue: Name = ""
     concurrency_key: Name = ""
     explicit: tuple[str, ...] = ()
+    eta: Moment | None = None
 
 
 class TaskKey(Part):

@@ -99,6 +99,7 @@ FROM_CLIENT = [
                     queue="mail",
                     concurrency_key="a customer",
                     explicit=("retries",),
+                    eta=1_900_000_000.5,
                 ),
             ),
         ]

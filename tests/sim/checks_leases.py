@@ -47,7 +47,8 @@ class LeaseChecks:
 
     def admitted(self, task: Task) -> None:
         """A durable task is new."""
-        if not task.template.delay and not task.runs_once:  # such a one waits for a commit
+        waits = task.template.delay or task.template.eta
+        if not waits and not task.runs_once:  # such a one waits for a commit
             self._ready[task.id] = task
 
     def over(self, task: Id) -> None:
@@ -105,7 +106,7 @@ class LeaseChecks:
     def _is_time(self, task: Task) -> None:
         """Delays, backoffs and expiries, which a restart does not change."""
         facts, template, wall = self._truth.written[task.id], task.template, self._checks.wall
-        due = max(facts.due, facts.at + (template.delay or 0.0))
+        due = max(facts.due, task.starts_at(facts.at))
         if wall < due - LATE:
             raise Violation("too early", f"{task.name} is leased {due - wall} s before its time")
         waits = not task.assigned and not task.runs_once

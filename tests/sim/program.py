@@ -183,6 +183,7 @@ class Program:
             result_ttl=chance.choice((None, None, None, 30.0)),
             expires=chance.choice((None, None, None, None, 3.0)),
             delay=chance.choice((None, None, None, None, 0.7)),
+            eta=self.world.wall + 0.9 if self.key_chance.random() < 0.05 else None,
             **self._queue(),
         )
 

@@ -171,6 +171,12 @@ class Task:
     def name(self) -> str:
         return f"{self.id[0][:2].hex()}-{self.id[1]}"
 
+    def starts_at(self, accepted: float) -> float:
+        """When it may run first, by the wall clock, if it was accepted then."""
+        if self.template.eta is not None:
+            return max(accepted, self.template.eta)
+        return accepted + (self.template.delay or 0.0)
+
     @property
     def key_name(self) -> tuple[bool, str]:
         """Its key without the body."""

@@ -843,3 +843,19 @@ def test_a_wrong_limit_is_refused_before_anybody_is_asked(cli):
 def test_submit_names_the_queue_and_says_no_more_than_it_is_told(cli):
     cli("submit", "--queue", "mail", "--retries", "0", "builtins:abs", "1")
     assert FakeClient.made[-1].used == {"block": False, "queue": "mail", "retries": 0}
+
+
+def test_submit_at_a_moment_that_everybody_understands(cli):
+    cli("submit", "builtins:abs", "1", "--eta", "2030-01-31T09:00+01:00")
+    assert FakeClient.made[-1].used["eta"].isoformat() == "2030-01-31T09:00:00+01:00"
+    for wrong, says in (("2030-01-31T09:00", "which time zone"), ("tomorrow", "a date and a time")):
+        code, _, err = cli("submit", "builtins:abs", "1", "--eta", wrong)
+        assert code == 2
+        assert says in err
+
+
+def test_submit_with_a_key(cli):
+    cli("submit", "builtins:abs", "1", "--idempotency-key", "a")
+    assert FakeClient.made[-1].used == {"block": False, "idempotency_key": "a"}
+    cli("submit", "builtins:abs", "1", "--unique", "a")
+    assert FakeClient.made[-1].used == {"block": False, "unique": "a"}

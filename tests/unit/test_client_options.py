@@ -1,6 +1,7 @@
 """Options as they are checked and made what travels."""
 
 from concurrent.futures import TimeoutError as FuturesTimeoutError
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -149,3 +150,26 @@ def test_a_key_needs_a_durable_task(first):
     said = merge(Settings(), {first: options.pop(first)})
     with pytest.raises(ConfigError, match="outlives a restart"):
         merge(said, options)
+
+
+def test_a_moment_has_a_time_zone():
+    when = datetime(2030, 1, 31, 9, tzinfo=timezone(timedelta(hours=1)))
+    assert template(eta=when).eta == 1_896_076_800.0
+    assert template(eta=datetime(1960, 1, 1, tzinfo=UTC)).eta == 0.0
+    for wrong, says in (
+        (datetime(2030, 1, 31, 9), "no time zone"),  # noqa: DTZ001 - that is the point
+        ("2030-01-31", "must be a datetime"),
+        (1.9e9, "must be a datetime"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            template(eta=wrong)
+
+
+def test_of_delay_and_eta_the_last_said_counts():
+    when = datetime(2030, 1, 31, 9, tzinfo=UTC)
+    with pytest.raises(ConfigError, match="choose one"):
+        template(eta=when, delay=5)
+    delayed = merge(Settings(), {"delay": 5})
+    assert merge(delayed, {"eta": when}).template == Template(eta=when.timestamp())
+    assert merge(merge(delayed, {"eta": when}), {"delay": 7}).template == Template(delay=7.0)
+    assert merge(delayed, {"eta": None, "retries": 1}).template.delay == 5.0

@@ -2,6 +2,7 @@
 
 import pytest
 
+from farm.core.policy import QueuePolicy
 from farm.errors import ProtocolError
 from farm.model import Ending, State
 from farm.protocol import messages as m
@@ -219,7 +220,7 @@ def test_a_duplicate_that_is_cancelled_when_the_first_has_ended_is_too_late():
 
 
 def finished(rig, alice, host, *keys):
-    rig.submit(alice, keyed(1, keys or once("k")))
+    rig.submit(alice, keyed(1, once(*keys or ("k",))))
     rig.report(host, ended=[ended(grant) for grant in rig.grants(host)])
     rig.take()
     take_all(rig, alice)
@@ -477,3 +478,16 @@ def test_packed_tasks_have_no_keys_and_others_have_one_each():
         (frame,) = encode(0, m.Submit([wrong]))
         with pytest.raises(ProtocolError, match="keys"):
             decoder("from_client").decode([frame])
+
+
+def test_what_is_refused_for_its_key_has_used_the_room_that_its_queue_offered():
+    rig, alice, bob, host = farm(max_keys=1, queues={"default": QueuePolicy(max_tasks=1)})
+    finished(rig, bob, host, "a")
+    rig.submit(bob, group(2))
+    rig.submit(alice, group(1))
+    rig.report(host, ended=[ended(grant) for grant in rig.grants(host)])
+    assert [x.tasks for x in rig.take(alice) if isinstance(x, m.QueueCredit)] == [1]
+    rig.submit(alice, keyed(2, once("b")))
+    sent = rig.take(alice)
+    assert [x.reason for x in sent if isinstance(x, m.Refused)] == ["keys"]
+    assert [x.tasks for x in sent if isinstance(x, m.QueueCredit)] == [1]
