@@ -174,12 +174,9 @@ def submit(  # noqa: PLR0913 - one for each option
     options = _given(
         name=job, queue=queue, priority=priority, retries=retries,
         retry_on=retry_on or None, never_on=never_on or None, block=False,
-        unique=unique, idempotency_key=idempotency_key,
+        unique=unique, idempotency_key=idempotency_key, eta=eta and _moment(eta),
+        memory_limit=memory_limit and byte_count(memory_limit, "--memory-limit"),
     )  # fmt: skip
-    if eta is not None:
-        options["eta"] = _moment(eta)
-    if memory_limit is not None:
-        options["memory_limit"] = byte_count(memory_limit, "--memory-limit")
     options |= _times(
         time_limit=time_limit, soft_time_limit=soft_time_limit, delay=delay, expires=expires
     )
