@@ -1,10 +1,11 @@
 """Real services for the long proofs: started from a settings file, logging to a file, ended by pid.
 
 Whatever a proof starts ends with it: every service watches this process, and this process adopts
-what its services leave behind.
+what its services leave behind, as long as the proof goes on.
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -21,11 +22,14 @@ import psutil
 from farm_workers import kin, system
 from tests.conftest import REPOSITORY
 
-__all__ = ["Place", "Service", "free_ports", "own_environment"]
+__all__ = ["Place", "Service", "adopts_orphans", "free_ports", "own_environment"]
 
 END_SECONDS = 20.0
 SETTLE_SECONDS = 10.0
 LOOK_SECONDS = 0.02
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def own_environment() -> dict[str, str]:
@@ -97,6 +101,7 @@ class Place:
     """A folder, an address and the services in it; a context that leaves nothing behind."""
 
     def __init__(self, kind, *, tcp=False, store=None):
+        self._adopted_before = adopts_orphans()
         system.adopt_orphans()
         self._temporary = tempfile.TemporaryDirectory(prefix=f"farm-{kind}-")
         self.folder = Path(self._temporary.name)
@@ -115,6 +120,8 @@ class Place:
             service.signal(signal.SIGKILL)
             service.wait()
         self._end_orphans()
+        if not self._adopted_before:  # orphans of others would stay here as zombies
+            _adopt_no_more()
         self._temporary.cleanup()
 
     def service(self, name, command, **environ):
@@ -178,6 +185,20 @@ class Place:
                 with contextlib.suppress(psutil.Error):
                     one.kill()
             time.sleep(LOOK_SECONDS)
+
+
+def adopts_orphans():
+    """Whether descendants whose parents end become children of this process."""
+    if _libc is None:
+        return False
+    adopts = ctypes.c_int()
+    _libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(adopts), 0, 0, 0)
+    return bool(adopts.value)
+
+
+def _adopt_no_more():
+    if _libc is not None:
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def free_ports():

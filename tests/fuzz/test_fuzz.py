@@ -9,6 +9,7 @@ from tests.fuzz.pipe import fuzz_pipe
 from tests.fuzz.ports import Found, fuzz_decoders
 from tests.fuzz.records import fuzz_records
 from tests.fuzz.sockets import fuzz_sockets
+from tests.processes import Place, adopts_orphans
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -33,6 +34,14 @@ def test_no_worker_breaks_its_agent():
 def test_a_coordinator_serves_after_two_thousand_frames():
     counts = fuzz_sockets(2_000, seed=11)
     assert counts["rejected"]
+
+
+def test_after_it_this_process_adopts_nobody():
+    with Place("outer"):
+        with Place("inner"):
+            assert adopts_orphans()
+        assert adopts_orphans()
+    assert not adopts_orphans()
 
 
 def test_a_core_that_raises_is_noticed(monkeypatch):

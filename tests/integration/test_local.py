@@ -223,7 +223,7 @@ def test_a_farm_that_cannot_be_kept_running_fails_what_waits(local, tmp_path, mo
     monkeypatch.setattr(supervisor, "PAUSE_SECONDS", (0.0, 0.01))
     client = local(directory=tmp_path)
     client.submit(double, 1).result(PATIENCE)
-    future = client.submit(time.sleep, 3600)
+    future = client.submit(time.sleep, 2 * PATIENCE)
     wait_for(lambda: client.query("hosts")[0]["running"])
     coordinator, _ = services(client)
     coordinator.suspend()  # it cannot answer any more, and nothing else opens the file
