@@ -50,6 +50,24 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: Annotated[
         int, Meta(ge=1, extra=SIZE, description="How many bytes of arguments they may have")
     ] = 2 << 30
+    resident_payload_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            extra=SIZE,
+            description="How many of them stay in memory: the rest is in the store alone, and read"
+            " back before its turn; of no effect with `memory:`",
+        ),
+    ] = 256 << 20
+    resident_result_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            extra=SIZE,
+            description="How many bytes of results stay in memory for clients that read slowly; the"
+            " rest is read back from the store",
+        ),
+    ] = 256 << 20
     beat_seconds: Annotated[
         float,
         Meta(gt=0, extra=DURATION, description="How often each side of a connection shows life"),

@@ -44,6 +44,8 @@ def status(run: Run, address: AddressOption = None) -> None:
         "results": f"{bytes_text(limits['result_bytes'])} kept of"
         f" {bytes_text(limits['max_result_bytes'])}, {bytes_text(limits['unread_bytes'])} unread",
     }
+    if "memory" in data:
+        shown["in memory"] = _memory(data["memory"])
     if (queues := _queues(data.get("queues", []))) != "":
         shown["queues"] = queues
     counters = {name: number for name, number in data["counters"].items() if number}
@@ -59,6 +61,20 @@ def status(run: Run, address: AddressOption = None) -> None:
         run.output.note("It was restarted and waits some seconds for the hosts that it had.")
     if data["hosts"] == 0:
         run.output.note(f"No host is connected, so nothing runs. Start one: farm worker {url}")
+
+
+def _memory(row: dict[str, Any]) -> str:
+    """What of arguments and results the coordinator has in memory."""
+    text = f"{bytes_text(row['payload_bytes'])} of arguments"
+    if row["payload_budget"] is not None:
+        text += f" (at most {bytes_text(row['payload_budget'])}"
+        if row["payload_bytes_stored"]:
+            text += f"; {bytes_text(row['payload_bytes_stored'])} only in the store"
+        if row["read_back"]:
+            text += f"; read back {count_text(row['read_back'])} times"
+        text += ")"
+    text += f", {bytes_text(row['result_bytes'])} of results"
+    return f"{text} (at most {bytes_text(row['result_budget'])})"
 
 
 def _queues(rows: list[dict[str, Any]]) -> str:

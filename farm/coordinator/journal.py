@@ -211,6 +211,14 @@ class Journal:
             self._wanted.append(ref)
             self._to_read.notify()
 
+    def fetch(self, ref: int) -> Record | None:
+        """A committed record, at once; None if it was deleted, or cannot be read: see ``fatal``."""
+        try:
+            return self._store.read(ref)
+        except StoreError as error:
+            self._fail(error)
+            return None
+
     def take_loaded(self) -> list[Loaded]:
         """Every record read since the last call, with its ref; None if it was deleted."""
         with self._lock:

@@ -15,6 +15,7 @@ from typing import Any
 import zmq
 
 from farm.coordinator.blobs import BlobFolder
+from farm.coordinator.heap import Heap
 from farm.coordinator.journal import Journal, Release
 from farm.coordinator.metrics import Counters
 from farm.coordinator.settings import ExitCode
@@ -103,6 +104,10 @@ class ShellPort:
         """See ``farm.core.port``."""
         self._journal.read(ref)
 
+    def fetch(self, ref: int) -> Record | None:
+        """See ``farm.core.port``."""
+        return self._journal.fetch(ref)
+
     def warn(self, text: str) -> None:
         """See ``farm.core.port``."""
         self._seldom.warning(text)
@@ -141,6 +146,7 @@ class Loop:
         self._committed = journal.committed
         self._failing = ""
         self._not_before = 0.0
+        self._heap = Heap()
         self._bugs = Seldom(logging.getLogger("farm.coordinator"))
         self._poller = zmq.Poller()
         self._poller.register(waker.fileno(), zmq.POLLIN)
@@ -251,6 +257,7 @@ class Loop:
         deadline = self._core.next_deadline()
         if deadline is not None and now >= max(deadline, self._not_before):
             self._call(None, self._core.on_tick, now)
+            self._heap.note(self._core.dropped_bytes, now)
 
     def _hear_journal(self) -> None:
         """Tell the core what is committed and loaded."""

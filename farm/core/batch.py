@@ -7,12 +7,14 @@ from those of its siblings: a retry, a loss, a give-back, an adoption.
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from farm.core.blobs import names_in
 from farm.core.states import TRANSITIONS, Event
+from farm.core.stored import Held, inline_bytes
 from farm.model import BLOB_BYTES, Blob, State
 from farm.protocol.messages import Failure, Group, Result, Template
+from farm.protocol.parts import Payload
 
 if TYPE_CHECKING:
     from farm.core.jobs import Job
@@ -71,12 +73,13 @@ class Outcome:
     evidence in ``failure`` only the record has the long parts. ``host``, ``seconds``, ``at``,
     ``attempt`` and ``error`` say where it ran, for how long, when it ended (monotonic), as which
     attempt, and what went wrong. ``remembered``: the history has it. ``blobs`` names the files of
-    payloads, ``inline_bytes`` is what the others have.
+    payloads, ``inline_bytes`` is what the others have. ``holders``: for how many deliveries it is
+    kept in memory.
     """
 
     __slots__ = (
         "at", "attempt", "batch", "blobs", "count", "ending", "entry", "error", "failure", "first",
-        "host", "inline_bytes", "ref", "remembered", "result", "seconds", "size",
+        "holders", "host", "inline_bytes", "ref", "remembered", "result", "seconds", "size",
     )  # fmt: skip
 
     def __init__(self, batch: "Batch | None", result: Result, ref: int, entry: int) -> None:
@@ -96,6 +99,7 @@ class Outcome:
         self.attempt = 1
         self.error = "" if result.failure is None else _error_text(result.failure)
         self.remembered = False
+        self.holders = 0
         if result.size >= BLOB_BYTES:
             self.blobs = names_in(result.payloads)
             self.inline_bytes -= sum(len(one) for one in result.payloads if isinstance(one, Blob))
@@ -118,41 +122,12 @@ class Batch:
     """The tasks ``[first, first + count)`` of a session."""
 
     __slots__ = (
-        "at",
-        "cancelling",
-        "count",
-        "diverged",
-        "dropped",
-        "expires_at",
-        "fence",
-        "finished_at",
-        "first",
-        "function",
-        "gone",
-        "held",
-        "job",
-        "keys",
-        "open",
-        "outcomes",
-        "packed",
-        "payloads",
-        "queue",
-        "result_bytes",
-        "row",
-        "same",
-        "session",
-        "settled",
-        "size",
-        "start",
-        "starts_at",
-        "states",
-        "stopped",
-        "stopping",
-        "suspended",
-        "template",
-        "tried",
-        "watchers",
-    )
+        "at", "cancelling", "count", "diverged", "dropped", "expires_at", "fence", "finished_at",
+        "first", "function", "gone", "held", "inline", "job", "keys", "open", "outcomes",
+        "packed", "payloads", "pinned", "queue", "result_bytes", "row", "same", "session",
+        "settled", "size", "start", "starts_at", "states", "stopped", "stopping", "stored",
+        "suspended", "template", "tried", "watchers",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -168,8 +143,12 @@ class Batch:
         self.first = group.first
         self.count = group.count
         self.function = group.function
-        self.payloads = list(group.payloads)  # its own: the record of them is never changed
+        # Its own: the record of them is never changed.
+        self.payloads: list[Held] = list(group.payloads)
+        self.stored = False  # their bytes are in the store alone
+        self.pinned = False  # their bytes have to be in memory
         self.size = group.size
+        self.inline = 0  # of it, what its open tasks have that is in no blob
         self.packed = group.packed
         self.start = group.start
         self.template = group.template or DEFAULTS
@@ -270,6 +249,17 @@ class Batch:
         if self.packed:
             return self.size if self.open == hi - lo else 0
         return sum(map(len, self.payloads[lo:hi]))
+
+    def inline_of(self, lo: int, hi: int, size: int) -> int:
+        """What of these ``bytes_of`` the tasks ``[lo, hi)`` is in no blob."""
+        if not size or self.size < BLOB_BYTES:
+            return size
+        return inline_bytes(self.payloads if self.packed else self.payloads[lo:hi])
+
+    def payloads_of(self, lo: int, hi: int) -> list[Payload]:
+        """What the tasks ``[lo, hi)`` are called with, which has to be in memory."""
+        found: list[Any] = self.payloads if self.packed else self.payloads[lo:hi]
+        return found
 
     def blobs_of(self, lo: int, hi: int) -> list[str]:
         """The blobs that nothing needs any more when the tasks ``[lo, hi)`` have ended."""
@@ -378,7 +368,7 @@ class Batch:
 
     def group(self, lo: int, hi: int) -> Group:
         """The tasks ``[lo, hi)`` as they were submitted, under their counters."""
-        payloads = list(self.payloads) if self.packed else self.payloads[lo:hi]
+        payloads = list(self.payloads_of(lo, hi))
         if not payloads:  # all finished: only the outcomes matter now
             payloads = [b""] * (1 if self.packed else hi - lo)
         return Group(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from farm.model import BLOB_BYTES, Blob, TaskId
-from farm.protocol.parts import Ended, Grant, Group, Payload, Result
+from farm.protocol.parts import Ended, Grant, Group, Result
 
 if TYPE_CHECKING:
     from farm.core.dead import DeadTasks
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["blob_names", "live_blobs", "names_in", "whole"]
 
 
-def names_in(payloads: Iterable[Payload]) -> list[str]:
+def names_in(payloads: Iterable[object]) -> list[str]:
     """The names of the blobs among payloads."""
     return [payload.name for payload in payloads if isinstance(payload, Blob)]
 

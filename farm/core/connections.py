@@ -125,6 +125,7 @@ class Connections:
             return False
         if session.peer is not None:
             self._unbind(session, "replaced")
+        self._deliveries.disconnect(session)
         session.connect(peer, hello.connection, max(1, hello.window_bytes), now)
         ledger.peers[peer] = session
         python = ledger.settings.python
@@ -250,7 +251,7 @@ class Connections:
         owner = self._ledger.peers.pop(peer, None)
         if isinstance(owner, Session):
             owner.last_seen = now
-            owner.disconnect()
+            self._deliveries.disconnect(owner)
         elif owner is not None:
             owner.peer = None
             self._ledger.hosts.update(owner)

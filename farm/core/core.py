@@ -227,9 +227,20 @@ class Core:
     def on_loaded(self, ref: int, record: Record | None, now: float) -> None:
         """A record asked for with ``Port.load``; None if the store has it no more."""
         self._event(now)
+        self._on_payloads(ref, record, now)
         self.inquiries.on_loaded(ref, record)
         self.deliveries.on_loaded(ref, record)
         self.lookups.on_loaded(ref, record, now)
+
+    def _on_payloads(self, ref: int, record: Record | None, now: float) -> None:
+        """If payloads were to be read back with this record, they are."""
+        ledger = self.ledger
+        for batch in ledger.residence.on_loaded(ref, record):
+            ledger.queues.arrived(batch)
+        self.retention.on_loaded(ref, now)
+        if ledger.residence.lost:
+            self.endings.lose_payloads(now)
+        ledger.residence.settle()
 
     def on_short(self, reason: str, now: float) -> None:
         """The store should get no new work, and why; empty once it has room again."""
@@ -243,6 +254,16 @@ class Core:
         self.connections.on_stopping()
 
     # ------------------------------------------------------------ time
+
+    @property
+    def dropped_bytes(self) -> int:
+        """How many bytes of payloads have left memory for the store, in this life."""
+        return self.ledger.residence.dropped_bytes
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing has happened since the last ``on_tick``."""
+        return not self._dirty
 
     def on_tick(self, now: float) -> None:
         """The end of a turn: do what is due, place tasks, send what gathered.
@@ -275,6 +296,7 @@ class Core:
             self.dead.on_tick(now)
         if now >= self.watchdog.due:
             self.watchdog.on_tick(now)
+        self.ledger.residence.settle()
         self._dirty = False
 
     def _end_waits(self, now: float) -> None:

@@ -1,11 +1,13 @@
 """Outcomes on their way to those who read them.
 
 An outcome is offered to its owner and to those who follow it once it is committed. It is sent as
-the reader's window allows and forgotten when the owner has taken it; what waits for a slow reader
-beyond a bound in bytes stays in the store and is read back when its turn comes.
+the reader's window allows and forgotten when the owner has taken it. What waits for slow readers
+beyond a bound in bytes, of each and in all, stays in the store and is read back when its turn
+comes; so is what was sent and not taken when a connection ends.
 """
 
-from itertools import islice
+from copy import copy
+from itertools import chain, islice
 
 from farm.core.batch import Batch, Outcome
 from farm.core.duplicates import as_duplicate
@@ -41,6 +43,7 @@ class Deliveries:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._loading: dict[int, dict[Delivery, Session]] = {}
+        self._loading_bytes: dict[int, int] = {}
         self.waiting: dict[Session, None] = {}
 
     # ------------------------------------------------------------ offering
@@ -64,12 +67,23 @@ class Deliveries:
         if len(session.outbox) > SLOW_TIMES * self._ledger.settings.session_outcomes:
             self._note_slow(session, outcome)
         if outcome.result is not None:
-            bound = self._ledger.settings.resident_result_bytes
-            size = outcome.inline_bytes
-            if session.resident_bytes + size > bound and outcome.ref and size:
-                outcome.result = None
-            else:
-                _hold(session, delivery, size)
+            self._keep(session, delivery)
+
+    def _keep(self, session: Session, delivery: Delivery) -> None:
+        """Keep an outcome in memory if there is room; always one that is about to be sent."""
+        outcome = delivery.outcome
+        is_next = session.peer is not None and delivery is session.outbox[0]
+        in_store = outcome.ref and outcome.inline_bytes
+        if is_next or not in_store or not self._is_too_much(session, outcome):
+            self._ledger.hold(session, delivery)
+        else:
+            self._ledger.let_go(session, delivery)
+
+    def _is_too_much(self, session: Session, outcome: Outcome) -> bool:
+        settings, size = self._ledger.settings, outcome.inline_bytes
+        if session.resident_bytes + size > settings.session_result_bytes:
+            return True
+        return self._ledger.held_bytes + size > settings.resident_result_bytes
 
     def _note_slow(self, session: Session, outcome: Outcome) -> None:
         if outcome.batch is None or outcome.batch.session is not session:
@@ -95,6 +109,21 @@ class Deliveries:
                     for a, b in batch.unsettled(lo, lo + outcome.count):
                         self.enqueue(session, outcome, batch.first + a, b - a)
 
+    def disconnect(self, session: Session) -> None:
+        """A connection ends: only what the session owns goes on waiting for it."""
+        ledger = self._ledger
+        ledger.inflight_bytes -= session.inflight_bytes
+        sent = (delivery for _, _, deliveries in session.inflight for delivery in deliveries)
+        for delivery in chain(sent, session.outbox):
+            if not delivery.is_owed(session):
+                ledger.let_go(session, delivery)
+        session.disconnect()
+        for delivery in session.outbox:
+            if ledger.held_bytes <= ledger.settings.resident_result_bytes:
+                break
+            if delivery.outcome.ref:
+                ledger.let_go(session, delivery)
+
     def resume(self, session: Session) -> None:
         """A session has connected: send what waits for it."""
         if session.outbox:
@@ -105,9 +134,11 @@ class Deliveries:
     def flush(self) -> None:
         """Send what the windows of the connected sessions allow."""
         waiting, self.waiting = self.waiting, {}
+        ledger, most = self._ledger, self._ledger.settings.resident_result_bytes
         for session in waiting:
             while session.peer is not None and session.outbox:
-                if session.inflight and session.inflight_bytes >= session.window_bytes:
+                full = session.inflight_bytes >= session.window_bytes
+                if session.inflight and (full or ledger.inflight_bytes >= most):
                     break
                 left = session.window_bytes - session.inflight_bytes
                 budget = min(BATCH_BYTES, left) if session.inflight else BATCH_BYTES
@@ -124,6 +155,7 @@ class Deliveries:
         session.results_sent += 1
         session.inflight.append((session.results_sent, size, deliveries))
         session.inflight_bytes += size
+        self._ledger.inflight_bytes += size
         message = Results(session.results_sent, self._ledger.committed, entries)
         self._ledger.port.send(session.peer, message)
 
@@ -148,19 +180,26 @@ class Deliveries:
                 self._load_ahead(session)
                 break
             session.outbox.popleft()
-            _hold(session, delivery, 0)
-            delivery.waits = False
             entry = _part(outcome.result, delivery.first, delivery.count)
+            self._sent(session, delivery)
             entries.append(entry)
             deliveries.append(delivery)
             size += entry.size + len(entry.output)
             count += max(1, len(entry.payloads))
         return entries, deliveries, size
 
+    def _sent(self, session: Session, delivery: Delivery) -> None:
+        """Keep what may have to be sent again, if there is much room in memory."""
+        ledger = self._ledger
+        if 2 * ledger.held_bytes > ledger.settings.resident_result_bytes:
+            ledger.let_go(session, delivery)
+        session.resident_bytes -= delivery.held
+        delivery.waits = False
+
     def _tell_gone(self, session: Session) -> None:
         """The next outcome was forgotten while it waited: whoever waits for it must hear that."""
         delivery = session.outbox[0]
-        _hold(session, delivery, 0)
+        self._ledger.let_go(session, delivery)
         delivery.waits = False
         batch = delivery.outcome.batch
         owner = b"" if batch is None else batch.session.id
@@ -174,20 +213,27 @@ class Deliveries:
     # ------------------------------------------------------------ reading back
 
     def _load_ahead(self, session: Session) -> None:
-        size = 0
+        """Read the next outcome back, and as many after it as there is room for in memory."""
+        settings, size = self._ledger.settings, 0
+        room = settings.resident_result_bytes - self._ledger.held_bytes
+        room = min(LOOK_AHEAD_BYTES, room - sum(self._loading_bytes.values()))
         for delivery in islice(session.outbox, LOOK_AHEAD):
             outcome = delivery.outcome
             size += outcome.size
-            if size > LOOK_AHEAD_BYTES and size > outcome.size:
+            if size > room and size > outcome.size:
                 break
             if outcome.result is None:
                 if outcome.ref not in self._loading:
                     self._loading[outcome.ref] = {}
+                    self._loading_bytes[outcome.ref] = 0
                     self._ledger.port.load(outcome.ref)
-                self._loading[outcome.ref][delivery] = session
+                if delivery not in self._loading[outcome.ref]:
+                    self._loading[outcome.ref][delivery] = session
+                    self._loading_bytes[outcome.ref] += outcome.inline_bytes
 
     def on_loaded(self, ref: int, record: Record | None) -> None:
         """A record of outcomes was read back; None if it is gone."""
+        self._loading_bytes.pop(ref, None)
         for delivery, session in self._loading.pop(ref, {}).items():
             self.waiting[session] = None
             outcome = delivery.outcome
@@ -203,7 +249,9 @@ class Deliveries:
                         batch.session.id, outcome.first, outcome.count, Ending.UNKNOWN, []
                     )
             if delivery.waits:
-                _hold(session, delivery, outcome.inline_bytes)
+                self._keep(session, delivery)
+            else:
+                self._ledger.let_go(session, delivery)
 
     # ------------------------------------------------------------ acknowledgement
 
@@ -214,14 +262,14 @@ class Deliveries:
         while session.inflight and session.inflight[0][0] <= number:
             _, size, deliveries = session.inflight.popleft()
             session.inflight_bytes -= size
+            ledger.inflight_bytes -= size
             for delivery in deliveries:
                 outcome = delivery.outcome
+                ledger.let_go(session, delivery)
                 if outcome.batch is None:
                     continue
                 if outcome.batch.session is session:
                     self._settle(outcome.batch, delivery, runs)
-                if outcome.ref:
-                    outcome.result = None
         self.waiting[session] = None
         if runs:
             ref = ledger.persist(Delivered(ledger.wall(now), runs))
@@ -248,17 +296,14 @@ class Deliveries:
 
 def _as_published(entry: Result) -> Result:
     """An outcome of the journal without what is evidence for people only."""
+    if entry.failure is None and not entry.attempts:
+        return entry
+    entry = copy(entry)  # a store in memory keeps the record itself
     if entry.failure is not None:
         entry.output = entry.printed
         entry.failure = entry.failure.brief()
     entry.attempts = []
     return entry
-
-
-def _hold(session: Session, delivery: Delivery, size: int) -> None:
-    """A waiting delivery keeps ``size`` bytes in memory from now on."""
-    session.resident_bytes += size - delivery.held
-    delivery.held = size
 
 
 def _part(result: Result, first: int, count: int) -> Result:

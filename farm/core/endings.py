@@ -23,6 +23,7 @@ __all__ = ["Endings"]
 
 STOPPED = "it was cancelled when one of its attempts may have begun already"
 ENDED = "it was stopped while it ran"
+PAYLOAD_LOST = "its arguments are lost: the store has its record no more"
 BACKOFF_DOUBLINGS_MAX = 32
 CHARGED_TO_MAX = 8
 """Hosts that are remembered to have cost one task a loss; those before are not given back."""
@@ -70,8 +71,12 @@ class Endings:
         waited = batch.states[lo]
         attempt = batch.attempt(lo)
         units, freed = batch.units_of(lo, hi), batch.bytes_of(lo, hi)
-        blobs = batch.blobs_of(lo, hi)
+        blobs, inline = batch.blobs_of(lo, hi), batch.inline_of(lo, hi, freed)
+        stored = batch.stored
         batch.move(lo, hi, event)
+        self._ledger.residence.free(batch, inline)
+        if stored and State.QUEUED not in batch.states:  # who waits behind it need not any more
+            self._ledger.queues.arrived(batch)
         if waited == State.QUEUED:
             batch.queue.ready.note_stale(hi - lo)
         elif waited == State.SCHEDULED:
@@ -180,10 +185,28 @@ class Endings:
         evidence = copy(failure)
         evidence.losses = losses
         if batch.durable:
+            if batch.stored:  # adopted after a restart, as a rule: its host had them
+                self._ledger.residence.read_now(batch)
             before = [copy(one) for one in batch.diverge(index).attempts]
             attempts = [*before, evidence][-ATTEMPTS_MAX:]
             self._buried.append((batch, batch.group(index, index + 1), attempts))
         self.finish(batch, index, index + 1, Event.BURY, Ending.LOST, failure=evidence)
+
+    def lose_payloads(self, now: float) -> None:
+        """Tasks without an attempt whose arguments the store has lost can never run."""
+        residence = self._ledger.residence
+        lost, residence.lost = residence.lost, []
+        for batch in lost:
+            for state, event in ((State.SCHEDULED, Event.DUE), (State.QUEUED, Event.LEASE)):
+                for lo, hi in list(batch.runs(0, batch.count, state)):
+                    if state == State.QUEUED:
+                        batch.queue.ready.note_stale(hi - lo)
+                    batch.move(lo, hi, event)
+                    if state == State.QUEUED:
+                        failure = Failure("payload_lost", PAYLOAD_LOST)
+                        self.finish(batch, lo, hi, Event.FAIL, Ending.UNKNOWN, failure=failure)
+        self._ledger.port.warn(f"{PAYLOAD_LOST}; look into it with `farm store check`")
+        self.flush(now)
 
     def retry(self, batch: Batch, index: int, failure: Failure | None, now: float) -> None:
         """A failed task waits, with exponential backoff and full jitter, and runs again.

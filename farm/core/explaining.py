@@ -120,7 +120,9 @@ class Explaining:
             why.append("the coordinator was restarted, and waits for the hosts that it had before")
         ahead = batch.queue.ready.ahead(batch, index, ENTRIES_MAX)
         row["ahead"] = ahead
-        if ahead is None:
+        if batch.stored:
+            why.append("its arguments are in the store, and read when its turn is near")
+        if ahead is None and not batch.stored:
             why.append("what was decided about it is being written to the store")
         elif ahead:
             why.append(f"{ahead} tasks of its queue {batch.queue.name} go first")

@@ -5,6 +5,7 @@ from collections import Counter
 from farm.core.batch import SETTLED, Batch
 from farm.core.blobs import live_blobs
 from farm.core.core import Core
+from farm.core.invariants_memory import check_readers, check_residence
 from farm.core.ledger import Ledger
 from farm.model import State
 
@@ -19,6 +20,8 @@ def check(core: Core) -> None:
         _check_batch(batch)
     _check_bounds(ledger)
     _check_results(ledger, batches)
+    check_residence(ledger, batches, settled=core.at_rest)
+    check_readers(ledger)
     _check_leases(ledger, batches)
     _check_queues(ledger, batches)
     _check_waiting(ledger, batches)

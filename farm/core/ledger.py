@@ -13,8 +13,9 @@ from farm.core.jobs import Jobs
 from farm.core.keys import Keys
 from farm.core.port import Peer, Port
 from farm.core.queues import Queues
+from farm.core.residence import Residence
 from farm.core.rows import Rows
-from farm.core.sessions import Session
+from farm.core.sessions import Delivery, Session
 from farm.core.settings import CoreSettings
 from farm.model import State
 from farm.protocol.parts import Failure
@@ -64,6 +65,7 @@ class Ledger:
         self.delays = Delays(State.SCHEDULED)
         self.expiries = Delays(State.QUEUED, State.SCHEDULED, State.LEASED)
         self.rows = Rows()
+        self.residence = Residence(settings, port, durable=durable)
         self.charges = Charges(settings.host_ttl)
         self.slow: dict[Session, None] = {}  # readers of others' outcomes that do not keep up
         self.over: list[Batch] = []  # batches without a record of which all is taken
@@ -71,6 +73,8 @@ class Ledger:
         self.open_bytes = 0
         self.result_bytes = 0  # of all outcomes that are kept
         self.unread_bytes = 0  # of batches of which not every outcome was taken
+        self.held_bytes = 0  # of outcomes that are kept in memory for their readers
+        self.inflight_bytes = 0  # of what is on the way to them
         self.kept: deque[Batch] = deque()  # taken, and kept for other readers, oldest first
         self.last_ref = 0
         self.committed = 0
@@ -166,6 +170,7 @@ class Ledger:
         self.committed = max(self.committed, ref)
         while self._after and self._after[0][0] <= self.committed:
             self._after.popleft()[1](now)
+        self.residence.on_committed(self.committed)
 
     def session_of(self, peer: Peer) -> Session | None:
         """The session that a connection belongs to, if it said HELLO."""
@@ -179,6 +184,7 @@ class Ledger:
 
     def open(self, batch: Batch) -> None:
         """Reserve what a batch needs of the bounds, of the farm and of its queue."""
+        self.residence.enter(batch)
         units = batch.units
         self.open_tasks += units
         self.open_bytes += batch.size
@@ -207,6 +213,28 @@ class Ledger:
             self.keys.bytes += size
         if batch.settled < batch.count:
             self.unread_bytes += size
+
+    def hold(self, session: Session, delivery: Delivery) -> None:
+        """A delivery keeps its outcome in memory from now on."""
+        if delivery.holds:
+            return
+        delivery.holds, outcome = True, delivery.outcome
+        if delivery.waits:
+            session.resident_bytes += outcome.inline_bytes
+        self.held_bytes += 0 if outcome.holders else outcome.inline_bytes
+        outcome.holders += 1
+
+    def let_go(self, session: Session, delivery: Delivery) -> None:
+        """It does so no more: unless another one does, the store is enough."""
+        outcome = delivery.outcome
+        if delivery.holds:
+            delivery.holds = False
+            if delivery.waits:
+                session.resident_bytes -= outcome.inline_bytes
+            outcome.holders -= 1
+            self.held_bytes -= 0 if outcome.holders else outcome.inline_bytes
+        if outcome.ref and not outcome.holders:
+            outcome.result = None
 
     def settle(self, batch: Batch, lo: int, hi: int) -> int:
         """The owner has the outcomes of ``[lo, hi)``; how many it had not before."""

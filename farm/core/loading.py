@@ -99,6 +99,8 @@ class Loading:
         ledger.last_ref = max(ledger.last_ref, ref)
         if isinstance(record, Finished):
             lighten(record)
+        elif isinstance(record, Submitted):
+            ledger.residence.restore(record)
         if isinstance(record, ClockRead):
             self._clock = ref, record
         else:
@@ -115,6 +117,7 @@ class Loading:
             for ref, record in later:
                 if isinstance(record, kinds):
                     self._restorers[type(record)](ref, record, now)
+        ledger.residence.on_committed(ledger.committed)
         self._restore_charges(now)
         ledger.shared = live_blobs(ledger, self._dead)
         ledger.shared.subtract(list(ledger.shared))

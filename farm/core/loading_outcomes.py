@@ -65,11 +65,14 @@ class OutcomeLoading:
     ) -> None:
         """The tasks ``[lo, hi)`` of a batch have an outcome."""
         ledger = self._ledger
-        ledger.close(batch, batch.units_of(lo, hi), batch.bytes_of(lo, hi))
+        units, freed = batch.units_of(lo, hi), batch.bytes_of(lo, hi)
+        inline = batch.inline_of(lo, hi, freed)
+        ledger.close(batch, units, freed)
         for index, own in batch.diverged.items():
             if lo <= index < hi:
                 ledger.evidence.release(own.attempts)
         batch.restore_final(lo, hi, FINAL.get(outcome.ending, State.FAILED))
+        ledger.residence.free(batch, inline)
         outcome.result = None
         outcome.at = at
         outcome.host, outcome.seconds = span

@@ -28,7 +28,8 @@ class Placement:
     A task known to be short may wait on a host behind others, up to the host's window; any other
     is given only to a host with a free slot, so that nothing waits behind something long. While
     the store fails, tasks whose submission is not committed are given to nobody: should that
-    never be, nothing may have run.
+    never be, nothing may have run. Tasks whose payloads are in the store alone step aside until
+    those have been read.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -38,7 +39,8 @@ class Placement:
         """Lease queued tasks, in order, until no host has room for the next."""
         ledger = self._ledger
         parcels: dict[Host, _Parcel] = {}
-        queues, holds_back = ledger.queues, ledger.holds_back
+        queues, holds_back, residence = ledger.queues, ledger.holds_back, ledger.residence
+        given = 0
         if queues.timed:
             queues.refresh(now)
         while (head := queues.head(now, holds_back=holds_back)) is not None:
@@ -54,19 +56,32 @@ class Placement:
             host = ledger.hosts.pick(short=short)
             if host is None:
                 break
+            if batch.stored:
+                if not residence.call(batch):
+                    break
+                queues.park()
+                continue
             room = host.room if short else min(host.room, host.slots - host.held)
             lo, hi, attempt = next(batch.attempt_runs(lo, hi))
-            if batch.packed:
-                cost = queues.cost(expected * (hi - lo))
-            else:
-                each = queues.cost(expected)
-                count = min(hi - lo, room, ledger.settings.grant_tasks)
-                hi = lo + queues.cut(batch, count, each, now)
-                cost = each * (hi - lo)
+            hi, cost = self._cut(batch, lo, hi, room, expected, now)
             queues.take(hi - lo, cost)
-            self._lease(host, batch, (lo, hi), attempt, expected, parcels, now)
+            given += self._lease(host, batch, (lo, hi), attempt, expected, parcels, now)
+        if residence.stored or residence.near:
+            residence.look_ahead(given, queues.upcoming)
         for host, parcel in parcels.items():
             self._send(host, parcel)
+
+    def _cut(
+        self, batch: Batch, lo: int, hi: int, room: int, expected: float, now: float
+    ) -> tuple[int, float]:
+        """Where the next lease ends that begins at ``lo``, and what it counts in its turn."""
+        queues = self._ledger.queues
+        if batch.packed:
+            return hi, queues.cost(expected * (hi - lo))
+        each = queues.cost(expected)
+        count = min(hi - lo, room, self._ledger.settings.grant_tasks)
+        count = queues.cut(batch, count, each, now)
+        return lo + count, each * count
 
     def is_short(self, batch: Batch, count: int, expected: float) -> bool:
         """Whether so many tasks, of which each should take so long, may wait behind others."""
@@ -85,7 +100,8 @@ class Placement:
         expected: float,
         parcels: dict[Host, _Parcel],
         now: float,
-    ) -> None:
+    ) -> int:
+        """Lease a run of tasks to a host; how many payload bytes that gives it."""
         ledger = self._ledger
         lo, hi = run
         batch.move(lo, hi, Event.LEASE)
@@ -97,7 +113,7 @@ class Placement:
         host.held += lease.units
         batch.queue.placed(batch, lease.units, attempt, now)
         ledger.hosts.update(host)
-        payloads = batch.payloads if batch.packed else batch.payloads[lo:hi]
+        payloads = batch.payloads_of(lo, hi)
         template = batch.template
         grant = Grant(
             key[1],
@@ -122,7 +138,7 @@ class Placement:
         self._give_function(host, batch.function)
         if batch.runs_once:
             self._assign_once(lease, grant, now)
-            return
+            return grant.size
         parcel = parcels.setdefault(host, _Parcel())
         if parcel.grants and (
             parcel.payloads + len(payloads) > TASKS_PER_MESSAGE_MAX
@@ -133,6 +149,7 @@ class Placement:
         parcel.grants.append(grant)
         parcel.payloads += len(payloads)
         parcel.size += grant.size
+        return grant.size
 
     def _assign_once(self, lease: Lease, grant: Grant, now: float) -> None:
         """Write down that the tasks may have begun, and only then let them."""

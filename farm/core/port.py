@@ -48,6 +48,9 @@ class Port(Protocol):
     def load(self, ref: int) -> None:
         """Read a committed record back; answered by ``Core.on_loaded``."""
 
+    def fetch(self, ref: int) -> Record | None:
+        """A committed record at once, while everybody waits; None if the store has it no more."""
+
     def counters(self) -> dict[str, int | float]:
         """What the process counts about itself, for ``farm status``."""
 

@@ -92,6 +92,7 @@ class Queries:
                 "max_key_bytes": ledger.settings.max_key_bytes,
                 "key_bytes": ledger.keys.bytes,
             },
+            "memory": memory_row(ledger),
             "queues": queue_rows(ledger, now),
             "history": {
                 "rows": self._history.rows,
@@ -225,6 +226,22 @@ class Queries:
             "running_seconds": max(0.0, now - lease.since) if lease else 0.0,
             "priority": batch.template.priority,
         }
+
+
+def memory_row(ledger: Ledger) -> Row:
+    """What of payloads and results is in memory, in bytes; the budget is None where it has none."""
+    residence, settings = ledger.residence, ledger.settings
+    return {
+        "payload_bytes": residence.bytes,
+        "payload_budget": residence.budget,
+        "payload_bytes_pinned": residence.pinned_bytes,
+        "payload_bytes_stored": residence.stored_bytes,
+        "dropped": residence.dropped,
+        "read_back": residence.read_back,
+        "result_bytes": ledger.held_bytes,
+        "sent_result_bytes": ledger.inflight_bytes,
+        "result_budget": settings.resident_result_bytes,
+    }
 
 
 def _state(text: object) -> int | None:

@@ -162,7 +162,8 @@ class InsideQueries:
         if found is None:
             raise self._unknown(task)
         batch, index = found
-        if batch.states[index] < State.SUCCEEDED or (batch.packed and batch.open):
+        kept = batch.states[index] < State.SUCCEEDED or (batch.packed and batch.open)
+        if kept and not batch.stored:
             return self._called(batch.group(index, index + 1), task)
         row = batch.row
         if row is None:

@@ -145,6 +145,18 @@ class Queues:
         """Let the first ``count`` tasks of the run that ``head`` returned wait until ``resume``."""
         self.ring[0].ready.set_aside(count)
 
+    def park(self) -> None:
+        """Let the run that ``head`` returned, and what is behind it, wait for its payloads."""
+        queue = self.ring[0]
+        queue.ready.park()
+        if not queue.ready:
+            self._leave()
+
+    def arrived(self, batch: Batch) -> None:
+        """The payloads of a batch are here: its tasks, if they wait for them, can be placed."""
+        batch.queue.ready.arrived(batch)
+        self.wake(batch.queue)
+
     def resume(self) -> None:
         """What was set aside waits where it did."""
         for queue in self.all.values():
@@ -188,6 +200,17 @@ class Queues:
                 self.due = at
 
     # ------------------------------------------------------------ looking
+
+    def upcoming(self) -> Iterator[Entry]:
+        """What waits, stale entries too, about in the order in which it comes up."""
+        turns = deque(queue.ready.upcoming() for queue in self.ring)
+        while turns:
+            entry = next(turns[0], None)
+            if entry is None:
+                turns.popleft()
+            else:
+                yield entry
+                turns.rotate(-1)
 
     def snapshot(self) -> list[Entry]:
         """Every entry, stale ones too, in no order."""

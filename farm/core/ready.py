@@ -30,30 +30,34 @@ STALE_MIN = 4096
 
 
 class _Line:
-    """What one session has in a lane. ``deficit``: what is left of its turn."""
+    """What one session has in a lane. ``deficit``: what is left of its turn.
 
-    __slots__ = ("deficit", "entries", "session")
+    ``parked``: the payloads of its first entry are being read, and the others wait behind it.
+    """
+
+    __slots__ = ("deficit", "entries", "parked", "session")
 
     def __init__(self, session: "Session") -> None:
         self.session = session
         self.deficit = 0.0
+        self.parked = False
         # One entry per submitted group or returned run: bounded by admission.
         self.entries: deque[Entry] = deque()
 
 
 class _Lane:
-    """The lines of one priority, in turn: the first is the one that is served."""
+    """The lines of one priority; those in the ring in turn: the first is the one that is served."""
 
     __slots__ = ("lines", "oldest", "priority", "ring")
 
     def __init__(self, priority: int) -> None:
         self.priority = priority
         self.lines: dict[Session, _Line] = {}
-        self.ring: deque[_Line] = deque()  # each of the lines, once
+        self.ring: deque[_Line] = deque()  # each of the lines that are not parked, once
         self.oldest: _Line | None = None  # the one whose head waits longest, if it is known
 
     def entries(self) -> Iterator[Entry]:
-        return chain.from_iterable(line.entries for line in self.ring)
+        return chain.from_iterable(line.entries for line in self.lines.values())
 
     def line(self, turn_seconds: float) -> _Line:
         """The line whose turn it is."""
@@ -86,6 +90,16 @@ class _Lane:
             self.oldest = None
 
 
+def _by_turns(lines: list[deque[Entry]]) -> Iterator[Entry]:
+    """The first entry of each line, the second of each, and so on."""
+    depth = 0
+    while lines:
+        for entries in lines:
+            yield entries[depth]
+        depth += 1
+        lines = [entries for entries in lines if depth < len(entries)]
+
+
 def _since(line: _Line) -> float:
     return line.entries[0][0].starts_at
 
@@ -101,10 +115,11 @@ class ReadyQueue:
         self.turn_seconds = turn_seconds
         self.ageing_seconds = ageing_seconds
         self._lanes: dict[int, _Lane] = {}
-        self._order: list[int] = []  # negated priorities of the lanes, ascending
+        self._order: list[int] = []  # negated priorities of the lanes with a ring, ascending
         self._stale = 0
         self._size = 0
         self._aside: list[Entry] = []
+        self._parked: dict[Batch, tuple[_Lane, _Line]] = {}  # until their payloads are here
         self._held: dict[str, deque[Entry]] = {}  # by a key that is at its most
         self._released: dict[str, Batch] = {}  # by key: that of the entry that may try again
 
@@ -114,18 +129,26 @@ class ReadyQueue:
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = _Lane(priority)
-            insort(self._order, -priority)
         line = lane.lines.get(batch.session)
         if line is None:
             line = lane.lines[batch.session] = _Line(batch.session)
-            lane.ring.append(line)
-            lane.oldest = None
+            self._serve(lane, line)
         if front:
             line.entries.appendleft((batch, lo, hi))
             lane.oldest = None
         else:
             line.entries.append((batch, lo, hi))
         self._size += hi - lo
+
+    def _serve(self, lane: _Lane, line: _Line, *, first: bool = False) -> None:
+        """A line joins the ring of its lane: as the first, or the last."""
+        if not lane.ring:
+            insort(self._order, -lane.priority)
+        if first:
+            lane.ring.appendleft(line)
+        else:
+            lane.ring.append(line)
+        lane.oldest = None
 
     def head(self) -> Entry | None:
         """The next run that is really queued, or None."""
@@ -172,8 +195,9 @@ class ReadyQueue:
                 lane.oldest = None
             lane.drop(line)
             if not lane.ring:
-                del self._lanes[lane.priority]
                 self._order.remove(-lane.priority)
+            if not lane.lines:
+                del self._lanes[lane.priority]
         return entry
 
     def turn(self, cost: float) -> int | None:
@@ -218,6 +242,23 @@ class ReadyQueue:
         aside, self._aside = self._aside, []
         for batch, lo, hi in reversed(aside):
             self.push(batch, lo, hi, front=True)
+
+    def park(self) -> None:
+        """The payloads of the run that ``head`` returned are not here: let its line wait."""
+        lane = self._lane()
+        line = lane.ring.popleft()
+        line.parked = True
+        lane.oldest = None
+        if not lane.ring:
+            self._order.remove(-lane.priority)
+        self._parked[line.entries[0][0]] = lane, line
+
+    def arrived(self, batch: Batch) -> None:
+        """The payloads of a batch are here: if its line waits for that, it is its turn again."""
+        lane, line = self._parked.pop(batch, (None, None))
+        if lane is not None and line is not None and line.parked:
+            line.parked = False
+            self._serve(lane, line, first=True)
 
     def hold(self) -> None:
         """Let the entry that ``head`` found wait until its key is released."""
@@ -280,8 +321,9 @@ class ReadyQueue:
         self.release_all()
         lanes, self._lanes, self._order = self._lanes, {}, []
         self._size = 0
+        self._parked.clear()  # they are parked again when they come up
         for lane in lanes.values():
-            for line in lane.ring:
+            for line in (*lane.ring, *(one for one in lane.lines.values() if one.parked)):
                 for batch, lo, hi in line.entries:
                     for a, b in batch.runs(lo, hi, State.QUEUED):
                         self.push(batch, a, b)
@@ -289,8 +331,21 @@ class ReadyQueue:
     # ------------------------------------------------------------ looking
 
     def __bool__(self) -> bool:
-        """Whether any entry could come up, be it stale."""
+        """Whether any entry could come up, be it stale; none can that waits for payloads."""
         return bool(self._order)
+
+    def upcoming(self) -> Iterator[Entry]:
+        """Every entry, stale ones too, about in the order in which they come up.
+
+        Of each line in turn. What waits for something else than a host is left out.
+        """
+        age = self.ageing_seconds
+        yield from _by_turns([line.entries for _, line in self._parked.values()])
+        lanes = [self._lanes[-negated] for negated in self._order]
+        if len(lanes) > 1:
+            lanes.sort(key=lambda lane: lane.since() - lane.priority * age)
+        for lane in lanes:
+            yield from _by_turns([line.entries for line in lane.ring])
 
     def ahead(self, batch: Batch, index: int, entries_max: int) -> int | None:
         """About how many queued tasks go before this one; None if it is in no lane.
@@ -299,8 +354,7 @@ class ReadyQueue:
         as many go first as of its own.
         """
         found = 0
-        for negated in self._order:
-            lane = self._lanes[-negated]
+        for _, lane in sorted(self._lanes.items(), reverse=True):
             own, others, here = 0, 0, False
             for other, lo, hi in lane.entries():
                 entries_max -= 1
@@ -314,7 +368,7 @@ class ReadyQueue:
                 elif not here:
                     own += other.states.count(State.QUEUED, lo, hi)
             if here:
-                return found + own + min(others, own * (len(lane.ring) - 1))
+                return found + own + min(others, own * (len(lane.lines) - 1))
             found += own + others
             if entries_max < 0:
                 return found

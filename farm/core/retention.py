@@ -39,6 +39,7 @@ class Retention:
         self._sweep_at = 0.0
         self.recovered_refs: list[int] = []
         self._blobs: list[str] = []  # of outcomes that were forgotten
+        self._wanted: dict[int, Row] = {}  # being read, to be rewritten
 
     def next_deadline(self) -> float:
         """When to call ``on_tick`` next."""
@@ -112,7 +113,11 @@ class Retention:
                 for batch in row.batches:
                     self._forget(batch)
                 refs += ledger.rows.close(row)
-            elif REWRITE_SHARE * self._living(row) < row.count and self._can_rewrite(row, now):
+            elif (
+                REWRITE_SHARE * self._living(row) < row.count
+                and self._can_rewrite(row, now)
+                and self._is_whole(row)
+            ):
                 dirty[row.batches[0].session] = None
                 refs += self._rewrite(row, now)
         refs += self._history.flush(now)
@@ -131,6 +136,24 @@ class Retention:
         """Whether what is over can go now, and the rest be said in fewer words."""
         waits = any(self._is_past(batch, now) and _is_on_its_way(batch) for batch in row.batches)
         return not waits and not _is_scattered(row)
+
+    def _is_whole(self, row: Row) -> bool:
+        """Whether the payloads of a row are in memory; if not, they are read, now or next time."""
+        if not any(batch.stored for batch in row.batches):
+            return True
+        if self._ledger.residence.read(row):
+            self._wanted[row.ref] = row
+        else:
+            self._ledger.rows.touched[row] = None
+        return False
+
+    def on_loaded(self, ref: int, now: float) -> None:
+        """A record was read back, perhaps to be rewritten."""
+        row = self._wanted.pop(ref, None)
+        if row is not None and all(batch.row is row and not batch.gone for batch in row.batches):
+            touched = self._ledger.rows.touched
+            touched[row] = None
+            self._prune(list(touched), now)
 
     def _rewrite(self, row: Row, now: float) -> list[int]:
         """Copy the living tasks of a row to a new record; the refs that may be deleted."""
@@ -238,6 +261,8 @@ class Retention:
             used = session.mark_ref or session.jobs or session.outbox
             if not len(session.batches) and (not used or silent > ledger.settings.session_ttl):
                 del ledger.sessions[session.id]
+                for delivery in session.outbox:
+                    ledger.let_go(session, delivery)
                 if session.mark_ref:
                     ledger.port.prune([session.mark_ref])
 

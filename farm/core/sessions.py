@@ -66,17 +66,23 @@ class BatchIndex:
 class Delivery:
     """An outcome, or a part of one, on its way to a session.
 
-    ``held`` is what it counts for in the session's ``resident_bytes`` while it waits.
+    ``holds``: its outcome is kept in memory for it; while it waits, that counts for the session's
+    ``resident_bytes``.
     """
 
-    __slots__ = ("count", "first", "held", "outcome", "waits")
+    __slots__ = ("count", "first", "holds", "outcome", "waits")
 
     def __init__(self, outcome: Outcome, first: int, count: int) -> None:
         self.outcome = outcome
         self.first = first
         self.count = count
-        self.held = 0
+        self.holds = False
         self.waits = True
+
+    @property
+    def held(self) -> int:
+        """How many bytes are kept in memory for it."""
+        return self.outcome.inline_bytes if self.holds else 0
 
     def is_owed(self, session: "Session") -> bool:
         """Whether the session is the owner of the tasks and has not taken all of them."""

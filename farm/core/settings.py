@@ -32,8 +32,13 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The most requests of one client to follow jobs."""
     cancel_tasks: int = 262_144
     """The most tasks whose cancel is waited for, and the most runs asked for during recovery."""
-    resident_result_bytes: int = 64 << 20
-    """Per session: results waiting for their client beyond this are left in the store."""
+    session_result_bytes: int = 64 << 20
+    """Results that wait for one client beyond this are left in the store."""
+    resident_result_bytes: int = 256 << 20
+    """The same in all; and when so much is on the way to clients, each gets a message at a time."""
+    resident_payload_bytes: int = 256 << 20
+    """Arguments of queued tasks beyond this are left in the store, and read back when their turn is
+    near. With a store in memory there is no such bound: nothing would be won."""
     payload_bytes_max: int = 64 << 20
     grant_tasks: int = 128
     """The most tasks in one lease."""
@@ -88,6 +93,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in (
             *("max_tasks", "max_bytes", "session_tasks", "session_bytes", "grant_tasks"),
             *("max_result_bytes", "history_rows", "history_bytes", "max_keys", "max_key_bytes"),
+            *("session_result_bytes", "resident_result_bytes", "resident_payload_bytes"),
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")

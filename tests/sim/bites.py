@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["BITES", "CUTS", "PARTITIONS", "RESTARTS", "Bite", "bite"]
+__all__ = ["BITES", "CUTS", "MUCH_MEMORY", "PARTITIONS", "RESTARTS", "Bite", "bite"]
 
 Patch = Callable[["pytest.MonkeyPatch"], None]
 
@@ -31,6 +31,8 @@ BITES: list[Bite] = []
 """Filled by the modules that break the rules."""
 
 CUTS = ["cut", "isolate"]
+MUCH_MEMORY = {"resident_payload_bytes": 1 << 20, "session_result_bytes": 1 << 20}
+"""So that reading back from the store delays nothing."""
 RESTARTS = ["crash coordinator"]
 PARTITIONS = {
     "faults": ["isolate", "pause host"],

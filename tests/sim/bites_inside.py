@@ -7,7 +7,7 @@ from farm.core.questions import Questions
 from farm.core.ready import ReadyQueue
 from farm.core.watchdog import Watchdog
 from farm_workers.host import Host
-from tests.sim.bites import bite
+from tests.sim.bites import MUCH_MEMORY, bite
 
 GONE = {
     "faults": ["crash host"],
@@ -17,6 +17,7 @@ GONE = {
     "work_seconds": 2.0,
     "submit_seconds": 0.05,
     "delay": 0.1,
+    "core": MUCH_MEMORY,
 }
 
 

@@ -6,7 +6,7 @@ from farm.core.duplicates import Duplicates
 from farm.core.keys import Keys, Run
 from farm.core.retention import Retention
 from farm.core.rows import Rows
-from tests.sim.bites import RESTARTS, bite
+from tests.sim.bites import MUCH_MEMORY, RESTARTS, bite
 
 KEYED = {
     "hosts": 1,
@@ -29,6 +29,7 @@ KEYED = {
         "session_tasks": 100,
         "max_keys": 1000,
         "key_ttl": 60.0,
+        **MUCH_MEMORY,
     },
 }
 SHORT = {**KEYED, "core": {**KEYED["core"], "key_ttl": 1.0}}

@@ -19,7 +19,7 @@ from farm.core.reports import Reports
 from farm.core.retention import Retention
 from farm.model import State
 from farm_workers.host_work import Work
-from tests.sim.bites import CUTS, PARTITIONS, RESTARTS, bite
+from tests.sim.bites import CUTS, MUCH_MEMORY, PARTITIONS, RESTARTS, bite
 
 SLEEP = {**PARTITIONS, "faults": ["pause coordinator"], "fault_seconds": 0.5}
 CUT_OFF = {**PARTITIONS, "faults": ["isolate"], "fault_seconds": 0.5, "deaths": False}
@@ -44,6 +44,7 @@ AWAY = {
     "fault_seconds": 0.5,
     "submit_seconds": 0.4,
     "work_seconds": 0.8,
+    "core": MUCH_MEMORY,
 }
 DRAINS = {"faults": ["drain host", "crash host"], "fault_seconds": 0.3, "commit_seconds": 0.3}
 RESTARTS_OFTEN = {"faults": RESTARTS, "fault_seconds": 0.5, "commit_seconds": 0.05}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from farm.model import Ending
+from farm.model import Ending, State
 from farm.protocol.messages import (
     Accepted,
     Assign,
@@ -94,6 +94,21 @@ class Checks:
             task.known = facts.accepted
             if not (task.durable and self.disk.durable):  # forgotten with the coordinator
                 task.stop_confirmed = False
+
+    def being_read(self) -> set[Id]:
+        """The queued tasks whose payloads are on their way back from the store."""
+        coordinator = self.world.coordinator
+        if coordinator is None:
+            return set()
+        ledger = coordinator.machine.ledger
+        return {
+            (session.id, batch.first + index)
+            for session in ledger.sessions.values()
+            for batch in session.batches
+            if ledger.residence.is_sent_for(batch)
+            for lo, hi in batch.runs(0, batch.count, State.QUEUED)
+            for index in range(lo, hi)
+        }
 
     # ------------------------------------------------------------ the journal
 

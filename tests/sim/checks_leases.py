@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -133,17 +134,32 @@ class LeaseChecks:
         """Higher priorities first; within one, new tasks of a session in order of arrival."""
         if self._ready.pop(task.id, None) is None:
             return
-        ready = [other for other in self._ready.values() if self._goes_with(other, task)]
+        waiting = [other for other in self._ready.values() if self._goes_with(other, task)]
+        ready = self._payloads_here(waiting)
         policy = self._checks.queues.policy(queue_of(task))
         for other in ready if policy.ageing_seconds >= NO_AGE else ():
             if other.template.priority > task.template.priority:
                 raise Violation("priority", f"{task.name} goes before {other.name}")
         for other in ready:
             self._checks.queues.rises(task, other)
-        first = next((t for t in ready if _line(t) == _line(task)), None)
+        first = next((t for t in waiting if _line(t) == _line(task)), None)
         written = self._truth.written
         if first is not None and written[first.id].arrival < written[task.id].arrival:
             raise Violation("order", f"{task.name} goes before {first.name}")
+
+    def _payloads_here(self, waiting: list[Task]) -> list[Task]:
+        """Those whose payloads are not being read, nor those of one before them in their line."""
+        first: dict[tuple[str, int, bytes], int] = {}
+        for read in self._checks.being_read():
+            task, arrival = self._truth.tasks[read], self._truth.written[read].arrival
+            line = (queue_of(task), *_line(task))
+            first[line] = min(arrival, first.get(line, arrival))
+        return [
+            task
+            for task in waiting
+            if self._truth.written[task.id].arrival
+            < first.get((queue_of(task), *_line(task)), math.inf)
+        ]
 
     def _goes_with(self, other: Task, task: Task) -> bool:
         """Whether two tasks wait in one queue, and the other for nothing but its turn."""

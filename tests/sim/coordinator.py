@@ -143,7 +143,11 @@ class CoordinatorProcess(Process):
 
     def load(self, ref: int) -> None:
         self.world.stats["loaded"] += 1
-        self.later(self.world.chance.uniform(0.0, 0.01), self._loaded, ref)
+        self.later(self.world.chance.uniform(0.0, self.world.plan.read_seconds), self._loaded, ref)
+
+    def fetch(self, ref: int) -> Record | None:
+        self.world.stats["fetched"] += 1
+        return self.journal.read(ref)
 
     def counters(self) -> dict[str, int | float]:
         return {}
@@ -189,6 +193,7 @@ class CoordinatorProcess(Process):
         counters = self.machine.ledger.counters
         for name in ("adopted", "fenced", "refused"):
             self.world.stats[name] += counters[name]
+        self.world.stats["payloads read back"] += self.machine.ledger.residence.read_back
         self.journal.crash()
         for connection in self.connections.values():
             connection.up.is_open = False

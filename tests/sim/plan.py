@@ -71,6 +71,7 @@ class Plan:
     initializer: bool = False  # whether hosts that cannot start workers fail their tasks
     stale: float = 0.0  # the share of slices that find their worker with an older module
     deaths: bool = True  # whether work may kill its worker, or be killed for passing a limit
+    read_seconds: float = 0.01  # at most, to read a record back
     kill_seconds: float = 0.3
     max_tasks_per_worker: int = 0
     max_memory_per_worker: int = 0
@@ -136,7 +137,7 @@ class Plan:
             "session_tasks": chance.choice((1, 4, 100)),
             "grant_tasks": chance.choice((1, 3, 128)),
             "short_seconds": chance.choice((0.0001, 0.05, 1.0)),
-            "resident_result_bytes": chance.choice((0, 100, 1 << 20)),
+            "resident_result_bytes": chance.choice((1, 100, 1 << 20)),
             "payload_bytes_max": 1500,
             "evidence_bytes": chance.choice((0, 40, 1 << 20)),
             "dead_tasks": chance.choice((1, 1000)),
@@ -159,7 +160,14 @@ class Plan:
         plan.have_queues(Random(seed * 31 + 7))
         plan.have_keys(Random(seed * 37 + 5))
         plan.long = Random(seed * 17 + 3).choice((0.0, 0.0, 0.0, 0.1))
+        plan.have_little_memory(Random(seed * 37 + 11))
         return plan
+
+    def have_little_memory(self, chance: Random) -> None:
+        """How many bytes of payloads and results the coordinator has in memory."""
+        self.core["resident_payload_bytes"] = chance.choice((1, 60, 400, 1 << 20))
+        self.core["session_result_bytes"] = chance.choice((1, 100, 1 << 20))
+        self.read_seconds = chance.choice((0.0, 0.01, 0.2))
 
     def have_queues(self, chance: Random) -> None:
         """Several queues, in half of the worlds: with weights, bounds and limits of their own."""

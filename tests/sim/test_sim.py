@@ -32,7 +32,7 @@ def test_everything_was_met():
     if stats["seeds"] < SEEDS:
         pytest.skip("only some of the seeds were run")
     met = ["stale executions", "adopted", "fenced", "refused", "loaded", "rewritten", "progress"]
-    met += ["dropped", "forgotten", "bursts", "duplicates"]
+    met += ["dropped", "forgotten", "bursts", "duplicates", "payloads read back"]
     assert [what for what in (*FAULTS, *met) if not stats[what]] == []
 
 

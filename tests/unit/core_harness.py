@@ -61,6 +61,7 @@ class Rig:
         self.sent = []
         self.closed = []
         self.loads = []
+        self.fetched = []
         self.warnings = []
         self.stopped = None
         self.sides = {}
@@ -139,6 +140,10 @@ class Rig:
 
     def load(self, ref):
         self.loads.append(ref)
+
+    def fetch(self, ref):
+        self.fetched.append(ref)
+        return self.disk.read(ref)
 
     def counters(self):
         return {}

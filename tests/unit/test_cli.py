@@ -45,6 +45,17 @@ STATUS = {
         "result_bytes": 5 << 20,
         "unread_bytes": 1 << 20,
     },
+    "memory": {
+        "payload_bytes": 2 << 20,
+        "payload_budget": 2 << 20,
+        "payload_bytes_pinned": 0,
+        "payload_bytes_stored": 1 << 20,
+        "dropped": 5,
+        "read_back": 3,
+        "result_bytes": 1 << 20,
+        "sent_result_bytes": 0,
+        "result_budget": 256 << 20,
+    },
     "journal": {"committed": 9, "behind": 0},
     "counters": {"stale": 0, "before_hello": 4},
 }

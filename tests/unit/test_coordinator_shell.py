@@ -27,6 +27,7 @@ class FakeCore:
     def __init__(self):
         self.calls = []
         self.deadline = None
+        self.dropped_bytes = 0
         self.on_receive = lambda peer, message: None
         self.on_next_tick = lambda: None
 

@@ -100,7 +100,7 @@ def test_readers_of_an_outcome_get_the_essentials_and_the_journal_has_all():
 
 
 def test_an_outcome_that_is_read_back_has_the_essentials_too():
-    rig = farm(group(1), resident_result_bytes=0)
+    rig = farm(group(1), resident_result_bytes=1)
     rig.drop(rig.peers["alice"])
     assert run(rig, Ending.EXCEPTION) == []
     rig.client(quiet=False, pending=[(1, 1)])

@@ -1,0 +1,107 @@
+"""Broken rules of what is in the coordinator's memory, and what in the store alone."""
+
+from __future__ import annotations
+
+from farm.core import residence
+from farm.core.delivery import Deliveries
+from farm.core.queues import Queues
+from farm.core.residence import Residence
+from tests.sim.bites import bite
+
+LITTLE = {
+    "hosts": 1,
+    "slots": [1],
+    "clients": 2,
+    "durable": True,
+    "work_seconds": 0.2,
+    "submit_seconds": 0.2,
+    "tasks": 40,
+    "faults": [],
+    "holes": 0.0,
+    "blobs": 0.0,
+    "commit_seconds": 0.05,
+    "core": {
+        "max_tasks": 1000,
+        "max_bytes": 1 << 20,
+        "max_result_bytes": 1 << 30,
+        "session_tasks": 100,
+        "session_bytes": 1 << 20,
+        "resident_payload_bytes": 60,
+    },
+}
+SLOW_READERS = {
+    **LITTLE,
+    "slots": [4],
+    "work_seconds": 0.0005,
+    "window_bytes": 1,
+    "delay": 0.02,
+    "core": {**LITTLE["core"], "resident_result_bytes": 100, "session_result_bytes": 1 << 20},
+}
+
+
+@bite("payloads over the budget leave memory", "invariants", **LITTLE)
+def _(patch):
+    patch.setattr(Residence, "settle", lambda _self: None)
+
+
+@bite("what is not committed stays in memory", "invariants", **LITTLE)
+def _(patch):
+    enter = Residence.enter
+
+    def too_early(self, batch):
+        enter(self, batch)
+        if batch.pinned and batch.durable:
+            batch.pinned = False
+            self.pinned_bytes -= batch.inline
+            self._fresh.pop()
+            self._order[batch] = None
+
+    patch.setattr(Residence, "enter", too_early)
+    patch.setattr(Residence, "may_drop", lambda self, batch: batch not in self.near)
+
+
+@bite("what is in no journal stays in memory", "invariants", **LITTLE)
+def _(patch):
+    enter = Residence.enter
+
+    def all_alike(self, batch):
+        enter(self, batch)
+        if batch.pinned and not batch.durable:
+            self._fresh.append(batch)
+
+    patch.setattr(Residence, "enter", all_alike)
+    patch.setattr(Residence, "may_drop", lambda self, batch: batch not in self.near)
+
+
+@bite("tasks get the payloads back that are theirs", "payload", **LITTLE)
+def _(patch):
+    fill = residence.fill
+
+    def shifted(batch, group):
+        fill(batch, group)
+        if not batch.packed:
+            batch.payloads = batch.payloads[1:] + batch.payloads[:1]
+
+    patch.setattr(residence, "fill", shifted)
+
+
+@bite("who waits for payloads goes on when they are here", "stuck", "invariants", **LITTLE)
+def _(patch):
+    patch.setattr(Queues, "arrived", lambda _self, _batch: None)
+
+
+@bite("no more is near its turn than a window", "invariants", **LITTLE)
+def _(patch):
+    look_ahead = Residence.look_ahead
+
+    def never_less(self, given, upcoming):
+        before = dict(self.near)
+        look_ahead(self, given, upcoming)
+        self.near |= {batch: None for batch in before if batch.open}
+
+    patch.setattr(Residence, "look_ahead", never_less)
+
+
+@bite("what waits for slow readers has a bound in all", "invariants", **SLOW_READERS)
+def _(patch):
+    patch.setattr(Deliveries, "_is_too_much", lambda _self, _session, _outcome: False)
