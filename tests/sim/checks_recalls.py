@@ -68,7 +68,10 @@ class RecallChecks:
     def look(self) -> None:
         """A machine has had its turn. Where something goes wrong, waits have other reasons."""
         machine = self._machine
-        if not self._world.plan.is_calm or machine is None:
+        if not self._world.plan.is_calm:
+            return
+        if machine is None or machine.ledger.recovering:  # whoever waits, waits for that
+            self._idle, self._waits = {}, {}
             return
         now = self._world.clock.now
         idle, waits = set[str](), set[Waiting]()
