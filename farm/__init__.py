@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from farm.client.future import Future
     from farm.client.job import Job
     from farm.local import local
+    from farm.registry import task
 
 __all__ = [
     "Busy",
@@ -62,6 +63,7 @@ __all__ = [
     "__version__",
     "current_task",
     "local",
+    "task",
 ]
 
 _LAZY = {
@@ -72,7 +74,10 @@ _LAZY = {
 
 
 class _Package(ModuleType):
-    """This module's class: ``farm.local`` is the function, also after its module was imported."""
+    """This module's class: ``farm.local`` and ``farm.task`` are the functions.
+
+    They stay so after modules of these names were imported.
+    """
 
     @property
     def local(self) -> Any:
@@ -82,6 +87,15 @@ class _Package(ModuleType):
     @local.setter
     def local(self, module: ModuleType) -> None:
         """What importing the module does: the name stays the function's."""
+
+    @property
+    def task(self) -> Any:
+        """The decorator; the module of this name has ``current_task``."""
+        return import_module("farm.registry").task
+
+    @task.setter
+    def task(self, module: ModuleType) -> None:
+        """What importing the module does: the name stays the decorator's."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By name, as other modules: functions that use ``farm`` travel too."""

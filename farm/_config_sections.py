@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-__all__ = ["DEFAULT_ADDRESS", "ClientConfig", "CoordinatorConfig", "HostConfig", "LogConfig"]
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "ClientConfig",
+    "CoordinatorConfig",
+    "GatewayConfig",
+    "HostConfig",
+    "LogConfig",
+]
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:7070"
 """Where ``farm up`` and ``farm coordinator`` listen and clients look, unless told otherwise."""
@@ -166,6 +173,13 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
         list[str],
         Meta(description="Modules that are imported once, before the first worker starts"),
     ] = []
+    modules: Annotated[
+        list[str],
+        Meta(
+            description="Modules that each worker imports; functions registered there can be run by"
+            " name, over HTTP"
+        ),
+    ] = []
     grace: Annotated[
         float,
         Meta(
@@ -194,6 +208,53 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
             description="And when it has come to so much memory of its own; 0: never",
         ),
     ] = 0
+
+
+class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[gateway]``: the process that answers HTTP."""
+
+    listen: Annotated[
+        str, Meta(min_length=1, description="Where it listens: `HOST:PORT`, or `[HOST]:PORT`")
+    ] = "127.0.0.1:8080"
+    modules: Annotated[
+        list[str],
+        Meta(description="Modules whose registered functions can be run; hosts need them, too"),
+    ] = []
+    names: Annotated[
+        list[str],
+        Meta(
+            description="Names by which callers reach it, besides `localhost` and addresses in"
+            " digits"
+        ),
+    ] = []
+    docs: Annotated[
+        bool,
+        Meta(description="A page about the API at `/docs`; its script comes from the internet"),
+    ] = False
+    max_body: Annotated[
+        int, Meta(ge=1024, extra=SIZE, description="How many bytes a request may have")
+    ] = 4 << 20
+    max_items: Annotated[int, Meta(ge=1, le=8192, description="How many tasks a job may have")] = (
+        4096
+    )
+    max_pending: Annotated[
+        int, Meta(ge=1, description="How many tasks of one caller may be unfinished")
+    ] = 10_000
+    max_connections: Annotated[int, Meta(ge=1, description="How many connections it takes")] = 1024
+    max_waits: Annotated[
+        int, Meta(ge=0, description="How many requests may wait for tasks, or follow jobs")
+    ] = 512
+    max_wait: Annotated[
+        float, Meta(ge=0, extra=DURATION, description="How long one of them waits for a task")
+    ] = 60.0
+    result_ttl: Annotated[
+        float,
+        Meta(
+            gt=0,
+            extra=DURATION,
+            description="How long results can be read, unless the request says otherwise",
+        ),
+    ] = 86_400.0
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):

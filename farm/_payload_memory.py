@@ -131,6 +131,9 @@ class FunctionMemory:
 
 def name_of(function: Any) -> str:
     """What a function is called in messages."""
+    registered = getattr(function, "registered_name", None)
+    if isinstance(registered, str):
+        return registered
     inner = function.func if isinstance(function, functools.partial) else function
     name = getattr(inner, "__qualname__", None) or type(inner).__qualname__
     module = getattr(inner, "__module__", None)

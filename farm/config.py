@@ -31,6 +31,7 @@ from farm._config_sections import (
     DEFAULT_ADDRESS,
     ClientConfig,
     CoordinatorConfig,
+    GatewayConfig,
     HostConfig,
     LogConfig,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "ClientConfig",
     "Config",
     "CoordinatorConfig",
+    "GatewayConfig",
     "HostConfig",
     "LogConfig",
     "QueueConfig",
@@ -71,16 +73,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     client: ClientConfig = ClientConfig()
     coordinator: CoordinatorConfig = CoordinatorConfig()
     host: HostConfig = HostConfig()
+    gateway: GatewayConfig = GatewayConfig()
     log: LogConfig = LogConfig()
     queues: dict[str, QueueConfig] = {}
     origins: dict[str, str] = {}
 
 
-Section = ClientConfig | CoordinatorConfig | HostConfig | LogConfig
+Section = ClientConfig | CoordinatorConfig | HostConfig | GatewayConfig | LogConfig
 SECTIONS: dict[str, type[Section]] = {
     "client": ClientConfig,
     "coordinator": CoordinatorConfig,
     "host": HostConfig,
+    "gateway": GatewayConfig,
     "log": LogConfig,
 }
 
@@ -113,8 +117,8 @@ class Setting(NamedTuple):
         base, meta, *_ = get_args(self.type)
         if get_origin(base) is Literal:
             return "one of " + ", ".join(repr(choice) for choice in get_args(base))
-        if base is int:
-            return f"a whole number of {meta.ge} or more"
+        if base in {int, bool}:
+            return _expected_number(base, meta)
         if get_origin(base) is list:
             return "a list of texts"
         return "a text, not empty" if meta.min_length else "a text"
@@ -134,6 +138,12 @@ class Setting(NamedTuple):
             raise ConfigError(
                 f"{place}: {self.path} is {value!r}; expected {self.expected}"
             ) from None
+
+
+def _expected_number(base: type, meta: Meta) -> str:
+    if base is bool:
+        return "true or false"
+    return f"a whole number of {meta.ge} " + ("or more" if meta.le is None else f"to {meta.le}")
 
 
 def settings() -> list[Setting]:

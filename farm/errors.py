@@ -13,6 +13,8 @@
     ├── Expired                 the task was not started before its ``expires``
     ├── UnknownTask             the farm has no task, or job, of that id
     │   └── Delivered           it had, but the result was delivered and dropped
+    ├── UnknownFunction         no function is registered under that name (also a LookupError)
+    ├── ArgumentError           arguments do not fit a registered function (also a TypeError)
     ├── ConfigError             a setting is wrong (also a ValueError)
     ├── ProtocolError           a peer said something that the protocol does not allow
     ├── ServiceFailed           a process of a local farm cannot start, or dies again and again
@@ -27,6 +29,7 @@ chain, with the remote traceback as the last link of its ``__cause__``.
 from concurrent.futures import BrokenExecutor
 
 __all__ = [
+    "ArgumentError",
     "Busy",
     "ConfigError",
     "Delivered",
@@ -44,6 +47,7 @@ __all__ = [
     "TaskError",
     "TaskStopped",
     "TimeLimitExceeded",
+    "UnknownFunction",
     "UnknownTask",
     "WorkerLost",
 ]
@@ -120,6 +124,22 @@ class UnknownTask(FarmError):
 
 class Delivered(UnknownTask):
     """The result was delivered to its owner and is no longer kept."""
+
+
+class UnknownFunction(FarmError, LookupError):
+    """No function is registered under that name here."""
+
+
+class ArgumentError(FarmError, TypeError):
+    """An argument does not fit the function; ``field`` says which, as ``kwargs.width``."""
+
+    def __init__(self, field: str = "", message: str = "") -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.field = field
+        self.message = message
+
+    def __reduce__(self) -> tuple[type["ArgumentError"], tuple[str, str]]:
+        return type(self), (self.field, self.message)
 
 
 class ConfigError(FarmError, ValueError):

@@ -39,6 +39,7 @@ def local(  # noqa: PLR0913 - one for each setting
     initializer: Callable[..., object] | None = None,
     initargs: Sequence[Any] = (),
     preload: Sequence[str] = (),
+    imports: Sequence[str] = (),
     max_tasks_per_worker: int = 0,
     max_memory_per_worker: int | str = 0,
     kill_after: Duration = 3.0,
@@ -47,7 +48,8 @@ def local(  # noqa: PLR0913 - one for each setting
 
     ``workers`` (or ``max_workers``) run tasks at a time, by default one for each CPU that this
     process may use; more than there are is fine. ``initializer(*initargs)`` runs in each worker
-    before its first task, and modules in ``preload`` are imported once for all of them. Workers see
+    before its first task, and modules in ``preload`` are imported once for all of them, those in
+    ``imports``, which register functions, in each. Workers see
     this process's ``sys.path`` and environment. A worker is replaced after ``max_tasks_per_worker``
     tasks, or when it has come to ``max_memory_per_worker`` (bytes, or ``"512MB"``); 0 means never.
     One that is over a limit has ``kill_after`` to end before it is killed.
@@ -64,6 +66,7 @@ def local(  # noqa: PLR0913 - one for each setting
     host = {
         **host_settings(initializer, initargs),
         "preload": list(preload),
+        "imports": list(imports),
         "max_tasks_per_worker": checked_count(max_tasks_per_worker, "max_tasks_per_worker"),
         "max_memory_per_worker": byte_count(max_memory_per_worker, "max_memory_per_worker"),
         "kill_seconds": seconds(kill_after, "kill_after"),
@@ -95,9 +98,11 @@ class LocalFarm:
     this process may use. ``coordinator`` and ``host`` are further settings of the two, as in
     ``CoordinatorSettings`` and ``AgentSettings``. ``on_failed`` is called, on another thread, with
     the error when a service fails again and again and is given up; ``failed`` is it, too.
+    ``gateway`` are the settings of one, as in ``GatewaySettings``, if there is to be one: then
+    ``http`` is its URL, or ``http_error`` why it does not serve, which the farm survives.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each process, and what they share
         self,
         *,
         slots: int | None = None,
@@ -106,9 +111,12 @@ class LocalFarm:
         name: str = "local",
         coordinator: Mapping[str, Any] | None = None,
         host: Mapping[str, Any] | None = None,
+        gateway: Mapping[str, Any] | None = None,
         on_failed: Callable[[FarmError], None] | None = None,
     ) -> None:
         self.failed: FarmError | None = None
+        self.http = ""
+        self.http_error: FarmError | None = None
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._stopped = False
@@ -119,6 +127,7 @@ class LocalFarm:
         self._name = name
         self._coordinator_settings = coordinator or {}
         self._host_settings = host or {}
+        self._gateway_settings = gateway or {}
         if listen:
             parse_address(listen)
         self._folder = _short_folder()
@@ -142,6 +151,16 @@ class LocalFarm:
             on_failed=self._give_up,
         )
 
+        self._gateway = gateway is not None and Service(
+            "gateway",
+            "farm.gateway",
+            self._folder,
+            self._launch_gateway,
+            says_ready=True,
+            on_ready=self._gateway_ready,
+            on_failed=self._gateway_failed,
+        )
+
     @property
     def pids(self) -> tuple[int, int]:
         """The process ids of the coordinator and the host."""
@@ -154,6 +173,8 @@ class LocalFarm:
         """
         self.coordinator.start()
         self.host.start()
+        if self._gateway:
+            self._gateway.start()
         try:
             self.coordinator.wait()
             self.host.wait()
@@ -163,6 +184,11 @@ class LocalFarm:
         except BaseException:
             self.stop()
             raise
+        if self._gateway:
+            try:
+                self._gateway.wait()
+            except ServiceFailed as failed:
+                self._gateway_failed(failed)
 
     def stop(self, *, drain: bool = False) -> None:
         """End both processes and remove the temporary folder; idempotent.
@@ -177,6 +203,9 @@ class LocalFarm:
                 return
             self._stopped = True
         try:
+            if self._gateway:
+                self._gateway.end(at_once=False)
+                self._gateway.join()
             self.host.end(at_once=not drain)
             if drain:
                 self.host.join(None)
@@ -216,6 +245,22 @@ class LocalFarm:
             "log_level": "error",
             **self._host_settings,
         }
+
+    def _launch_gateway(self, parent_fd: int, ready_fd: int | None) -> dict[str, Any]:
+        return {
+            "address": self.address,
+            "parent_fd": parent_fd,
+            "parent_pid": self._pid,
+            "ready_fd": ready_fd,
+            "log_level": "error",
+            **self._gateway_settings,
+        }
+
+    def _gateway_ready(self, word: Mapping[str, Any]) -> None:
+        self.http = str(word["url"])
+
+    def _gateway_failed(self, error: ServiceFailed) -> None:
+        self.http, self.http_error = "", _as_documented(error)
 
     def _coordinator_ready(self, word: Mapping[str, Any]) -> None:
         # A coordinator that keeps its journal in memory must not begin at an epoch used before.

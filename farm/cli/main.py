@@ -8,6 +8,7 @@ from farm._version import __version__
 from farm.cli import (  # noqa: F401 - they register their commands
     dead,
     demo,
+    gateway,
     hosts,
     inside,
     look,
@@ -24,7 +25,7 @@ __all__ = ["app", "main"]
 
 # In help, as one meets them.
 ORDER = (
-    *("demo", "up", "coordinator", "worker"),
+    *("demo", "up", "coordinator", "worker", "gateway"),
     *("submit", "result", "cancel", "stop", "replay", "dead"),
     *("status", "queues", "jobs", "tasks", "explain", "stack", "logs"),
     *("hosts", "store", "config", "version"),

@@ -8,6 +8,8 @@ __all__ = [
     "BeatOption",
     "GraceOption",
     "HistoryTtlOption",
+    "HttpOption",
+    "ImportOption",
     "InsecureOption",
     "KillAfterOption",
     "LeaseOption",
@@ -75,6 +77,25 @@ KillAfterOption = Annotated[
     typer.Option(
         metavar="TIME",
         help="How long a worker over a limit has to end before it is killed. Default: 3s.",
+        show_default=False,
+    ),
+]
+HttpOption = Annotated[
+    str | None,
+    typer.Option(
+        "--listen",
+        metavar="HOST:PORT",
+        help="Where it listens. Default: 127.0.0.1:8080.",
+        show_default=False,
+    ),
+]
+ImportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        help="Import it: its functions under @farm.task can be run by name, over HTTP; may be given"
+        " again.",
         show_default=False,
     ),
 ]

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farm.cli.exitcodes import Refused
+from farm.cli.gateway import gateway_beside, module_path
 from farm.cli.options import (
     BeatOption,
     GraceOption,
     HistoryTtlOption,
+    ImportOption,
     InsecureOption,
     KillAfterOption,
     LeaseOption,
@@ -58,6 +59,22 @@ def up(  # noqa: PLR0913 - one for each option
     run: Run,
     *,
     slots: SlotsOption = None,
+    imports: ImportOption = None,
+    gateway: Annotated[
+        bool | None,
+        typer.Option(
+            help="Answer HTTP, too. Default: if it is installed and its port is free.",
+            show_default=False,
+        ),
+    ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where it answers HTTP. Default: 127.0.0.1:8080.",
+            show_default=False,
+        ),
+    ] = None,
     grace: GraceOption = None,
     listen: ListenOption = None,
     store: StoreOption = None,
@@ -89,6 +106,9 @@ def up(  # noqa: PLR0913 - one for each option
         coordinator_history_ttl=history_ttl,
         coordinator_max_result_bytes=max_result_bytes,
         host_slots=slots,
+        host_modules=imports or None,
+        gateway_listen=http,
+        gateway_modules=imports or None,
         host_max_tasks_per_worker=max_tasks,
         host_max_memory_per_worker=max_memory,
         host_kill_after=kill_after,
@@ -97,11 +117,17 @@ def up(  # noqa: PLR0913 - one for each option
         log_level=log_level,
     )
     _check_listen(config.coordinator.listen, insecure)
-    _run_farm(run, config, insecure)
+    beside, must = gateway_beside(run, config, gateway, insecure=insecure)
+    _run_farm(run, config, insecure, beside, must=must)
 
 
-def _run_farm(run: Run, config: "Config", insecure: bool) -> None:
-    """Start a whole farm, say where it is, and stop it when that is wanted."""
+def _run_farm(
+    run: Run, config: "Config", insecure: bool, http: dict[str, Any] | None, *, must: bool
+) -> None:
+    """Start a whole farm, say where it is, and stop it when that is wanted.
+
+    ``http`` are the settings of its gateway; ``must``: not without it.
+    """
     from farm.errors import ServiceFailed
     from farm.local import LocalFarm
     from farm.transport import AddressError
@@ -116,6 +142,7 @@ def _run_farm(run: Run, config: "Config", insecure: bool) -> None:
         name=config.host.name or "local",
         coordinator={**logs, "insecure": insecure, "core": _core(config)},
         host={**logs, **_host(config)},
+        gateway=None if http is None else logs | http,
         on_failed=lambda _: stop.set(),
     )
     _stop_on_signals(local, stop, run)
@@ -124,10 +151,21 @@ def _run_farm(run: Run, config: "Config", insecure: bool) -> None:
     except (AddressError, ServiceFailed) as error:
         raise Refused(str(error)) from error
     try:
+        if local.http_error is not None:
+            if must:
+                raise Refused(str(local.http_error))
+            run.output.note(f"It does not answer HTTP: {local.http_error}")
         count = _slots(local.address, stop)
+        said = f", its tasks in {path}" + (f", HTTP at {local.http}" if local.http else "")
         run.output.answer(
-            {"address": local.address, "store": path, "slots": count, "pids": list(local.pids)},
-            f"The farm is up at {local.address} with {count} slots, its tasks in {path}.",
+            {
+                "address": local.address,
+                "store": path,
+                "slots": count,
+                "pids": list(local.pids),
+                "http": local.http,
+            },
+            f"The farm is up at {local.address} with {count} slots{said}.",
         )
         run.output.note(UP)
         stop.wait()
@@ -258,6 +296,7 @@ def worker(  # noqa: PLR0913 - one for each option
             show_default=False,
         ),
     ] = None,
+    imports: ImportOption = None,
     max_tasks: MaxTasksOption = None,
     max_memory: MaxMemoryOption = None,
     kill_after: KillAfterOption = None,
@@ -277,6 +316,7 @@ def worker(  # noqa: PLR0913 - one for each option
         host_slots=slots,
         host_name=name,
         host_preload=preload or None,
+        host_modules=imports or None,
         host_max_tasks_per_worker=max_tasks,
         host_max_memory_per_worker=max_memory,
         host_kill_after=kill_after,
@@ -330,7 +370,8 @@ def _host(config: "Config") -> dict[str, Any]:
     section = config.host
     return {
         "preload": section.preload,
-        "sys_path": _worker_path(),
+        "imports": section.modules,
+        "sys_path": module_path(),
         "grace_seconds": section.grace or None,
         "kill_seconds": section.kill_after,
         "max_tasks_per_worker": section.max_tasks_per_worker,
@@ -346,8 +387,3 @@ def store_address(config: "Config") -> str:
     folder = Path(home).expanduser() / "farm"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return str(folder / "farm.db")
-
-
-def _worker_path() -> list[str]:
-    """Where tasks find modules: in the folder in which the command was given, then as here."""
-    return list(dict.fromkeys([os.getcwd(), *filter(None, sys.path)]))  # noqa: PTH109 - texts

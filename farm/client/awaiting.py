@@ -1,4 +1,4 @@
-"""Event loops that wait for farm futures, or for room.
+"""Event loops that wait for farm futures, for room, or for answers.
 
 The IO thread wakes a loop once for all futures that end before it gets round to looking.
 """
@@ -47,6 +47,10 @@ class Awaiter:
             ended.clear()
 
     add_exception = add_cancelled = add_result
+
+    def set(self) -> None:
+        """What is waited for is there; for those who set events."""
+        self.add_result()
 
 
 def _land(ended: deque[Landing]) -> None:

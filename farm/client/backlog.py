@@ -8,7 +8,7 @@ leaves either the whole task or nothing.
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -161,6 +161,45 @@ class Backlog:
         if self.sleeping:
             self.rouse()
         return registered
+
+    def put_all(
+        self,
+        lane: Lane,
+        payloads: list[Payload],
+        register: Callable[[int], Any],
+        keys: Sequence[TaskKey] = (),
+    ) -> list[Any]:
+        """Add tasks as ``put`` does, all or none, without waiting; what ``register`` makes of each.
+
+        ``keys`` are theirs, or none has any. Raises ``Busy`` if there is no room for all of them.
+        """
+        count, size = len(payloads), sum(map(len, payloads))
+        with self._lock:
+            if self.shut is not None:
+                raise self.shut()
+            room = self._count + count <= self._count_max and self._bytes + size <= self._bytes_max
+            if self.lacks_room(lane.queue) or not (room or count == 1):
+                raise self.busy(lane.queue)
+            first = self._entries[-1].stop if self._entries else self._next
+            registered = [register(first + at) for at in range(count)]
+            if keys:
+                self._entries += [
+                    Entry(first + at, lane, [payload], key=key)
+                    for at, (payload, key) in enumerate(zip(payloads, keys, strict=True))
+                ]
+            else:
+                self._entries.append(Entry(first, lane, payloads))
+            self._count += count
+            self._bytes += size
+            if self._count >= self._count_max or self._bytes >= self._bytes_max:
+                self._full = True
+        if self.sleeping:
+            self.rouse()
+        return registered
+
+    def lacks_room(self, queue: str) -> bool:
+        """Whether a task of this queue that may not wait would be refused now."""
+        return self._full or self.starved or queue in self.full_queues
 
     def _add(
         self,

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from copy import copy
 from time import monotonic
+from typing import Protocol
 
 from farm.blobs import Sharing
 from farm.client.backlog import Backlog, Entry
@@ -31,6 +32,14 @@ RECEIVE_MESSAGES_MAX = 64
 SLEEP_SECONDS_MAX = 60.0
 RATE_SECONDS = 1.0
 """How long outcomes are counted for their rate."""
+
+
+class Event(Protocol):
+    """What somebody waits on, in a thread or an event loop."""
+
+    def set(self) -> None:
+        """It is so. Never blocks."""
+
 
 _log = logging.getLogger("farm.client")
 
@@ -65,7 +74,7 @@ class Loop:
         self.sharing = Sharing()
         self.waiting = waiting
         # Bounded by the threads that wait.
-        self.waits: list[tuple[Callable[[], bool], threading.Event]] = []
+        self.waits: list[tuple[Callable[[], bool], Event]] = []
         waker = Waker()
         self.backlog = Backlog(waker.wake, may_block)
         session, secret, instance = identity

@@ -14,6 +14,9 @@ from farm.protocol.parts import KEY_CHARS_MAX
 
 __all__ = ["KeyOption", "Settings", "merge"]
 
+NUMBER_MAX = (1 << 31) - 1
+"""As large as a number may be on the wire."""
+BYTES_MAX = (1 << 62) - 1
 NAME_CHARS_MAX = 200
 """As many as a name may have on the wire."""
 
@@ -109,6 +112,8 @@ def _check(key: str, value: Any) -> Any:
 def _number(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{key} is {value!r}; it must be a whole number")
+    if abs(value) > NUMBER_MAX:
+        raise ConfigError(f"{key} is {value!r}; it may be {NUMBER_MAX:,} at most")
     return value
 
 
@@ -172,7 +177,7 @@ def _memory(key: str, value: Any) -> int:
     size = byte_count(value, key)
     if not size:
         raise ConfigError(f"{key} is {value!r}; a task needs some memory, or None for no limit")
-    return size
+    return min(size, BYTES_MAX)
 
 
 def _exceptions(key: str, value: Any) -> tuple[str, ...]:

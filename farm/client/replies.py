@@ -11,10 +11,11 @@ __all__ = ["Replies", "Reply"]
 class Reply:
     """The answer to one request, when it comes; or the error instead of it."""
 
-    __slots__ = ("_error", "_event", "_value", "request")
+    __slots__ = ("_error", "_event", "_notify", "_value", "request")
 
     def __init__(self, request: int) -> None:
         self.request = request
+        self._notify: Callable[[], object] | None = None
         self._event = threading.Event()
         self._value: Any = None
         self._error: Exception | None = None
@@ -26,10 +27,18 @@ class Reply:
             raise self._error
         return self._value
 
+    def then(self, notify: Callable[[], object]) -> None:
+        """Have ``notify`` called when the answer is there, or the error: perhaps twice."""
+        self._notify = notify
+        if self._event.is_set():
+            notify()
+
     def set(self, value: Any, error: Exception | None = None) -> None:
         """The answer is there."""
         self._value, self._error = value, error
         self._event.set()
+        if self._notify is not None:
+            self._notify()
 
 
 class Replies:

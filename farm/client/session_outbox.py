@@ -301,6 +301,11 @@ class Outbox:
                 found.remove(group.first, group.first + group.count)
         return found
 
+    def has(self, counter: int) -> bool:
+        """Whether no coordinator has accepted this task yet, nor refused it."""
+        shelves = (self.unacked, self.fresh, self.again, *self.parked.values())
+        return any(counter in shelf for shelf in shelves)
+
     def to_send(self, among: RangeSet) -> list[tuple[int, int]]:
         """Which of these tasks are to be sent, again or at all."""
         good = self.accepted_for_good(among)

@@ -13,6 +13,8 @@ from farm.ranges import RangeSet
 
 __all__ = ["Cancels", "Follows", "Jobs", "TaskSet", "runs_among"]
 
+FOLLOWS_MIN = 256
+"""As many are remembered before it is looked which of them are over."""
 NOBODYS_REQUEST = 0
 """Requests of the session's owner are numbered from 1."""
 
@@ -240,26 +242,38 @@ class Follows:
         self._own = own
         self._follows: dict[int, _Follow] = {}
         self._open = TaskSet()
+        self._most = FOLLOWS_MIN
 
     def ask(self, request: int, tasks: list[TaskRun], job: str) -> Attach:
         """Follow tasks or a job; the message that asks for it."""
+        if len(self._follows) >= self._most:
+            self._forget()
         self._follows[request] = _Follow(job, TaskSet(tasks), complete=not job)
         for session, first, count in tasks:
             self._open.add(session, first, first + count)
         return Attach(request, tasks, job)
 
+    def _forget(self) -> None:
+        """Forget what is over; looked at anew when as many again are remembered."""
+        for request, follow in list(self._follows.items()):
+            if follow.complete and follow.answered and not self._rest(follow):
+                del self._follows[request]
+        self._most = max(FOLLOWS_MIN, 2 * len(self._follows))
+
+    def _rest(self, follow: _Follow) -> list[TaskRun]:
+        """Its tasks that have not ended yet."""
+        return [
+            (session, a, b - a)
+            for session, first, count in follow.known.runs()
+            for a, b in self._open.overlap(session, first, first + count)
+        ]
+
     def again(self) -> list[Attach]:
         """What asks for everything that has not ended yet, on a new connection."""
+        self._forget()
         found = []
-        for request, follow in list(self._follows.items()):
-            rest = [
-                (session, a, b - a)
-                for session, first, count in follow.known.runs()
-                for a, b in self._open.overlap(session, first, first + count)
-            ]
-            if follow.complete and not rest and follow.answered:
-                del self._follows[request]
-                continue
+        for request, follow in self._follows.items():
+            rest = self._rest(follow)
             follow.asked_again = bool(follow.job)
             # Whoever asked waits for the answer, although all may have ended for another request.
             tasks = [] if follow.job else rest or list(follow.known.runs())

@@ -131,6 +131,11 @@ class Shelf:
     def __len__(self) -> int:
         return self.tasks
 
+    def __contains__(self, counter: int) -> bool:
+        at = bisect_right(self._firsts, counter) - 1
+        group = self._groups[at] if at >= 0 else None
+        return group is not None and counter < group.first + group.count
+
     def __iter__(self) -> Iterator[Group]:
         return (group for group in self._groups[self._head :] if group is not None)
 

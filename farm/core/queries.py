@@ -11,6 +11,7 @@ from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.queries_dead import DeadQueries, Pending
 from farm.core.queries_inside import InsideQueries
+from farm.core.queries_jobs import JobQueries
 from farm.core.queue_orders import QueueOrders, queue_rows
 from farm.core.watchdog import Watchdog
 from farm.model import State, TaskId
@@ -40,11 +41,11 @@ class Queries:
         self._kinds: dict[str, Callable[[dict[str, Any], float], Any]] = {
             "status": self._status,
             "hosts": self._hosts,
-            "jobs": self._jobs,
             "tasks": self._tasks,
             "task": self._task,
             **self._dead.kinds,
             **queues.kinds,
+            **JobQueries(ledger).kinds,
             **InsideQueries(ledger, dead).kinds,
         }
 
@@ -126,20 +127,6 @@ class Queries:
             "load": host.load,
             **host.facts,
         }
-
-    def _jobs(self, _arguments: dict[str, Any], now: float) -> list[Row]:
-        return [
-            {
-                "id": job.id,
-                "name": job.name,
-                "state": job.state,
-                "total": sum(batch.count for batch in job.batches.values()),
-                "counts": job.counts(),
-                "age_seconds": max(0.0, now - job.at),
-                "session": job.session.id.hex(),
-            }
-            for job in self._ledger.jobs.all.values()
-        ]
 
     def _tasks(self, arguments: dict[str, Any], now: float) -> list[Row]:
         wanted = _state(arguments.get("state"))

@@ -28,6 +28,7 @@ def served(monkeypatch, tmp_path):
     monkeypatch.setattr(farm, "Client", FakeClient)
     FakeClient.answers = [0, 0, 3]
     FakeLocalFarm.made, FakeLocalFarm.start_error, FakeLocalFarm.failed = [], None, None
+    FakeLocalFarm.http_error = None
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("FARM_", "XDG_"))]:
         monkeypatch.delenv(name)
@@ -62,11 +63,13 @@ class FakeLocalFarm:
     pids = (2, 3)
     start_error = None
     failed = None
+    http_error = None
     made: ClassVar = []
 
     def __init__(self, **settings):
         self.settings = settings
         self.address = settings["listen"]
+        self.http = f"http://{settings['gateway']['listen']}" if settings["gateway"] else ""
         self.stopped = None
         FakeLocalFarm.made.append(self)
 
@@ -199,7 +202,10 @@ def test_up_is_a_farm_on_disk(cli, tmp_path):
     (local,) = FakeLocalFarm.made
     store = str(tmp_path / ".local" / "state" / "farm" / "farm.db")
     assert code == 0
-    assert out == f"The farm is up at tcp://127.0.0.1:7070 with 3 slots, its tasks in {store}.\n"
+    assert out == (
+        f"The farm is up at tcp://127.0.0.1:7070 with 3 slots, its tasks in {store}, HTTP at "
+        "http://127.0.0.1:8080.\n"
+    )
     assert "farm submit math:factorial 20" in err
     assert "Stopping when the running tasks have ended" in err
     assert local.settings["slots"] == 3
@@ -217,7 +223,66 @@ def test_up_tells_a_program_when_it_is_ready(cli):
         "store": "x.db",
         "slots": 3,
         "pids": [2, 3],
+        "http": "http://127.0.0.1:8080",
     }
+
+
+def test_up_answers_http_where_it_is_told(cli, tmp_path):
+    (tmp_path / "farm.toml").write_text("[gateway]\nmax_items = 5")
+    cli("up", "--http", "127.0.0.1:9000", "--import", "one", "--import", "two", "--insecure")
+    settings = FakeLocalFarm.made[0].settings
+    told = settings["gateway"]
+    assert (told["listen"], told["modules"], told["max_items"], told["insecure"]) == (
+        "127.0.0.1:9000",
+        ["one", "two"],
+        5,
+        True,
+    )
+    assert (settings["host"]["imports"], told["sys_path"][0]) == (["one", "two"], str(tmp_path))
+
+
+def test_up_goes_on_without_http_unless_that_was_asked_for(cli, monkeypatch):
+    FakeLocalFarm.http_error = ServiceFailed("127.0.0.1:8080: address in use")
+    code, _, err = cli("up")
+    assert (code, "It does not answer HTTP: 127.0.0.1:8080: address in use\n" in err) == (0, True)
+    FakeClient.answers = [3]
+    code, _, err = cli("up", "--http", "127.0.0.1:8080")
+    assert (code, err) == (ExitCode.REFUSED, "farm: 127.0.0.1:8080: address in use\n")
+    FakeLocalFarm.http_error = None
+    cli("up", "--no-gateway")
+    assert FakeLocalFarm.made[-1].settings["gateway"] is None
+
+
+def test_without_the_gateways_packages_there_is_no_http(cli, monkeypatch):
+    monkeypatch.setattr("farm.cli.gateway.find_spec", lambda name: None)
+    code, _, err = cli("up")
+    assert (code, FakeLocalFarm.made[0].settings["gateway"]) == (0, None)
+    assert "It does not answer HTTP: the HTTP gateway is not installed: pip install" in err
+    for words in (["up", "--gateway"], ["gateway"]):
+        code, _, err = cli(*words)
+        assert (code, err.startswith("farm: the HTTP gateway is not")) == (ExitCode.REFUSED, True)
+
+
+def test_a_gateway_is_told_what_the_settings_say(cli, served, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "farm.gateway.service.serve", lambda settings: served.update(settings=settings) or 75
+    )
+    (tmp_path / "farm.toml").write_text('[gateway]\nmax_body = "1MiB"\nnames = ["farm.example"]')
+    words = ["--import", "one", "--listen", "127.0.0.1:9", "--docs", "--address", "tcp://h:1"]
+    code, _, _ = cli("gateway", *words)
+    told = served["settings"]
+    assert (code, told.address, told.listen, told.modules) == (
+        75,
+        "tcp://h:1",
+        "127.0.0.1:9",
+        ["one"],
+    )
+    assert (told.max_body, told.names, told.docs, told.insecure) == (
+        1 << 20,
+        ["farm.example"],
+        True,
+        False,
+    )
 
 
 @pytest.mark.parametrize(

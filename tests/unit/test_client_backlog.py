@@ -45,6 +45,29 @@ def test_packed_tasks_take_a_counter_for_each_item():
     assert counters(box.take()) == [(1, 11, LANE), (12, 13, LANE)]
 
 
+def test_several_tasks_are_put_all_or_none():
+    box = Backlog(lambda: None)
+    put(box)
+    assert box.put_all(LANE, [b"a", b"b"], int) == [2, 3]
+    box.left(backlog.TASKS_MAX - 4, 0)
+    with pytest.raises(Busy):
+        box.put_all(LANE, [b"c", b"d"], int)
+    assert box.put_all(LANE, [b"c"], int) == [4]
+    assert box.lacks_room("default")
+    assert counters(box.take()) == [(1, 2, LANE), (2, 4, LANE), (4, 5, LANE)]
+
+
+def test_what_may_not_wait_hears_of_every_lack_of_room():
+    box = Backlog(lambda: None)
+    box.note_full({"mail": (3.0, "mail is full")})
+    assert (box.lacks_room("mail"), box.lacks_room("default")) == (True, False)
+    assert (box.busy("mail").retry_after, str(box.busy("mail"))[:12]) == (3.0, "mail is full")
+    box.starved = True
+    assert box.lacks_room("default")
+    with pytest.raises(Busy):
+        box.put_all(LANE, [b"x"], int)
+
+
 def test_commands_keep_their_place():
     box = Backlog(lambda: None)
     said = []

@@ -173,3 +173,16 @@ def test_of_delay_and_eta_the_last_said_counts():
     assert merge(delayed, {"eta": when}).template == Template(eta=when.timestamp())
     assert merge(merge(delayed, {"eta": when}), {"delay": 7}).template == Template(delay=7.0)
     assert merge(delayed, {"eta": None, "retries": 1}).template.delay == 5.0
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [("priority", 1 << 31), ("priority", -(1 << 70)), ("retries", 10**30), ("max_losses", 1 << 31)],
+)
+def test_a_number_that_cannot_travel_is_refused_here(option, wrong):
+    with pytest.raises(ConfigError, match=f"{option} is .*; it may be 2,147,483,647 at most"):
+        template(**{option: wrong})
+
+
+def test_more_memory_than_there_can_be_is_as_much_as_can_be_said():
+    assert template(memory_limit="9999999999999999 TB").memory_limit == (1 << 62) - 1

@@ -105,7 +105,7 @@ def test_the_users_file_follows_xdg(places, tmp_path):
         ('[client]\nadress = "x"', r"\[client\] has no 'adress'; did you mean 'address'\?"),
         ("[client]\nqqq = 1", r"\[client\] has no 'qqq'; there are address, connect_timeout"),
         ("[clients]\n", r"no section \[clients\]; did you mean 'client'\?"),
-        ("[qqq]\n", r"no section \[qqq\]; there are client, coordinator, host, log"),
+        ("[qqq]\n", r"no section \[qqq\]; there are client, coordinator, host, gateway"),
         ("slots = 2", r"'slots' stands outside every section; did you mean 'slots' under \[host\]"),
         ("qqq = 2", r"'qqq' stands outside every section; it may be misspelt"),
         ("client = 2", r"client is 2; expected a table: write \[client\]"),

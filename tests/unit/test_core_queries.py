@@ -47,6 +47,48 @@ def test_jobs_and_their_counts():
     assert (row["name"], row["total"], row["counts"]) == ("census", 6, {"queued": 6})
 
 
+def job_of_six():
+    """A job of six tasks, of which the host has four and has ended the second."""
+    rig = Rig()
+    client, host = rig.client(), rig.host()
+    rig.say(client, m.JobOpen(1, "census"))
+    rig.submit(client, group(1, 4, job=1), group(5, 2, job=1))
+    (grant,) = rig.grants(host)
+    rig.report(host, window=0, ended=[ended(grant, lo=1, hi=2)])
+    return rig, client, host, grant
+
+
+def test_one_job_says_how_far_it_is_and_whether_it_is_over():
+    rig, client, host, grant = job_of_six()
+    row = ask(rig, "job", id="census").data
+    assert (row["total"], row["open"], row["over"]) == (6, 5, False)
+    assert row["runs"] == [(ALICE, 1, 6)]
+    rig.say(client, m.JobSeal(1, 6))
+    assert ask(rig, "job", id=row["id"]).data["over"] is False
+    rig.report(host, number=2, window=0, ended=[ended(grant, hi=1), ended(grant, lo=2)])
+    rig.say(client, m.Cancel(9, [(ALICE, 5, 2)]))
+    rig.commit()
+    assert ask(rig, "job", id=row["id"]).data["over"] is True
+    assert "no job 'consus'" in ask(rig, "job", id="consus").error
+
+
+def test_the_tasks_of_a_job_come_in_order_from_anywhere():
+    rig, *_ = job_of_six()
+    rows = ask(rig, "job_tasks", id="census").data
+    assert [(row["index"], row["count"], row["state"]) for row in rows] == [
+        (0, 1, "leased"),
+        (1, 1, "succeeded"),
+        (2, 2, "leased"),
+        (4, 2, "queued"),
+    ]
+    rows = ask(rig, "job_tasks", id="census", start=3, limit=2).data
+    assert [(row["index"], row["id"], row["count"]) for row in rows] == [
+        (3, str(TaskId(ALICE, 4)), 1),
+        (4, str(TaskId(ALICE, 5)), 1),
+    ]
+    assert ask(rig, "job_tasks", id="census", start=6).data == []
+
+
 def test_tasks_by_state_and_age():
     rig, _, _ = farm(group(1, 6))
     assert [(x["count"], x["state"]) for x in ask(rig, "tasks").data] == [

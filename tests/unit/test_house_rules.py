@@ -32,6 +32,7 @@ PUBLIC_API = [
     "__version__",
     "current_task",
     "local",
+    "task",
 ]
 
 Rule = Callable[[Mapping[str, Source]], list[str]]

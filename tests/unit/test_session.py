@@ -328,6 +328,19 @@ def test_followed_tasks_are_heard_once_and_asked_for_again():
     assert sent(done) == [m.Attach(3, [(OTHER, 3, 2)])]
 
 
+def test_follows_that_are_over_are_not_remembered_for_ever():
+    session, port = open_session()
+    session.attach(1, [(OTHER, 10_000, 1)], "", 0.0)
+    session.receive(m.JobInfo(1, [(OTHER, 10_000, 1)]), 0.0)
+    for at in range(1, 2000):
+        session.attach(at + 1, [(OTHER, at, 1)], "", 0.0)
+        session.receive(m.JobInfo(at + 1, [(OTHER, at, 1)]), 0.1)
+        session.receive(m.Results(at, 1, [result(at, session=OTHER)]), 0.1)
+    assert len(session._follows._follows) <= 256
+    port.take()
+    assert sent(reconnect(session, port, 1.0)[1]) == [m.Attach(1, [(OTHER, 10_000, 1)])]
+
+
 def test_an_unanswered_follow_is_asked_again_although_its_tasks_ended_for_another():
     session, port = open_session()
     session.attach(2, [(OTHER, 1, 1)], "", 0.0)

@@ -32,6 +32,7 @@ def test_a_shelf_is_a_set_of_tasks(operations, joined):
         held = {g.first + i: _task(g, i) for g in shelf for i in range(g.count)}
         assert held == model
         assert list(held) == sorted(held)
+        assert [i for i in range(75) if i in shelf] == sorted(model)
         assert shelf.size == sum(g.size for g in shelf)
         head = shelf.head()
         assert (head.first if head else None) == min(model, default=None)

@@ -38,7 +38,7 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
         pid=pid,
         address=platform.node(),
         labels=settings.labels,
-        has_initializer=settings.initializer is not None,
+        has_initializer=settings.initializer is not None or bool(settings.imports),
         window_max=settings.window_max,
         drain_seconds=settings.drain_seconds,
         grace_seconds=float("inf") if settings.grace_seconds is None else settings.grace_seconds,
@@ -49,6 +49,7 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
     )
 
     def make_pool(poller: zmq.Poller) -> Pool:
-        return Pool(slots, Setup(name, settings.initializer), forks, poller, fuses)
+        setup = Setup(name, settings.initializer, imports=settings.imports)
+        return Pool(slots, setup, forks, poller, fuses)
 
     return Agent(host, address, make_pool, instance=os.urandom(INSTANCE_BYTES))

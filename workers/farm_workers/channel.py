@@ -62,12 +62,14 @@ class Message(msgspec.Struct, array_like=True, gc=False):
 class Setup(Message, tag=2):
     """The first message: who the host is, and what to do before the first task.
 
-    ``group`` is the memory cgroup that this worker may make, and of which version it is.
+    ``group`` is the memory cgroup that this worker may make, and of which version it is;
+    ``imports`` are modules that register functions.
     """
 
     host: str
     initializer: bytes | None = None
     group: tuple[int, str] | None = None
+    imports: list[str] = []
 
 
 class FunctionData(Message, tag=3):

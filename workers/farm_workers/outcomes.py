@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from farm.blobs import Blobs, Held
 from farm.errors import PayloadError, SoftTimeLimitExceeded, TaskStopped
+from farm.json_payload import Json
 from farm.model import Ending, Payload
 from farm.payload import PAYLOAD_BYTES_MAX, check_size, dump_exception, dump_value, dump_values
 from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure
@@ -209,7 +210,7 @@ def _values(values: list[Any], blobs: Blobs | None) -> Iterator[Ended]:
 def payload_of(value: Any, blobs: Blobs | None) -> Payload | Raised:
     """The payload of a value, or why it has none."""
     try:
-        data = dump_value(value, blobs)
+        data = value.payload(blobs) if type(value) is Json else dump_value(value, blobs)
         if len(data) > PAYLOAD_BYTES_MAX:
             check_size(len(data), "the result")
     except PayloadError as error:

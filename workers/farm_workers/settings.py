@@ -36,6 +36,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """In place of the workers' ``sys.path``."""
     preload: list[str] = []
     """Modules that workers have loaded before they start; they must not start threads."""
+    imports: list[str] = []
+    """Modules that each worker imports before its first task; their registered functions can be run
+    by name."""
     initializer: bytes | None = None
     """Run in each worker before its first task: ``dump_call((function, arguments), {})`` of the
     ``data`` of ``dump_function`` and the bytes of ``dump_call``."""

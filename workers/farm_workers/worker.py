@@ -18,10 +18,11 @@ from typing import Any
 import msgspec
 
 from farm.blobs import Blobs
-from farm.errors import PayloadError, TaskError
+from farm.errors import ConfigError, PayloadError, TaskError
 from farm.model import Blob, Payload, TaskId, Token
 from farm.payload import SourceDiffers, SourceIsStale, load_call, load_function, open_items
 from farm.protocol.messages import BATCH_BYTES
+from farm.registry import import_modules
 from farm.task import TaskContext, set_source
 from farm_workers import soft_limit
 from farm_workers.cgroups import Group
@@ -50,7 +51,7 @@ from farm_workers.soft_limit import SoftLimit
 __all__ = ["EXIT_INITIALIZER", "run"]
 
 EXIT_INITIALIZER = 3
-"""The initializer raised."""
+"""The initializer raised, or a module could not be imported."""
 PROGRESS_SECONDS = 0.1
 """A task's progress is sent no more often than this."""
 LARGE_BYTES = 1 << 16
@@ -69,13 +70,14 @@ def run(pipe: Pipe, page: Page) -> int:
         setup = pipe.get()
         if not isinstance(setup, Setup):
             return EXIT_PIPE
-        if setup.initializer is not None:
-            try:
-                _initialize(setup.initializer)
-            except BaseException as error:  # noqa: BLE001 -- whatever users' code raises
-                _flush_prints()
-                pipe.put(Failed(f"the initializer raised {type(error).__name__}: {error}"))
-                return EXIT_INITIALIZER
+        try:
+            import_modules(setup.imports)
+            _initialize(setup.initializer)
+        except BaseException as error:  # noqa: BLE001 -- whatever users' code raises
+            _flush_prints()
+            told = f"the initializer raised {type(error).__name__}: {error}"
+            pipe.put(Failed(str(error) if type(error) is ConfigError else told))
+            return EXIT_INITIALIZER
         state = ProcessState()  # the initializer's work is here to stay
         pipe.put(Ready())
         Worker(pipe, page, setup, state).serve()
@@ -88,7 +90,9 @@ def run(pipe: Pipe, page: Page) -> int:
     return 0
 
 
-def _initialize(payload: bytes) -> None:
+def _initialize(payload: bytes | None) -> None:
+    if payload is None:
+        return
     (function, arguments), _ = load_call(payload)
     args, kwargs = load_call(arguments)
     load_function(function, fresh=True)(*args, **kwargs)
@@ -119,7 +123,8 @@ class Worker:
         self._note: Note | None = None
         self._noted_at = 0.0
         self._urgent = False  # something is to be done after this item
-        self._fresh = setup.initializer is None  # no code of users has run here
+        # No code of users has run here.
+        self._fresh = setup.initializer is None and not setup.imports
         self._used = False  # tasks have run here
         self._retired = False
         self._large_bytes = 0  # of large payloads that wait

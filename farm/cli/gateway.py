@@ -1,0 +1,120 @@
+"""The command that runs the HTTP gateway, and what ``farm up`` needs to run one."""
+
+import os
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from farm.cli.exitcodes import Refused
+from farm.cli.options import (
+    HttpOption,
+    ImportOption,
+    InsecureOption,
+    LogFormatOption,
+    LogLevelOption,
+)
+from farm.cli.run import AddressOption, Run, command
+
+if TYPE_CHECKING:
+    from farm.config import Config
+
+__all__ = ["gateway_beside", "module_path"]
+
+PANEL = "Start"
+NEEDS = ("litestar", "prometheus_client", "uvicorn")
+MISSING = "the HTTP gateway is not installed: pip install 'compute-farm[gateway]'"
+
+
+@command(
+    "gateway",
+    panel=PANEL,
+    examples=[
+        "farm gateway --import thumbnails",
+        "farm gateway --listen 127.0.0.1:8000 --address tcp://farm-host:7070",
+    ],
+)
+def gateway(  # noqa: PLR0913 - one for each option
+    run: Run,
+    *,
+    listen: HttpOption = None,
+    imports: ImportOption = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name by which callers reach it, besides localhost; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    docs: Annotated[
+        bool,
+        typer.Option("--docs", help="Show the API at /docs; its script comes from the internet."),
+    ] = False,
+    insecure: InsecureOption = False,
+    address: AddressOption = None,
+    log_format: LogFormatOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Run the HTTP gateway: registered functions for those who have no Python. Ctrl-C stops it.
+
+    Functions are those under @farm.task in modules that both it and the hosts --import.
+    """
+    config = run.config(
+        client_address=address,
+        gateway_listen=listen,
+        gateway_modules=imports or None,
+        gateway_names=name or None,
+        gateway_docs=docs or None,
+        log_format=log_format,
+        log_level=log_level,
+    )
+    if not _is_installed():
+        raise Refused(MISSING)
+    from farm.gateway.service import serve
+    from farm.gateway.settings import GatewaySettings
+
+    settings = GatewaySettings(
+        address=config.client.address,
+        insecure=insecure,
+        log_format=config.log.format,
+        log_level=config.log.level,
+        **_settings(config),
+    )
+    raise typer.Exit(serve(settings))
+
+
+def _is_installed() -> bool:
+    """Whether what the gateway stands on can be imported."""
+    return all(find_spec(name) is not None for name in NEEDS)
+
+
+def gateway_beside(
+    run: Run, config: "Config", wanted: bool | None, *, insecure: bool
+) -> tuple[dict[str, Any] | None, bool]:
+    """The settings of the gateway of ``farm up``, or None, and whether it must serve.
+
+    ``wanted`` None: it must if anybody has said where it is to listen.
+    """
+    must = wanted or (wanted is None and "gateway.listen" in config.origins)
+    if wanted is False:
+        return None, False
+    if not _is_installed():
+        if must:
+            raise Refused(MISSING)
+        run.output.note(f"It does not answer HTTP: {MISSING}")
+        return None, False
+    return {"insecure": insecure, **_settings(config)}, must
+
+
+def _settings(config: "Config") -> dict[str, Any]:
+    """What a configuration says about a gateway."""
+    from msgspec.structs import asdict
+
+    return {**asdict(config.gateway), "sys_path": module_path()}
+
+
+def module_path() -> list[str]:
+    """Where modules are found: in the folder in which the command was given, then as here."""
+    return list(dict.fromkeys([os.getcwd(), *filter(None, sys.path)]))  # noqa: PTH109 - texts

@@ -1,0 +1,159 @@
+"""The gateway as an ASGI application: the guard, and behind it the routes."""
+
+import logging
+import re
+from time import perf_counter
+from typing import Any
+
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.di import Provide
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import ScalarRenderPlugin
+
+from farm._version import __version__
+from farm.gateway.gateway import Gateway
+from farm.gateway.guard import Guard
+from farm.gateway.problems import MEDIA_TYPE, Problem
+from farm.gateway.routes import ROUTES
+
+__all__ = ["Application"]
+
+logger = logging.getLogger("farm.gateway")
+
+
+class Application:
+    """Answers HTTP requests, and counts them."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        settings = gateway.settings
+        self.routes = _routes(gateway)
+        self._metrics = gateway.metrics
+        self._guard = Guard(
+            self.routes, gateway.submitting, names=settings.names, max_body=settings.max_body
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        began, status = perf_counter(), LEFT
+
+        async def sending(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._guard(scope, receive, sending)
+        finally:
+            route = _route_of(scope["path"])
+            self._metrics.answered(_method(scope), route, status, perf_counter() - began)
+
+
+LEFT = 499
+"""What is counted for a peer that left before it was answered."""
+
+
+def _routes(gateway: Gateway) -> Litestar:
+    async def itself() -> Gateway:
+        return gateway
+
+    return Litestar(
+        [*ROUTES, openapi, *([docs] if gateway.settings.docs else [])],
+        dependencies={"gateway": Provide(itself)},
+        exception_handlers={
+            Problem: _answer_problem,
+            HTTPException: _answer_http,
+            404: _answer_http,
+            RecursionError: _answer_depth,
+            Exception: _answer_bug,
+        },
+        openapi_config=OpenAPIConfig(
+            title="Compute farm",
+            version=__version__,
+            description="Runs registered functions on a compute farm. Errors are"
+            " `application/problem+json`.",
+            render_plugins=[],
+        ),
+        logging_config=None,
+    )
+
+
+@get("/openapi.json", include_in_schema=False, sync_to_thread=False)
+def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """The description of all of this."""
+    return request.app.openapi_schema.to_schema()
+
+
+@get("/docs", include_in_schema=False, media_type=MediaType.HTML, sync_to_thread=False)
+def docs(request: Request[Any, Any, Any]) -> bytes:
+    """A page that shows it; its script comes from the internet."""
+    return ScalarRenderPlugin().render(request, request.app.openapi_schema.to_schema())
+
+
+def _answer(problem: Problem) -> Response[bytes]:
+    return Response(
+        problem.content(),
+        status_code=problem.status,
+        media_type=MEDIA_TYPE,
+        headers=problem.headers,
+    )
+
+
+def _answer_problem(_request: Any, problem: Problem) -> Response[bytes]:
+    return _answer(problem)
+
+
+def _answer_depth(_request: Any, _error: RecursionError) -> Response[bytes]:
+    return _answer(Problem(400, "the body is nested too deep"))
+
+
+def _answer_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    logger.error("%s %s: this is a bug", request.method, request.url.path, exc_info=error)
+    return _answer(Problem(500, f"this is a mistake in farm: {error!r}; its log says more"))
+
+
+def _answer_http(_request: Any, error: Exception) -> Response[bytes]:
+    """What the framework refuses by itself."""
+    status = getattr(error, "status_code", 500)
+    detail = str(getattr(error, "detail", error))
+    if isinstance(error, ValidationException):
+        cause = str(error.__cause__ or error)
+        said, _, path = cause.partition(" - at `$.")
+        field = path.rstrip("`").removeprefix("data").removeprefix(".")
+        if not field and (found := re.search(r"field `(.*?)`", said)):
+            field = found[1]
+        return _answer(Problem(422, said[:1].lower() + said[1:], field=field or "body"))
+    problem = Problem(status, "the body is no JSON: " + detail if status == 400 else detail)  # noqa: PLR2004
+    response = _answer(problem)
+    for name, value in (getattr(error, "headers", None) or {}).items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _method(scope: Any) -> str:
+    known = {"GET", "POST", "DELETE", "HEAD", "OPTIONS"}
+    return str(scope["method"]) if scope["method"] in known else "other"
+
+
+# Few labels, whatever callers ask for.
+_LABELS = [
+    (re.compile(pattern), label)
+    for pattern, label in (
+        (r"/v1/(tasks|jobs)", r"/v1/\1"),
+        (r"/v1/(tasks|jobs)/[^/]+", r"/v1/\1/{id}"),
+        (r"/v1/jobs/[^/]+/(tasks|events)", r"/v1/jobs/{id}/\1"),
+        (r"/v1/(functions|status|hosts|queues)", r"/v1/\1"),
+        (r"/v1/queues/[^/]+/(pause|resume|purge)", r"/v1/queues/{name}/\1"),
+        (r"/health/(live|ready)", r"/health/\1"),
+        (r"/(metrics|openapi\.json|docs)", r"/\1"),
+    )
+]
+
+
+def _route_of(path: str) -> str:
+    """The route of a path, as a label."""
+    for pattern, label in _LABELS:
+        if found := pattern.fullmatch(path.rstrip("/")):
+            return found.expand(label)
+    return "other"

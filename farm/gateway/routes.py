@@ -1,0 +1,311 @@
+"""The routes of the gateway: what can be asked, and what is answered."""
+
+from typing import Annotated, Any
+
+from litestar import Controller, MediaType, Request, Response, delete, get, post
+from litestar.datastructures import ResponseHeader
+from litestar.openapi import ResponseSpec
+from litestar.params import HeaderParameter, PathParameter, QueryParameter
+from litestar.response import Stream
+
+from farm.errors import FarmError
+from farm.gateway import schemas as s
+from farm.gateway.events import first_event
+from farm.gateway.gateway import Gateway
+from farm.gateway.guard import caller_of
+from farm.gateway.metrics import CONTENT_TYPE
+from farm.gateway.problems import MEDIA_TYPE, Problem, ProblemBody, busy
+from farm.gateway.submitting import KEY_CHARS_MAX, Asker
+from farm.model import seconds
+
+__all__ = ["ROUTES"]
+
+REASONS = {
+    400: "It is no HTTP request, or its body no JSON",
+    404: "There is no such task, job or queue, or it is kept no longer",
+    408: "The body came too slowly",
+    409: "Another call has this idempotency key",
+    410: "The result went to the client that submitted the task, and is not kept",
+    413: "The body, or the job, is too large",
+    415: "The body is not sent as JSON",
+    421: "The gateway is not called so",
+    422: "A field is wrong: `field` says which",
+    429: "This caller has too many tasks pending; `Retry-After` says when to come back",
+    503: "The farm has no room, or cannot be reached; `Retry-After` says when to come back",
+}
+TASK = {"id": "The id of a task"}
+
+
+def _problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """The answers of a route that are problems, for the OpenAPI document."""
+    return {
+        status: ResponseSpec(
+            ProblemBody,
+            description=REASONS[status],
+            media_type=MEDIA_TYPE,
+            generate_examples=False,
+        )
+        for status in (400, *statuses, 421)
+    }
+
+
+LOCATION = ResponseHeader(
+    name="Location", description="Where it can be read", documentation_only=True
+)
+WRITES = (408, 409, 413, 415, 422, 503)
+Id = Annotated[str, PathParameter(description="An id, as a 202 has it")]
+QueueName = Annotated[str, PathParameter(description="A queue: `GET /v1/queues`")]
+Wait = Annotated[
+    float,
+    QueryParameter(ge=0, description="Seconds to wait for the end; the gateway has a bound for it"),
+]
+Grace = Annotated[
+    str | None,
+    QueryParameter(
+        description="End also what runs, after it had so long to clean up: seconds, or `5s`",
+    ),
+]
+Queue = Annotated[
+    str,
+    QueryParameter(
+        max_length=200,
+        description="The queue, as `options.queue` in the body; said here, a full one refuses the"
+        " request before its body is read",
+    ),
+]
+
+Key = Annotated[
+    str,
+    HeaderParameter(
+        name="Idempotency-Key",
+        max_length=KEY_CHARS_MAX,
+        description="Of calls with one key, within a day, one runs, and the others end as it does:"
+        " send the same key when you try again",
+    ),
+]
+
+
+class Tasks(Controller):
+    """Calls of functions."""
+
+    path = "/v1/tasks"
+    tags = ["tasks"]  # noqa: RUF012 - as the framework has it
+
+    @post(
+        status_code=202,
+        responses=_problems(*WRITES, 429),
+        response_headers=[LOCATION],
+        summary="Run a function",
+    )
+    async def submit(
+        self,
+        request: Request[Any, Any, Any],
+        data: s.TaskRequest,
+        gateway: "Gateway",
+        queue: Queue = "",
+        idempotency_key: Key = "",
+    ) -> Response[s.TaskAccepted]:
+        """Run a registered function; 202 when the farm has the task, and will not lose it."""
+        asker = Asker(caller_of(request.scope), queue, idempotency_key)
+        task = await gateway.submitting.task(data, asker)
+        url = f"/v1/tasks/{task}"
+        return Response(s.TaskAccepted(task, url), headers={"location": url})
+
+    @get("/{task_id:str}", responses=_problems(404, 410, 422, 503), summary="Read a task")
+    async def read(self, task_id: Id, gateway: "Gateway", wait: Wait = 0.0) -> s.TaskView:
+        """A task as it stands; with `wait`, when it is over or after so many seconds."""
+        async with gateway.waiting(wait) as allowed:
+            return await gateway.reading.task(task_id, allowed)
+
+    @delete(
+        "/{task_id:str}",
+        status_code=200,
+        responses=_problems(404, 415, 422, 503),
+        summary="Cancel a task",
+    )
+    async def cancel(self, task_id: Id, gateway: "Gateway", grace: Grace = None) -> s.Cancelled:
+        """Cancel a task that no worker has begun; with `grace`, end also one that runs."""
+        return await gateway.reading.cancel_task(task_id, _grace(grace))
+
+
+class Jobs(Controller):
+    """Many calls of one function."""
+
+    path = "/v1/jobs"
+    tags = ["jobs"]  # noqa: RUF012 - as the framework has it
+
+    @post(
+        status_code=202,
+        responses=_problems(*WRITES, 429),
+        response_headers=[LOCATION],
+        summary="Run a function many times",
+    )
+    async def submit(
+        self,
+        request: Request[Any, Any, Any],
+        data: s.JobRequest,
+        gateway: "Gateway",
+        queue: Queue = "",
+        idempotency_key: Key = "",
+    ) -> Response[s.JobAccepted]:
+        """Run a function for each item; 202 when the farm has all of its tasks."""
+        asker = Asker(caller_of(request.scope), queue, idempotency_key)
+        job, count = await gateway.submitting.job(data, asker)
+        url = f"/v1/jobs/{job}"
+        return Response(s.JobAccepted(job, url, count), headers={"location": url})
+
+    @get("/{job_id:str}", responses=_problems(404, 422, 503), summary="Read a job")
+    async def read(self, job_id: Id, gateway: "Gateway", wait: Wait = 0.0) -> s.JobView:
+        """A job as it stands; with `wait`, when it is over or after so many seconds."""
+        async with gateway.waiting(wait) as allowed:
+            return await gateway.reading.job(job_id, allowed)
+
+    @get("/{job_id:str}/tasks", responses=_problems(404, 422, 503), summary="List a job's tasks")
+    async def tasks(
+        self,
+        job_id: Id,
+        gateway: "Gateway",
+        start: Annotated[int, QueryParameter(ge=0, le=1 << 53, description="The first index")] = 0,
+        limit: Annotated[int, QueryParameter(ge=1, le=10_000, description="How many")] = 1000,
+    ) -> list[s.JobTask]:
+        """The tasks of a job, in its order."""
+        return await gateway.reading.job_tasks(job_id, start, limit)
+
+    @get(
+        "/{job_id:str}/events",
+        responses={
+            **_problems(404, 422, 503),
+            204: ResponseSpec(None, description="All has been told"),
+        },
+        media_type="text/event-stream",
+        summary="Follow a job",
+    )
+    async def events(
+        self,
+        job_id: Id,
+        gateway: "Gateway",
+        last_event_id: Annotated[
+            str, HeaderParameter(name="Last-Event-ID", description="Go on after this one")
+        ] = "",
+    ) -> Response[Any]:
+        """Follow a job by server-sent events.
+
+        `task` for each task that is over, in the job's order, `progress`
+        when counts change, `end` as the last. Resumable by `Last-Event-ID`.
+        """
+        told = first_event(last_event_id)
+        view = await gateway.reading.job(job_id)
+        if view.over and last_event_id and told >= view.total:
+            return Response(None, status_code=204)
+        return Stream(
+            gateway.stream(view, told),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store"},
+        )
+
+    @delete(
+        "/{job_id:str}",
+        status_code=200,
+        responses=_problems(404, 415, 422, 503),
+        summary="Cancel a job",
+    )
+    async def cancel(self, job_id: Id, gateway: "Gateway", grace: Grace = None) -> s.Cancelled:
+        """Cancel the tasks of a job that no worker has begun; with `grace`, all of them."""
+        return await gateway.reading.cancel_job(job_id, _grace(grace))
+
+
+class Farm(Controller):
+    """The farm itself."""
+
+    path = "/v1"
+    tags = ["farm"]  # noqa: RUF012 - as the framework has it
+
+    @get("/functions", responses=_problems(), summary="List the functions")
+    async def functions(self, gateway: "Gateway") -> list[s.Function]:
+        """The functions that can be run, and their parameters."""
+        return [
+            s.Function(name, summary, signature.describe())
+            for name, summary, signature in gateway.submitting.functions()
+        ]
+
+    @get("/status", responses=_problems(503), summary="How the farm is")
+    async def status(self, gateway: "Gateway") -> dict[str, Any]:
+        """As `farm status --json` says it."""
+        return await gateway.ask("status")  # type: ignore[no-any-return]
+
+    @get("/hosts", responses=_problems(503), summary="List the hosts")
+    async def hosts(self, gateway: "Gateway") -> list[dict[str, Any]]:
+        """As `farm hosts --json` says it."""
+        return await gateway.ask("hosts")  # type: ignore[no-any-return]
+
+    @get("/queues", responses=_problems(503), summary="List the queues")
+    async def queues(self, gateway: "Gateway") -> list[dict[str, Any]]:
+        """As `farm queues --json` says it."""
+        return await gateway.ask("queues")  # type: ignore[no-any-return]
+
+    @post(
+        "/queues/{name:str}/pause",
+        status_code=200,
+        responses=_problems(404, 408, 413, 415, 503),
+        summary="Pause a queue",
+    )
+    async def pause(self, name: QueueName, gateway: "Gateway") -> dict[str, Any]:
+        """Start nothing more of it; what runs runs on."""
+        return await gateway.ask("pause_queue", name=name)  # type: ignore[no-any-return]
+
+    @post(
+        "/queues/{name:str}/resume",
+        status_code=200,
+        responses=_problems(404, 408, 413, 415, 503),
+        summary="Resume a queue",
+    )
+    async def resume(self, name: QueueName, gateway: "Gateway") -> dict[str, Any]:
+        """Start tasks of it again."""
+        return await gateway.ask("resume_queue", name=name)  # type: ignore[no-any-return]
+
+    @post(
+        "/queues/{name:str}/purge",
+        status_code=200,
+        responses=_problems(404, 408, 413, 415, 503),
+        summary="Purge a queue",
+    )
+    async def purge(self, name: QueueName, gateway: "Gateway") -> dict[str, Any]:
+        """Cancel what waits in it; what runs runs on."""
+        return await gateway.ask("purge_queue", name=name)  # type: ignore[no-any-return]
+
+
+@get("/health/live", tags=["health"], responses=_problems(), summary="Whether it runs")
+async def live() -> s.Health:
+    """Whether this process answers."""
+    return s.Health("ok")
+
+
+@get("/health/ready", tags=["health"], responses=_problems(503), summary="Whether it can be used")
+async def ready(gateway: "Gateway") -> s.Health:
+    """Whether the farm can be reached from here."""
+    if not gateway.relay.connected:
+        raise busy(f"the farm cannot be reached now: {gateway.relay.trouble}")
+    return s.Health("ok")
+
+
+@get(
+    "/metrics",
+    tags=["health"],
+    media_type=MediaType.TEXT,
+    responses=_problems(),
+    summary="Numbers for Prometheus",
+)
+async def metrics(gateway: "Gateway") -> Response[bytes]:
+    """The farm's numbers and the gateway's own."""
+    return Response(await gateway.scrape(), media_type=CONTENT_TYPE)
+
+
+ROUTES: list[Any] = [Tasks, Jobs, Farm, live, ready, metrics]
+"""For the application."""
+
+
+def _grace(text: str | None) -> float | None:
+    try:
+        return None if text is None else seconds(text, "grace")
+    except FarmError as error:
+        raise Problem(422, str(error), field="grace") from None

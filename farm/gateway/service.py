@@ -1,0 +1,180 @@
+"""A whole gateway, put together: modules, session, socket, server.
+
+Promises: it listens where it was told or says why not. SIGTERM and SIGINT stop it in order: what
+waits is answered as it stands, what was accepted goes on in the farm; a second one, or the end of
+the parent, stops it at once.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import msgspec
+import uvicorn
+
+from farm import errors
+from farm._version import __version__
+from farm.client.relay import Relay
+from farm.errors import ConfigError, FarmError
+from farm.gateway.app import Application
+from farm.gateway.gateway import Gateway
+from farm.gateway.protocol import guarded
+from farm.gateway.settings import ExitCode, GatewaySettings, Word, parse_listen
+from farm.logs import setup
+from farm.parent import watch_parent
+from farm.registry import import_modules, registered
+
+__all__ = ["serve"]
+
+logger = logging.getLogger("farm.gateway")
+
+HEAD_BYTES_MAX = 32 << 10
+KEEP_ALIVE_SECONDS = 15
+STOP_SECONDS = 5
+"""How long requests have to end when it stops."""
+BACKLOG = 512
+
+
+class Unsafe(ConfigError):
+    """Other machines could connect, and nothing would keep them from running functions here."""
+
+
+def serve(settings: GatewaySettings) -> ExitCode:
+    """Run a gateway until it is told to stop or cannot go on."""
+    setup(settings.log_format, settings.log_level)
+    watch_parent(lambda: os._exit(ExitCode.OK), settings.parent_fd, settings.parent_pid)
+    try:
+        return _serve(settings)
+    except FarmError as error:
+        logger.error("the gateway cannot serve: %s", error)  # noqa: TRY400
+        known = {*errors.__all__}
+        kind = next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in known)
+        _say(settings, Word(error=kind, message=str(error)))
+        return ExitCode.REFUSED if isinstance(error, Unsafe) else ExitCode.CONFIG
+    except OSError as error:
+        logger.error("the gateway cannot listen at %s: %s", settings.listen, error)  # noqa: TRY400
+        _say(settings, Word(error="ServiceFailed", message=f"{settings.listen}: {error}"))
+        return ExitCode.REFUSED
+    except Exception as error:
+        logger.exception("the gateway cannot serve: this is a bug")
+        _say(settings, Word(error=type(error).__name__, message=repr(error)))
+        return ExitCode.BUG
+
+
+def _serve(settings: GatewaySettings) -> ExitCode:
+    if settings.sys_path is not None:
+        sys.path[:] = settings.sys_path
+        importlib.invalidate_caches()
+    import_modules(settings.modules)
+    if not registered():
+        logger.info("no function is registered: name the modules that have them with --import")
+    with _listen(settings) as listening:
+        relay = Relay(settings.address)
+        try:
+            return asyncio.run(_run(settings, relay, listening))
+        finally:
+            relay.close()
+
+
+def _listen(settings: GatewaySettings) -> socket.socket:
+    host, port = parse_listen(settings.listen)
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    if not ipaddress.ip_address(address[0]).is_loopback and not settings.insecure:
+        raise Unsafe(
+            f"{settings.listen} is open to other machines, and without tokens everyone who can"
+            " connect can run the registered functions: listen on 127.0.0.1, or allow it with"
+            " --insecure on a network where you trust everyone"
+        )
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+async def _run(settings: GatewaySettings, relay: Relay, listening: socket.socket) -> ExitCode:
+    gateway = Gateway(settings, relay)
+    config = uvicorn.Config(
+        Application(gateway),
+        http=guarded(settings.max_connections),
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+    )
+    server = _Server(config, gateway)
+    host, port = listening.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    logger.info("serving at %s", url, extra={"farm": settings.address, "version": __version__})
+    _say(settings, Word(url=url))
+    watching = asyncio.ensure_future(_watch(relay, server))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        watching.cancel()
+    if relay.error is not None:
+        logger.error("the gateway ends: %s", relay.error)
+        return ExitCode.FAILED
+    logger.info("the gateway ends")
+    return ExitCode.OK
+
+
+class _Server(uvicorn.Server):
+    """Stops by signals as services here do, and tells the gateway, so that nobody waits on."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT stop it in order; a second one at once."""
+
+        def at_once(number: int, _frame: object) -> None:
+            os._exit(128 + number)
+
+        def in_order(_number: int, _frame: object) -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, at_once)
+            self.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, in_order)
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop in order."""
+        self._gateway.stopping.set()
+        await super().shutdown(sockets)
+
+
+async def _watch(relay: Relay, server: uvicorn.Server) -> None:
+    """Stop when the farm refuses this session for good."""
+    await relay.over()
+    server.should_exit = True
+
+
+def _say(settings: GatewaySettings, word: Word) -> None:
+    """Tell whoever started this process; that it listens no more is its own affair."""
+    if settings.ready_fd is not None:
+        with contextlib.suppress(OSError), open(settings.ready_fd, "wb") as ready:  # noqa: PTH123
+            ready.write(msgspec.json.encode(word) + b"\n")

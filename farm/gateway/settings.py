@@ -1,0 +1,89 @@
+"""What a gateway process is told at its start, and what it says when it serves or cannot."""
+
+from enum import IntEnum
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from farm.errors import ConfigError
+
+__all__ = ["ExitCode", "GatewaySettings", "Word", "parse_listen"]
+
+
+class ExitCode(IntEnum):
+    """How a gateway process ended; the numbers are those of the ``farm`` command."""
+
+    OK = 0
+    FAILED = 1
+    """The farm refuses this session for good."""
+    CONFIG = 3
+    REFUSED = 11
+    """The address is taken, or not safe to listen on."""
+    BUG = 70
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One gateway. ``address`` is where clients of the farm connect."""
+
+    address: str
+    listen: str = "127.0.0.1:8080"
+    modules: list[str] = []
+    """Imported at the start; their registered functions can be run."""
+    names: list[str] = []
+    """Names by which callers reach it, besides ``localhost`` and addresses in digits."""
+    insecure: bool = False
+    """Listen where other machines can connect, although there are no tokens."""
+    docs: bool = False
+    """Serve a page that shows the API, at ``/docs``; its script comes from the internet."""
+    max_body: int = 4 << 20
+    """Bytes of a request."""
+    max_items: int = 4096
+    """Tasks of a job."""
+    max_pending: int = 10_000
+    """Tasks of one caller that are not over."""
+    max_connections: int = 1024
+    max_waits: int = 512
+    """Requests that wait for a task, or follow a job, at a time."""
+    max_wait: float = 60.0
+    """How long one of them waits for a task, in seconds."""
+    result_ttl: float = 86_400.0
+    """How long a result can be read, in seconds, unless the request says otherwise."""
+    sys_path: list[str] | None = None
+    """In place of this process's ``sys.path`` when modules are imported."""
+    parent_fd: int | None = None
+    """The process ends when this pipe does."""
+    parent_pid: int | None = None
+    """And when this parent of it does."""
+    ready_fd: int | None = None
+    """One ``Word`` is written here, as a line of JSON, once it is known whether it serves."""
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def read(cls, path: str | Path) -> "GatewaySettings":
+        """Read a JSON file; raises ``ConfigError`` naming it and what is wrong."""
+        try:
+            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a gateway says at its start: where it serves, or the kind of its error and why."""
+
+    url: str = ""
+    error: str = ""
+    message: str = ""
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT`` or ``[HOST]:PORT``; raises ``ConfigError``."""
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""  # an IPv6 address without brackets
+    if not host or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004 - the last port
+        raise ConfigError(f"listen is {text!r}; write HOST:PORT, such as 127.0.0.1:8080")
+    return host, int(port)

@@ -1,0 +1,266 @@
+"""From a request to tasks that the farm has accepted."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import msgspec
+
+from farm.client.backlog import Lane
+from farm.client.options import Settings, merge
+from farm.client.relay import Relay
+from farm.errors import (
+    ArgumentError,
+    Busy,
+    ConfigError,
+    FarmError,
+    KeyConflict,
+    PayloadError,
+    UnknownFunction,
+)
+from farm.gateway.callers import Callers
+from farm.gateway.problems import Problem, busy
+from farm.gateway.schemas import Call, JobRequest, TaskRequest
+from farm.gateway.settings import GatewaySettings
+from farm.model import DEFAULT_QUEUE, Payload
+from farm.named import NamedCall, Signature, call_text
+from farm.payload import FunctionPayload, dump_call, dump_function
+from farm.protocol.parts import TaskKey
+from farm.registry import find, registered
+
+__all__ = ["KEY_CHARS_MAX", "Asker", "Submitting"]
+
+ACCEPT_SECONDS = 5.0
+"""How long the farm may take to accept a task; then it is withdrawn, and the caller comes again."""
+KEY_CHARS_MAX = 150
+"""Of an ``Idempotency-Key``; what it is among all keys has the caller's name before it."""
+NOT_HERE = {
+    "block": "a request never waits for room",
+    "name": "jobs have names: POST /v1/jobs",
+    "idempotency_key": "it is the header Idempotency-Key",
+}
+"""Options that make no sense in a request, and why."""
+
+
+class Asker(NamedTuple):
+    """Who asks, and what stands beside the body: the queue and the idempotency key, or nothing."""
+
+    caller: str
+    queue: str = ""
+    key: str = ""
+
+
+class Submitting:
+    """Checks requests and submits them. What it remembers is bounded by the functions there are."""
+
+    def __init__(self, relay: Relay, callers: Callers, settings: GatewaySettings) -> None:
+        self._relay = relay
+        self._callers = callers
+        self._settings = settings
+        self._functions: dict[str, tuple[FunctionPayload, Signature]] = {}
+
+    def check_room(self, queue: str, caller: str) -> None:
+        """Raise the ``Problem`` that keeps a caller from submitting now; see ``Admission``."""
+        if not self._relay.connected:
+            raise busy(f"the farm cannot be reached now: {self._relay.trouble}")
+        self._check_queue(queue)
+        self._callers.check(caller)
+
+    def _check_queue(self, queue: str) -> None:
+        full = self._relay.room(queue)
+        if full is not None:
+            raise busy(str(full), full.retry_after)
+
+    def functions(self) -> list[tuple[str, str, Signature]]:
+        """The functions that can be run: name, summary, signature."""
+        return [(one.name, one.summary, self._find(one.name)[1]) for one in registered()]
+
+    async def task(self, request: TaskRequest, asker: Asker) -> str:
+        """Submit one task; its id. Raises ``Problem``."""
+        call = Call(request.args, request.kwargs)
+        [task] = await self._submit(request, [("", call)], asker, None)
+        return task
+
+    async def job(self, request: JobRequest, asker: Asker) -> tuple[str, int]:
+        """Submit a job; its id, and how many tasks it has. Raises ``Problem``."""
+        calls = _calls(request, self._settings.max_items)
+        [job] = await self._submit(request, calls, asker, request.name or "")
+        return job, len(calls)
+
+    async def _submit(
+        self,
+        request: TaskRequest | JobRequest,
+        calls: Sequence[tuple[str, Call]],
+        asker: Asker,
+        name: str | None,
+    ) -> list[str]:
+        """Submit calls, each with what its fields are called; with a ``name``, as one job.
+
+        Returns the ids of the tasks, or that of the job.
+        """
+        function, signature = self._find(request.function)
+        settings = self._options(request.options, asker.queue)
+        texts = [_text(signature, *call) for call in calls]
+        keys = _keys(settings, asker, request.function, texts, job=name is not None)
+        payloads = [self._relay.keep(_packed(text)) for text in texts]
+        try:
+            lane = self._relay.lane(function, settings)
+        except ConfigError as error:
+            raise Problem(422, str(error), field="options.queue") from None
+        self._check_queue(lane.queue)
+        self._callers.reserve(asker.caller, len(calls))
+        number, job = 0, ""
+        try:
+            if name is not None:
+                number, job = self._relay.open_job(name)
+                lane = lane._replace(job=number)
+            ids = await self._accepted(lane, payloads, keys, asker.caller)
+        except BaseException:
+            self._callers.release(asker.caller, len(calls), ended=False)
+            raise
+        finally:
+            if number:
+                self._relay.seal_job(number)
+        return [job] if job else ids
+
+    async def _accepted(
+        self, lane: Lane, payloads: list[Payload], keys: list[TaskKey], caller: str
+    ) -> list[str]:
+        """Submit payloads and wait until the farm has them; the ids of the tasks."""
+        try:
+            futures = self._relay.submit(lane, payloads, keys)
+        except Busy as full:
+            raise busy(str(full), full.retry_after) from None
+        accepted = False
+        try:
+            accepted = await self._relay.accepted(futures, lane.queue, ACCEPT_SECONDS)
+        finally:
+            if not accepted:
+                self._relay.withdraw(futures, keyed=bool(keys))
+        if not accepted:
+            why = self._relay.room(lane.queue) or Busy("the farm did not accept it in time", 1.0)
+            raise busy(str(why), why.retry_after)
+        refusals = [error for one in futures if (error := self._relay.refusal(one))]
+        if refusals:
+            if len(futures) > 1:
+                self._relay.withdraw(futures)
+            raise _refused(refusals[0])
+        for future in futures:
+            future.add_done_callback(lambda _: self._callers.release(caller))
+        return [future.id for future in futures]
+
+    def _find(self, name: str) -> tuple[FunctionPayload, Signature]:
+        try:
+            function = find(name).function
+        except UnknownFunction as error:
+            raise Problem(422, str(error), field="function") from None
+        known = self._functions.get(name)
+        if known is None:
+            made = dump_function(NamedCall(name)), Signature(function)
+            known = self._functions[name] = made
+        return known
+
+    def _options(self, said: Mapping[str, Any], queue: str) -> Settings:
+        """The options of a request, checked one by one to name the one that is wrong."""
+        for key, value in said.items():
+            field = f"options.{key}"
+            if key in NOT_HERE:
+                raise Problem(422, f"{key} is no option here: {NOT_HERE[key]}", field=field)
+            try:
+                merge(Settings(), {key: value})  # type: ignore[misc]
+            except (TypeError, ConfigError) as error:
+                raise Problem(422, str(error), field=field) from None
+        named = said.get("queue")
+        if queue and named not in {None, queue}:
+            raise Problem(
+                422, f"the address says {queue!r}, the body {named!r}", field="options.queue"
+            )
+        kept = {"result_ttl": self._settings.result_ttl}
+        options: Any = {**kept, **said, "queue": queue or named or DEFAULT_QUEUE}
+        try:
+            return merge(Settings(), options)
+        except ConfigError as error:
+            raise Problem(422, str(error), field="options") from None
+
+
+def _calls(request: JobRequest, most: int) -> list[tuple[str, Call]]:
+    """The calls of a job, each with what its fields are called; raises ``Problem``."""
+    calls: list[tuple[str, Call]] = []
+    field = "items"
+    if isinstance(request.items, list):
+        calls = [(f"items[{at}]", Call([item])) for at, item in enumerate(request.items)]
+    if isinstance(request.arguments, list):
+        field = "arguments"
+        if isinstance(request.items, list):
+            raise Problem(422, "there are items, too: give one of them", field=field)
+        calls = [(f"arguments[{at}].", call) for at, call in enumerate(request.arguments)]
+    if not calls:
+        raise Problem(422, "a job has at least one task", field=field)
+    if len(calls) > most:
+        raise Problem(
+            413,
+            f"there are {len(calls)} tasks, and a job may have {most}: send several jobs",
+            field=field,
+        )
+    return calls
+
+
+def _text(signature: Signature, field: str, call: Call) -> bytes:
+    """The arguments of a call as they travel; ``field`` is what they are called in the request."""
+    try:
+        signature.convert(call.args, call.kwargs)
+    except ArgumentError as error:
+        # Of an item, its one argument is the item.
+        inner = error.field.removeprefix("args[0]") if field.startswith("items") else error.field
+        raise Problem(422, error.message, field=field + inner) from None
+    return call_text(call.args, call.kwargs)
+
+
+def _packed(text: bytes) -> bytes:
+    packed = dump_call((text,), {})
+    assert isinstance(packed, bytes)  # noqa: S101 - it was given no files to be in
+    return packed
+
+
+def _keys(
+    settings: Settings, asker: Asker, function: str, texts: Sequence[bytes], *, job: bool
+) -> list[TaskKey]:
+    """The keys of calls, if they are to have any: those of a job have its own, and a number.
+
+    The same key of two callers is two keys.
+    """
+    unique, key, field = settings.key, asker.key, "Idempotency-Key"
+    if unique is not None:
+        if key or job:
+            why = "a task has one key: leave out this, or Idempotency-Key"
+            why = "unique would make one task of all of a job" if job else why
+            raise Problem(422, why, field="options.unique")
+        key, field = str(unique.key), "options.unique"
+    if not key:
+        return []
+    if len(key) > KEY_CHARS_MAX or not key.isprintable():
+        raise Problem(422, f"a key is {KEY_CHARS_MAX} characters at most, in a line", field=field)
+    owned = f"http {asker.caller} {key}"
+    if unique is not None:
+        return [TaskKey(owned, unique=True)]
+    return [
+        TaskKey(f"{owned} {at}" if job else owned, body=_body_of(function, text))
+        for at, text in enumerate(texts)
+    ]
+
+
+def _body_of(function: str, text: bytes) -> bytes:
+    """The hash of a call, whatever the order of names in its objects."""
+    sorted_text = msgspec.json.encode(msgspec.json.decode(text), order="sorted")
+    return blake2b(function.encode() + b"\0" + sorted_text, digest_size=16).digest()
+
+
+def _refused(error: FarmError) -> Problem:
+    """What a refusal of the coordinator comes to."""
+    if isinstance(error, KeyConflict):
+        return Problem(409, str(error), field="Idempotency-Key")
+    if isinstance(error, PayloadError):
+        return Problem(413, str(error))
+    if isinstance(error, ConfigError):
+        return Problem(422, str(error), field="options")
+    return busy(str(error), error.retry_after if isinstance(error, Busy) else 1.0)

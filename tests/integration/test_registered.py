@@ -1,0 +1,80 @@
+"""Registered functions on real hosts: run by name, by whoever has no code of theirs."""
+
+import textwrap
+import threading
+
+import pytest
+
+import farm
+from farm.errors import ArgumentError, PayloadError, UnknownFunction, WorkerLost
+from farm.json_payload import json_text
+from farm.named import NamedCall, call_text
+
+FUNCTIONS = """
+import farm
+
+@farm.task(name="sums.add")
+def add(a: int, b: int = 1):
+    return {"sum": a + b}
+
+@farm.task(name="sums.open")
+def opened():
+    return object()
+
+@farm.task(name="sums.large")
+def large(count: int):
+    return "x" * count
+"""
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "sums_of_host.py").write_text(textwrap.dedent(FUNCTIONS))
+    return folder
+
+
+@pytest.fixture
+def local(module, monkeypatch):
+    """A local farm whose workers find the module; this process does not import it."""
+    monkeypatch.syspath_prepend(module)
+    clients = []
+
+    def make(*imports):
+        clients.append(farm.local(1, imports=imports))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.shutdown(cancel_futures=True)
+
+
+def test_a_function_runs_by_its_name_where_its_module_is_imported(local):
+    client = local("sums_of_host")
+    future = client.submit(NamedCall("sums.add"), call_text([2], {"b": 3}))
+    assert future.result(30) == {"sum": 5}
+    failures = [
+        (NamedCall("sums.ad"), call_text([2], {}), UnknownFunction, "did you mean 'sums.add'"),
+        (NamedCall("sums.add"), call_text(["2"], {}), ArgumentError, r"args\[0\]: expected"),
+        (NamedCall("sums.open"), call_text([], {}), PayloadError, "the result is object, which"),
+    ]
+    for call, text, kind, says in failures:
+        with pytest.raises(kind, match=says):
+            client.submit(call, text).result(30)
+    large = client.submit(NamedCall("sums.large"), call_text([1 << 20], {}))
+    assert large.result(30) == "x" * (1 << 20)
+
+
+def test_a_result_is_read_without_being_unpickled(local):
+    client = local("sums_of_host")
+    future = client.submit(NamedCall("sums.add"), call_text([2], {"b": 3}))
+    ended = threading.Event()
+    future.add_done_callback(lambda _: ended.set())
+    assert ended.wait(30)
+    assert json_text(future._outcome) == b'{"sum":5}'
+
+
+def test_a_module_that_cannot_be_imported_is_told_to_whoever_submits(local):
+    client = local("no_such_module_of_host")
+    with pytest.raises(WorkerLost, match="'no_such_module_of_host' cannot be imported: ModuleNot"):
+        client.submit(max, 1, 2).result(60)
