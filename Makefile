@@ -17,7 +17,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench sim chaos soak fuzz commits
+.PHONY: help http demo test check bench sim chaos soak fuzz commits
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ sim: $(READY) ## run the simulator over SEEDS=1000 seeds
 
 chaos: $(READY) ## kill and stop real processes for SECONDS=120 by SEED=1, and judge what they did
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),120) --seed $(SEED)
+
+http: $(READY) ## random requests and too many of them at the HTTP gateway, SECONDS=60 by SEED=1
+	$(BIN)/python -m tests.gateway --seconds $(or $(SECONDS),60) --seed $(SEED)
 
 soak: $(READY) ## run at half the top speed for SECONDS=600, and measure what grows
 	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600)

@@ -32,6 +32,8 @@ from farm.transport import parse_address
 
 __all__ = ["Failed", "Outcome", "Relay"]
 
+LATE_SECONDS = 1.0
+"""When to come back if the farm has not said so."""
 ANSWER_SECONDS = 10.0
 """How long the farm may take to answer a question."""
 
@@ -122,17 +124,19 @@ class Relay:
         """A payload as it is submitted: in a file if it is large."""
         return self._connection.keep(payload)
 
-    async def accepted(self, futures: Sequence[Future[Any]], queue: str, within: float) -> bool:
-        """Wait until the farm has these tasks of a queue, with adjacent counters, for good.
+    async def accepted(self, futures: Sequence[Future[Any]], queue: str, within: float) -> None:
+        """Return when the farm has these tasks of a queue, with adjacent counters, for good.
 
-        False if it has no room for them, or takes too long. One that was refused for good counts:
-        its future is done.
+        Raises ``Busy`` if it has no room for them, or takes too long. One that was refused for
+        good counts as had: its future is done.
         """
         known = Awaiter()
         check = _Acceptance(self._loop, queue, futures[0].counter, len(futures))
-        if not self._connection._after(lambda _: self._loop.waits.append((check, known))):
-            return False
-        return await _in_time(known, within) and check.accepted
+        self._connection._after(lambda _: self._loop.waits.append((check, known)))
+        if not await _in_time(known, within) or not check.known:
+            raise Busy(f"the farm did not accept it within {within:g} s", LATE_SECONDS)
+        if check.busy is not None:
+            raise check.busy
 
     def refusal(self, future: Future[Any]) -> FarmError | None:
         """Why the farm refused a task for good, if it did."""
@@ -211,20 +215,30 @@ class Relay:
 
 
 class _Acceptance:
-    """Whether it is known if tasks of the session have room; asked on the IO thread."""
+    """Whether it is known if tasks of the session have room; asked on the IO thread.
+
+    What has none is taken back here, and not later, so that nothing runs that was refused; what
+    was sent, and is not answered yet, is waited for.
+    """
 
     def __init__(self, loop: Loop, queue: str, first: int, count: int) -> None:
-        self.accepted = False
+        self.known = False
+        self.busy: Busy | None = None
         self._loop = loop
         self._queue = queue
         self._next, self._stop = first, first + count
 
     def __call__(self) -> bool:
-        outbox = self._loop.session._outbox
+        session = self._loop.session
+        outbox = session._outbox
+        if self._queue in outbox.full or outbox.hold_until > monotonic():
+            busy = self._loop.backlog.busy(self._queue)
+            if session._cancel_fresh(self._next, self._stop):
+                self.busy = busy
         while self._next < self._stop and not outbox.has(self._next):
             self._next += 1  # what was accepted stays so
-        self.accepted = self._next == self._stop
-        return self.accepted or self._queue in outbox.full or outbox.hold_until > monotonic()
+        self.known = self._next == self._stop
+        return self.known
 
 
 async def _in_time(awaiter: Awaiter, within: float) -> bool:

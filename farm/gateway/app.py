@@ -2,6 +2,7 @@
 
 import logging
 import re
+from copy import deepcopy
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +17,7 @@ from farm.gateway.gateway import Gateway
 from farm.gateway.guard import Guard
 from farm.gateway.problems import MEDIA_TYPE, Problem
 from farm.gateway.routes import ROUTES
+from farm.registry import registered
 
 __all__ = ["Application"]
 
@@ -82,13 +84,22 @@ def _routes(gateway: Gateway) -> Litestar:
 @get("/openapi.json", include_in_schema=False, sync_to_thread=False)
 def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """The description of all of this."""
-    return request.app.openapi_schema.to_schema()
+    return _described(request)
 
 
 @get("/docs", include_in_schema=False, media_type=MediaType.HTML, sync_to_thread=False)
 def docs(request: Request[Any, Any, Any]) -> bytes:
     """A page that shows it; its script comes from the internet."""
-    return ScalarRenderPlugin().render(request, request.app.openapi_schema.to_schema())
+    return ScalarRenderPlugin().render(request, _described(request))
+
+
+def _described(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """The OpenAPI document, with the names of the functions that there are."""
+    document = deepcopy(request.app.openapi_schema.to_schema())
+    names = [one.name for one in registered()]
+    for kind in ("TaskRequest", "JobRequest") if names else ():
+        document["components"]["schemas"][kind]["properties"]["function"]["enum"] = names
+    return document
 
 
 def _answer(problem: Problem) -> Response[bytes]:

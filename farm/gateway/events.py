@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from farm.gateway.problems import Problem
 from farm.gateway.reading import FINAL, Reading
 from farm.gateway.schemas import JobView
 
-__all__ = ["first_event", "job_events"]
+__all__ = ["job_events"]
 
 LOOK_SECONDS = (0.1, 1.0)
 """How often a job is looked at: while it moves, and while it does not."""
@@ -20,17 +19,6 @@ LIVE_SECONDS = 15.0
 """After so long without an event a comment is sent, to see if anybody is there."""
 TASKS_MAX = 500
 """Tasks that are told at a time."""
-
-
-def first_event(last_event_id: str) -> int:
-    """How many tasks have been told, by the header; raises ``Problem``."""
-    if not last_event_id:
-        return 0
-    if not last_event_id.isdecimal() or len(last_event_id) > 18:  # noqa: PLR2004 - as ids have
-        raise Problem(
-            422, f"{last_event_id!r} is no id of an event; they are numbers", field="Last-Event-ID"
-        )
-    return int(last_event_id)
 
 
 async def job_events(reading: Reading, view: JobView, told: int) -> AsyncIterator[bytes]:

@@ -9,8 +9,8 @@ from farm.errors import FarmError
 from farm.gateway.callers import Callers
 from farm.gateway.events import job_events
 from farm.gateway.metrics import Metrics
-from farm.gateway.problems import busy
-from farm.gateway.reading import Reading, busy_if_away
+from farm.gateway.problems import busy, busy_if_away
+from farm.gateway.reading import Reading
 from farm.gateway.schemas import JobView
 from farm.gateway.settings import GatewaySettings
 from farm.gateway.submitting import Submitting

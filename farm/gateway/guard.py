@@ -72,6 +72,12 @@ class Head:
         return self.method == "GET" and (b"wait=" in self._query or self.path.endswith("/events"))
 
     @property
+    def has_body(self) -> bool:
+        """Whether there is a body, or something is said of one."""
+        said = self.header("content-type") or self.header("transfer-encoding")
+        return bool(said or self.length)
+
+    @property
     def length(self) -> int | None:
         """How long the body is, if it says so."""
         text = self.header("content-length")
@@ -139,13 +145,13 @@ class Guard:
         origin = head.header("origin")
         if origin and (urlsplit(origin).netloc.lower() != head.header("host").lower()):
             raise Problem(403, f"pages of {origin} may not use this farm")
-        if head.method in {"GET", "HEAD", "OPTIONS"}:
-            return
-        kind, _, parameter = head.header("content-type").partition(";")
-        charset = parameter.strip().lower()
-        is_json = kind.strip().lower() == JSON and charset in {"", "charset=utf-8"}
-        if not is_json and (head.method != "DELETE" or kind):
-            raise Problem(415, f"send JSON, with the header Content-Type: {JSON}")
+        if head.header("sec-fetch-site") == "cross-site":
+            raise Problem(403, "pages of other sites may not use this farm")
+        if head.submits or head.has_body:
+            kind, _, parameter = head.header("content-type").partition(";")
+            charset = parameter.strip().lower()
+            if kind.strip().lower() != JSON or charset not in {"", "charset=utf-8"}:
+                raise Problem(415, f"send JSON, with the header Content-Type: {JSON}")
         if head.header("content-encoding").lower() not in {"", "identity"}:
             raise Problem(415, "send JSON as it is, without a Content-Encoding")
         if head.submits:

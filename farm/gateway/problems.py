@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["MEDIA_TYPE", "Problem", "ProblemBody", "busy"]
+from farm.errors import FarmError
+
+__all__ = ["MEDIA_TYPE", "Problem", "ProblemBody", "busy", "busy_if_away", "whole_seconds"]
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS_MAX = 120
@@ -78,3 +80,16 @@ def whole_seconds(seconds: float) -> int:
 def busy(detail: str, retry: float = 1.0) -> Problem:
     """There is no room now."""
     return Problem(503, detail, retry=retry)
+
+
+class busy_if_away:  # noqa: N801 - a context, read as a phrase
+    """A farm that cannot be reached is a ``Problem`` 503; a wrong question, a 404."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ConnectionError):
+            raise busy(str(error)) from None
+        if isinstance(error, FarmError):
+            raise Problem(404, str(error)) from None

@@ -6,8 +6,7 @@ from typing import Any
 import msgspec
 
 from farm.client.relay import Failed, Outcome, Relay
-from farm.errors import FarmError
-from farm.gateway.problems import Problem, busy
+from farm.gateway.problems import Problem, busy, busy_if_away
 from farm.gateway.schemas import (
     Cancelled,
     ErrorView,
@@ -19,7 +18,7 @@ from farm.gateway.schemas import (
 from farm.json_payload import json_text
 from farm.model import Blob, Ending, TaskId, parse_job_id
 
-__all__ = ["Reading", "busy_if_away"]
+__all__ = ["Reading"]
 
 OUTCOME_SECONDS = 10.0
 """How long the outcome of a task that is over may take to arrive."""
@@ -37,19 +36,6 @@ NOT_JSON = (
     "its result is an object of Python, for it was not submitted over HTTP; read it there: "
     "farm.Client().future(id).result()"
 )
-
-
-class busy_if_away:  # noqa: N801 - a context, read as a phrase
-    """A farm that cannot be reached is a ``Problem`` 503; a wrong question, a 404."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ConnectionError):
-            raise busy(str(error)) from None
-        if isinstance(error, FarmError):
-            raise Problem(404, str(error)) from None
 
 
 class Reading:

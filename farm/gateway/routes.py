@@ -10,7 +10,6 @@ from litestar.response import Stream
 
 from farm.errors import FarmError
 from farm.gateway import schemas as s
-from farm.gateway.events import first_event
 from farm.gateway.gateway import Gateway
 from farm.gateway.guard import caller_of
 from farm.gateway.metrics import CONTENT_TYPE
@@ -63,6 +62,7 @@ Grace = Annotated[
     str | None,
     QueryParameter(
         description="End also what runs, after it had so long to clean up: seconds, or `5s`",
+        pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|min|h|d)?$",
     ),
 ]
 Queue = Annotated[
@@ -185,7 +185,10 @@ class Jobs(Controller):
         job_id: Id,
         gateway: "Gateway",
         last_event_id: Annotated[
-            str, HeaderParameter(name="Last-Event-ID", description="Go on after this one")
+            str,
+            HeaderParameter(
+                name="Last-Event-ID", description="Go on after this one", pattern=r"^[0-9]{0,18}$"
+            ),
         ] = "",
     ) -> Response[Any]:
         """Follow a job by server-sent events.
@@ -193,7 +196,7 @@ class Jobs(Controller):
         `task` for each task that is over, in the job's order, `progress`
         when counts change, `end` as the last. Resumable by `Last-Event-ID`.
         """
-        told = first_event(last_event_id)
+        told = int(last_event_id or 0)
         view = await gateway.reading.job(job_id)
         if view.over and last_event_id and told >= view.total:
             return Response(None, status_code=204)

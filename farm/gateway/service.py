@@ -98,6 +98,7 @@ def _listen(settings: GatewaySettings) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(BACKLOG)  # before anybody is told that it serves
     except BaseException:
         listening.close()
         raise

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from time import monotonic
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,7 +20,7 @@ from farm.errors import (
     UnknownFunction,
 )
 from farm.gateway.callers import Callers
-from farm.gateway.problems import Problem, busy
+from farm.gateway.problems import Problem, busy, busy_if_away
 from farm.gateway.schemas import Call, JobRequest, TaskRequest
 from farm.gateway.settings import GatewaySettings
 from farm.model import DEFAULT_QUEUE, Payload
@@ -32,6 +33,8 @@ __all__ = ["KEY_CHARS_MAX", "Asker", "Submitting"]
 
 ACCEPT_SECONDS = 5.0
 """How long the farm may take to accept a task; then it is withdrawn, and the caller comes again."""
+FULL_SECONDS = 1.0
+"""For how long a queue that has refused is not asked again."""
 KEY_CHARS_MAX = 150
 """Of an ``Idempotency-Key``; what it is among all keys has the caller's name before it."""
 NOT_HERE = {
@@ -58,6 +61,8 @@ class Submitting:
         self._callers = callers
         self._settings = settings
         self._functions: dict[str, tuple[FunctionPayload, Signature]] = {}
+        # Of queues that have refused: until when nobody asks again, when to come back, and why.
+        self._full: dict[str, tuple[float, float, str]] = {}
 
     def check_room(self, queue: str, caller: str) -> None:
         """Raise the ``Problem`` that keeps a caller from submitting now; see ``Admission``."""
@@ -70,6 +75,17 @@ class Submitting:
         full = self._relay.room(queue)
         if full is not None:
             raise busy(str(full), full.retry_after)
+        if queue in self._full:
+            until, back, why = self._full[queue]
+            if (now := monotonic()) < until:
+                raise busy(why, back - now)
+            del self._full[queue]
+
+    def _note_full(self, queue: str, full: Busy) -> Problem:
+        """A queue has refused: who asks within a moment is told the same, and is not read."""
+        now = monotonic()
+        self._full[queue] = now + FULL_SECONDS, now + full.retry_after, str(full)
+        return busy(str(full), full.retry_after)
 
     def functions(self) -> list[tuple[str, str, Signature]]:
         """The functions that can be run: name, summary, signature."""
@@ -108,6 +124,8 @@ class Submitting:
         except ConfigError as error:
             raise Problem(422, str(error), field="options.queue") from None
         self._check_queue(lane.queue)
+        if len(calls) > 1:
+            await self._check_room_for(len(calls), lane.queue)
         self._callers.reserve(asker.caller, len(calls))
         number, job = 0, ""
         try:
@@ -123,6 +141,22 @@ class Submitting:
                 self._relay.seal_job(number)
         return [job] if job else ids
 
+    async def _check_room_for(self, tasks: int, queue: str) -> None:
+        """Raise the ``Problem`` that keeps a queue from taking so many tasks as a whole."""
+        with busy_if_away():
+            rows = await self._relay.query("queues")
+        for row in rows:
+            most = row["policy"]["max_tasks"]
+            if row["name"] != queue or most is None:
+                continue
+            if tasks > most:
+                why = f"there are {tasks} tasks, and queue {queue} takes {most}: send fewer"
+                raise Problem(413, why)
+            more = row["open_tasks"] + tasks - most
+            if more > 0:
+                why = f"queue {queue} has room for {tasks - more} of {tasks} tasks"
+                raise busy(why, more / row["service_rate"] if row["service_rate"] else 5.0)
+
     async def _accepted(
         self, lane: Lane, payloads: list[Payload], keys: list[TaskKey], caller: str
     ) -> list[str]:
@@ -131,15 +165,14 @@ class Submitting:
             futures = self._relay.submit(lane, payloads, keys)
         except Busy as full:
             raise busy(str(full), full.retry_after) from None
-        accepted = False
         try:
-            accepted = await self._relay.accepted(futures, lane.queue, ACCEPT_SECONDS)
-        finally:
-            if not accepted:
-                self._relay.withdraw(futures, keyed=bool(keys))
-        if not accepted:
-            why = self._relay.room(lane.queue) or Busy("the farm did not accept it in time", 1.0)
-            raise busy(str(why), why.retry_after)
+            await self._relay.accepted(futures, lane.queue, ACCEPT_SECONDS)
+        except Busy as full:
+            self._relay.withdraw(futures, keyed=bool(keys))
+            raise self._note_full(lane.queue, full) from None
+        except BaseException:
+            self._relay.withdraw(futures, keyed=bool(keys))
+            raise
         refusals = [error for one in futures if (error := self._relay.refusal(one))]
         if refusals:
             if len(futures) > 1:

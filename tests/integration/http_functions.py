@@ -50,8 +50,9 @@ def progress(path: str):
 
 
 @farm.task(name="write")
-def write(path: str, line: str):
-    """Append a line: what a load test counts."""
+def write(path: str, line: str, seconds: float = 0.0):
+    """Append a line, after a while: what a load test counts."""
+    time.sleep(seconds)
     with Path(path).open("a") as file:
         file.write(line + "\n")
     return line

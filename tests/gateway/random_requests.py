@@ -1,0 +1,39 @@
+"""Random requests, valid and not, made from the gateway's own OpenAPI document by schemathesis.
+
+Judged: no server error, no answer that the document does not have, in status, type, headers and
+schema; nothing accepted that it forbids, nothing refused that it allows.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.integration.gateway_rig import rig
+
+__all__ = ["run"]
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+
+
+def run(seconds, seed):
+    """The problems that were found, as text; and what the run says of itself."""
+    schemathesis = Path(sys.executable).with_name("schemathesis")
+    with tempfile.TemporaryDirectory() as folder, rig(core={"queues": {"small": {}}}) as gateway:
+        done = subprocess.run(
+            [
+                *(schemathesis, "--config-file", CONFIG, "run"),
+                f"{gateway.local.http}/openapi.json",
+                *("--max-time", str(seconds), "--seed", str(seed)),
+                *("--request-timeout", "20", "--no-color"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
+        )
+        alive = gateway.http.get("/health/ready").status_code == 200
+    said = done.stdout + done.stderr
+    if done.returncode or not alive:
+        return [said if alive else f"the gateway is not ready any more\n{said}"], said
+    return [], said
