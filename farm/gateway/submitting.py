@@ -1,6 +1,7 @@
 """From a request to tasks that the farm has accepted."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from hashlib import blake2b
 from time import monotonic
 from typing import Any, NamedTuple
@@ -195,6 +196,7 @@ class Submitting:
 
     def _options(self, said: Mapping[str, Any], queue: str) -> Settings:
         """The options of a request, checked one by one to name the one that is wrong."""
+        said = _with_moments(said)
         for key, value in said.items():
             field = f"options.{key}"
             if key in NOT_HERE:
@@ -214,6 +216,18 @@ class Submitting:
             return merge(Settings(), options)
         except ConfigError as error:
             raise Problem(422, str(error), field="options") from None
+
+
+def _with_moments(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Options whose moments, texts in JSON, are what Python has for them."""
+    options = dict(said)
+    if isinstance(eta := options.get("eta"), str):
+        try:
+            options["eta"] = msgspec.convert(eta, datetime)
+        except msgspec.ValidationError:
+            why = f"eta is {eta!r}; write a moment with its zone, as 2030-01-31T09:00:00Z"
+            raise Problem(422, why, field="options.eta") from None
+    return options
 
 
 def _calls(request: JobRequest, most: int) -> list[tuple[str, Call]]:

@@ -84,6 +84,9 @@ def test_options_count(gateway):
     assert gateway.http.delete(f"/v1/tasks/{task}").json() == {"cancelled": 1, "stopping": 0}
     view = gateway.ended(task)
     assert (view["state"], "error" in view) == ("cancelled", False)
+    task = gateway.submitted("sums.add", 1, options={"eta": "2050-01-31T09:00:00+01:00"})
+    assert gateway.read(task).json()["state"] == "scheduled"
+    gateway.http.delete(f"/v1/tasks/{task}")
 
 
 def test_a_task_that_runs_is_stopped_if_it_is_given_time_to_clean_up(gateway):
@@ -178,6 +181,8 @@ WRONG = [
     ("/v1/tasks", ADD | {"kwargs": {"c": 1}}, 422, "kwargs.c", "there is no such argument"),
     ("/v1/tasks", ADD | {"options": {"prio": 1}}, 422, "options.prio", "did you mean 'priority'"),
     ("/v1/tasks", ADD | {"options": {"delay": "soon"}}, 422, "options.delay", "write seconds"),
+    ("/v1/tasks", ADD | {"options": {"eta": "soon"}}, 422, "options.eta", "with its zone"),
+    ("/v1/tasks", ADD | {"options": {"eta": "2030-01-31T09:00:00"}}, 422, "options.eta", "no time"),
     ("/v1/tasks", ADD | {"options": {"priority": 1 << 70}}, 422, "options.priority", "at most"),
     ("/v1/tasks", ADD | {"options": {"queue": "smal"}}, 422, "options.queue", "mean 'small'"),
     ("/v1/tasks", ADD | {"options": {"block": True}}, 422, "options.block", "never waits"),
