@@ -26,6 +26,8 @@ RESUME = 0.5
 """Submitters that had to wait go on when the backlog is below this share of its bounds."""
 HAND_OVER_SECONDS = 0.002
 """How long a caller waits at most for the IO thread to take what it has added."""
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 120.0
+"""What a caller without room may be told."""
 WAIT_SECONDS = 1.0
 """How long a wait lasts before the world is looked at again."""
 
@@ -90,9 +92,9 @@ class Backlog:
         self.sleeping = False
         self.full_since: float | None = None
         self.starved = False  # the farm is full: whoever does not block is told so
-        self.retry_after = 1.0
+        self.retry_at = 0.0  # when there should be room
         self.reason = ""  # why the farm is full, if it said so
-        # Queues without room: in how many seconds they may have some, and why.
+        # Queues without room: when they should have some, and why they have none.
         self.full_queues: dict[str, tuple[float, str]] = {}
         self._wake = wake
         self._may_block = may_block
@@ -297,7 +299,8 @@ class Backlog:
 
     def busy(self, queue: str = "") -> Busy:
         """What is raised where there is no room and no waiting; ``queue``: in this one."""
-        after, why = self.full_queues.get(queue, (self.retry_after, self.reason))
+        at, why = self.full_queues.get(queue, (self.retry_at, self.reason))
+        after = min(max(at - monotonic(), RETRY_SECONDS_MIN), RETRY_SECONDS_MAX)
         why = why or "the farm has no room for more tasks"
         return Busy(f"{why}; try again in {after:.2g} s", after)
 

@@ -84,6 +84,7 @@ class Loop:
         self._watch = Watch(str(address))
         self._now = monotonic()
         self._rated_at, self._ended_tasks = self._now, 0
+        self._room_at = 0.0  # for more tasks in the backlog, as far as this process can tell
         self._settled: list[m.Result] = []
 
     def run(self) -> None:
@@ -196,9 +197,9 @@ class Loop:
             session.query(reply.request, "status", {}, now)
         if now - self._rated_at > RATE_SECONDS:
             rate = self._ended_tasks / (now - self._rated_at)
-            waiting = min(60.0, tasks / rate) if rate else 0.0
-            backlog.retry_after = max(waiting, session.retry_after, 0.05)
+            self._room_at = now + tasks / rate if rate else 0.0
             self._rated_at, self._ended_tasks = now, 0
+        backlog.retry_at = max(self._room_at, session.retry_at)
         idle = not (self.maps or session.open or len(backlog))
         self.done = self.done or self.fatal is not None or (self.leaving and idle)
 

@@ -7,8 +7,7 @@ keeps them in memory only, until their outcome. Nothing is sent beyond the credi
 does no IO and reads no clock: the shell calls a method per event, and ``on_tick`` at the end of
 each of its turns, which is when all that gathered is said.
 
-What is kept is bounded: the unsent by the shell, which blocks submitters, the rest by credit and by
-the requests that callers wait for.
+What is kept is bounded by the shell, which blocks submitters, by credit, and by open requests.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,11 +28,10 @@ __all__ = ["Session", "SessionPort", "SessionSettings"]
 class Session:
     """One client's identity and state across all its connections.
 
-    For reading: ``connected`` (the welcome has come), ``closed``, ``durable`` (as the coordinator
-    said last), ``epoch_seen``, ``payload_bytes_max``, ``round_trip`` (seconds, measured by beats,
-    or None), ``retry_after`` and ``busy`` (seconds, and why, as the coordinator said when it was
-    last busy), ``full`` (the same of each queue that has no room for what waits here), ``queues``
-    (which there are), ``open`` (the counters of all tasks that are not settled).
+    For reading: ``connected`` (the welcome has come), ``closed``, ``durable`` (as was said last),
+    ``epoch_seen``, ``payload_bytes_max``, ``round_trip`` (seconds, by beats, or None), ``retry_at``
+    and ``busy`` (when there should be room, and why there is none), ``full`` (the same of queues
+    without room for what waits here), ``queues`` (which there are), ``open`` (unsettled counters).
     """
 
     def __init__(
@@ -50,7 +48,7 @@ class Session:
         self.epoch_seen = self.commit_seen = 0
         self.payload_bytes_max, self.open = m.PAYLOAD_BYTES_MAX, RangeSet()
         self.round_trip: float | None = None
-        self.retry_after, self.busy = 0.0, ""
+        self.retry_at, self.busy = 0.0, ""
         self._settings, self._port, self._secret = settings, port, secret
         self._instance = instance
         self._connection, self._beat_seconds = 0, 1.0
@@ -245,6 +243,8 @@ class Session:
 
     def _on_credit(self, message: m.Credit | m.QueueCredit, now: float) -> None:
         self._outbox.credit(message)
+        if isinstance(message, m.Credit):
+            self.retry_at = now + message.retry_after
         self._pump(now)
 
     def _on_accepted(self, message: m.Accepted, now: float) -> None:
@@ -263,9 +263,9 @@ class Session:
         elif reason == "function":
             self._outbox.forget_function(pieces)
         elif message.queue and pieces:
-            self._outbox.park(message.queue, message.retry_after, message.message)
+            self._outbox.park(message.queue, now + message.retry_after, message.message)
         elif reason == "busy":
-            self.retry_after, self.busy = message.retry_after, message.message
+            self.retry_at, self.busy = now + message.retry_after, message.message
             self._outbox.hold(now, message.retry_after)
         if opens or reason in {"busy", "function"}:
             self._outbox.put_back(pieces)

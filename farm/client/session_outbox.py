@@ -36,6 +36,9 @@ FUNCTIONS_MAX = 256
 """Functions kept; above that, those that no kept task uses are dropped."""
 HOLD_SECONDS_MIN = 0.05
 """After ``Refused(busy)`` nothing is sent for at least so long, unless credit comes."""
+HOLD_TIMES = 2
+"""Nor for so many times as long as was said: credit comes when there is room, and whoever comes
+before it does keeps the farm from draining."""
 
 
 class Outbox:
@@ -52,7 +55,7 @@ class Outbox:
         self.retained = Shelf()
         self.parked: dict[str, Shelf] = {}  # by queue: fresh, and waiting for room in it
         self._may: dict[str, int] = {}  # how many of them may be sent
-        # Of each: in how many seconds there may be room, and why there is none.
+        # Of each: when there should be room, and why there is none.
         self.full: dict[str, tuple[float, str]] = {}
         self.hold_until = 0.0
         self._next = 1  # tasks below it were all added, or never will be
@@ -142,7 +145,7 @@ class Outbox:
 
     def hold(self, now: float, retry_after: float) -> None:
         """The coordinator is full and may have room after so many seconds."""
-        self.hold_until = now + max(retry_after, HOLD_SECONDS_MIN)
+        self.hold_until = now + max(HOLD_TIMES * retry_after, HOLD_SECONDS_MIN)
 
     def disconnected(self) -> None:
         """What is unacknowledged may have arrived or not."""
@@ -259,9 +262,9 @@ class Outbox:
         """Where what the coordinator does not have belongs."""
         return self.parked.get(_queue(group), self.fresh) if self.parked else self.fresh
 
-    def park(self, queue: str, retry_after: float, why: str) -> None:
+    def park(self, queue: str, retry_at: float, why: str) -> None:
         """A queue has refused tasks: all that is fresh of it waits for room in it."""
-        self.full[queue] = retry_after, why
+        self.full[queue] = retry_at, why
         self._may.pop(queue, None)
         shelf = self.parked.get(queue)
         if shelf is None:

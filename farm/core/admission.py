@@ -11,15 +11,17 @@ from farm.core.ledger import Ledger
 from farm.core.policy import nearest_queue
 from farm.core.queue import Queue
 from farm.core.queue_credit import QueueCredit, by_size, cut, fitting
+from farm.core.session_credit import SessionCredit
 from farm.core.sessions import Session
 from farm.model import State
-from farm.protocol.messages import Accepted, Credit, Refused, Submit
+from farm.protocol.messages import Accepted, Refused, Submit
 from farm.protocol.parts import Group
 from farm.protocol.records import Submitted
 
 __all__ = ["Admission"]
 
 BUSY_SECONDS = 1.0
+"""When to come again after what does not pass by work that is done: at least so soon."""
 
 
 class Admission:
@@ -29,12 +31,11 @@ class Admission:
         self._ledger = ledger
         self._following = following
         self._duplicates = duplicates
-        self._full = False
         self._touched: dict[Session, None] = {}
         self._owed: dict[Session, None] = {}
-        self._starved: dict[Session, None] = {}  # no credit: too many outcomes wait for them
         self.acknowledge_due: float | None = None
         self._unread = False  # results that nobody read fill the room for them
+        self.sessions = SessionCredit(ledger)
         self.queues = QueueCredit(ledger)
 
     # ------------------------------------------------------------ submissions
@@ -172,16 +173,15 @@ class Admission:
             return [self._accept_group(session, group, queue, now)]
         fits = fitting(group, tasks, size)
         fits_queue = fitting(group, *queue.room()) if queue.bounded else fits
+        taken = min(fits, fits_queue)
+        found = [self._accept_group(session, cut(group, 0, taken), queue, now)] if taken else []
         if fits_queue < fits:
-            rest = cut(group, fits_queue, group.count)
             self._touched[session] = None
-            self.queues.refuse(session, queue, rest, now)
-            fits = fits_queue
-        elif fits < group.count:
-            self._refuse(session, cut(group, fits, group.count), "busy", "")
-        if not fits:
-            return []
-        return [self._accept_group(session, cut(group, 0, fits), queue, now)]
+            self.queues.refuse(session, queue, cut(group, taken, group.count), now)
+        elif taken < group.count:
+            rest = cut(group, taken, group.count)
+            self._refuse(session, rest, "busy", "", self.sessions.room_after(now))
+        return found
 
     def _accept_group(
         self, session: Session, group: Group, queue: Queue, now: float
@@ -236,7 +236,7 @@ class Admission:
         waiting = len(session.outbox)
         if waiting <= self._ledger.settings.session_outcomes:
             return ""
-        self._starved[session] = None
+        self.sessions.starved[session] = None
         return f"unread results: {waiting} outcomes wait for this client to take them"
 
     def _shortage(self) -> str:
@@ -257,15 +257,15 @@ class Admission:
         group: Group,
         reason: str,
         message: str,
-        retry_after: float = BUSY_SECONDS,
+        seconds: float = BUSY_SECONDS,
     ) -> None:
         self._ledger.counters["refused"] += group.count
-        self._full = self._full or (reason == "busy" and session not in self._starved)
-        session.refused = True
+        self.sessions.note_refused(session, full=reason == "busy")
         self._touched[session] = None
         if session.peer is not None:
-            refused = Refused(group.first, group.count, reason, retry_after, message)
-            self._ledger.port.send(session.peer, refused)
+            self._ledger.port.send(
+                session.peer, Refused(group.first, group.count, reason, seconds, message)
+            )
 
     def _start(self, batch: Batch, now: float) -> None:
         """The batch is accepted: queue it, and acknowledge it when it is durable."""
@@ -307,19 +307,7 @@ class Admission:
             runs.append((first, count))
         self._touched[session] = None
 
-    # ------------------------------------------------------------ credit
-
-    def first_credit(self, session: Session) -> tuple[int, int]:
-        """The credit with which a connection begins."""
-        settings = self._ledger.settings
-        tasks, size = self._ledger.room()
-        if self._full:
-            session.refused = True
-            return 0, 0
-        session.granted_tasks = min(settings.session_tasks, tasks)
-        session.granted_bytes = min(settings.session_bytes, size)
-        self._note_cut(tasks, size)
-        return session.granted_tasks, session.granted_bytes
+    # ------------------------------------------------------------ the end of a turn
 
     def flush(self, now: float) -> None:
         """Give credit where it is low, unless the farm is full; now and then, acknowledge."""
@@ -331,24 +319,18 @@ class Admission:
                 self.acknowledge_due = now + self._ledger.settings.reply_seconds
         if self.acknowledge_due is not None and now >= self.acknowledge_due:
             self._acknowledge()
-        fed = self._feed() if self._starved else ()
+        credit = self.sessions
+        fed = credit.feed() if credit.starved else ()
         if self.queues.waited_for:
             self.queues.flush(now)
-        if self._full:
-            if self._shortage() or not self._has_drained():
+        if credit.full:
+            if self._shortage() or not credit.has_drained():
+                credit.tell_full(touched, now)
                 return
-            self._full = False
+            credit.full = False
             touched = dict.fromkeys(self._ledger.sessions.values())
         for session in (*touched, *fed):
-            self._grant(session)
-
-    def _feed(self) -> list[Session]:
-        """Whoever has taken enough of what waited for it gets credit again."""
-        most = self._ledger.settings.low_water * self._ledger.settings.session_outcomes
-        fed = [one for one in self._starved if len(one.outbox) <= most or one.peer is None]
-        for session in fed:
-            del self._starved[session]
-        return fed
+            credit.grant(session)
 
     def _acknowledge(self) -> None:
         self.acknowledge_due = None
@@ -358,40 +340,3 @@ class Admission:
                 message = Accepted(self._ledger.committed, session.accepting)
                 session.accepting = []
                 self._ledger.port.send(session.peer, message)
-
-    def _has_drained(self) -> bool:
-        settings = self._ledger.settings
-        return (
-            self._ledger.open_tasks <= settings.max_tasks * settings.low_water
-            and self._ledger.open_bytes <= settings.max_bytes * settings.low_water
-            and self._ledger.open_tasks < settings.max_tasks
-        )
-
-    def _grant(self, session: Session) -> None:
-        if session.peer is None or session in self._starved:
-            return
-        settings = self._ledger.settings
-        tasks, size = self._ledger.room()
-        want_tasks = session.received_tasks + min(settings.session_tasks, tasks)
-        want_bytes = session.received_bytes + min(settings.session_bytes, size)
-        low = (
-            session.granted_tasks - session.received_tasks <= settings.session_tasks // 2
-            or session.granted_bytes - session.received_bytes <= settings.session_bytes // 2
-        )
-        if not low and not session.refused:
-            return
-        # A client that was refused waits for its credit to grow, so it must.
-        grown = 1 if session.refused else 0
-        session.refused = False
-        granted = max(session.granted_tasks + grown, want_tasks)
-        granted_bytes = max(session.granted_bytes, want_bytes)
-        if (granted, granted_bytes) != (session.granted_tasks, session.granted_bytes):
-            session.granted_tasks, session.granted_bytes = granted, granted_bytes
-            self._ledger.port.send(session.peer, Credit(granted, granted_bytes))
-        self._note_cut(tasks, size)
-
-    def _note_cut(self, tasks: int, size: int) -> None:
-        """A credit was cut short by the farm's bounds: it grows again below the low water."""
-        settings = self._ledger.settings
-        if tasks < settings.session_tasks or size < settings.session_bytes:
-            self._full = True

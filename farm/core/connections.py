@@ -152,7 +152,7 @@ class Connections:
                 ledger.durable,
                 settings.beat_seconds,
                 settings.payload_bytes_max,
-                *self._admission.first_credit(session),
+                *self._admission.sessions.first(session),
                 queues=ledger.queues.names,
             ),
         )

@@ -134,6 +134,7 @@ class Core:
         self.loading.apply(now, wall, boot)
         orphans = self.duplicates.restore(now)
         self.ledger.queues.begin(now, fresh=not self.ledger.loaded)
+        self.ledger.throughput.begin(now)
         self.deliveries.restore()
         self.recovery.begin(self.loading.hosts, now)
         for batch, lo, hi in orphans:  # a damaged store: nobody is to wait for ever

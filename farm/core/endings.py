@@ -308,6 +308,8 @@ class Endings:
             ledger.close(batch, units, freed)
             if units:
                 batch.queue.meter.end(units, now - batch.at, now)
+                batch.queue.throughput.end(units, freed, now)
+                ledger.throughput.end(units, freed, now)
             ledger.counters[outcome.ending.name.lower()] += outcome.count
             batch.outcomes.append(outcome)
             outcome.at = now

@@ -17,6 +17,7 @@ from farm.core.residence import Residence
 from farm.core.rows import Rows
 from farm.core.sessions import Delivery, Session
 from farm.core.settings import CoreSettings
+from farm.core.throughput import Throughput
 from farm.model import State
 from farm.protocol.parts import Failure
 from farm.protocol.records import AttemptEnd, Record, SessionMark
@@ -71,6 +72,7 @@ class Ledger:
         self.over: list[Batch] = []  # batches without a record of which all is taken
         self.open_tasks = 0
         self.open_bytes = 0
+        self.throughput = Throughput()
         self.result_bytes = 0  # of all outcomes that are kept
         self.unread_bytes = 0  # of batches of which not every outcome was taken
         self.held_bytes = 0  # of outcomes that are kept in memory for their readers
@@ -185,11 +187,15 @@ class Ledger:
     def open(self, batch: Batch) -> None:
         """Reserve what a batch needs of the bounds, of the farm and of its queue."""
         self.residence.enter(batch)
-        units = batch.units
+        units, queue = batch.units, batch.queue
+        if not self.open_tasks:
+            self.throughput.begin(batch.at)
+        if not queue.open_tasks:
+            queue.throughput.begin(batch.at)
         self.open_tasks += units
         self.open_bytes += batch.size
-        batch.queue.open_tasks += units
-        batch.queue.open_bytes += batch.size
+        queue.open_tasks += units
+        queue.open_bytes += batch.size
 
     def close(self, batch: Batch, units: int, size: int) -> None:
         """Give back what tasks of a batch had reserved."""

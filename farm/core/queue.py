@@ -7,6 +7,7 @@ from farm.core.bucket import TokenBucket
 from farm.core.meter import Meter
 from farm.core.policy import QueuePolicy, defaults_of
 from farm.core.ready import Entry, ReadyQueue
+from farm.core.throughput import Throughput
 from farm.protocol.parts import Template
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Queue:
         self.ref = 0
         self.ready = ReadyQueue(turn_seconds, policy.ageing_seconds)
         self.meter = Meter()
+        self.throughput = Throughput()
         self.active = False
         self.deficit = self.quantum = 0.0
         self.open_tasks = self.open_bytes = 0
@@ -55,6 +57,7 @@ class Queue:
     def begin(self, now: float, *, fresh: bool) -> None:
         """The coordinator starts to serve; what went before, unless it is ``fresh``, is unknown."""
         self.meter.begin(self.open_tasks, now)
+        self.throughput.begin(now)
         self._fit(now, self.policy.burst_tasks if fresh else 0.0)
 
     def set(self, changes: dict[str, Any], *, paused: bool, now: float) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from farm.core.ledger import Ledger
 from farm.core.queue import Queue
 from farm.core.sessions import Session
+from farm.core.throughput import retry_after
 from farm.protocol.messages import QueueCredit as Message
 from farm.protocol.messages import Refused
 from farm.protocol.parts import Group
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["QueueCredit", "by_size", "cut", "fitting"]
 
-RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 120.0
 UNUSED_SECONDS = 0.2
 """If there is still room when clients have had so long to use it, others are told of it."""
 
@@ -56,12 +56,15 @@ class QueueCredit:
         self._ledger.port.send(session.peer, refused)
 
     def _retry_after(self, queue: Queue, now: float) -> float:
-        """How long it takes to come below the low water, at the rate at which tasks end now."""
-        rate = queue.meter.numbers(now)["service_rate"]
+        """In how many seconds it should have come below its low water."""
         policy, low = queue.policy, self._ledger.settings.low_water
-        over = queue.open_tasks - low * policy.max_tasks if policy.max_tasks else 1.0
-        wait = max(1.0, over) / rate if rate else RETRY_SECONDS_MIN
-        return min(max(wait, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX)
+        tasks = size = 0
+        if policy.max_tasks is not None:
+            tasks = queue.open_tasks - int(low * policy.max_tasks)
+        if policy.max_bytes is not None:
+            size = queue.open_bytes - int(low * policy.max_bytes)
+        seconds = queue.throughput.seconds_for(tasks, size, now)
+        return retry_after(seconds, self._ledger.chance())
 
     def received(self, session: Session, queue: Queue, group: Group) -> None:
         """A session has sent tasks for a queue, perhaps of those that it was told it may."""

@@ -130,6 +130,7 @@ class Session:
         self.received_tasks = 0
         self.received_bytes = 0
         self.refused = False
+        self.told_full = False  # since it was given credit last
         self.accepting: list[tuple[int, int]] = []
         self.started: list[tuple[int, int]] = []
         # results, bounded by admission of the tasks that they end
@@ -166,7 +167,7 @@ class Session:
         self.peer = None
         self.granted_tasks = self.granted_bytes = 0
         self.received_tasks = self.received_bytes = 0
-        self.refused = False
+        self.refused = self.told_full = False
         self.accepting = []
         self.started = []
         self._unfollow()

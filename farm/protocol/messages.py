@@ -256,10 +256,11 @@ class QueueCredit(Part, tag=30):
 
 
 class Credit(Part, tag=23):
-    """The client may send this many tasks and payload bytes in all on this connection."""
+    """What may be sent in all on this connection; ``retry_after``: no more for so many seconds."""
 
     tasks: int
     bytes: int
+    retry_after: float = 0.0
 
 
 class Results(Part, tag=24):

@@ -135,7 +135,7 @@ TO_CLIENT = [
     Accepted(101, [(1, 2), (3, 1000)]),
     Refused(1, 2, "busy", 1.5, "the farm is full", "mail"),
     QueueCredit("mail", 4),
-    Credit(8192, 1 << 28),
+    Credit(8192, 1 << 28, 2.5),
     Results(
         1,
         102,

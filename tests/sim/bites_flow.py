@@ -5,7 +5,6 @@ from __future__ import annotations
 from farm.client.session_outbox import Outbox
 from farm.client.session_requests import Cancels as SessionCancels
 from farm.core import cancels
-from farm.core.admission import Admission
 from farm.core.batch import Batch
 from farm.core.delivery import Deliveries
 from farm.core.endings import Endings
@@ -14,6 +13,7 @@ from farm.core.hosts import Host
 from farm.core.ledger import Ledger
 from farm.core.ready import ReadyQueue
 from farm.core.reports import Reports
+from farm.core.session_credit import SessionCredit
 from farm.core.states import Event
 from farm.model import Ending, State
 from farm_workers.host_reports import Reports as HostReports
@@ -55,7 +55,7 @@ def _(patch):
 
 @bite("credit is given once", "credit given")
 def _(patch):
-    grant = Admission._grant
+    grant = SessionCredit.grant
 
     def twice(self, session):
         grant(self, session)
@@ -64,7 +64,7 @@ def _(patch):
             session.refused = True
             grant(self, session)
 
-    patch.setattr(Admission, "_grant", twice)
+    patch.setattr(SessionCredit, "grant", twice)
 
 
 @bite("a client sends no more than its credit", "credit")

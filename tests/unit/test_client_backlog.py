@@ -1,4 +1,5 @@
 import threading
+from time import monotonic
 
 import pytest
 
@@ -202,11 +203,19 @@ def test_who_waits_is_told_of_the_end(small):
 
 def test_a_starved_farm_is_busy_only_for_those_who_do_not_wait(small):
     small.starved = True
-    small.retry_after = 7.0
+    small.retry_at = monotonic() + 70.0
     assert put(small) == 1
     with pytest.raises(Busy) as busy:
         put(small, block=False)
-    assert busy.value.retry_after == 7.0
+    assert busy.value.retry_after == pytest.approx(70.0, abs=10.0)
+    small.retry_at = monotonic() - 70.0  # that time is over, and there is no room: it was wrong
+    with pytest.raises(Busy) as busy:
+        put(small, block=False)
+    assert busy.value.retry_after == 1.0
+    small.retry_at = monotonic() + 7000.0
+    with pytest.raises(Busy) as busy:
+        put(small, block=False)
+    assert busy.value.retry_after == 120.0
 
 
 def test_maps_go_on_after_the_client_is_shut(small):

@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_refused_and_never_overshot():
     client = rig.client()
     rig.submit(client, group(1, 3), group(4, 4))
     sent = rig.of(m.Accepted | m.Refused)
-    assert sent == [m.Refused(6, 2, "busy", 1.0), m.Accepted(rig.disk.commit, [(1, 5)])]
+    assert sent == [m.Refused(6, 2, "busy", 1.1), m.Accepted(rig.disk.commit, [(1, 5)])]
     assert rig.ledger.open_tasks == 5
 
 

@@ -91,8 +91,12 @@ def test_credit_is_never_overdrawn_and_pays_for_refused_tasks():
     assert session.unsent == (2, 4)
     session.receive(m.Refused(2, 2, "busy", 0.5), 1.0)
     assert port.take() == []
-    assert session.retry_after == 0.5
+    assert session.retry_at == 1.5
+    session.receive(m.Credit(3, 1 << 24, 4.0), 1.05)  # no more than before, and when there is
+    assert port.take() == []
+    assert session.retry_at == 5.05
     session.receive(m.Credit(5, 1 << 24), 1.1)
+    assert session.retry_at == 1.1
     done = port.take()
     assert [(g.first, g.count) for s in sent(done) for g in s.groups] == [(2, 2)]
     assert ("room", (2, 4)) in done
@@ -118,8 +122,10 @@ def test_refused_busy_is_tried_again_after_a_while_if_credit_is_left():
     session.receive(m.Refused(1, 2, "busy", 0.2), 1.0)
     session.on_tick(1.0)
     assert port.take() == []
-    assert session.next_deadline() == pytest.approx(1.2)
-    session.on_tick(1.2)
+    assert session.next_deadline() == pytest.approx(1.4)
+    session.on_tick(1.2)  # credit should have come by now, and whoever comes before it is refused
+    assert port.take() == []
+    session.on_tick(1.4)
     assert sent(port.take()) == [m.Submit([group(1, 2)], 1)]
 
 

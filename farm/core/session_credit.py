@@ -1,0 +1,114 @@
+"""The credit of clients: how much each may send unasked, and when it gets more.
+
+Credit is cut when the farm has no more room than that, and grows again when the farm has drained
+below its low water. Who has none is told when to expect it.
+"""
+
+from farm.core.ledger import Ledger
+from farm.core.sessions import Session
+from farm.core.throughput import retry_after
+from farm.protocol.messages import Credit
+
+__all__ = ["SessionCredit"]
+
+
+class SessionCredit:
+    """What each may send; Admission says when to look.
+
+    ``full``: credit was cut short, or tasks refused, and the farm has not drained since.
+    ``starved``: those who get none, for too many outcomes wait for them.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.full = False
+        self.starved: dict[Session, None] = {}
+        self._new: dict[Session, None] = {}  # they came when it was full
+
+    def first(self, session: Session) -> tuple[int, int]:
+        """The credit with which a connection begins."""
+        settings = self._ledger.settings
+        tasks, size = self._ledger.room()
+        if self.full:
+            session.refused = True
+            self._new[session] = None
+            return 0, 0
+        session.granted_tasks = min(settings.session_tasks, tasks)
+        session.granted_bytes = min(settings.session_bytes, size)
+        self._note_cut(tasks, size)
+        return session.granted_tasks, session.granted_bytes
+
+    def note_refused(self, session: Session, *, full: bool) -> None:
+        """A session was refused tasks; ``full``: because the farm is, and it was told so."""
+        session.refused = True
+        if full:
+            session.told_full = True
+            self.full = self.full or session not in self.starved
+
+    def room_after(self, now: float) -> float:
+        """In how many seconds the farm should have come below its low water."""
+        ledger, settings = self._ledger, self._ledger.settings
+        tasks = ledger.open_tasks - int(settings.max_tasks * settings.low_water)
+        size = ledger.open_bytes - int(settings.max_bytes * settings.low_water)
+        seconds = ledger.throughput.seconds_for(tasks, size, now)
+        return retry_after(seconds, ledger.chance())
+
+    def feed(self) -> list[Session]:
+        """Whoever has taken enough of what waited for it gets credit again."""
+        most = self._ledger.settings.low_water * self._ledger.settings.session_outcomes
+        fed = [one for one in self.starved if len(one.outbox) <= most or one.peer is None]
+        for session in fed:
+            del self.starved[session]
+        return fed
+
+    def tell_full(self, touched: dict[Session, None], now: float) -> None:
+        """Who has used up all credit, and gets no more for now, is told once when to expect it."""
+        new, self._new = self._new, {}
+        for session in (*new, *touched):
+            used_up = (
+                session.received_tasks >= session.granted_tasks
+                or session.received_bytes >= session.granted_bytes
+            )
+            if used_up and not session.told_full and session.peer is not None:
+                session.told_full = True
+                credit = Credit(session.granted_tasks, session.granted_bytes, self.room_after(now))
+                self._ledger.port.send(session.peer, credit)
+
+    def has_drained(self) -> bool:
+        """Whether the farm is below its low water."""
+        settings = self._ledger.settings
+        return (
+            self._ledger.open_tasks <= settings.max_tasks * settings.low_water
+            and self._ledger.open_bytes <= settings.max_bytes * settings.low_water
+            and self._ledger.open_tasks < settings.max_tasks
+        )
+
+    def grant(self, session: Session) -> None:
+        """Give a session credit, if it has little, or was refused."""
+        if session.peer is None or session in self.starved:
+            return
+        settings = self._ledger.settings
+        tasks, size = self._ledger.room()
+        want_tasks = session.received_tasks + min(settings.session_tasks, tasks)
+        want_bytes = session.received_bytes + min(settings.session_bytes, size)
+        low = (
+            session.granted_tasks - session.received_tasks <= settings.session_tasks // 2
+            or session.granted_bytes - session.received_bytes <= settings.session_bytes // 2
+        )
+        if not low and not session.refused:
+            return
+        # A client that was refused waits for its credit to grow, so it must.
+        grown = 1 if session.refused else 0
+        session.refused = session.told_full = False
+        granted = max(session.granted_tasks + grown, want_tasks)
+        granted_bytes = max(session.granted_bytes, want_bytes)
+        if (granted, granted_bytes) != (session.granted_tasks, session.granted_bytes):
+            session.granted_tasks, session.granted_bytes = granted, granted_bytes
+            self._ledger.port.send(session.peer, Credit(granted, granted_bytes))
+        self._note_cut(tasks, size)
+
+    def _note_cut(self, tasks: int, size: int) -> None:
+        """A credit was cut short by the farm's bounds: it grows again below the low water."""
+        settings = self._ledger.settings
+        if tasks < settings.session_tasks or size < settings.session_bytes:
+            self.full = True
