@@ -16,7 +16,6 @@ from farm.core.sessions import Session
 from farm.model import State
 from farm.protocol.messages import Accepted, Refused, Submit
 from farm.protocol.parts import Group
-from farm.protocol.records import Submitted
 
 __all__ = ["Admission"]
 
@@ -46,7 +45,7 @@ class Admission:
             self._ledger.mark(session, now)
         session.raise_floor(message.floor)
         admitted: list[Batch] = []
-        durable: list[Group] = []
+        durable: list[tuple[Batch, Group]] = []
         known: list[tuple[int, int]] = []
         for group in message.groups:
             units = 1 if group.packed else group.count
@@ -58,16 +57,9 @@ class Admission:
                 for taken in admit(session, fresh, now):
                     admitted.append(taken[0])
                     if taken[0].durable:
-                        durable.append(taken[1])
+                        durable.append(taken)
         if durable:
-            ledger = self._ledger
-            row = ledger.rows.open(
-                ledger.persist(Submitted(session.id, ledger.wall(now), durable, ledger.epoch))
-            )
-            row.batches = [batch for batch in admitted if batch.durable]
-            row.count = sum(batch.count for batch in row.batches)
-            for batch in row.batches:
-                batch.row = row
+            self._ledger.write(session, durable, now)
         for batch in admitted:
             self._start(batch, now)
         for a, b in known:  # only now: this very message may have named them before
@@ -283,7 +275,7 @@ class Admission:
             batch.expires_at = now + batch.template.expires
             ledger.expiries.push(batch.expires_at, batch, 0, batch.count)
         if batch.states[0] == State.SCHEDULED:
-            ledger.delays.push(batch.starts_at, batch, 0, batch.count)
+            ledger.delay(batch, 0, batch.count, batch.starts_at)
         else:
             ledger.queues.push(batch, 0, batch.count)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from farm.core.sessions import Session
     from farm.ranges import RangeSet
 
-__all__ = ["SETTLED", "Batch", "Divergence", "Outcome"]
+__all__ = ["DEFAULTS", "SETTLED", "Batch", "Divergence", "Outcome", "start_of"]
 
 SETTLED = 15
 """Above the final states: the outcome was taken by its owner, or dropped at the end of its time."""
@@ -111,7 +111,7 @@ def _error_text(failure: Failure) -> str:
     return (text or failure.cause)[:ERROR_CHARS_MAX]
 
 
-def _start(template: Template, at: float, wall_offset: float) -> float:
+def start_of(template: Template, at: float, wall_offset: float = 0.0) -> float:
     """When tasks that were accepted at a time may first run."""
     if template.eta is not None:
         return max(at, template.eta - wall_offset)
@@ -157,7 +157,7 @@ class Batch:
         self.keys = group.keys
         self.held = 0  # idempotency keys that are theirs: as long as that, outcomes are kept
         self.same = group.same  # (session, first) of the tasks that have their keys, if others have
-        self.starts_at = _start(self.template, at, wall_offset)
+        self.starts_at = start_of(self.template, at, wall_offset)
         waits = self.starts_at > at or self.same is not None
         self.states = bytearray([State.SCHEDULED if waits else State.QUEUED])
         self.states *= group.count

@@ -306,10 +306,7 @@ class Core:
         if self.recovery.deadline is not None and now >= self.recovery.deadline:
             self.recovery.finish(now)
         if now >= ledger.delays.due:
-            for batch, lo, hi in ledger.delays.pop_due(now):
-                for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
-                    batch.move(a, b, Event.DUE)
-                    ledger.queues.push(batch, a, b)
+            self._end_delays(now)
         if now >= ledger.expiries.due:
             for batch, lo, hi in ledger.expiries.pop_due(now):
                 for state in (State.QUEUED, State.SCHEDULED):
@@ -319,6 +316,18 @@ class Core:
         connections = self.connections
         if now >= connections.due_for_hosts or now >= connections.due_for_clients or ledger.slow:
             connections.on_tick(now)
+
+    def _end_delays(self, now: float) -> None:
+        """The time of delays has come, or nearly so."""
+        ledger = self.ledger
+        for batch, lo, hi in ledger.delays.pop_due(now):
+            if batch.starts_at > now:
+                ledger.residence.foresee(batch)
+                ledger.delays.push(batch.starts_at, batch, lo, hi)
+                continue
+            for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
+                batch.move(a, b, Event.DUE)
+                ledger.queues.push(batch, a, b)
 
     def next_deadline(self) -> float | None:
         """When ``on_tick`` must be called next; in the past if at once."""

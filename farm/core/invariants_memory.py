@@ -54,6 +54,11 @@ def check_residence(ledger: Ledger, batches: list[Batch], *, settled: bool) -> N
         over = [batch for batch in resident if residence.may_drop(batch) and batch.inline]
         text = f"{residence.bytes} bytes of payloads are in memory, {residence.budget} may be"
         _require(holds=not over, message=text)
+    if residence.budget is not None and not residence.read_back:
+        limit = ledger.settings.far_seconds
+        late = [b for b in resident if b.inline and b.starts_at - b.at > limit and not b.pinned]
+        text = "what starts much later is in memory, and was not read back"
+        _require(holds=not any(map(residence.may_drop, late)), message=text)
     near = [batch.inline for batch in resident if batch in residence.near]
     text = f"{near} bytes wait near their turn, and the window is {residence.window}"
     bounded = len(near) < 2 or sum(near) <= residence.window  # noqa: PLR2004 - a large one alone

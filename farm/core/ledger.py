@@ -19,11 +19,13 @@ from farm.core.sessions import Delivery, Session
 from farm.core.settings import CoreSettings
 from farm.core.throughput import Throughput
 from farm.model import State
-from farm.protocol.parts import Failure
-from farm.protocol.records import AttemptEnd, Record, SessionMark
+from farm.protocol.parts import Failure, Group
+from farm.protocol.records import AttemptEnd, Record, SessionMark, Submitted
 
 __all__ = ["Ledger"]
 
+READY_SECONDS = 2.0
+"""So long before tasks start their arguments are read from the store."""
 ORDERS_MAX = 1_000
 """Orders that wait for the end of recovery."""
 
@@ -137,6 +139,31 @@ class Ledger:
                 del self.shared[name]
         if names:
             self.port.release(names)
+
+    def write(self, session: Session, taken: list[tuple[Batch, Group]], now: float) -> None:
+        """Write to the journal which tasks were accepted; those that start much later apart.
+
+        What has a key, and who has the same, stay in the order in which they came.
+        """
+        parts: tuple[list[tuple[Batch, Group]], ...] = ([], [])
+        for batch, group in taken:
+            apart = self.residence.is_far(batch) and not (batch.keys or batch.same)
+            parts[apart].append((batch, group))
+        for part in parts:
+            if part:
+                groups = [group for _, group in part]
+                record = Submitted(session.id, self.wall(now), groups, self.epoch)
+                row = self.rows.open(self.persist(record))
+                row.batches = [batch for batch, _ in part]
+                row.count = sum(batch.count for batch in row.batches)
+                for batch in row.batches:
+                    batch.row = row
+
+    def delay(self, batch: Batch, lo: int, hi: int, due: float) -> None:
+        """Let scheduled tasks wait until a time, if they are not woken before to be made ready."""
+        if due == batch.starts_at and self.residence.is_far(batch):
+            due -= min(READY_SECONDS, self.settings.far_seconds / 2)
+        self.delays.push(due, batch, lo, hi)
 
     def after_commit(self, action: Callable[[float], None], now: float) -> None:
         """Do something once all that was persisted so far is durable; at once if it is."""

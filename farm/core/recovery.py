@@ -244,12 +244,12 @@ class Recovery:
 
     def _delay(self, batch: Batch, lo: int, hi: int) -> None:
         if not batch.diverged:
-            self._ledger.delays.push(batch.starts_at, batch, lo, hi)
+            self._ledger.delay(batch, lo, hi, batch.starts_at)
             return
         for index in range(lo, hi):
             own = batch.diverged.get(index)
             due = batch.starts_at if own is None or own.due is None else own.due
-            self._ledger.delays.push(due, batch, index, index + 1)
+            self._ledger.delay(batch, index, index + 1, due)
 
 
 def _note_begun(batch: Batch, claim: Claim, kept: RangeSet, lo: int, hi: int) -> None:

@@ -4,6 +4,9 @@ The payloads of a batch are dropped when they are over the budget and its record
 that came last first, and read back when the turn of the batch is near. So they cost their sizes
 meanwhile. What is not committed, or never will be, stays: admission bounds it.
 
+Those of tasks that start much later are dropped whatever room there is, and read back shortly
+before that: until then such a task costs a few bytes.
+
 *Near* is what comes up within the next ``window`` bytes, as the queues stand: that is read ahead. A
 batch whose turn comes sooner is called for, and steps aside until it is here; others go on.
 """
@@ -12,7 +15,7 @@ from collections import OrderedDict, deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from farm.core.batch import Batch
+from farm.core.batch import DEFAULTS, Batch, start_of
 from farm.core.stored import Stored, fill, inline_bytes, stored
 from farm.model import BLOB_BYTES
 from farm.protocol.records import Record, Submitted
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from farm.core.ready import Entry
     from farm.core.rows import Row
     from farm.core.settings import CoreSettings
+    from farm.protocol.parts import Group
 
 __all__ = ["Residence"]
 
@@ -49,6 +53,7 @@ class Residence:
     def __init__(self, settings: "CoreSettings", port: "Port", *, durable: bool) -> None:
         self.budget = settings.resident_payload_bytes if durable else None
         self.window = max(1, min(WINDOW_BYTES_MAX, settings.resident_payload_bytes // WINDOW_SHARE))
+        self.far_seconds = settings.far_seconds
         self.bytes = self.pinned_bytes = self.stored_bytes = self.reading_bytes = 0
         self.stored = 0
         self.dropped = self.read_back = 0  # batches, in this life of the coordinator
@@ -67,6 +72,7 @@ class Residence:
         self._called: dict[Batch, None] = {}
         self._reading: dict[int, tuple[Row, int]] = {}  # by ref, with its bytes
         self._left = 0  # of what was read ahead, until it is time to look again
+        self._far: set[Batch] = set()  # stored because they start much later
 
     # ------------------------------------------------------------ coming and going
 
@@ -77,6 +83,8 @@ class Residence:
         if self.budget is not None and batch.inline:
             if self._loading and any(isinstance(one, Stored) for one in batch.payloads):
                 self._note_stored(batch)
+                if self.is_far(batch):
+                    self._far.add(batch)
                 return
             batch.pinned = True
             self.pinned_bytes += batch.inline
@@ -96,6 +104,7 @@ class Residence:
         if not batch.open:
             self.stored -= batch.stored
             batch.stored = False
+            self._far.discard(batch)
             self._order.pop(batch, None)
             self.near.pop(batch, None)
             self._called.pop(batch, None)
@@ -104,7 +113,10 @@ class Residence:
         """Keep of a record that is loaded what the budget has room for: the oldest, as a rule."""
         if self.budget is None:
             return
-        size = sum(inline_bytes(group.payloads) for group in record.groups)
+        for group in record.groups:
+            if self._starts_late(group, record.at):
+                group.payloads = stored(group.payloads)
+        size = sum(_bytes_here(group) for group in record.groups)
         if self._restored_bytes + size > self.budget:
             for group in record.groups:
                 group.payloads = stored(group.payloads)
@@ -119,7 +131,10 @@ class Residence:
             batch = fresh.popleft()
             batch.pinned = False
             self.pinned_bytes -= batch.inline
-            if batch.open:
+            if batch.open and self.is_far(batch) and self.may_drop(batch):
+                self._far.add(batch)
+                self._drop(batch)
+            elif batch.open:
                 order[batch] = None
         self.settle()
 
@@ -134,15 +149,39 @@ class Residence:
             batch = next(reversed(order))
             if self.may_drop(batch):
                 del order[batch]
-                batch.payloads = stored(batch.payloads)
-                self.bytes -= batch.inline
-                self._note_stored(batch)
-                self.dropped += 1
-                self.dropped_bytes += batch.inline
+                self._drop(batch)
                 if self.bytes - self.pinned_bytes <= self.budget:
                     return
             else:
                 order.move_to_end(batch, last=False)
+
+    def _drop(self, batch: Batch) -> None:
+        batch.payloads = stored(batch.payloads)
+        self.bytes -= batch.inline
+        self._note_stored(batch)
+        self.dropped += 1
+        self.dropped_bytes += batch.inline
+
+    # ------------------------------------------------------------ much later
+
+    def is_far(self, batch: Batch) -> bool:
+        """Whether a batch started much later than it was accepted, or will."""
+        return self.budget is not None and batch.starts_at - batch.at > self.far_seconds
+
+    def _starts_late(self, group: "Group", at: float) -> bool:
+        """The same of a stored group that was accepted at a time, in seconds since 1970."""
+        return start_of(group.template or DEFAULTS, at) - at > self.far_seconds
+
+    def foresee(self, batch: Batch) -> None:
+        """A batch starts soon: read it, or leave that until its turn if too much is being read."""
+        self._far.discard(batch)
+        if batch.stored and batch.row is not None:
+            self.read(batch.row)
+
+    def want(self, row: "Row") -> bool:
+        """Read all of a record back, also what starts later; whether it is on its way."""
+        self._far.difference_update(row.batches)
+        return self.read(row)
 
     def may_drop(self, batch: Batch) -> bool:
         """Whether the store has the payloads of a batch, and nobody needs them soon."""
@@ -161,6 +200,7 @@ class Residence:
     def call(self, batch: Batch) -> bool:
         """The turn of a stored batch has come: whether it may step aside until it is here."""
         row = batch.row
+        self._far.discard(batch)
         if row is None or not self.read(row):
             if len(self._called) >= CALLED_MAX:
                 return False
@@ -208,6 +248,7 @@ class Residence:
             if batch in self._order:
                 self._order.move_to_end(batch, last=False)
             elif batch.stored and batch.row is not None:
+                self._far.discard(batch)
                 refused = not self.read(batch.row) or refused
         self.near = near
         if not refused:
@@ -223,7 +264,7 @@ class Residence:
             return []
         self.reading_bytes -= size
         self._left = 0
-        here = list(row.batches)
+        here = [batch for batch in row.batches if batch not in self._far]
         for batch in here:
             if batch.stored:
                 self._fill(batch, record)
@@ -251,3 +292,8 @@ class Residence:
         self._order[batch] = None
         if batch in self.near:
             self._order.move_to_end(batch, last=False)
+
+
+def _bytes_here(group: "Group") -> int:
+    """How many bytes of a group's payloads are in memory, and in no file."""
+    return inline_bytes(one for one in group.payloads if not isinstance(one, Stored))

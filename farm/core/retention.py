@@ -141,7 +141,7 @@ class Retention:
         """Whether the payloads of a row are in memory; if not, they are read, now or next time."""
         if not any(batch.stored for batch in row.batches):
             return True
-        if self._ledger.residence.read(row):
+        if self._ledger.residence.want(row):
             self._wanted[row.ref] = row
         else:
             self._ledger.rows.touched[row] = None

@@ -39,6 +39,9 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     resident_payload_bytes: int = 256 << 20
     """Arguments of queued tasks beyond this are left in the store, and read back when their turn is
     near. With a store in memory there is no such bound: nothing would be won."""
+    far_seconds: float = 60.0
+    """The arguments of tasks that start later than this are in the store alone until shortly
+    before, whatever room there is in memory."""
     payload_bytes_max: int = 64 << 20
     grant_tasks: int = 128
     """The most tasks in one lease."""

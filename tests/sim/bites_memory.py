@@ -29,6 +29,10 @@ LITTLE = {
         "resident_payload_bytes": 60,
     },
 }
+FAR = {
+    **LITTLE,
+    "core": {**LITTLE["core"], "resident_payload_bytes": 1 << 20, "far_seconds": 0.3},
+}
 SLOW_READERS = {
     **LITTLE,
     "slots": [4],
@@ -105,3 +109,24 @@ def _(patch):
 @bite("what waits for slow readers has a bound in all", "invariants", **SLOW_READERS)
 def _(patch):
     patch.setattr(Deliveries, "_is_too_much", lambda _self, _session, _outcome: False)
+
+
+@bite("what starts much later leaves memory", "invariants", **FAR)
+def _(patch):
+    patch.setattr(Residence, "is_far", lambda _self, _batch: False)
+
+
+@bite("what starts soon is read whatever was far", "stuck", **FAR)
+def _(patch):
+    patch.setattr(Residence, "foresee", lambda _self, _batch: None)
+    call = Residence.call
+
+    def forgetful(self, batch):
+        was_far = batch in self._far
+        found = call(self, batch)
+        if was_far:
+            self._far.add(batch)
+        return found
+
+    patch.setattr(Residence, "call", forgetful)
+    patch.setattr(Residence, "look_ahead", lambda _self, _given, _upcoming: None)

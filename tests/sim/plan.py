@@ -159,6 +159,7 @@ class Plan:
         plan.fuse = chance.choice((0.0, 0.5))
         plan.have_queues(Random(seed * 31 + 7))
         plan.have_keys(Random(seed * 37 + 5))
+        plan.core["far_seconds"] = Random(seed * 41 + 3).choice((0.3, 60.0))
         plan.long = Random(seed * 17 + 3).choice((0.0, 0.0, 0.0, 0.1))
         plan.have_little_memory(Random(seed * 37 + 11))
         return plan

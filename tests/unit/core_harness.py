@@ -41,6 +41,7 @@ class Rig:
         self, *, now=1000.0, epoch=10, chance=lambda: 0.5, durable=True, boot="", **settings
     ):
         settings.setdefault("reply_seconds", 0.0)  # acknowledgements do not wait for company
+        settings.setdefault("far_seconds", 1e9)  # what is delayed stays in memory
         self.settings = CoreSettings(**settings)
         self.chance = chance
         self.durable = durable

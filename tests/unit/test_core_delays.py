@@ -1,11 +1,15 @@
 """Tasks that may not start before a time: since their acceptance, or by the clock on the wall."""
 
+import gc
+import tracemalloc
+
 import pytest
 
 from farm.core.policy import QueuePolicy
 from farm.model import Ending, State
 from farm.protocol import messages as m
-from tests.unit.core_harness import Rig, ended, group, session_id
+from farm.protocol import records as r
+from tests.unit.core_harness import Rig, ended, group, packed, session_id
 
 ALICE = session_id("alice")
 HOUR = 3600.0
@@ -112,3 +116,140 @@ def test_the_eta_of_a_task_wins_over_the_delay_of_its_queue():
     assert batch.states[0] == other.states[0] == State.SCHEDULED
     rig.sleep(11)
     assert [grant.first for grant in rig.grants(host)] == [1]
+
+
+# ---------------------------------------------------------------- in the store until then
+
+
+def far(**settings):
+    return farm(far_seconds=60.0, **settings)
+
+
+def batches(rig):
+    return list(rig.ledger.sessions[ALICE].batches)
+
+
+def rows(rig):
+    found = [r.decode_record(data) for _, data in sorted(rig.disk.records.items())]
+    return [[(g.first, g.count) for g in x.groups] for x in found if isinstance(x, r.Submitted)]
+
+
+@pytest.mark.parametrize("how", ["delay", "eta"])
+def test_arguments_of_what_starts_much_later_are_in_the_store_alone(how):
+    rig, client, host = far()
+    late, soon = when(rig, how, HOUR), when(rig, how, 50.0)
+    rig.submit(client, group(1, 3, template=late), group(4, template=soon), group(5), commit=False)
+    assert [batch.stored for batch in batches(rig)] == [False, False, False]  # not committed
+    rig.commit()
+    assert [batch.stored for batch in batches(rig)] == [True, False, False]
+    assert rows(rig) == [[(4, 1), (5, 1)], [(1, 3)]]
+    rig.sleep(HOUR - 3)
+    assert rig.loads == []
+    rig.sleep(1.5)
+    assert len(rig.answer_loads()) == 1
+    assert not batches(rig)[0].stored
+    assert [grant.first for grant in rig.grants(host)] == [5, 4]
+    rig.sleep(2)
+    (grant,) = rig.grants(host)
+    assert (grant.first, grant.payloads) == (1, [b"p1", b"p2", b"p3"])
+
+
+def test_a_record_that_is_read_late_is_waited_for_and_nothing_else():
+    rig, client, host = far()
+    rig.submit(client, group(1, template=when(rig, "delay", HOUR)))
+    rig.sleep(HOUR + 1)
+    assert rig.grants(host) == []
+    rig.submit(rig.client("bob"), group(1))
+    assert len(rig.grants(host)) == 1
+    rig.answer_loads()
+    assert [grant.payloads for grant in rig.grants(host)] == [[b"p1"]]
+
+
+def test_of_one_record_only_what_starts_soon_is_in_memory():
+    rig, client, host = far()
+    parts = [group(i, template=when(rig, "eta", i * HOUR)) for i in (1, 2, 3)]
+    rig.submit(client, *parts, packed(4, 9, template=when(rig, "eta", HOUR)))
+    assert rows(rig) == [[(1, 1), (2, 1), (3, 1), (4, 9)]]
+    rig.sleep(HOUR - 1)
+    rig.answer_loads()
+    assert [batch.stored for batch in batches(rig)] == [False, True, True, False]
+    rig.sleep(2)
+    assert [grant.first for grant in rig.grants(host)] == [1, 4]
+    rig.sleep(HOUR - 2)
+    rig.answer_loads()
+    rig.sleep(2)
+    assert [(g.first, g.payloads) for g in rig.grants(host)] == [(2, [b"p2"])]
+
+
+@pytest.mark.parametrize("left", [HOUR, 1.0, -HOUR])
+def test_a_restart_reads_nothing_of_them_before_their_time(left):
+    rig, client, host = far(boot="one")
+    rig.submit(client, group(1, 2, template=when(rig, "eta", 2 * HOUR)))
+    rig.reload(after=2 * HOUR - left)
+    (batch,) = batches(rig)
+    assert batch.stored
+    assert rig.ledger.residence.bytes == 0
+    host = rig.host("b", slots=4, window=4)
+    rig.sleep(max(left, 0) + 6)
+    rig.answer_loads()
+    (grant,) = rig.grants(host)
+    assert grant.payloads == [b"p1", b"p2"]
+
+
+def test_what_is_in_the_store_is_cancelled_and_its_row_copied_out():
+    rig, client, host = far()
+    rig.submit(client, group(1, 8, template=when(rig, "delay", HOUR)))
+    rig.say(client, m.Cancel(1, [(ALICE, 1, 7)]))
+    rig.commit()
+    rig.say(client, m.Taken(10_000))
+    rig.sleep(1)
+    assert rig.answer_loads()
+    rig.sleep(1)
+    assert rows(rig) == [[(8, 1)]]
+    rig.sleep(HOUR)
+    rig.answer_loads()
+    assert [grant.payloads for grant in rig.grants(host)] == [[b"p8"]]
+
+
+def test_a_retry_after_a_restart_is_read_although_its_batch_started_much_later():
+    rig, client, host = far(boot="one")
+    template = when(rig, "delay", 100.0)
+    template.retries = 1
+    rig.submit(client, group(1, template=template))
+    rig.sleep(99)
+    rig.answer_loads()
+    rig.sleep(2)
+    rig.report(host, ended=[ended(rig.grants(host)[0], Ending.EXCEPTION)])
+    rig.reload()
+    host = rig.host("b", slots=4, window=4)
+    rig.sleep(10)
+    rig.answer_loads()
+    assert [(g.attempt, g.payloads) for g in rig.grants(host)] == [(2, [b"p1"])]
+
+
+def test_a_task_that_starts_in_a_day_costs_a_few_bytes():
+    rig, client, _ = far()
+    rig.check, rig.send = lambda: None, lambda _peer, _message: None
+    count, size = 64, 512
+    tracemalloc.start()
+    try:
+        before = _used()
+        for i in range(count):
+            one = group(1 + i * size, size, template=m.Template(delay=86_400.0))
+            rig.core.receive(client, m.Submit([one]), rig.now)
+            for change in rig.pending:
+                rig.disk.commit = max(rig.disk.commit, change[1] if change[0] == "append" else 0)
+            rig.pending.clear()
+            rig.core.on_committed(rig.disk.commit, rig.now)
+            rig.core.on_tick(rig.now)
+            del one
+        used = _used() - before
+    finally:
+        tracemalloc.stop()
+    assert rig.ledger.open_tasks == count * size
+    assert used / (count * size) < 20
+
+
+def _used():
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
