@@ -217,8 +217,8 @@ def _(patch):
 def _(patch):
     init = Batch.__init__
 
-    def share(self, session, group, job, queue, at):
-        init(self, session, group, job, queue, at)
+    def share(self, session, group, *rest):
+        init(self, session, group, *rest)
         self.payloads = group.payloads
 
     patch.setattr(Batch, "__init__", share)

@@ -103,7 +103,7 @@ def _(patch):
     patch.setattr(Rows, "mention", of_first)
 
 
-@bite("a duplicate ends with the first", "stuck", "invariants", **KEYED)
+@bite("a duplicate ends with the first", "stuck", "pruned early", "invariants", **KEYED)
 def _(patch):
     patch.setattr(Duplicates, "published", lambda _self, _batch, _outcome, _now: None)
 
