@@ -53,6 +53,14 @@ def _(patch):
     patch.setattr(Ledger, "room", lambda self: (self.settings.max_tasks, self.settings.max_bytes))
 
 
+@bite("what waits is not said to be started", "started", faults=[])
+def _(patch):
+    tell = Reports._tell_started
+    patch.setattr(
+        Reports, "_tell_started", lambda self, batch, _lo, _hi: tell(self, batch, 0, batch.count)
+    )
+
+
 @bite("credit is given once", "credit given")
 def _(patch):
     grant = SessionCredit.grant

@@ -13,6 +13,7 @@ from farm.protocol.messages import (
     JobInfo,
     Refused,
     Results,
+    Started,
     Submit,
     Taken,
 )
@@ -68,6 +69,8 @@ class ReaderChecks:
                 self._readers[connection].refused += 1
             case JobInfo():
                 self._asked(connection, message.tasks)
+            case Started():
+                self._started(connection, message)
 
     def received(self, connection: Connection, message: Any) -> None:
         """A client tells the coordinator something."""
@@ -90,6 +93,15 @@ class ReaderChecks:
 
     def _asked(self, connection: Connection, runs: list[TaskRun]) -> None:
         self._readers[connection].asked.update(task for run in runs for task in ids(*run))
+
+    def _started(self, connection: Connection, message: Started) -> None:
+        """A client is told that tasks of its own have begun; it may hear so much later."""
+        for run in message.runs:
+            for task in self._truth.run(connection.dealer.session, *run):
+                known = self._checks.disk.durable or task.key is None  # else who has its key is
+                if known and not self._truth.first_of(task).handed:
+                    raise Violation("started", f"{task.name} was said to be started, and is not")
+                task.said_started = True
 
     def _credit(self, connection: Connection, tasks: int, size: int) -> None:
         """What a client may have on the way unasked is bounded; a refusal lets it try again."""

@@ -155,6 +155,7 @@ class Task:
     refused: bool = False
     key: TaskKey | None = None
     handed: int = 0
+    said_started: bool = False  # to its owner
     executions: list[Execution] = field(default_factory=list)
     assigned: list[Lease] = field(default_factory=list)
 
