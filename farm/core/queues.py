@@ -93,29 +93,28 @@ class Queues:
             return None
         if len(ring) == 1 and ring[0].plain and (entry := ring[0].ready.head()) is not None:
             return entry  # as nearly always
-        comes = False  # to the front, by this call
         while ring:
             queue = ring[0]
             entry = queue.head(now, holds_back=holds_back)
             if entry is None:
                 self._leave()
-                comes = True
                 continue
-            if len(ring) == 1:
+            if len(ring) == 1 or queue.deficit > 0:
                 return entry
-            if comes:
-                queue.deficit += queue.quantum
-            if queue.deficit > 0:  # less than a turn below: the next one makes up for it
-                return entry
-            ring.rotate(-1)
-            comes = True
+            ring.rotate(-1)  # less than a turn below: the next one makes up for it
+            ring[0].deficit += ring[0].quantum
         return None
 
     def _leave(self) -> None:
-        """Nothing of the first of the ring may be placed: it saves nothing up."""
+        """Nothing of the first of the ring may be placed: it saves nothing up.
+
+        The turn of the next has come, whoever joins now.
+        """
         queue = self.ring.popleft()
         queue.active = False
         queue.deficit = min(queue.deficit, 0.0)
+        if self.ring:
+            self.ring[0].deficit += self.ring[0].quantum
 
     def cost(self, seconds: float) -> float:
         """What a task counts in its turn that is expected to take so long; -1: nobody knows."""
@@ -136,8 +135,7 @@ class Queues:
     def take(self, count: int, cost: float = 0.0) -> None:
         """Remove the first ``count`` tasks of the run that ``head`` returned, for ``cost``."""
         queue = self.ring[0]
-        if len(self.ring) > 1:
-            queue.deficit -= cost
+        queue.deficit = queue.deficit - cost if len(self.ring) > 1 else 0.0
         if not queue.ready.take(count, cost):
             self._leave()
 

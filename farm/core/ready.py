@@ -64,7 +64,6 @@ class _Lane:
         ring = self.ring
         line = ring[0]
         if len(ring) == 1:
-            line.deficit = 0.0
             return line
         while line.deficit <= 0:  # less than a turn below: the next one makes up for it
             ring.rotate(-1)
@@ -72,10 +71,13 @@ class _Lane:
             line.deficit += turn_seconds
         return line
 
-    def drop(self, line: _Line) -> None:
-        """A line is empty."""
-        self.ring.remove(line)  # the first, as a rule
+    def drop(self, line: _Line, turn_seconds: float) -> None:
+        """A line is empty; if it was its turn, that of the next has come, whoever joins now."""
+        was_first = self.ring[0] is line
+        self.ring.remove(line)
         del self.lines[line.session]
+        if was_first and self.ring:
+            self.ring[0].deficit += turn_seconds
 
     def since(self) -> float:
         """Since when the oldest of the heads has been waiting, be it stale."""
@@ -193,7 +195,7 @@ class ReadyQueue:
         else:
             if lane.oldest is line:
                 lane.oldest = None
-            lane.drop(line)
+            lane.drop(line, self.turn_seconds)
             if not lane.ring:
                 self._order.remove(-lane.priority)
             if not lane.lines:
@@ -217,8 +219,7 @@ class ReadyQueue:
         """
         lane = self._lane()
         line = lane.ring[0]
-        if len(lane.ring) > 1:
-            line.deficit -= cost
+        line.deficit = line.deficit - cost if len(lane.ring) > 1 else 0.0
         batch, lo, hi = line.entries[0]
         if lo + count < hi:
             line.entries[0] = (batch, lo + count, hi)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from farm.core import Core
     from farm.core.hosts import Lease
+    from farm.core.ledger import Ledger
     from farm.core.queue import Queue
-    from farm.core.residence import Residence
     from farm.protocol.messages import Assign
     from tests.sim.checks import Checks
     from tests.sim.truth import Execution, Task
@@ -226,7 +226,7 @@ class QueueChecks:
             if queue.policy.max_running_per_key is None and not queue.closed(
                 self._checks.world.clock.now, holds_back=holds_back
             ):
-                waiting |= _waiting(queue, queue.policy.weight / least, machine.ledger.residence)
+                waiting |= _waiting(queue, queue.policy.weight / least, machine.ledger)
         self._compare(waiting, served)
 
     def _compare(self, waiting: dict[Flow, float], served: Counter[Flow]) -> None:
@@ -274,15 +274,16 @@ def _flows(lease: Lease) -> dict[Flow, int]:
     }
 
 
-def _waiting(queue: Queue, quantum: float, residence: Residence) -> dict[Flow, float]:
+def _waiting(queue: Queue, quantum: float, ledger: Ledger) -> dict[Flow, float]:
     """The queue, and its sessions by priority, if they have tasks that could be placed.
 
-    Those do not that wait until payloads are read.
+    Those do not that wait until payloads are read, or, while the disk is full, for their commit.
     """
     flows = [
         (batch, (queue.name, str(batch.template.priority), batch.session.id))
         for batch, _, _ in queue.ready
+        if not ledger.short or ledger.is_committed(batch)
     ]
-    parked = {flow for batch, flow in flows if residence.is_sent_for(batch)}
+    parked = {flow for batch, flow in flows if ledger.residence.is_sent_for(batch)}
     found: dict[Flow, float] = {flow: 1.0 for _, flow in flows if flow not in parked}
     return found | {(queue.name,): quantum} if found else {}

@@ -109,6 +109,28 @@ def test_a_newcomer_is_next():
     assert late in line.serve(2)
 
 
+def test_who_has_one_task_at_a_time_does_not_go_before_who_waits_each_time():
+    line = Line()
+    line.add(session="a", count=100)
+    line.serve(1)
+    one = line.add(session="b")
+    assert one in line.serve(1)
+    again = line.add(session="b")  # before the next place is free
+    assert again not in line.serve(1)
+    assert again in line.serve(1)
+
+
+def test_nor_does_such_a_queue():
+    line = Line(mail=1, bulk=1)
+    line.add("mail", count=100)
+    line.serve(1)
+    found = []
+    for _ in range(10):
+        line.add("bulk")
+        found += line.serve(1)
+    assert sum(one.queue.name == "mail" for one in found) == 5
+
+
 def test_a_queue_that_was_away_has_saved_nothing_up():
     line = Line(mail=1, bulk=1)
     line.add("mail", count=600)
