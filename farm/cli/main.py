@@ -13,6 +13,7 @@ from farm.cli import (  # noqa: F401 - they register their commands
     inside,
     look,
     queues,
+    schedules_try,
     services,
     settings,
     store,
@@ -27,6 +28,7 @@ __all__ = ["app", "main"]
 ORDER = (
     *("demo", "up", "coordinator", "worker", "gateway"),
     *("submit", "result", "cancel", "stop", "replay", "dead"),
+    *("schedules",),
     *("status", "queues", "jobs", "tasks", "explain", "stack", "logs"),
     *("hosts", "store", "config", "version"),
 )

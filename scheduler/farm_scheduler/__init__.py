@@ -1,12 +1,36 @@
-"""Schedules and aggregates: cron in, answers computed in advance out.
+"""Schedules: cron that is exact, accounted for, and safe to run twice.
 
-This package will promise that every nominal time of a schedule ends as exactly one row of its
-ledger (ran, coalesced, or skipped and why), that submitting the same fire twice is one run, and
-that a reader of an aggregate only ever sees a complete, immutable version of it. It is a client of
-the farm like any other and may be stopped, restarted or run twice without harm.
+Every nominal time of a schedule ends as exactly one row of a ledger: it ran, another ran in its
+stead, or it was skipped, and why. Submitting the same fire twice is one run. The scheduler is a
+client of the farm like any other, and may be stopped, restarted or run twice without harm; the farm
+itself does not need this package.
 
-So far it has ``farm_scheduler.cron``: when a cron expression fires. The farm itself does not need
-this package.
+``Schedule`` and ``@schedule`` say what is to run when, in Python; a ``schedules.toml`` says the
+same. ``farm_scheduler.cron`` has when a cron expression fires. ``docs/schedules.md`` is the guide.
 """
 
-__all__: list[str] = []
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from farm_scheduler.calls import Interval
+    from farm_scheduler.command import CommandFailed
+    from farm_scheduler.core.schedule import Schedule
+    from farm_scheduler.declare import schedule
+
+__all__ = ["CommandFailed", "Interval", "Schedule", "schedule"]
+
+# Imported when they are asked for: a worker runs commands without what parsing cron needs.
+_LAZY = {
+    "CommandFailed": "farm_scheduler.command",
+    "Interval": "farm_scheduler.calls",
+    "Schedule": "farm_scheduler.core.schedule",
+    "schedule": "farm_scheduler.declare",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

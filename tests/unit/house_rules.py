@@ -102,7 +102,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm_workers": (*LEAVES, "farm.protocol", "farm.transport"),
     "farm_workers.host*": (*PLAIN, "farm.protocol"),
     "farm_scheduler": (*LEAVES, "farm", "farm.client", "farm.local"),
-    "farm_scheduler.core": PLAIN,
+    "farm_scheduler.core": (*PLAIN, "farm_scheduler.cron"),
     "farm_scheduler.cron": PLAIN,
     "farm.cli": ("*",),
     "farm.__main__": ("farm.cli",),

@@ -25,11 +25,22 @@ from datetime import UTC, datetime, tzinfo
 from itertools import islice
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from farm_scheduler.cron.expression import Cron, Every, parse
+from farm_scheduler.cron.expression import Cron, Every, parse, parse_plain, plain
 from farm_scheduler.cron.stretches import Stretches
 from farm_scheduler.cron.walk import POLICIES, DstPolicy
 
-__all__ = ["POLICIES", "Cron", "DstPolicy", "Every", "next_fires", "parse", "zone"]
+__all__ = [
+    "POLICIES",
+    "Cron",
+    "DstPolicy",
+    "Every",
+    "Stretches",
+    "next_fires",
+    "parse",
+    "parse_plain",
+    "plain",
+    "zone",
+]
 
 
 def zone(name: str) -> ZoneInfo:

@@ -20,10 +20,11 @@ from farm_scheduler.cron.fields import (
 from farm_scheduler.cron.stretches import Stretches
 from farm_scheduler.cron.walk import DstPolicy, Rule, next_instant
 
-__all__ = ["Cron", "Every", "parse"]
+__all__ = ["Cron", "Every", "parse", "parse_plain", "plain"]
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - a wall clock, of no zone
 LONG_AGO = 946_684_800  # 2000-01-01
+EVERY = "@every "
 PARSED_KEPT = 4096
 """Expressions that are kept parsed."""
 
@@ -88,20 +89,37 @@ def _step(steps: _Steps, wall: int) -> int | None:
 
 def parse(expression: str, name: str = "") -> Cron | Every:
     """An expression of a schedule of that name; raises ``ValueError`` naming the bad field."""
+    return parse_plain(plain(expression, name))
+
+
+def plain(expression: str, name: str = "") -> str:
+    """The same without macros and ``H``, in six fields or as ``@every SECONDS``.
+
+    Whatever the name, it means the same from then on: ``parse_plain`` reads it. Raises
+    ``ValueError`` naming the bad field; what can never fire only ``parse_plain`` finds.
+    """
+    return _plain(expression, name if "H" in expression.upper() else "")
+
+
+@lru_cache(PARSED_KEPT)
+def _plain(expression: str, name: str) -> str:
     text = " ".join(expression.split())
     word, _, rest = text.partition(" ")
     if word.lower() == "@every":
-        return _every(expression, rest)
+        return f"{EVERY}{_interval(expression, rest)}"
     if text.startswith("@"):
         if text.lower() not in MACROS:
             known = ", ".join((*MACROS, "@every 90s"))
             raise ValueError(f"{expression!r} is not known; there are {known}")
         text = MACROS[text.lower()]
-    return _parsed(spell_out(text, name))
+    return spell_out(text, name)
 
 
 @lru_cache(PARSED_KEPT)
-def _parsed(text: str) -> Cron:
+def parse_plain(text: str) -> Cron | Every:
+    """What ``plain`` made, parsed; raises ``ValueError`` if it can never fire."""
+    if text.startswith(EVERY):
+        return Every(int(text.removeprefix(EVERY)))
     with suppress(CronSimError):  # of a day that is in none of the months
         cron = Cron(text)
         if cron.next(LONG_AGO, Stretches.of(UTC)) is not None:
@@ -111,11 +129,11 @@ def _parsed(text: str) -> Cron:
     raise ValueError(f"{text!r} can never fire: there is no day with {said}")
 
 
-def _every(expression: str, rest: str) -> Every:
+def _interval(expression: str, rest: str) -> int:
     interval = seconds(rest.strip(), f"the interval of {expression!r}")
     if interval < 1 or interval % 1:
         raise ValueError(
             f"the interval of {expression!r} is {interval:g} s; it must be a whole number of "
             "seconds, at least 1"
         )
-    return Every(int(interval))
+    return int(interval)

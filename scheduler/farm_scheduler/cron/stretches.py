@@ -32,6 +32,7 @@ class Stretches:
     def __init__(self, zone: tzinfo) -> None:
         self.zone = zone
         self._changes = lru_cache(YEARS_KEPT)(self._changes_of)
+        self._last = Stretch(0, 0, 0, 0)  # mostly it is asked for again
 
     @staticmethod
     @lru_cache(ZONES_KEPT)
@@ -46,6 +47,9 @@ class Stretches:
 
     def at(self, at: int) -> Stretch:
         """The stretch of an instant; long ones are cut at the turn of a year."""
+        last = self._last
+        if last.begin <= at < last.end:
+            return last
         year = datetime.fromtimestamp(at, UTC).year
         begin, end = _new_year(year - 1), _new_year(year + 2)
         found = [one for near in (year - 1, year, year + 1) for one in self._changes(near)]
@@ -56,7 +60,8 @@ class Stretches:
             shift = after - before
         if index < len(found):
             end = found[index][0]
-        return Stretch(begin, end, self.offset(at), shift)
+        found_here = self._last = Stretch(begin, end, self.offset(at), shift)
+        return found_here
 
     def _changes_of(self, year: int) -> list[tuple[int, int, int]]:
         """Instants of a year at which the offset changes, with what it was and what it is."""

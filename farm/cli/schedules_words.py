@@ -1,0 +1,64 @@
+"""Times, fires and their fates as people read and write them."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from farm.cli.words import seconds_text
+
+if TYPE_CHECKING:
+    from farm_scheduler.core import Row
+
+__all__ = ["FilesArgument", "fate", "instant", "local", "local_zone"]
+
+FilesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FILE...",
+        help="Schedules: *.toml, *.py, or the name of a module. Default: schedules.toml.",
+        show_default=False,
+    ),
+]
+
+
+def instant(text: str, option: str) -> int:
+    """Seconds since 1970 of a date or time as ISO writes it; in UTC unless it says otherwise."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{option} is {text!r}; write 2026-03-08, 2026-03-08T02:30 or 2026-03-08T02:30-05:00"
+        ) from None
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+
+
+def local(at: float, tz: str) -> str:
+    """An instant as clocks in a zone show it, with their offset."""
+    from farm_scheduler.cron import zone
+
+    return datetime.fromtimestamp(at, UTC).astimezone(zone(tz)).isoformat(" ", "seconds")
+
+
+def local_zone() -> str:
+    """The zone of this machine, if it can be known; else UTC."""
+    import os
+    from pathlib import Path
+
+    named = os.environ.get("TZ", "").removeprefix(":")
+    if named and not named.startswith("/"):
+        return named
+    target = str(Path("/etc/localtime").resolve())
+    return target.partition("zoneinfo/")[2] or "UTC"
+
+
+def fate(row: "Row", into: str = "") -> str:
+    """What became of a fire, in a line; ``into`` is the time of the one that ran in its stead."""
+    if row.state == "ran":
+        took = seconds_text(max((row.ended or 0) - (row.begun or 0), 0))
+        return f"ran: {row.outcome}, {took}" + (f": {row.detail}" if row.detail else "")
+    if row.state == "coalesced":
+        return f"coalesced into {into or row.into}"
+    if row.state == "skipped":
+        return f"skipped: {row.reason}" + (f": {row.detail}" if row.detail else "")
+    return str(row.state)

@@ -1,0 +1,91 @@
+"""What a fire calls: the function of its schedule, with what that asks for."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from farm_scheduler.command import run_command
+from farm_scheduler.core import Row, Schedule
+from farm_scheduler.cron import zone
+
+__all__ = ["Call", "Interval", "call_of", "find_function"]
+
+ASKED = ("nominal", "interval", "fire_id")
+"""Names of parameters that are filled in, unless ``kwargs`` do."""
+
+
+class Interval(NamedTuple):
+    """``[start, end)``, both aware, in UTC: from one nominal time to the next."""
+
+    start: datetime
+    end: datetime
+
+
+class Call(NamedTuple):
+    """What is submitted."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@lru_cache(4096)
+def find_function(reference: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names; raises ``ValueError`` saying what is wrong."""
+    module_name, _, path = reference.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"run is {reference!r}, and there is no module {error.name!r} where Python looks; "
+            "start the scheduler in the folder that has it, or add that to PYTHONPATH"
+        ) from None
+    except Exception as error:
+        raise ValueError(
+            f"run is {reference!r}, and its module cannot be imported: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise ValueError(f"run is {reference!r}, and {module_name!r} has no {path!r}")
+        found = getattr(found, name)
+    if not callable(found):
+        kind = type(found).__name__
+        raise ValueError(f"run is {reference!r}, which is {kind}, not a function")  # noqa: TRY004
+    return found  # type: ignore[no-any-return]
+
+
+@lru_cache(4096)
+def _asked(function: Callable[..., Any]) -> frozenset[str]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some built-in functions do not tell
+        return frozenset()
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return frozenset(one.name for one in parameters if one.name in ASKED and one.kind in named)
+
+
+def call_of(schedule: Schedule, row: Row) -> Call:
+    """The call of a fire; raises ``ValueError`` if its function cannot be found."""
+    end = datetime.fromtimestamp(row.nominal, UTC)
+    start = datetime.fromtimestamp(row.nominal if row.since is None else row.since, UTC)
+    if schedule.command:
+        environment = {
+            "FARM_FIRE_ID": row.fire_id,
+            "FARM_NOMINAL": end.astimezone(zone(schedule.tz)).isoformat(),
+            "FARM_INTERVAL_START": start.isoformat(),
+            "FARM_INTERVAL_END": end.isoformat(),
+        }
+        return Call(run_command, (list(schedule.command), environment), {})
+    function = find_function(schedule.run)
+    asked = _asked(function)
+    known = {
+        "nominal": end.astimezone(zone(schedule.tz)),
+        "interval": Interval(start, end),
+        "fire_id": row.fire_id,
+    }
+    given = {name: known[name] for name in asked} if asked else {}
+    return Call(function, tuple(schedule.args), {**given, **schedule.kwargs})

@@ -1,0 +1,86 @@
+"""What the machine knows of one schedule between two events."""
+
+from collections.abc import Iterator
+from math import inf
+from typing import NamedTuple
+
+from farm_scheduler.core.rows import Row
+from farm_scheduler.core.schedule import Schedule
+
+__all__ = ["Entry", "Pause"]
+
+
+class Pause(NamedTuple):
+    """Fires due in ``[at, until)`` are skipped. ``until`` is ``inf`` until somebody resumes it."""
+
+    at: float
+    until: float
+    who: str
+    why: str
+
+
+class Entry:
+    """One schedule, and how far it has come.
+
+    ``cursor``: every nominal time up to it has its row. ``next``: the first after it, or None.
+    ``last``: the nominal time before that, if it is known.
+    ``retired``: when it was no longer in its file, or None. ``running`` and ``waiting``: rows that
+    are not final, oldest first; those of backfills stand apart, and are few: None while there are
+    none. ``backfilled``: those wait newest first. ``at_once``: how many of them may run.
+    """
+
+    __slots__ = (
+        "at_once",
+        "backfilled",
+        "backfilling",
+        "cursor",
+        "last",
+        "next",
+        "number",
+        "pauses",
+        "retired",
+        "running",
+        "schedule",
+        "waiting",
+        "wake",
+    )
+
+    def __init__(self, schedule: Schedule, number: int, cursor: int, following: int | None) -> None:
+        self.schedule = schedule
+        self.number = number
+        self.cursor = cursor
+        self.last: int | None = None
+        self.next = following
+        self.wake: float | None = None
+        self.retired: float | None = None
+        self.pauses: tuple[Pause, ...] = ()
+        self.running: list[Row] | None = None
+        self.waiting: list[Row] | None = None
+        self.backfilling: list[Row] | None = None
+        self.backfilled: list[Row] | None = None
+        self.at_once = 1
+
+    def paused(self, at: float) -> Pause | None:
+        """The pause in which an instant lies."""
+        for pause in self.pauses:
+            if pause.at <= at < pause.until:
+                return pause
+        return None
+
+    def wakes(self) -> float | None:
+        """When something is to be done for it: a fire is due, or has waited too long."""
+        times = [] if self.next is None else [self.next + self.schedule.offset]
+        if self.waiting and self.schedule.deadline is not None:
+            times += [row.due + self.schedule.deadline for row in self.waiting]
+        return min(times, default=None) if self.retired is None else None
+
+    def forget_pauses(self) -> None:
+        """Drop those that no fire to come can be in."""
+        if self.pauses:
+            first = inf if self.next is None else self.next + self.schedule.offset
+            self.pauses = tuple(one for one in self.pauses if one.until > first or one.until == inf)
+
+    def open_rows(self) -> Iterator[Row]:
+        """All that are not final."""
+        for rows in (self.running, self.waiting, self.backfilling, self.backfilled):
+            yield from rows or ()

@@ -1,0 +1,269 @@
+"""The scheduler as a state machine: a method for each event, the time as an argument.
+
+Promises: every nominal time of a schedule, from when the schedule was first seen until it is
+retired, ends as exactly one row, whatever the clock does: what has its row is behind the entry's
+cursor, and the cursor never goes back. A fire is started at most once. Nothing is looked at before
+its time has come: there is one heap of times.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from math import floor
+
+from farm_scheduler.core.deciding import Fate, decide, expired
+from farm_scheduler.core.entry import Entry, Pause
+from farm_scheduler.core.fires import Fires, Port
+from farm_scheduler.core.rows import Kind, Row, fire_id
+from farm_scheduler.core.schedule import Schedule
+
+__all__ = ["Machine"]
+
+LOOK_MAX = 100_000
+"""Nominal times of one schedule that are decided together; of more, the oldest are skipped."""
+OLD_MAX = 1000
+"""Nominal times before the catch-up window that get a row each; the rest get one for all."""
+
+RETIRED = Fate("retired", "its schedule is no longer in a file")
+
+
+class Machine:
+    """All schedules. Call ``on_tick`` when the time of ``next_deadline`` has come."""
+
+    def __init__(self, port: Port) -> None:
+        self.entries: dict[str, Entry] = {}
+        """By name; retired ones, too."""
+        self._port = port
+        self._fires = Fires(port)
+        self._heap: list[tuple[float, int]] = []
+        self._by_number: dict[int, Entry] = {}
+        self._numbers = 0
+
+    # ------------------------------------------------------------ which schedules there are
+
+    def restore(self, entries: Iterable[Entry], rows: Iterable[Row]) -> None:
+        """Take over what was kept; nothing is decided yet. Before all else."""
+        for entry in entries:
+            self._add(entry)
+        for row in sorted(rows, key=lambda row: (row.due, row.nominal)):
+            self._fires.restore(row, self.entries[row.schedule])
+        for entry in self.entries.values():
+            entry.wake = entry.wakes()
+        self._heap = [
+            (entry.wake, entry.number) for entry in self.entries.values() if entry.wake is not None
+        ]
+        heapify(self._heap)
+
+    def set_schedules(self, schedules: Mapping[str, Schedule], now: float) -> None:
+        """These are all there are from now on. What was due before goes by what was said before."""
+        for name, schedule in schedules.items():
+            entry = self.entries.get(name)
+            if entry is None:
+                self._add_new(schedule, now)
+            elif entry.schedule != schedule or entry.retired is not None:
+                self._change(entry, schedule, now)
+        for entry in list(self.entries.values()):
+            if entry.retired is None and entry.schedule.name not in schedules:
+                self._retire(entry, now)
+
+    def _add_new(self, schedule: Schedule, now: float) -> None:
+        at = floor(now)
+        entry = Entry(schedule, 0, at, schedule.timing.next(at))
+        self._add(entry)
+        self._port.keep(entry)
+        self._sleep(entry)
+
+    def _add(self, entry: Entry) -> None:
+        self._numbers += 1
+        entry.number = self._numbers
+        self.entries[entry.schedule.name] = self._by_number[entry.number] = entry
+
+    def _change(self, entry: Entry, schedule: Schedule, now: float) -> None:
+        old = entry.schedule
+        times = (old.plain, old.tz, old.dst) != (schedule.plain, schedule.tz, schedule.dst)
+        if entry.retired is not None or times:
+            if entry.retired is None:
+                self._close(entry, now)
+            entry.retired = None
+            entry.cursor, entry.last = max(entry.cursor, floor(now)), None
+            entry.next = schedule.timing.next(entry.cursor)
+        entry.schedule = schedule
+        self._port.keep(entry)
+        self._sleep(entry)
+
+    def _retire(self, entry: Entry, now: float) -> None:
+        self._close(entry, now)
+        for row in [*(entry.waiting or ()), *(entry.backfilled or ())]:
+            self._fires.drop(entry, row, RETIRED, now)
+        entry.retired = now
+        entry.wake = None
+        self._port.keep(entry)
+
+    def _close(self, entry: Entry, now: float) -> None:
+        """Decide all nominal times up to now, also those whose jitter is not over."""
+        self._advance(entry, now)
+        entry.cursor, last = max(entry.cursor, floor(now)), entry.cursor
+        while (entry.next is not None) and last < entry.next <= now:
+            last, entry.next = entry.next, entry.schedule.timing.next(entry.next)
+            self._judge(entry, [last], now)
+
+    # ------------------------------------------------------------ time
+
+    def next_deadline(self) -> float | None:
+        """When ``on_tick`` has something to do; None if never."""
+        heap = self._heap
+        while heap and self._by_number[heap[0][1]].wake != heap[0][0]:
+            heappop(heap)
+        return heap[0][0] if heap else None
+
+    def on_tick(self, now: float) -> None:
+        """Decide whatever is due."""
+        while (at := self.next_deadline()) is not None and at <= now:
+            entry = self._by_number[heappop(self._heap)[1]]
+            entry.wake = None
+            self._advance(entry, now)
+            self._sleep(entry)
+
+    def _advance(self, entry: Entry, now: float) -> None:
+        """Decide what is due of one schedule."""
+        if entry.retired is not None:
+            return
+        for row in list(entry.waiting or ()):
+            if (late := expired(entry.schedule, row.due, now)) is not None:
+                self._fires.drop(entry, row, late, now)
+        cursor = entry.cursor
+        if times := self._due(entry, now, too_old=True):
+            self._judge(entry, times, now)
+            self._leap(entry, now)
+        while times := self._due(entry, now):
+            if len(times) == LOOK_MAX:
+                fate = Fate("missed", f"{LOOK_MAX} later ones were missed, too")
+                for nominal in times:
+                    self._fires.skip(entry, nominal, fate, now)
+            else:
+                self._judge(entry, times, now)
+        if entry.cursor != cursor:
+            entry.forget_pauses()
+            self._port.keep(entry)
+
+    def _due(self, entry: Entry, now: float, *, too_old: bool = False) -> Sequence[int]:
+        """Nominal times that are due, ascending; from here on they are behind the cursor.
+
+        With ``too_old`` only those that nothing can come of any more, and not too many.
+        """
+        schedule, found = entry.schedule, list[int]()
+        timing, offset = schedule.timing, schedule.offset
+        latest, most = (now - schedule.window, OLD_MAX) if too_old else (now, LOOK_MAX)
+        while entry.next is not None and entry.next + offset <= latest and len(found) < most:
+            found.append(entry.next)
+            entry.cursor, entry.next = entry.next, timing.next(entry.next)
+        return found
+
+    def _leap(self, entry: Entry, now: float) -> None:
+        """One row for all nominal times that are still too old."""
+        schedule, nominal = entry.schedule, entry.next
+        until = floor(now - schedule.window - schedule.offset)
+        if nominal is not None and nominal < until:
+            row = self._fires.row(entry, nominal, Kind.TIME)
+            row.until = until
+            self._fires.finish(row, Fate("too old", "one row for all until then"), now)
+            entry.cursor, entry.last = until - 1, None
+            entry.next = schedule.timing.next(entry.cursor)
+
+    def _judge(self, entry: Entry, times: Sequence[int], now: float) -> None:
+        schedule = entry.schedule
+        name = schedule.name
+        before = dict(zip(times, [entry.last, *times], strict=False))
+        entry.last = times[-1]
+        first: dict[int, int] = {}  # of those that run for others: the first of these
+        for nominal, fate in decide(schedule, times, now, entry.paused):
+            if fate.into is not None:
+                first.setdefault(fate.into, nominal)
+                row = self._fires.row(entry, nominal, Kind.TIME)
+                row.into = fire_id(name, fate.into)
+                self._fires.finish(row, fate, now)
+            elif fate.reason:
+                self._fires.skip(entry, nominal, fate, now)
+            else:
+                row = self._fires.row(entry, nominal, Kind.TIME)
+                row.since = before[first.get(nominal, nominal)]
+                if row.since is None:
+                    row.since = schedule.timing.previous(first.get(nominal, nominal))
+                self._fires.offer(entry, row, now)
+
+    def _sleep(self, entry: Entry) -> None:
+        wake = entry.wakes()
+        if wake != entry.wake:
+            entry.wake = wake
+            if wake is not None:
+                heappush(self._heap, (wake, entry.number))
+
+    # ------------------------------------------------------------ what the farm says
+
+    def on_submitted(self, fire: str, task: str) -> None:
+        """A fire that was started is a task of the farm."""
+        self._fires.submitted(fire, task)
+
+    def on_refused(self, fire: str, why: str, now: float) -> None:
+        """A fire that was started could not be submitted, and never will."""
+        self._follow(self._fires.refused(fire, why, now))
+
+    def on_ended(self, fire: str, outcome: str, detail: str, now: float) -> None:
+        """The task of a fire has ended; of a fire that is over nothing more is heard."""
+        self._follow(self._fires.ended(fire, outcome, detail, now))
+
+    def on_settled(self, now: float) -> None:
+        """After ``restore``: what can be known of fires that ran before is known."""
+        for entry in {row.schedule: entry for row, entry in self._fires.open.values()}.values():
+            self._fires.go_on(entry, now)
+            self._sleep(entry)
+
+    def _follow(self, entry: Entry | None) -> None:
+        if entry is not None:
+            self._sleep(entry)
+
+    # ------------------------------------------------------------ what people want
+
+    def pause(self, name: str, pause: Pause) -> None:
+        """Skip what is due in a span of time."""
+        entry = self.entries[name]
+        entry.pauses = (*entry.pauses, pause)
+        self._port.keep(entry)
+
+    def resume(self, name: str, at: float) -> bool:
+        """End all pauses at a time; whether there was one."""
+        entry = self.entries[name]
+        before = entry.pauses
+        entry.pauses = tuple(
+            one._replace(until=min(one.until, at)) for one in before if one.at < at
+        )
+        entry.forget_pauses()
+        self._port.keep(entry)
+        return any(one.until > at for one in before)
+
+    def run(self, name: str, nominal: int, mark: str, now: float) -> Row:
+        """A fire by hand, even if the schedule is paused; ``mark`` makes its id."""
+        entry = self.entries[name]
+        row = self._fires.row(entry, nominal, Kind.MANUAL, mark)
+        if row.fire_id not in self._fires.open:
+            self._fires.offer(entry, row, now)
+            self._sleep(entry)
+        return row
+
+    def backfill(
+        self, name: str, times: Sequence[int], mark: str, now: float, *, at_once: int = 1
+    ) -> None:
+        """Run nominal times of the past again, or for the first time: the newest first."""
+        entry = self.entries[name]
+        entry.at_once = max(at_once, 1)
+        for nominal in sorted(times, reverse=True):
+            row = self._fires.row(entry, nominal, Kind.BACKFILL, mark)
+            if row.fire_id not in self._fires.open:
+                self._fires.wait(entry, row, "backfilled")
+        if entry.backfilled:
+            entry.backfilled.sort(key=lambda row: -row.nominal)
+        self._port.keep(entry)
+        self._fires.fill_back(entry, now)
+
+    def open_rows(self) -> list[Row]:
+        """All fires that wait or run."""
+        return [row for row, _ in self._fires.open.values()]

@@ -1,0 +1,51 @@
+"""Schedules in Python: a decorator, and how they are found in a module."""
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, NamedTuple, TypeVar
+
+from farm_scheduler.core.schedule import Schedule
+
+__all__ = ["Declared", "declared_in", "schedule"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+MARK = "__farm_schedules__"
+
+
+class Declared(NamedTuple):
+    """A schedule that was written down and not looked at yet: one that is wrong stops no other."""
+
+    name: str
+    options: dict[str, Any]
+
+
+def schedule(name: str = "", *, cron: str, **options: Any) -> Callable[[F], F]:
+    """Run the function by cron: ``@schedule(cron="*/15 * * * *", tz="Europe/Berlin")``.
+
+    ``options`` are those of ``Schedule``; the name is by default the function's. The function stays
+    as it is. May be given several times, with several names. Whatever is wrong is said by whoever
+    reads the module: ``farm scheduler``, ``farm schedules list``.
+    """
+
+    def declare(function: F) -> F:
+        own = name or getattr(function, "__name__", "")
+        found = [*getattr(function, MARK, ()), Declared(own, {"cron": cron, **options})]
+        setattr(function, MARK, found)
+        return function
+
+    return declare
+
+
+def declared_in(module: ModuleType) -> Iterator[Declared | Schedule]:
+    """What a module declares: decorated functions of its own, and ``Schedule`` objects.
+
+    The latter may also stand in lists and tuples, for those made in a loop.
+    """
+    for value in list(vars(module).values()):
+        if isinstance(value, Schedule):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from (one for one in value if isinstance(one, Schedule))
+        elif callable(value) and getattr(value, "__module__", None) == module.__name__:
+            for name, options in getattr(value, MARK, ()):
+                yield Declared(name, {"run": value, **options})

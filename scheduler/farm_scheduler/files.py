@@ -1,0 +1,205 @@
+"""Reads schedules from files: TOML, and Python modules.
+
+One entry that is wrong stops that entry alone; a file that cannot be read at all is an error of its
+own, for then nobody knows what is in it.
+"""
+
+import importlib
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from farm.client.options import Settings, merge
+from farm.errors import ConfigError
+from farm_scheduler.calls import find_function
+from farm_scheduler.core import Schedule
+from farm_scheduler.core.schedule import FIELDS
+from farm_scheduler.declare import Declared, declared_in
+
+__all__ = ["DEFAULT_FILE", "Found", "Problem", "read_files"]
+
+DEFAULT_FILE = "schedules.toml"
+"""What is read where no file is named: in the current folder."""
+
+KNOWN = tuple(field for field in FIELDS if field not in {"name", "plain", "offset"})
+NOT_OURS = {
+    "idempotency_key": "each fire has its own",
+    "unique": "overlap says what becomes of a fire while the one before runs",
+    "delay": "jitter, or another cron expression, says when it is due",
+    "expires": "write deadline beside cron",
+    "block": "the scheduler waits",
+}
+"""Options of tasks that a schedule may not have, and why."""
+
+
+class Problem(NamedTuple):
+    """An entry that is stopped, and what is wrong with it."""
+
+    name: str
+    file: str
+    message: str
+
+
+class Found(NamedTuple):
+    """What files have: good schedules by name, the file of each, and the others."""
+
+    schedules: dict[str, Schedule]
+    file: dict[str, str]
+    problems: list[Problem]
+
+
+def read_files(names: Sequence[str], *, check: bool = True) -> Found:
+    """All schedules of some files: ``*.toml``, ``*.py``, or the names of modules.
+
+    With ``check`` functions are imported, too, to see whether they are there. Raises
+    ``ConfigError`` naming the file that is none.
+    """
+    found = Found({}, {}, [])
+    for name in names:
+        for own, made in _entries(name):
+            message = made if isinstance(made, str) else _problem(made, found, check=check)
+            if message or isinstance(made, str):
+                found.problems.append(Problem(own, name, message))
+            else:
+                found.schedules[own] = made
+                found.file[own] = name
+    return found
+
+
+def _problem(schedule: Schedule, found: Found, *, check: bool) -> str:
+    """What is wrong with a schedule besides what it says itself."""
+    name = schedule.name
+    if name in found.schedules:
+        return f"schedule {name!r} is in {found.file[name]} already; give one of them another name"
+    try:
+        if schedule.options:
+            _check_options(schedule.options)
+        if check and schedule.run:
+            find_function(schedule.run)
+    except (ValueError, TypeError) as error:
+        return f"schedule {name!r}: {error}"
+    return ""
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    for option, why in NOT_OURS.items():
+        if option in options:
+            raise ValueError(f"options.{option}: leave it out; {why}")
+    merge(Settings(), options)  # type: ignore[arg-type]
+
+
+Entries = Iterable[tuple[str, Schedule | str]]
+"""Names, and what they are: a schedule, or what is wrong with it."""
+
+
+def _entries(name: str) -> Entries:
+    path = Path(name)
+    if path.suffix == ".toml":
+        return _from_toml(path)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise ConfigError(f"{name}: no such file")
+        return _from_module(path.stem, str(path.parent.absolute()), name)
+    if "/" in name or not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(
+            f"{name}: schedules are read from files that end in .toml or .py, or from a module by "
+            "its name"
+        )
+    return _from_module(name, str(Path.cwd()), name)
+
+
+# ---------------------------------------------------------------- TOML
+
+
+def _from_toml(path: Path) -> Iterator[tuple[str, Schedule | str]]:
+    tables = _tables(path)
+    for key in tables:
+        if key not in {"schedules", "defaults"}:
+            raise ConfigError(
+                f"{path}: there is no [{key}]; write each schedule as [schedules.NAME], and what "
+                "all have in common as [defaults]"
+            )
+    defaults, schedules = tables.get("defaults", {}), tables.get("schedules", {})
+    for part, table in (("defaults", defaults), ("schedules", schedules)):
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {part} is {table!r}; it must be a table")
+    for option in defaults:
+        if option not in KNOWN or option in {"run", "command"}:
+            raise ConfigError(f"{path}: [defaults] has {option!r}; {_hint(option)}")
+    for name, table in schedules.items():
+        yield name, _made(name, table, defaults)
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; write one, or make it of a crontab with "
+            "`farm schedules import-crontab`"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def _made(name: str, options: object, defaults: Mapping[str, Any]) -> Schedule | str:
+    """The schedule of an entry, or what is wrong with it."""
+    if not isinstance(options, dict):
+        return f"schedule {name!r} is {options!r}; write [schedules.{name}] and its options below"
+    merged = {**defaults, **options} if defaults else options
+    try:
+        return Schedule(name, **merged)
+    except ValueError as error:
+        return str(error)
+    except TypeError as error:
+        strange = [option for option in merged if option not in KNOWN]
+        if strange:
+            return f"schedule {name!r} has no option {strange[0]!r}; {_hint(strange[0])}"
+        if "cron" not in merged:
+            return f'schedule {name!r} does not say when: write cron = "0 * * * *", for example'
+        return f"schedule {name!r}: {error}"
+
+
+def _hint(option: str) -> str:
+    near = get_close_matches(option, KNOWN, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(KNOWN)}"
+
+
+# ---------------------------------------------------------------- Python
+
+
+def _from_module(name: str, folder: str, said: str) -> Iterator[tuple[str, Schedule | str]]:
+    module = _import(name, folder, said)
+    for one in declared_in(module):
+        if isinstance(one, Declared):
+            made = _made(one.name, one.options, {})
+            yield one.name, made
+        else:
+            yield one.name, one
+
+
+def _import(name: str, folder: str, said: str) -> ModuleType:
+    """The module as its file is now."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    find_function.cache_clear()
+    try:
+        sys.modules.pop(name, None)  # not reloaded: what is no longer in it would stay
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"{said}: there is no module {error.name!r} in {folder}; schedules are read from "
+                "files that end in .toml or .py, or from a module by its name"
+            ) from None
+        raise ConfigError(f"{said}: cannot be imported: {error}") from None
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{said}: cannot be imported: {text}") from error

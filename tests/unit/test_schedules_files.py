@@ -1,0 +1,260 @@
+"""Schedules in files, in modules and in crontabs; what a fire calls."""
+
+import re
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from farm.errors import ConfigError
+from farm_scheduler import CommandFailed, Interval, Schedule, schedule
+from farm_scheduler.calls import call_of, find_function
+from farm_scheduler.command import run_command
+from farm_scheduler.core import Kind, Row
+from farm_scheduler.crontab import import_crontab
+from farm_scheduler.declare import declared_in
+from farm_scheduler.files import read_files
+
+GOOD = """
+[defaults]
+tz = "Europe/Berlin"
+catch_up = "2h"
+
+[schedules.report]
+cron = "*/15 * * * *"
+run = "math:factorial"
+args = [20]
+options = { queue = "default", retries = 2 }
+
+[schedules."back.up"]
+cron = "30 2 * * *"
+tz = "UTC"
+command = ["tar", "c", "/data"]
+"""
+
+
+def read(tmp_path, text, **options):
+    path = tmp_path / "schedules.toml"
+    path.write_text(text)
+    return read_files([str(path)], **options)
+
+
+def test_a_file_has_schedules_and_what_they_have_in_common(tmp_path):
+    found = read(tmp_path, GOOD)
+    assert found.problems == []
+    report, backup = found.schedules["report"], found.schedules["back.up"]
+    assert (report.tz, report.catch_up, report.args) == ("Europe/Berlin", 7200, (20,))
+    assert (backup.tz, backup.catch_up, backup.command) == ("UTC", 7200, ("tar", "c", "/data"))
+    assert found.file["report"].endswith("schedules.toml")
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ('cron = "61 * * * *"\nrun = "math:pi"', "minute: '61' is not one"),
+        ('cron = "@every 0s"\nrun = "math:sin"', "must be a whole number of seconds"),
+        ('cron = "0 0 30 2 *"\nrun = "math:sin"', "can never fire"),
+        ('tz = "X"\ncron = "0 0 1 2 *"\nrun = "math:sin"', "there is no time zone 'X'"),
+        ('run = "math:sin"', "does not say when: write cron"),
+        ('cron = "@daily"\nrun = "math:sin"\noverlapp = "skip"', "did you mean 'overlap'"),
+        ('cron = "@daily"\nrun = "math:sinus"', "'math' has no 'sinus'"),
+        ('cron = "@daily"\nrun = "math:pi"', "which is float, not a function"),
+        ('cron = "@daily"\nrun = "no_such_module:f"', "there is no module 'no_such_module'"),
+        ('cron = "@daily"\nrun = "math:sin"\noptions = {retriess = 1}', "did you mean 'retries'"),
+        ('cron = "@daily"\nrun = "math:sin"\noptions = {unique = "a"}', "leave it out; overlap"),
+        ('cron = "@daily"\nrun = "math:sin"\nname = "b"', "has no option 'name'"),
+        ("cron = 7", "say what to run|cron is 7"),
+    ],
+)
+def test_one_bad_entry_stops_itself_alone(tmp_path, entry, said):
+    found = read(tmp_path, f"{GOOD}\n[schedules.bad]\n{entry}\n")
+    assert set(found.schedules) == {"report", "back.up"}
+    ((name, file, message),) = found.problems
+    assert (name, file) == ("bad", str(tmp_path / "schedules.toml"))
+    assert message.startswith("schedule 'bad'")
+    assert re.search(said, message), message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[schedules.a", "not valid TOML"),
+        ("[schedule.a]\n", r"there is no \[schedule\]; write each schedule as \[schedules.NAME\]"),
+        ("[defaults]\nrun = 'a:b'", r"\[defaults\] has 'run'"),
+        ("[defaults]\ntzz = 'UTC'", "did you mean 'tz'"),
+        ("schedules = 3", "it must be a table"),
+    ],
+)
+def test_a_file_that_is_none_is_named(tmp_path, text, said):
+    with pytest.raises(ConfigError, match=said):
+        read(tmp_path, text)
+    with pytest.raises(ConfigError, match="no such file; write one"):
+        read_files([str(tmp_path / "none.toml")])
+    with pytest.raises(ConfigError, match=r"end in \.toml or \.py"):
+        read_files(["jobs.yaml"])
+    with pytest.raises(ConfigError, match="no module 'no_such_module_either'"):
+        read_files(["no_such_module_either"])
+
+
+def test_two_of_one_name_in_two_files_are_one_too_many(tmp_path):
+    for name in ("one.toml", "two.toml"):
+        (tmp_path / name).write_text(GOOD)
+    found = read_files([str(tmp_path / "one.toml"), str(tmp_path / "two.toml")])
+    assert len(found.schedules) == 2
+    assert [one.name for one in found.problems] == ["report", "back.up"]
+    assert "one.toml already; give one of them another name" in found.problems[0].message
+
+
+MODULE = """
+from farm_scheduler import Schedule, schedule
+
+
+@schedule(cron="*/15 * * * *", tz="Europe/Berlin")
+@schedule("nightly", cron="@daily", overlap="skip")
+def crunch(nominal, interval, *, deep=False):
+    return nominal, interval, deep
+
+
+@schedule(cron="61 * * * *")
+def wrong():
+    pass
+
+
+MORE = [Schedule(f"part{n}", cron="H * * * *", run=crunch, kwargs={"deep": True}) for n in (1, 2)]
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    path = tmp_path / "jobs_of_tests.py"
+    path.write_text(MODULE)
+    yield path
+    sys.modules.pop("jobs_of_tests", None)
+    find_function.cache_clear()
+
+
+def test_a_module_has_decorated_functions_and_schedules(module):
+    found = read_files([str(module)])
+    assert set(found.schedules) == {"crunch", "nightly", "part1", "part2"}
+    assert found.schedules["nightly"].run == "jobs_of_tests:crunch"
+    assert [one.name for one in found.problems] == ["wrong"]
+    module.write_text(MODULE.replace("nightly", "every night").replace("crunch", "crush"))
+    again = read_files([str(module)])  # as it is now
+    assert "crush" in again.schedules
+    assert set(again.schedules) == {"crush", "part1", "part2"}
+    assert "it must be up to 100 letters" in again.problems[0].message
+
+
+def test_a_module_that_raises_is_named(module):
+    module.write_text("1 / 0")
+    with pytest.raises(ConfigError, match=r"jobs_of_tests.py: cannot be imported: ZeroDivision"):
+        read_files([str(module)])
+
+
+def test_the_decorator_leaves_a_function_as_it_is():
+    @schedule(cron="@daily")
+    def own():
+        return 7
+
+    assert own() == 7
+
+
+def test_what_is_imported_from_elsewhere_is_not_declared_twice():
+    assert list(declared_in(sys.modules[__name__])) == []
+
+
+# ---------------------------------------------------------------- what a fire calls
+
+
+def fire(**more):
+    return Row(fire_id="f" * 32, schedule="a", nominal=1_772_944_200, since=1_772_857_800, **more)
+
+
+def asking(first, *, nominal, interval, fire_id, other=1):
+    return first, nominal, interval, fire_id, other
+
+
+def test_a_function_is_given_what_it_asks_for():
+    own = Schedule("a", cron="@daily", tz="America/New_York", run=asking, args=[7])
+    function, args, kwargs = call_of(own, fire())
+    first, nominal, interval, name, other = function(*args, **kwargs)
+    assert (first, name, other) == (7, "f" * 32, 1)
+    assert nominal.isoformat() == "2026-03-07T23:30:00-05:00"
+    assert interval == Interval(
+        datetime(2026, 3, 7, 4, 30, tzinfo=UTC), datetime(2026, 3, 8, 4, 30, tzinfo=UTC)
+    )
+
+
+def test_what_kwargs_say_counts():
+    own = Schedule("a", cron="@daily", run=asking, args=[7], kwargs={"nominal": "mine"})
+    assert call_of(own, fire()).kwargs["nominal"] == "mine"
+
+
+def test_a_function_that_asks_for_nothing_gets_nothing():
+    assert call_of(Schedule("a", cron="@daily", run=len, args=["x"]), fire()).kwargs == {}
+
+
+def test_a_command_knows_its_fire_from_the_environment(capfd):
+    script = "import os; print(os.environ['FARM_NOMINAL'], os.environ['FARM_FIRE_ID'])"
+    own = Schedule("a", cron="@daily", tz="UTC", command=[sys.executable, "-c", script])
+    function, args, kwargs = call_of(own, fire(kind=Kind.MANUAL))
+    said = f"2026-03-08T04:30:00+00:00 {'f' * 32}\n"
+    assert function(*args, **kwargs) == {"exit_code": 0, "output": said}
+
+
+def test_a_command_that_fails_keeps_its_exit_code_and_output():
+    with pytest.raises(CommandFailed, match="ended with exit code 3") as caught:
+        run_command(["/bin/sh", "-c", "echo so; exit 3"], {})
+    assert (caught.value.exit_code, caught.value.output) == (3, "so\n")
+    with pytest.raises(CommandFailed, match=r"'/no/such' cannot be run on .*whole path"):
+        run_command(["/no/such"], {})
+
+
+# ---------------------------------------------------------------- crontabs
+
+CRONTAB = """\
+# m h dom mon dow command
+MAILTO=ops@example.org
+PATH=/usr/local/bin:/usr/bin
+*/15 * * * * /opt/report --day "$(date +\\%F)" 2>&1
+CRON_TZ=America/New_York
+30 2 * * 1-5 cd /data && tar c .
+@daily /opt/report
+@reboot /opt/serve
+0 5 * * * mail -s hello root%Hello%world
+0~30 * * * * /opt/spread
+5 4 * *
+"""
+
+
+def test_a_crontab_becomes_toml(tmp_path):
+    imported = import_crontab(CRONTAB, "Europe/Berlin")
+    found = read(tmp_path, imported.toml)
+    assert found.problems == []
+    assert imported.count == len(found.schedules) == 3
+    report = found.schedules["report"]
+    assert (report.cron, report.tz, report.misfire) == ("*/15 * * * *", "Europe/Berlin", "skip")
+    assert report.command == (
+        "/usr/bin/env", "PATH=/usr/local/bin:/usr/bin",
+        "/bin/sh", "-c", '/opt/report --day "$(date +%F)" 2>&1',
+    )  # fmt: skip
+    assert found.schedules["cd"].tz == "America/New_York"
+    assert found.schedules["report-2"].cron == "@daily"
+    notes = "\n".join(imported.notes)
+    for said in (
+        "line 2: MAILTO=ops@example.org is left out",
+        "line 8: not carried over: @reboot",
+        "line 9: .*what follows the % was its standard input",
+        "line 10: .*minute: '0~30'",
+        "line 11: .*too few fields",
+    ):
+        assert re.search(said, notes), said
+    assert "# m h dom mon dow command" in imported.toml
+    assert "# @reboot /opt/serve" in imported.toml
+
+
+def test_a_system_crontab_names_users():
+    imported = import_crontab("17 * * * * root run-parts /etc/cron.hourly\n", "UTC", system=True)
+    assert imported.count == 1
+    assert imported.notes == ["line 1: it ran as root; it runs as whoever runs the hosts"]
