@@ -222,9 +222,14 @@ def as_duplicate(result: Result, batch: Batch, first: int, count: int) -> Result
     """The result of the first as that of its duplicates ``[first, first + count)``."""
     start = 0 if batch.same is None else batch.same[1]
     at = first - batch.first + start - result.first
-    payloads = result.payloads[at : at + count]
+    payloads, ending, whole = result.payloads, result.ending, count == result.count
+    if result.packed and not whole:  # no host of ours packs what was not packed
+        payloads, ending = [], Ending.UNKNOWN
+    elif not whole:
+        payloads = payloads[at : at + count]
     return Result(
-        batch.session.id, first, count, result.ending, payloads, sum(map(len, payloads)), False,
+        batch.session.id, first, count, ending, payloads, sum(map(len, payloads)),
+        result.packed and whole,
         result.failure, result.seconds * count / result.count, result.attempts, result.output,
     )  # fmt: skip
 

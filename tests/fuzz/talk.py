@@ -85,7 +85,9 @@ class Talk:
                 durable=chance.random() < 0.8,
                 expires=chance.choice((None, 4.0)),
                 delay=chance.choice((None, 0.5)),
+                eta=chance.choice((None, None, 1.7e9 + 3.0)),
             )
+        keys = () if packed or chance.random() < 0.6 else self._keys(count)
         return m.Group(
             first,
             count,
@@ -96,6 +98,13 @@ class Talk:
             0,
             chance.choice((0, 0, 1, 2)),
             template,
+            keys=keys,
+        )
+
+    def _keys(self, count: int) -> tuple[m.TaskKey, ...]:
+        return tuple(
+            m.TaskKey(f"key{number}", number % 2 == 0, b"" if number % 2 == 0 else b"body")
+            for number in (self.chance.randrange(12) for _ in range(count))
         )
 
 

@@ -491,3 +491,19 @@ def test_what_is_refused_for_its_key_has_used_the_room_that_its_queue_offered():
     sent = rig.take(alice)
     assert [x.reason for x in sent if isinstance(x, m.Refused)] == ["keys"]
     assert [x.tasks for x in sent if isinstance(x, m.QueueCredit)] == [1]
+
+
+def test_a_host_that_packs_what_was_not_packed_breaks_nothing():
+    rig, alice, bob, host = farm()
+    rig.submit(alice, keyed(1, once("a", "b", "c")))
+    rig.submit(bob, keyed(1, once("b")), keyed(2, once("a", "b", "c")))
+    (grant,) = rig.grants(host)
+    rig.report(host, ended=[ended(grant, payloads=[b"all"], packed=True)])
+    assert [(x.first, x.ending, x.packed) for x in rig.results(bob)] == [
+        (1, Ending.UNKNOWN, False),
+        (2, Ending.OK, True),
+    ]
+    rig.reload()
+    bob = rig.client("bob", quiet=False)
+    rig.answer_loads()
+    assert [x.ending for x in rig.results(bob)] == [Ending.UNKNOWN, Ending.OK]
