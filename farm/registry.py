@@ -7,10 +7,12 @@ in every process that has imported its module: on hosts and at a gateway, ``--im
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeVar, overload
 
+from farm._payload_sources import note_imports
 from farm.errors import ConfigError, UnknownFunction
 
 __all__ = ["Registered", "find", "import_modules", "registered", "task"]
@@ -107,8 +109,10 @@ def registered() -> list[Registered]:
 def import_modules(names: Iterable[str]) -> None:
     """Import modules, so that their functions are known; raises ``ConfigError`` for what cannot be.
 
-    Whatever a module raises while it is imported is told in the error.
+    Whatever a module raises while it is imported is told in the error. Which versions they are is
+    noted, for functions of theirs that are submitted from Python.
     """
+    before = set(sys.modules)
     for name in names:
         try:
             importlib.import_module(name)
@@ -116,3 +120,4 @@ def import_modules(names: Iterable[str]) -> None:
             raise ConfigError(
                 f"the module {name!r} cannot be imported: {type(error).__name__}: {error}"
             ) from error
+    note_imports(before)

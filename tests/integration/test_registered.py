@@ -1,17 +1,21 @@
 """Registered functions on real hosts: run by name, by whoever has no code of theirs."""
 
+import importlib
+import sys
 import textwrap
 import threading
 
 import pytest
 
 import farm
+from farm import registry
 from farm.errors import ArgumentError, PayloadError, UnknownFunction, WorkerLost
 from farm.json_payload import json_text
 from farm.named import NamedCall, call_text
 
 FUNCTIONS = """
 import farm
+from farm import registry
 
 @farm.task(name="sums.add")
 def add(a: int, b: int = 1):
@@ -78,3 +82,14 @@ def test_a_module_that_cannot_be_imported_is_told_to_whoever_submits(local):
     client = local("no_such_module_of_host")
     with pytest.raises(WorkerLost, match="'no_such_module_of_host' cannot be imported: ModuleNot"):
         client.submit(max, 1, 2).result(60)
+
+
+def test_functions_of_an_imported_module_are_submitted_as_any_other(local, module):
+    client = local("sums_of_host")
+    sums = importlib.import_module("sums_of_host")
+    try:
+        assert client.submit(sums.add, 1, 2).result(30) == {"sum": 3}
+        assert client.submit(NamedCall("sums.add"), call_text([2], {})).result(30) == {"sum": 3}
+    finally:
+        del sys.modules["sums_of_host"]
+        registry._functions.clear()

@@ -56,7 +56,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm.payload": ("farm.errors", "farm.model", "farm._payload_*"),
     "farm._payload_*": ("farm.errors", "farm.model"),
     "farm.json_payload": ("farm.errors", "farm.model"),
-    "farm.registry": ("farm.errors",),
+    "farm.registry": ("farm.errors", "farm._payload_*"),
     "farm.named": ("farm.errors", "farm.json_payload", "farm.registry"),
     "farm.task": ("farm.errors", "farm.model"),
     "farm.protocol": PLAIN,

@@ -123,8 +123,7 @@ class Worker:
         self._note: Note | None = None
         self._noted_at = 0.0
         self._urgent = False  # something is to be done after this item
-        # No code of users has run here.
-        self._fresh = setup.initializer is None and not setup.imports
+        self._fresh = setup.initializer is None  # no code of users has run here, but of imports
         self._used = False  # tasks have run here
         self._retired = False
         self._large_bytes = 0  # of large payloads that wait
