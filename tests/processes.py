@@ -142,8 +142,8 @@ class Place:
         told = {"listen": self.address, "store": str(self.store), "core": core or {}}
         return self.module("coordinator", "farm.coordinator", told | settings)
 
-    def agent(self, name, slots=2, **environ):
-        told = {"address": self.address, "name": name, "slots": slots}
+    def agent(self, name, slots=2, imports=(), **environ):
+        told = {"address": self.address, "name": name, "slots": slots, "imports": list(imports)}
         return self.module(name, "farm_workers", told, **environ)
 
     def copy(self, folder):

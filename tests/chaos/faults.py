@@ -24,6 +24,9 @@ KINDS = {
     "stop worker": 11,
     "kill client": 10,
     "stop client": 8,
+    "kill gateway": 8,
+    "stop gateway": 4,
+    "end gateway": 3,
 }
 """The kinds of faults and how common they are: SIGKILL, SIGSTOP for a while, SIGTERM."""
 ENDED = {0, -signal.SIGKILL, -signal.SIGTERM}
@@ -42,13 +45,15 @@ class Faults:
     ``problems``: whoever was told to end and did not do so in order.
     """
 
-    def __init__(self, chance, coordinator, agents, clients):
+    def __init__(self, chance, coordinator, agents, clients, gateways=()):
         self.counts = Counter()
         self.problems = []
         self._chance = chance
         self._coordinator = coordinator
         self._agents = agents
         self._clients = clients
+        self._gateways = gateways
+        self._kinds = {kind: n for kind, n in KINDS.items() if gateways or "gateway" not in kind}
         self._later = []  # (when, number, action): what is to go on, or to start again
         self._number = 0
         self._next = time.monotonic() + self._gap()
@@ -70,7 +75,7 @@ class Faults:
         for service in [one for one in self._leaving if not one.alive]:
             self._gone(service, now)
         if now >= self._next:
-            kind = self._chance.choices([*KINDS], [*KINDS.values()])[0]
+            kind = self._chance.choices([*self._kinds], [*self._kinds.values()])[0]
             if self._inject(*kind.split(" ", 1), now):
                 self.counts[kind] += 1
             self._next = now + self._gap()
@@ -102,7 +107,7 @@ class Faults:
                 return False
         except psutil.Error:
             return False
-        for service in (self._coordinator, *self._agents, *self._clients):
+        for service in (self._coordinator, *self._agents, *self._clients, *self._gateways):
             if service.process.pid == target.pid and what == "kill":
                 service.wait()
                 self._gone(service, now)
@@ -134,6 +139,8 @@ class Faults:
         """A process of this kind, as one that signals cannot be sent to by mistake."""
         if whom == "coordinator":
             found = [self._coordinator]
+        elif whom == "gateway":
+            found = self._gateways
         elif whom == "client":
             found = self._clients
         else:

@@ -45,6 +45,9 @@ class History:
     void: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     times: list[float] = field(default_factory=list)  # first publications
     voids_at: dict[str, float] = field(default_factory=dict)
+    # By idempotency key: the tasks that were accepted with it, and how each ended, by which nonce.
+    keyed: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    kept: dict[str, dict[str, tuple[str, str]]] = field(default_factory=lambda: defaultdict(dict))
 
     @property
     def published(self):
@@ -111,6 +114,10 @@ def _note(history, first, line):
             outcome = Outcome(ending, who, (int(epoch), int(attempt)), nonce)
             history.outcomes[task][outcome] += 1
             first[task] = min(float(at), first.get(task, float(at)))
+        case ["keyed", key, task]:
+            history.keyed[key].add(task)
+        case ["kept", key, task, ending, nonce]:
+            history.kept[key][task] = ending, nonce
         case ["read", task, ending, who, epoch, attempt, nonce]:
             history.reads[task].add(Outcome(ending, who, (int(epoch), int(attempt)), nonce))
 
@@ -135,6 +142,7 @@ def judge(history):
                 found["read otherwise"].append(f"{task}: {outcome}, not {sorted(published)}")
     for task, runs in history.began.items():
         _judge_runs(task, runs, found)
+    _judge_keys(history, found)
     return {what: sentences for what, sentences in found.items() if sentences}
 
 
@@ -151,6 +159,15 @@ def _judge_outcome(history, task, outcome, found):
     elif any(run.token > outcome.token for run in runs):
         later = max(run.token for run in runs)
         found["stale"].append(f"{task}: {outcome.token} was published, and {later} has run")
+
+
+def _judge_keys(history, found):
+    for key, accepted in history.keyed.items():
+        kept = history.kept.get(key, {})
+        if lost := sorted(accepted - set(kept)):
+            found["lost"].append(f"{lost} were accepted with key {key}, and have no outcome")
+        if len(set(kept.values())) > 1 or "UNKNOWN" in {ending for ending, _ in kept.values()}:
+            found["key"].append(f"key {key} has several outcomes: {kept}")
 
 
 def _judge_runs(task, runs, found):

@@ -1,4 +1,7 @@
-"""One chaos run: a coordinator, three hosts and two clients under faults; rest; judgement."""
+"""One chaos run: a coordinator, three hosts, two clients, a gateway under faults; rest; judgement.
+
+A caller of the gateway is let alone, and has to come to an end whatever happens to the others.
+"""
 
 import os
 import random
@@ -10,7 +13,7 @@ from dataclasses import dataclass, field
 from tests.chaos import tasks
 from tests.chaos.faults import KINDS, Faults
 from tests.chaos.history import TOLD, History, judge, read
-from tests.processes import Place
+from tests.processes import Place, free_ports
 
 __all__ = ["CORE", "Crew", "Report", "finish", "run"]
 
@@ -53,6 +56,7 @@ class Report:
             f"tasks acknowledged      {len(known.acknowledged):8}",
             f"published once          {once:8}   "
             + ", ".join(f"{ending} {count}" for ending, count in endings.most_common()),
+            f"calls with a key        {len(known.keyed):8}",
             f"lost                    {self.lost:8}",
             f"published twice         {self.twice:8}",
             f"executions              {sum(known.executions.elements()):8}   tasks by executions: "
@@ -67,15 +71,25 @@ class Report:
 
 
 class Crew:
-    """The services of a run around one coordinator, and what is wrong when they have left."""
+    """The services of a run around one coordinator, and what is wrong when they have left.
 
-    def __init__(self, place, coordinator, seed):
+    ``http``: with a gateway, and a caller of it.
+    """
+
+    def __init__(self, place, coordinator, seed, *, http=False):
         for name in ("executions", "clients", "jobs"):
             (place.folder / name).mkdir()
         environ = {tasks.EXECUTIONS: str(place.folder / "executions")}
         self.place = place
         self.coordinator = coordinator
-        self.agents = [place.agent(f"host-{n}", SLOTS, **environ) for n in range(HOSTS)]
+        modules = [tasks.__name__]
+        self.agents = [place.agent(f"host-{n}", SLOTS, modules, **environ) for n in range(HOSTS)]
+        self.gateways, self.callers = [], []
+        if http:
+            listen = f"127.0.0.1:{free_ports()}"
+            told = {"address": place.address, "listen": listen, "modules": modules}
+            self.gateways = [place.module("gateway", "farm.gateway", told)]
+            self.callers = [self._caller("caller", f"http://{listen}", seed)]
         # Every start of a client is another life, that takes up after the last.
         self.clients = [self._client(f"client-{n}", seed) for n in range(CLIENTS)]
         for service in self.services:
@@ -86,29 +100,39 @@ class Crew:
         command = [sys.executable, "-m", "tests.chaos.client", *map(str, words)]
         return self.place.service(name, command)
 
+    def _caller(self, name, url, seed):
+        words = [self.place.folder, url, name, seed, os.getpid()]
+        command = [sys.executable, "-m", "tests.chaos.caller", *map(str, words)]
+        return self.place.service(name, command)
+
     @property
     def services(self):
-        return (self.coordinator, *self.agents, *self.clients)
+        return (self.coordinator, *self.agents, *self.gateways, *self.users)
+
+    @property
+    def users(self):
+        """Those who submit, and end when they have what they wait for."""
+        return (*self.callers, *self.clients)
 
     def rest(self):
         """Clients finish what they have; returns what did not end as it should."""
         (self.place.folder / "stop").touch()
         problems = []
         until = time.monotonic() + REST_SECONDS
-        while any(client.alive for client in self.clients) and time.monotonic() < until:
+        while any(client.alive for client in self.users) and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
-        for client in self.clients:
+        for client in self.users:
             if client.alive:
                 problems.append(f"{client.name} did not finish within {REST_SECONDS:.0f} s of rest")
             elif client.process.returncode:
                 problems.append(f"{client.name} ended with {client.process.returncode}")
-        gone = [one for one in (self.coordinator, *self.agents) if not one.alive]
+        gone = [one for one in (self.coordinator, *self.gateways, *self.agents) if not one.alive]
         return problems + [f"{one.name} is gone in the rest" for one in gone]
 
     def leave(self):
         """Everybody leaves in order, and nothing may be left; returns what is not as it should."""
         problems = self.place.complaints()
-        for service in (*self.agents, self.coordinator):
+        for service in (*self.gateways, *self.agents, self.coordinator):
             if code := service.end():
                 problems.append(f"{service.name} was told to leave and ended with {code}")
         return problems + [f"left behind: {what}" for what in self.place.settle()]
@@ -117,8 +141,10 @@ class Crew:
 def run(seed, seconds, *, keep=None):
     """Run and judge; the folder of the run is copied to ``keep`` if that is given."""
     with Place("chaos", tcp=bool(seed % 2)) as place:
-        crew = Crew(place, place.coordinator(CORE), seed)
-        faults = Faults(random.Random(seed), crew.coordinator, crew.agents, crew.clients)
+        crew = Crew(place, place.coordinator(CORE), seed, http=True)
+        faults = Faults(
+            random.Random(seed), crew.coordinator, crew.agents, crew.clients, crew.gateways
+        )
         problems = _suffer(faults, crew.services, seconds)
         faults.stop()
         problems += faults.problems

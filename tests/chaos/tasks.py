@@ -37,6 +37,7 @@ def _run(kind, seconds):
     return who
 
 
+@farm.task(name="chaos.work")
 def work(seconds):
     """An ordinary task."""
     return _run("work", seconds)
@@ -48,6 +49,7 @@ def work_padded(argument):
     return *_run("padded", seconds), padding[::-1]
 
 
+@farm.task(name="chaos.once")
 def once(seconds):
     """One that is submitted with ``max_losses=0``."""
     return _run("once", seconds)

@@ -15,6 +15,7 @@ def test_under_faults_nothing_is_lost_and_nothing_is_published_twice():
     report = run(5, 10.0)
     assert not report.broken, str(report)
     assert report.history.acknowledged
+    assert report.history.keyed
     assert sum(report.faults.values()) >= 3, "hardly any fault was injected"
 
 
@@ -57,6 +58,17 @@ def test_an_execution_that_was_overtaken_is_counted_and_may_happen():
 )
 def test_a_broken_promise_is_noticed(what, bad):
     assert what in judge(history(**bad))
+
+
+def test_calls_with_one_key_end_alike():
+    made = history()
+    made.keyed["k"] = {"a", "b"}
+    made.kept["k"] = {"a": ("OK", "n"), "b": ("OK", "n")}
+    assert judge(made) == {}
+    made.kept["k"]["b"] = "OK", "m"
+    assert "key" in judge(made)
+    del made.kept["k"]["b"]
+    assert "lost" in judge(made)
 
 
 def test_what_was_published_must_have_ended():
