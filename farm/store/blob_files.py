@@ -31,6 +31,7 @@ class BlobFiles:
 
     def __init__(self) -> None:
         self._submitted: dict[int, list[_Run]] = {}
+        self._same: dict[int, list[_Run]] = {}  # whose outcomes submitted tasks have
         self._finished: dict[int, list[_Run]] = {}
         self._buried: dict[int, list[_Run]] = {}
 
@@ -39,6 +40,8 @@ class BlobFiles:
         match record:
             case Submitted():
                 self._submitted[ref] = list(_runs((record.session, g) for g in record.groups))
+                found = (g.same for g in record.groups if g.same is not None)
+                self._same[ref] = [_Run(one, n, n + 1, []) for one, n in found]
             case Finished():
                 self._finished[ref] = list(_runs((e.session, e) for e in record.entries))
             case Buried():
@@ -46,10 +49,10 @@ class BlobFiles:
 
     def needed(self, refs: Container[int]) -> dict[str, tuple[int, int]]:
         """The files that are needed when these records are there: ``(ref, size)`` by name."""
-        for kind in (self._submitted, self._finished, self._buried):
+        for kind in (self._submitted, self._same, self._finished, self._buried):
             for ref in [ref for ref in kind if ref not in refs]:
                 del kind[ref]
-        known, over = _tasks(self._submitted), _tasks(self._finished)
+        known, over = _tasks(self._submitted, self._same), _tasks(self._finished)
         found: dict[str, tuple[int, int]] = {}
         for ref, run in _naming(self._submitted):
             if over[run.session].gaps(run.first, run.stop):
@@ -76,11 +79,10 @@ def _runs(entries: Iterable[tuple[bytes, Group | Result]]) -> Iterator[_Run]:
                 yield _Run(session, first + i, first + i + 1, [blob])
 
 
-def _tasks(records: dict[int, list[_Run]]) -> defaultdict[bytes, RangeSet]:
+def _tasks(*kinds: dict[int, list[_Run]]) -> defaultdict[bytes, RangeSet]:
     found: defaultdict[bytes, RangeSet] = defaultdict(RangeSet)
-    for runs in records.values():
-        for run in runs:
-            found[run.session].add(run.first, run.stop)
+    for run in (run for records in kinds for runs in records.values() for run in runs):
+        found[run.session].add(run.first, run.stop)
     return found
 
 

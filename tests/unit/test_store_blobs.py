@@ -73,6 +73,16 @@ def test_records_that_are_gone_need_nothing_and_say_nothing():
     assert files.needed(set()) == {}
 
 
+def test_a_result_is_needed_as_long_as_a_task_that_ends_as_that_one_is_there():
+    files = BlobFiles()
+    alike = Submitted(b"o" * 16, 1.0, [Group(9, 1, F, [], 0, same=(S, 1))])
+    files.add(1, submitted(1, "a"))
+    files.add(2, finished(1, "r"))
+    files.add(3, alike)
+    assert files.needed({1, 2, 3}) == files.needed({2, 3}) == {"r": (2, SIZE)}
+    assert files.needed({2}) == {}
+
+
 # ---------------------------------------------------------------- backup
 
 
