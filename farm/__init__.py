@@ -34,7 +34,7 @@ from farm.errors import (
     WorkerLost,
 )
 from farm.model import Options
-from farm.task import current_task
+from farm.task import current_client, current_task
 
 if TYPE_CHECKING:
     from farm.client.client import Client
@@ -61,6 +61,7 @@ __all__ = [
     "UnknownTask",
     "WorkerLost",
     "__version__",
+    "current_client",
     "current_task",
     "local",
     "task",

@@ -197,6 +197,14 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
             description="How long a worker over a limit has to end before it is killed",
         ),
     ] = 3.0
+    max_lent: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How many slots may be lent while their tasks wait for others;"
+            " 0: four for each slot, 64 at least",
+        ),
+    ] = 0
     max_tasks_per_worker: Annotated[
         int, Meta(ge=0, description="A worker is replaced after so many tasks; 0: never")
     ] = 0

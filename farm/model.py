@@ -217,3 +217,16 @@ Payload = bytes | Blob
 
 Answer = dict[str, Any] | list[Any] | str | int | float | bool | None
 """What a query returns: plain data, as JSON has it."""
+
+
+def lendable(max_lent: int, depth: int) -> int:
+    """How many of a host's slots may be lent for a task of this depth to begin.
+
+    More for each task above it that may wait for it, so that what is waited for always finds one.
+    """
+    return min(max_lent, max_lent // 4 + depth)
+
+
+def deepest_wait(max_lent: int) -> int:
+    """A task of this depth must not wait for others: one more for them there may not be."""
+    return max_lent - max_lent // 4

@@ -1,14 +1,18 @@
-"""What a task can know about itself while it runs, and say: ``farm.current_task()``.
+"""What a task can know about itself while it runs, and do: ``current_task``, ``current_client``.
 
 A worker runs one task at a time, so there is one current task in a process, seen from every
 thread of it. Using a ``TaskContext`` after its task has ended is harmless and does nothing.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from farm.model import Token
 
-__all__ = ["TaskContext", "current_task", "set_source"]
+if TYPE_CHECKING:
+    from farm.client.client import Client
+
+__all__ = ["TaskContext", "current_client", "current_task", "set_source"]
 
 NOTE_CHARS_MAX = 1_000
 Report = Callable[["TaskContext", float, float, str], None]
@@ -56,6 +60,7 @@ class TaskContext:
 
 
 _source: Callable[[], TaskContext | None] | None = None
+_client: "Callable[[], Client] | None" = None
 
 
 def current_task() -> TaskContext:
@@ -66,7 +71,27 @@ def current_task() -> TaskContext:
     return task
 
 
-def set_source(source: Callable[[], TaskContext | None] | None) -> None:
-    """For the worker process: where ``current_task`` gets its answer."""
-    global _source  # noqa: PLW0603 -- a worker runs one task at a time
-    _source = source
+def current_client() -> "Client":
+    """A client of the farm that runs this task: what the task submits with it are its children.
+
+    Call it in each task that uses it; the tasks of one worker process share one. While the task
+    waits for a future of it, another task may have its slot. Where another client would wait for
+    room, ``submit`` raises ``Busy``. What a task has submitted is accepted before its own outcome
+    counts. Raises ``RuntimeError`` outside a task, and ``ConnectionError`` if the farm does not
+    answer.
+    """
+    if _client is None or _source is None or _source() is None:
+        raise RuntimeError(
+            "farm.current_client() was called outside a task: make a client of your own, with "
+            "farm.Client(ADDRESS) or farm.local()"
+        )
+    return _client()
+
+
+def set_source(
+    source: Callable[[], TaskContext | None] | None,
+    client: "Callable[[], Client] | None" = None,
+) -> None:
+    """For the worker process: where ``current_task`` and ``current_client`` get their answers."""
+    global _source, _client
+    _source, _client = source, client

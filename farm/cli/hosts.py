@@ -36,6 +36,7 @@ def hosts(run: Run, address: AddressOption = None) -> None:
         Column("slots", "SLOTS", count_text, right=True),
         Column("running", "RUNNING", count_text, right=True),
         Column("held", "HELD", count_text, right=True),
+        Column("lent", "LENT", count_text, right=True),
         Column("last_seen_seconds", "SEEN", ago_text, right=True),
         Column("pid", "PID", dash, right=True),
         Column("python", "PYTHON", dash),

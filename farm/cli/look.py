@@ -36,7 +36,8 @@ def status(run: Run, address: AddressOption = None) -> None:
         "up for": seconds_text(data["uptime_seconds"]),
         "epoch": str(data["epoch"]),
         "durable": "yes" if data["durable"] else "no: tasks are lost if the coordinator ends",
-        "hosts": f"{count_text(data['hosts'])} with {count_text(data['slots'])} slots",
+        "hosts": f"{count_text(data['hosts'])} with {count_text(data['slots'])} slots"
+        + (f", {count_text(lent)} lent" if (lent := data.get("lent", 0)) else ""),
         "clients": count_text(data["sessions"]),
         "tasks": _counts(data["tasks"]) or "none",
         "room": f"{count_text(limits['open_tasks'])} of {count_text(limits['max_tasks'])} tasks,"

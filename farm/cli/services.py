@@ -374,6 +374,7 @@ def _host(config: "Config") -> dict[str, Any]:
         "sys_path": module_path(),
         "grace_seconds": section.grace or None,
         "kill_seconds": section.kill_after,
+        "max_lent": section.max_lent or None,
         "max_tasks_per_worker": section.max_tasks_per_worker,
         "max_memory_per_worker": section.max_memory_per_worker,
     }

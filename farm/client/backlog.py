@@ -108,6 +108,7 @@ class Backlog:
         self._count = self._bytes = 0  # of the entries
         self._count_max, self._bytes_max = TASKS_MAX, BYTES_MAX  # what the unsent leaves of them
         self._full = False
+        self._credit: int | None = None  # where nothing may wait for it
         # Bounded by the coroutines that wait for room: one for each.
         self._notices: list[Callable[[], object]] = []
 
@@ -326,6 +327,12 @@ class Backlog:
     # ------------------------------------------------------------ for the IO thread
 
     @property
+    def next_counter(self) -> int:
+        """The counter of the next task; also for other threads."""
+        entries = self._entries
+        return entries[-1].stop if entries else self._next
+
+    @property
     def has_entries(self) -> bool:
         """Whether there is anything to take."""
         return bool(self._entries or self._later)
@@ -338,14 +345,23 @@ class Backlog:
         with self._lock:
             entries, self._entries = self._entries, []
             self._next = entries[-1].stop
+            if self._credit is not None:  # until it is said again
+                self._count_max -= self._count
             self._count = self._bytes = 0
             self._taken.notify_all()
         entries += [Entry(0, None, [], command=command) for command in later]
         return entries
 
-    def left(self, tasks: int, size: int) -> None:
-        """So much of what was taken is unsent; lets waiting submitters go on when it is little."""
-        self._count_max, self._bytes_max = TASKS_MAX - tasks, BYTES_MAX - size
+    def left(self, tasks: int, size: int, credit: int | None = None) -> None:
+        """So much of what was taken is unsent; lets waiting submitters go on when it is little.
+
+        ``credit``: what cannot be sent at once is not to be added, and so much can.
+        """
+        self._bytes_max = BYTES_MAX - size
+        if credit is not None:
+            self._fit(credit, size)
+            return
+        self._count_max = TASKS_MAX - tasks
         if not self._full:
             return
         with self._lock:
@@ -353,6 +369,12 @@ class Backlog:
                 self._full = False
                 self.full_since = None
                 self._notify_all()
+
+    def _fit(self, credit: int, size: int) -> None:
+        with self._lock:
+            self._credit = credit
+            self._count_max = min(TASKS_MAX, credit)
+            self._full = self._count >= self._count_max or self._bytes + size >= BYTES_MAX
 
     def note_full(self, queues: dict[str, tuple[float, str]]) -> None:
         """These queues have no room; who waits for another one goes on."""

@@ -11,6 +11,7 @@ from farm.client import exit as at_exit
 from farm.client.connection import Connection
 from farm.client.future import Future
 from farm.client.job import Job
+from farm.client.nest import Nest
 from farm.client.options import Settings
 from farm.client.view import View
 from farm.model import Answer, Duration, TaskId, seconds
@@ -43,7 +44,8 @@ class Client(View, Executor):
     of another's tasks by id or by the name of their job.
 
     May be used from any thread, but not in a process that was forked from its own. ``supervisor``
-    is for farms that end with their client, and are waited for when the program ends.
+    is for farms that end with their client, and are waited for when the program ends; ``nest`` for
+    the client of a worker's tasks, which they get from ``farm.current_client()``.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Client(View, Executor):
         *,
         connect_timeout: Duration | None = None,
         supervisor: Supervisor | None = None,
+        nest: Nest | None = None,
     ) -> None:
         flags = {"client.address": address, "client.connect_timeout": connect_timeout}
         if address is None or connect_timeout is None:
@@ -65,6 +68,7 @@ class Client(View, Executor):
             may_block=_may_block,
             on_epoch=supervisor.note_epoch if supervisor else None,
             on_ended=supervisor.stop if supervisor else None,
+            nest=nest,
         )
         super().__init__(connection, Settings(), None)
         self._is_local = supervisor is not None

@@ -7,10 +7,10 @@ import weakref
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from itertools import count
-from time import monotonic
 from typing import Any
 
 from farm._version import __version__
+from farm.client import waits
 from farm.client.attached import AttachedJob
 from farm.client.backlog import Lane
 from farm.client.callbacks import CallbackThread
@@ -19,8 +19,10 @@ from farm.client.endings import error_of
 from farm.client.future import Future, Origin
 from farm.client.loop import Loop, shut_down
 from farm.client.mapping import Chunk
+from farm.client.nest import Nest
 from farm.client.replies import Reply
 from farm.client.session import SessionSettings
+from farm.client.slots import SlotCount
 from farm.client.waiting import Waiting, runs_of
 from farm.errors import ConfigError, FarmError, UnknownTask
 from farm.model import Ending, Payload, TaskId, job_id
@@ -29,9 +31,6 @@ from farm.protocol import messages as m
 from farm.transport import Address
 
 __all__ = ["Connection"]
-
-SLOTS_SECONDS = 1.0
-"""How old the count of workers may be before it is asked for again."""
 
 _FORKED = (
     "this client belongs to the process that this one was forked from; make a client of your own "
@@ -45,8 +44,8 @@ class Connection:
 
     ``may_block`` says whether a submit in this thread may wait for room. ``on_epoch`` is called on
     the IO thread with each new epoch of the coordinator, ``on_ended`` once when that thread ends;
-    ``epoch_seen`` is the highest epoch so far. ``cancels`` ends tasks; ``sharing`` says where large
-    payloads are written.
+    ``nest``: the tasks of this process submit others. ``epoch_seen`` is the highest epoch so far.
+    ``cancels`` ends tasks; ``sharing`` says where large payloads are written.
     """
 
     def __init__(
@@ -57,6 +56,7 @@ class Connection:
         may_block: Callable[[], bool] = lambda: True,
         on_epoch: Callable[[int], object] | None = None,
         on_ended: Callable[[], object] | None = None,
+        nest: Nest | None = None,
     ) -> None:
         self.address = address
         self.forked = False
@@ -70,20 +70,22 @@ class Connection:
         self._waiting = Waiting(self._origin(self._session))
         self._loop = Loop(
             address,
-            SessionSettings(__version__, python),
+            SessionSettings(__version__, python, waits_for_room=nest is None),
             identity,
             waiting=self._waiting,
             may_block=may_block,
             on_epoch=on_epoch,
             on_ended=on_ended,
+            nest=nest,
         )
         self._backlog = self._loop.backlog
+        self.hand_over = self._backlog.hand_over
         self.sharing = self._loop.sharing
         self.keep = self.sharing.keep
         self._job_numbers = count(1)
         self._named: dict[str, int] = {}  # bounded by the names that the user gives
         self._named_lock = threading.Lock()
-        self._slots, self._slots_at = 1, float("-inf")
+        self.slots = SlotCount(lambda hear: self._query("status", {}, hear)).latest
         self._thread = threading.Thread(target=self._loop.run, name="farm-client", daemon=True)
         _all.add(self)
         self._thread.start()
@@ -107,6 +109,11 @@ class Connection:
     def has_ended(self) -> bool:
         """Whether nothing goes on here any more."""
         return self._loop.ended.is_set()
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether it takes no more tasks."""
+        return self._backlog.shut is not None
 
     @property
     def has_maps(self) -> bool:
@@ -161,10 +168,6 @@ class Connection:
 
         return self._backlog.put_packed(lane, payload, chunk.count, register, block=block)
 
-    def hand_over(self) -> None:
-        """Let what was submitted begin to travel, though this thread has more to do."""
-        self._backlog.hand_over()
-
     def drop_chunks(self, chunks: list[Chunk]) -> None:
         """Cancel chunks, without waiting to hear whether it worked."""
         for chunk in chunks:
@@ -199,19 +202,6 @@ class Connection:
         if entry.ending is Ending.EXCEPTION and entry.payloads:
             return load_exception(entry.payloads[counter - entry.first])
         return error_of(entry.ending, entry.failure, str(TaskId(entry.session, counter)))
-
-    def slots(self) -> int:
-        """How many workers the farm had a moment ago; asks anew now and then. At least 1."""
-        now = monotonic()
-        if now - self._slots_at > SLOTS_SECONDS:
-            self._slots_at = now
-            self._query("status", {}, self._learn_slots)
-        return self._slots
-
-    def _learn_slots(self, answer: m.Answer) -> None:
-        slots = answer.data.get("slots") if isinstance(answer.data, dict) else 0
-        if isinstance(slots, int) and slots > 0:
-            self._slots = slots
 
     def own_runs(self, futures: Sequence[Future[Any]]) -> list[m.TaskRun]:
         """The tasks of futures of this session, as runs."""
@@ -330,7 +320,8 @@ class Connection:
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until no task is on the way; whether none is."""
         loop = self._loop
-        return self._wait_until(lambda: not (loop.session.open or len(loop.backlog)), timeout)
+        idle = lambda: not (loop.session.open or len(loop.backlog))  # noqa: E731
+        return waits.wait(self._wait_until, idle, timeout)
 
     def wait_acknowledged(self, timeout: float | None = None) -> bool:
         """Wait until the farm has accepted every task; whether it has."""
@@ -345,12 +336,23 @@ class Connection:
             return True
         return event.wait(timeout)
 
+    @property
+    def submitted(self) -> int:
+        """A number that is greater after each task that was submitted."""
+        return self._backlog.next_counter
+
     def shut(self) -> None:
         """Take no more tasks, but for maps that have begun; what was taken goes on."""
         self._backlog.shut = shut_down
-        for number in list(self._named.values()):
+        self.seal_named()
+
+    def seal_named(self) -> None:
+        """No more tasks will join the jobs that single submits have joined."""
+        with self._named_lock:
+            numbers = list(self._named.values())
+            self._named.clear()
+        for number in numbers:
             self.seal_job(number)
-        self._named.clear()
 
     def leave(self) -> None:
         """End when nothing is on the way any more and no map goes on; at once, after a fork."""

@@ -15,6 +15,7 @@ from concurrent.futures import Future as StandardFuture
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
+from farm.client import waits
 from farm.client.callbacks import CallbackThread, run_callback
 from farm.client.logs import AttemptLogs, Query, fetch_logs
 from farm.client.outcomes import Given, Outcome, open_outcome
@@ -265,6 +266,7 @@ class Future(StandardFuture[T]):
             waiters.append(awaiter)
             if self.done():
                 return
+        tells = waits.will_wait()
         try:
             yield from awaiter.wait()
         except awaiter.Cancelled:
@@ -273,6 +275,8 @@ class Future(StandardFuture[T]):
                 finish(self, CANCELLED_AND_NOTIFIED, None)
             raise
         finally:
+            if tells:
+                waits.over()
             with LOCK:
                 self._waiters.remove(awaiter)
 
@@ -292,7 +296,7 @@ class Future(StandardFuture[T]):
                 return NO_WAITERS
             watch = self._watched()
             if watch.waiters is None:
-                watch.waiters = []
+                watch.waiters = waits.TellingList()
             return watch.waiters
 
     def _get_snapshot(self) -> tuple[bool, bool, T | None, BaseException | None]:
@@ -321,7 +325,7 @@ class Future(StandardFuture[T]):
                     watch = self._watched()
                     sleeper = watch.add_sleeper()
             if sleeper is not None:
-                sleeper.sleep(watch, timeout)
+                waits.wait(sleeper.sleep, watch, timeout)
         if self._state is CANCELLED_AND_NOTIFIED:
             raise CancelledError
         if not self.done():

@@ -17,6 +17,7 @@ from typing import Protocol
 from farm.blobs import Sharing
 from farm.client.backlog import Backlog, Entry
 from farm.client.line import Line
+from farm.client.nest import Nest
 from farm.client.replies import Replies
 from farm.client.session import Session, SessionSettings
 from farm.client.waiting import Waiting, refusal
@@ -51,7 +52,7 @@ class Loop:
     ``error`` (why it broke), ``epoch_seen``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what its owner has to say
         self,
         address: Address,
         settings: SessionSettings,
@@ -61,6 +62,7 @@ class Loop:
         may_block: Callable[[], bool],
         on_epoch: Callable[[int], object] | None,
         on_ended: Callable[[], object] | None,
+        nest: Nest | None = None,
     ) -> None:
         self.opened, self.ended = threading.Event(), threading.Event()
         self.error: FarmError | None = None
@@ -79,6 +81,7 @@ class Loop:
         self.backlog = Backlog(waker.wake, may_block)
         session, secret, instance = identity
         self.session = Session(settings, self, session=session, secret=secret, instance=instance)
+        self._nest = nest
         self._on_epoch, self._on_ended = on_epoch, on_ended
         self.line = Line(address, waker, random.random)
         self._watch = Watch(str(address))
@@ -157,6 +160,7 @@ class Loop:
                     entry.command(now)
                 continue
             functions.append(lane.function)
+            template = lane.template if self._nest is None else self._nest.template(lane.template)
             if lane.job:
                 counts[lane.job] = counts.get(lane.job, 0) + (entry.items or len(payloads))
             for at in range(0, len(payloads), most):
@@ -170,7 +174,7 @@ class Loop:
                         size=sum(map(len, some)),
                         packed=bool(entry.items),
                         job=lane.job,
-                        template=lane.template,
+                        template=template,
                         keys=() if entry.key is None else (entry.key,),
                     )
                 )
@@ -183,12 +187,12 @@ class Loop:
             self.epoch_seen = session.epoch_seen
             if self._on_epoch is not None:
                 self._on_epoch(self.epoch_seen)
-        if session.connected and not self.opened.is_set():
-            self.opened.set()
         if session.connected and self.line.trouble:
             self.line.welcomed()
         tasks, size = session.unsent
-        backlog.left(tasks, size)
+        backlog.left(tasks, size, session.credit)
+        if session.connected and not self.opened.is_set():
+            self.opened.set()
         backlog.starved = session.waits_for_credit
         backlog.reason = session.busy
         backlog.note_full(session.full)
@@ -297,7 +301,7 @@ class Loop:
 
     def room(self, tasks: int, size: int) -> None:
         """So much is unsent; it was more."""
-        self.backlog.left(tasks, size)
+        self.backlog.left(tasks, size, self.session.credit)
 
 
 def shut_down() -> Exception:

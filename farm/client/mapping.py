@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
+from farm.client import waits
 from farm.client.backlog import Lane
 from farm.client.pacing import Pace
 from farm.errors import PayloadError
@@ -342,9 +343,10 @@ class _Map:
         deadline = self._settings.deadline
         try:
             if deadline is None:
-                self._take(self._arrived.get())
+                self._take(waits.wait(self._arrived.get))
             else:
-                self._take(self._arrived.get(timeout=max(0.0, deadline - monotonic())))
+                left = max(0.0, deadline - monotonic())
+                self._take(waits.wait(self._arrived.get, True, left))
         except Empty:
             raise TimeoutError("the next result of the map did not come in time") from None
 

@@ -51,11 +51,11 @@ class Session:
         self.retry_at, self.busy = 0.0, ""
         self._settings, self._port, self._secret = settings, port, secret
         self._instance = instance
-        self._connection, self._beat_seconds = 0, 1.0
+        self._connection, self._beat_seconds, self._silence = 0, 1.0, 0.0
         self._hello_at: float | None = None  # not None: waiting for the welcome
         self._heard = self._ticked = self._beat_due = self._take_due = 0.0
         self._taken = self._received = self._untaken_bytes = 0  # numbers of Results
-        self._outbox, self._jobs = Outbox(), Jobs()
+        self._outbox, self._jobs = Outbox(paced=settings.waits_for_room), Jobs()
         self.full, self.queues = self._outbox.full, frozenset[str]()
         self._cancels, self._follows = Cancels(), Follows(session)
         self._queries: dict[int, m.Query | m.DrainHost] = {}
@@ -64,6 +64,11 @@ class Session:
     def unsent(self) -> tuple[int, int]:
         """Tasks and payload bytes that wait to be sent."""
         return self._outbox.tasks, self._outbox.size
+
+    @property
+    def credit(self) -> int | None:
+        """How many tasks may be submitted more, if none may wait for room; None if they may."""
+        return None if self._settings.waits_for_room else self._outbox.credit_left
 
     @property
     def unacknowledged(self) -> int:
@@ -222,6 +227,7 @@ class Session:
         self.payload_bytes_max = message.payload_bytes_max
         self.queues = frozenset(message.queues)
         self._beat_seconds = message.beat_seconds
+        self._silence = self._settings.silent_beats * message.beat_seconds
         self._beat_due = now + message.beat_seconds
         self._heard = self._ticked = now
         for group in self._outbox.welcome(message.credit_tasks, message.credit_bytes, lost=lost):
@@ -237,9 +243,6 @@ class Session:
     def _on_rejected(self, message: m.Rejected, now: float) -> None:
         self._give_up(message.message, now)
         self._port.rejected(message.code, message.message, message.retry)
-
-    def _on_bye(self, message: m.Bye, now: float) -> None:
-        self._give_up(f"the coordinator left: {message.reason or 'no reason given'}", now)
 
     def _on_credit(self, message: m.Credit | m.QueueCredit, now: float) -> None:
         self._outbox.credit(message)
@@ -257,17 +260,18 @@ class Session:
     def _on_refused(self, message: m.Refused, now: float) -> None:
         first, stop, reason = message.first, message.first + message.count, message.reason
         pieces = self._outbox.refused(first, stop)
+        waits = (paced := self._settings.waits_for_room) or self._outbox.may_wait(self.open, pieces)
         if opens := self._jobs.again({piece.job for piece in pieces} if reason == "job" else ()):
             for job in opens:
                 self._port.send(job)
         elif reason == "function":
             self._outbox.forget_function(pieces)
-        elif message.queue and pieces:
+        elif message.queue and pieces and paced:
             self._outbox.park(message.queue, now + message.retry_after, message.message)
         elif reason == "busy":
             self.retry_at, self.busy = now + message.retry_after, message.message
-            self._outbox.hold(now, message.retry_after)
-        if opens or reason in {"busy", "function"}:
+            self._outbox.hold(now, message.retry_after if paced else 0.0)
+        if opens or reason == "function" or (reason == "busy" and waits):
             self._outbox.put_back(pieces)
             # Whoever asked to cancel them is told "not known": they must not run after all.
             for a, b in self._cancels.wanted(self.session, first, stop):
@@ -327,10 +331,6 @@ class Session:
 
     # ------------------------------------------------------------ inside
 
-    @property
-    def _silence(self) -> float:
-        return self._settings.silent_beats * self._beat_seconds
-
     def _say(self, message: m.FromClient) -> None:
         if self.connected:
             self._port.send(message)
@@ -385,7 +385,7 @@ class Session:
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, float], None]]] = {
         m.ClientWelcome: _on_welcome,
         m.Rejected: _on_rejected,
-        m.Bye: _on_bye,
+        m.Bye: lambda self, bye, now: self._give_up(f"the coordinator left: {bye.reason}", now),
         m.Accepted: _on_accepted,
         m.Credit: _on_credit,
         m.QueueCredit: _on_credit,

@@ -45,10 +45,13 @@ class Outbox:
     """Four shelves of groups, the functions they use, and what is left of the credit.
 
     Bounded by its owner: ``fresh`` by blocking submitters, ``unacked`` and ``retained`` by the
-    credit, which comes back with the outcome, ``again`` by what the other two held.
+    credit, which comes back with the outcome, ``again`` by what the other two held. If it is
+    not ``paced``, everything is sent at once, and the credit is only told: what nobody has room for
+    comes back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, paced: bool = True) -> None:
+        self._paced = paced
         self.fresh = Shelf()
         self.again = Shelf()
         self.unacked = Shelf()
@@ -58,6 +61,7 @@ class Outbox:
         # Of each: when there should be room, and why there is none.
         self.full: dict[str, tuple[float, str]] = {}
         self.hold_until = 0.0
+        self._alone = False  # tasks were refused, and nothing of ours has been accepted since
         self._next = 1  # tasks below it were all added, or never will be
         self._functions: dict[bytes, Function] = {}
         self._functions_max = FUNCTIONS_MAX
@@ -89,8 +93,15 @@ class Outbox:
     def _shelves(self) -> tuple[Shelf, ...]:
         return (self.fresh, self.again, self.unacked, self.retained, *self.parked.values())
 
+    @property
+    def credit_left(self) -> int:
+        """For how many tasks more there is credit."""
+        return max(0, self._granted[0] - self._sent_tasks - self.tasks)
+
     def is_held(self, now: float) -> bool:
         """Whether not even one small task could be sent now."""
+        if not self._paced:
+            return False
         tasks, size = self._granted
         return now < self.hold_until or tasks <= self._sent_tasks or size <= self._sent_bytes
 
@@ -221,8 +232,10 @@ class Outbox:
 
     def _fitting(self, group: Group, entries: int, size: int, *, alone: bool) -> int:
         """How many tasks from the head of a group fit the message and the credit."""
-        tasks = min(entries, self._granted[0] - self._sent_tasks)
-        credit = self._granted[1] - self._sent_bytes
+        tasks, credit = entries, 1 << 62
+        if self._paced:
+            tasks = min(tasks, self._granted[0] - self._sent_tasks)
+            credit = self._granted[1] - self._sent_bytes
         if tasks <= 0:
             return 0
         if group.packed or group.count == 1:
@@ -243,6 +256,7 @@ class Outbox:
     def accepted(self, first: int, stop: int, *, durable: bool) -> list[Group]:
         """The coordinator has these tasks, durably or not; which of them it had not before."""
         pieces = self.unacked.take(first, stop)
+        self._alone = False
         for piece in pieces:
             if not durable or (piece.template is not None and not piece.template.durable):
                 self.retained.add(piece)
@@ -308,6 +322,19 @@ class Outbox:
         """Whether no coordinator has accepted this task yet, nor refused it."""
         shelves = (self.unacked, self.fresh, self.again, *self.parked.values())
         return any(counter in shelf for shelf in shelves)
+
+    def may_wait(self, among: RangeSet, refused: Iterable[Group]) -> bool:
+        """Whether tasks that were refused may wait for room where nobody should have to.
+
+        As long as others of ``among`` are with the coordinator: they will make some. Once more if
+        there are none: they may have ended meanwhile.
+        """
+        found = RangeSet(among)
+        for groups in (refused, *(one for one in self._shelves if one is not self.retained)):
+            for group in groups:
+                found.remove(group.first, group.first + group.count)
+        alone, self._alone = self._alone, not found
+        return bool(found) or not alone
 
     def to_send(self, among: RangeSet) -> list[tuple[int, int]]:
         """Which of these tasks are to be sent, again or at all."""

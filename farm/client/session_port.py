@@ -22,6 +22,8 @@ class SessionSettings(NamedTuple):
     """A coordinator that does not answer HELLO within this time is given up."""
     silent_beats: float = 3.0
     """A coordinator that is silent for so many beats is given up."""
+    waits_for_room: bool = True
+    """If not, tasks that the farm has no room for fail, with the reason ``busy``."""
 
 
 class SessionPort(Protocol):

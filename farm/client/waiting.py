@@ -18,6 +18,7 @@ from farm.ranges import RangeSet
 
 __all__ = ["Waiting", "refusal", "runs_of"]
 
+_TEXTS = {"busy": "the farm has no room for more tasks"}
 _REFUSALS = {"too_large": PayloadError, "queue": ConfigError, "key": KeyConflict}
 
 
@@ -147,11 +148,11 @@ class Waiting:
 
 
 def refusal(why: Refused) -> Callable[[str], Exception]:
-    """What tasks fail with that the coordinator refused for good."""
+    """What tasks fail with that the coordinator refused, and that are not to be sent again."""
 
     def error(task: str) -> Exception:
-        text = f"task {task} was refused: {why.message or why.reason}"
-        if why.reason == "keys":
+        text = f"task {task} was refused: {why.message or _TEXTS.get(why.reason, why.reason)}"
+        if why.reason in {"busy", "keys"}:
             return Busy(text, why.retry_after)
         return _REFUSALS.get(why.reason, FarmError)(text)
 

@@ -81,6 +81,8 @@ class Cancels:
                     self._add(request, batch, a, b)
                 self._cancel_waiting(request, batch, lo, hi)
                 self._recall(request, batch, lo, hi, recalls)
+        for batch, lo, hi in self._below(request.stopped):  # of attempts before
+            self._cancel_waiting(_Request(peer, 0), batch, lo, hi)
         self._endings.flush(now)
         for host, runs in recalls.items():
             self._ledger.port.send(host, Recall(runs))
@@ -104,22 +106,44 @@ class Cancels:
         That is known at once, and answered when it is durable; only then hosts are told.
         """
         marked: dict[Batch, list[tuple[int, int]]] = {}
-        for session_id, first, count in tasks:
-            session = self._ledger.sessions.get(session_id)
-            if session is None:
-                continue
-            for batch, lo, hi in list(session.batches.overlap(first, count)):
-                for a, b in batch.runs(lo, hi, State.CANCELLED):  # asked before, or by another
-                    self._add(request, batch, a, b)
-                for a, b in self._cancel_known(request, batch, lo, hi):
-                    batch.mark_stopping(a, b, grace)
-                    _append(request.stopping, batch, a, b)
-                    marked.setdefault(batch, []).append((a, b))
+        for batch, lo, hi in self._parts(tasks):
+            for a, b in batch.runs(lo, hi, State.CANCELLED):  # asked before, or by another
+                self._add(request, batch, a, b)
+            self._stop(request, batch, (lo, hi), grace, marked)
+        below = _Request(request.peer, 0)  # which nobody asked about
+        for batch, lo, hi in self._below([*request.stopped, *request.stopping]):
+            self._stop(below, batch, (lo, hi), grace, marked)
         self._endings.flush(now)
         if marked:
             self._persist_stop(marked, grace, now)
             self._ledger.after_commit(lambda _now: self._tell_all(marked), now)
         self._reply(request)
+
+    def _parts(self, tasks: list[TaskRun]) -> list[tuple[Batch, int, int]]:
+        """The parts of batches that these tasks are."""
+        return [
+            part
+            for session_id, first, count in tasks
+            if (session := self._ledger.sessions.get(session_id)) is not None
+            for part in session.batches.overlap(first, count)
+        ]
+
+    def _below(self, ended: list[TaskRun]) -> list[tuple[Batch, int, int]]:
+        """What was submitted by tasks that end like this: nobody is there to use it."""
+        return self._parts(self._ledger.nested.below(ended))
+
+    def _stop(
+        self,
+        request: _Request,
+        batch: Batch,
+        run: tuple[int, int],
+        grace: float,
+        marked: dict[Batch, list[tuple[int, int]]],
+    ) -> None:
+        for a, b in self._cancel_known(request, batch, *run):
+            batch.mark_stopping(a, b, grace)
+            _append(request.stopping, batch, a, b)
+            marked.setdefault(batch, []).append((a, b))
 
     def _cancel_known(
         self, request: _Request, batch: Batch, lo: int, hi: int

@@ -149,6 +149,11 @@ class Explaining:
             says = f"takes nothing now: {host.trouble}"
         elif not host.window:
             says = "takes nothing now: it drains, or cannot start workers, or cannot report"
+        elif host.waiting:
+            says = (
+                f"is busy: it holds {host.held} tasks, with {host.slots} slots; {host.waiting} of"
+                " them wait for others"
+            )
         elif host.held >= host.slots:
             says = f"is busy: it holds {host.held} tasks, with {host.slots} slots"
         else:

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from farm.core.batch import Batch
-from farm.model import State
+from farm.model import State, lendable
 from farm.ranges import RangeSet
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Lease:
 class Host:
     """What the coordinator knows of one agent.
 
-    ``held`` counts the tasks of its leases; never more than ``window`` are assigned.
+    ``held`` counts the tasks of its leases; never more than ``window`` are assigned. ``waiting`` of
+    them wait for others, and have lent their slots, of which it lends ``max_lent`` at most.
     """
 
     def __init__(self, name: str, instance: bytes, now: float) -> None:
@@ -90,6 +91,8 @@ class Host:
         self.slots = 1
         self.window = 0
         self.held = 0
+        self.waiting = 0
+        self.max_lent = 0
         self.leases: dict[LeaseKey, Lease] = {}
         self.functions: set[bytes] = set()
         self.last_seen = now
@@ -109,26 +112,43 @@ class Host:
             return 0
         return max(0, self.window - self.held)
 
+    def room_for(self, depth: int, *, short: bool) -> int:
+        """How many tasks it may be given in their turn; only ``short`` ones may wait there.
+
+        The slots that are lent are no part of it: these are for tasks that others wait for.
+        """
+        if not self.waiting:
+            return self.room if short else min(self.room, self.slots - self.held)
+        nested = sum(lease.units for lease in self.leases.values() if lease.batch.template.depth)
+        lent = self.waiting - min(self.waiting, nested)
+        return min(max(0, self.room - lent), self.room_at(depth))
+
+    def room_at(self, depth: int) -> int:
+        """How many tasks of this depth it may be given, on slots that are lent and on others."""
+        return max(0, self.room - max(0, self.waiting - lendable(self.max_lent, depth)))
+
     @property
     def free(self) -> int:
         """How many more it could begin at once."""
-        return max(0, min(self.room, self.slots - self.held))
+        return 0 if self.waiting else max(0, min(self.room, self.slots - self.held))
 
     @property
     def surplus(self) -> int:
         """How many of its tasks wait there: more than it has slots, or wants at all."""
-        return self.held - min(self.slots, self.window)
+        return self.held - self.waiting - min(self.slots, self.window - self.waiting)
 
 
 class Hosts:
     """All hosts by name, and those with room, in turn.
 
-    ``over`` has those that hold more than they can run at once.
+    ``over`` has those that hold more than they can run at once, ``lending`` those with room that
+    also lend slots.
     """
 
     def __init__(self) -> None:
         self.all: dict[str, Host] = {}
         self.over: dict[str, Host] = {}
+        self.lending: OrderedDict[str, Host] = OrderedDict()
         self._roomy: OrderedDict[str, Host] = OrderedDict()
 
     def update(self, host: Host) -> None:
@@ -138,23 +158,36 @@ class Hosts:
             self._roomy.setdefault(host.name, host)
         else:
             self._roomy.pop(host.name, None)
+        if here and host.room and host.waiting:
+            self.lending.setdefault(host.name, host)
+        elif self.lending:
+            self.lending.pop(host.name, None)
         if here and host.surplus > 0 and host.welcomed and host.peer is not None:
             self.over.setdefault(host.name, host)
         else:
             self.over.pop(host.name, None)
 
     def idle(self) -> list[Host]:
-        """Those with a free slot."""
-        return [host for host in self._roomy.values() if host.held < host.slots]
+        """Those with a free slot of their own."""
+        return [host for host in self._roomy.values() if host.free]
 
-    def pick(self, *, short: bool) -> Host | None:
+    def pick(self, depth: int, *, short: bool) -> Host | None:
         """A host for the next task, in turn: one with a free slot, else, if short, with room."""
         for name, host in self._roomy.items():
-            if host.held < host.slots:
+            if host.room_for(depth, short=False) if host.waiting else host.held < host.slots:
                 self._roomy.move_to_end(name)
                 return host
-        if short and self._roomy:
-            name = next(iter(self._roomy))
-            self._roomy.move_to_end(name)
-            return self._roomy[name]
+        if short:
+            for name, host in self._roomy.items():
+                if not host.waiting:
+                    self._roomy.move_to_end(name)
+                    return host
+        return None
+
+    def pick_lent(self, depth: int) -> Host | None:
+        """A host, in turn, that has a slot for a task of this depth while it lends some."""
+        for name, host in self.lending.items():
+            if host.room_at(depth):
+                self.lending.move_to_end(name)
+                return host
         return None

@@ -25,6 +25,7 @@ def check(core: Core) -> None:
     _check_leases(ledger, batches)
     _check_queues(ledger, batches)
     _check_waiting(ledger, batches)
+    _check_nested(ledger, batches)
     _check_sessions(ledger)
     _check_rows(ledger, batches)
     _check_evidence(core, batches)
@@ -128,6 +129,22 @@ def _check_waiting(ledger: Ledger, batches: list[Batch]) -> None:
     if ledger.committed >= ledger.last_ref and not ledger.recovering:
         queued = sum(batch.states.count(State.QUEUED) for batch in batches)
         _require(holds=queued == len(seen), message=f"{queued - len(seen)} tasks are forgotten")
+
+
+def _check_nested(ledger: Ledger, batches: list[Batch]) -> None:
+    """Open tasks that others have submitted are known as such, and so are hosts that lend slots."""
+    below = {id(batch) for batch in ledger.nested.deepest()}
+    for batch in batches:
+        if batch.open and batch.template.parent is not None:
+            _require(holds=batch in ledger.nested, message=f"batch {batch.first} lost its parent")
+            below.discard(id(batch))
+    over = [
+        b for b in ledger.nested.deepest() if id(b) in below and ledger.last_ref == ledger.committed
+    ]
+    _require(holds=not over, message=f"{len(over)} batches that are over have parents")
+    for name, host in ledger.hosts.lending.items():
+        lends = host.waiting and host.room and ledger.hosts.all.get(name) is host
+        _require(holds=bool(lends), message=f"host {name} lends nothing")
 
 
 def _check_sessions(ledger: Ledger) -> None:

@@ -11,6 +11,7 @@ from farm.core.functions import Functions
 from farm.core.hosts import Host, Hosts
 from farm.core.jobs import Jobs
 from farm.core.keys import Keys
+from farm.core.nested import Nested
 from farm.core.port import Peer, Port
 from farm.core.queues import Queues
 from farm.core.residence import Residence
@@ -65,6 +66,7 @@ class Ledger:
         self.jobs = Jobs()
         self.keys = Keys(settings)
         self.queues = Queues(settings.queues, settings.turn_seconds)
+        self.nested = Nested()
         self.delays = Delays(State.SCHEDULED)
         self.expiries = Delays(State.QUEUED, State.SCHEDULED, State.LEASED)
         self.rows = Rows()
@@ -221,15 +223,28 @@ class Ledger:
             queue.throughput.begin(batch.at)
         self.open_tasks += units
         self.open_bytes += batch.size
+        self.nested.open(batch)
         queue.open_tasks += units
         queue.open_bytes += batch.size
 
     def close(self, batch: Batch, units: int, size: int) -> None:
         """Give back what tasks of a batch had reserved."""
+        if not batch.open:
+            self.nested.close(batch)
         self.open_tasks -= units
         self.open_bytes -= size
         batch.queue.open_tasks -= units
         batch.queue.open_bytes -= size
+
+    def depth(self, batch: Batch) -> int:
+        """How many tasks above those of a batch may wait for them."""
+        if (parent := batch.template.parent) is None:
+            return 0
+        session = self.sessions.get(parent[0])
+        for own, index, _ in session.batches.overlap(parent[1], 1) if session is not None else ():
+            if own.states[index] < State.SUCCEEDED:
+                return batch.template.depth
+        return 0  # nobody waits any more
 
     def room(self) -> tuple[int, int]:
         """How many more tasks and payload bytes the farm admits."""

@@ -36,13 +36,32 @@ class Placement:
         self._ledger = ledger
 
     def place(self, now: float) -> None:
-        """Lease queued tasks, in order, until no host has room for the next."""
+        """Lease queued tasks, in order, until no host has room for the next.
+
+        Slots that are lent are for tasks that others wait for, the deepest first, whoever's turn it
+        is; what these leave is for anybody.
+        """
         ledger = self._ledger
         parcels: dict[Host, _Parcel] = {}
-        queues, holds_back, residence = ledger.queues, ledger.holds_back, ledger.residence
-        given = 0
-        if queues.timed:
-            queues.refresh(now)
+        if ledger.queues.timed:
+            ledger.queues.refresh(now)
+        given = self._place_heads(parcels, now)
+        if ledger.hosts.lending:
+            given += self._place_nested(parcels, now)
+            given += self._place_heads(parcels, now, lent=True)
+        residence = ledger.residence
+        if residence.stored or residence.near:
+            residence.look_ahead(given, ledger.queues.upcoming)
+        for host, parcel in parcels.items():
+            self._send(host, parcel)
+
+    def _place_heads(self, parcels: dict[Host, _Parcel], now: float, *, lent: bool = False) -> int:
+        """In the order of queues, lanes and lines; ``lent``: on slots that are lent, too.
+
+        Returns how many payload bytes hosts were given.
+        """
+        ledger = self._ledger
+        queues, holds_back, given = ledger.queues, ledger.holds_back, 0
         while (head := queues.head(now, holds_back=holds_back)) is not None:
             batch, lo, hi = head
             if batch.gone:
@@ -52,24 +71,52 @@ class Placement:
                 queues.set_aside(hi - lo)
                 continue
             expected = ledger.functions.expected(batch.function)
-            short = self.is_short(batch, hi - lo, expected)
-            host = ledger.hosts.pick(short=short)
+            depth = ledger.depth(batch)
+            if lent:
+                host = ledger.hosts.pick_lent(depth)
+                room = host.room_at(depth) if host is not None else 0
+            else:
+                short = self.is_short(batch, hi - lo, expected)
+                host = ledger.hosts.pick(depth, short=short)
+                room = host.room_for(depth, short=short) if host is not None else 0
             if host is None:
                 break
             if batch.stored:
-                if not residence.call(batch):
+                if not ledger.residence.call(batch):
                     break
                 queues.park()
                 continue
-            room = host.room if short else min(host.room, host.slots - host.held)
             lo, hi, attempt = next(batch.attempt_runs(lo, hi))
             hi, cost = self._cut(batch, lo, hi, room, expected, now)
             queues.take(hi - lo, cost)
             given += self._lease(host, batch, (lo, hi), attempt, expected, parcels, now)
-        if residence.stored or residence.near:
-            residence.look_ahead(given, queues.upcoming)
-        for host, parcel in parcels.items():
-            self._send(host, parcel)
+        return given
+
+    def _place_nested(self, parcels: dict[Host, _Parcel], now: float) -> int:
+        """Tasks that others may wait for, on whatever slots there are; the same."""
+        ledger, given = self._ledger, 0
+        for batch in ledger.nested.deepest():
+            queue, depth = batch.queue, ledger.depth(batch)
+            if not depth or (ledger.short and not ledger.is_committed(batch)):
+                continue
+            while not queue.closed(now, holds_back=ledger.holds_back):
+                entry, allowed = queue.ready.first_of(batch), queue.allowed(batch, now)
+                if entry is None or allowed < 1:
+                    break
+                host = ledger.hosts.pick_lent(depth)
+                if host is None:
+                    return given  # nor for what is less deep
+                if batch.stored:
+                    ledger.residence.call(batch)
+                    break
+                lo, hi, attempt = next(batch.attempt_runs(*entry[1:]))
+                if not batch.packed:
+                    room = min(host.room_at(depth), ledger.settings.grant_tasks, allowed)
+                    hi = min(hi, lo + room)
+                queue.ready.withdraw(batch, lo, hi)
+                expected = ledger.functions.expected(batch.function)
+                given += self._lease(host, batch, (lo, hi), attempt, expected, parcels, now)
+        return given
 
     def _cut(
         self, batch: Batch, lo: int, hi: int, room: int, expected: float, now: float
@@ -134,6 +181,7 @@ class Placement:
             template.memory_limit,
             template.retry_on,
             template.never_on,
+            ledger.depth(batch),
         )
         self._give_function(host, batch.function)
         if batch.runs_once:

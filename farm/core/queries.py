@@ -79,6 +79,7 @@ class Queries:
             "stuck": self._watchdog.stuck,
             "hosts": sum(host.peer is not None for host in hosts),
             "slots": sum(host.slots for host in hosts if host.peer is not None),
+            "lent": sum(host.waiting for host in hosts if host.peer is not None),
             "sessions": sum(session.peer is not None for session in ledger.sessions.values()),
             "limits": {
                 "max_tasks": ledger.settings.max_tasks,
@@ -118,6 +119,7 @@ class Queries:
             "slots": host.slots,
             "running": sum(len(lease.started) for lease in host.leases.values()),
             "held": host.held,
+            "lent": host.waiting,
             "window": host.window,
             "connected": host.peer is not None,
             "unusable": host.unusable,

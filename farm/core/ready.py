@@ -14,96 +14,14 @@ it comes up; when stale tasks outnumber the others, entries are sorted out.
 from bisect import insort
 from collections import deque
 from collections.abc import Iterator
-from itertools import chain
-from typing import TYPE_CHECKING
 
 from farm.core.batch import Batch
+from farm.core.lanes import Entry, Lane, Line, by_turns
 from farm.model import State
-
-if TYPE_CHECKING:
-    from farm.core.sessions import Session
 
 __all__ = ["Entry", "ReadyQueue"]
 
-Entry = tuple[Batch, int, int]
 STALE_MIN = 4096
-
-
-class _Line:
-    """What one session has in a lane. ``deficit``: what is left of its turn.
-
-    ``parked``: the payloads of its first entry are being read, and the others wait behind it.
-    """
-
-    __slots__ = ("deficit", "entries", "parked", "session")
-
-    def __init__(self, session: "Session") -> None:
-        self.session = session
-        self.deficit = 0.0
-        self.parked = False
-        # One entry per submitted group or returned run: bounded by admission.
-        self.entries: deque[Entry] = deque()
-
-
-class _Lane:
-    """The lines of one priority; those in the ring in turn: the first is the one that is served."""
-
-    __slots__ = ("lines", "oldest", "priority", "ring")
-
-    def __init__(self, priority: int) -> None:
-        self.priority = priority
-        self.lines: dict[Session, _Line] = {}
-        self.ring: deque[_Line] = deque()  # each of the lines that are not parked, once
-        self.oldest: _Line | None = None  # the one whose head waits longest, if it is known
-
-    def entries(self) -> Iterator[Entry]:
-        return chain.from_iterable(line.entries for line in self.lines.values())
-
-    def line(self, turn_seconds: float) -> _Line:
-        """The line whose turn it is."""
-        ring = self.ring
-        line = ring[0]
-        if len(ring) == 1:
-            return line
-        while line.deficit <= 0:  # less than a turn below: the next one makes up for it
-            ring.rotate(-1)
-            line = ring[0]
-            line.deficit += turn_seconds
-        return line
-
-    def drop(self, line: _Line, turn_seconds: float) -> None:
-        """A line is empty; if it was its turn, that of the next has come, whoever joins now."""
-        was_first = self.ring[0] is line
-        self.ring.remove(line)
-        del self.lines[line.session]
-        if was_first and self.ring:
-            self.ring[0].deficit += turn_seconds
-
-    def since(self) -> float:
-        """Since when the oldest of the heads has been waiting, be it stale."""
-        if self.oldest is None:
-            self.oldest = min(self.ring, key=_since)
-        return _since(self.oldest)
-
-    def popped(self, line: _Line) -> None:
-        """The head of a line is another one, which may have been away and be older."""
-        oldest = self.oldest
-        if oldest is line or (oldest is not None and _since(line) < _since(oldest)):
-            self.oldest = None
-
-
-def _by_turns(lines: list[deque[Entry]]) -> Iterator[Entry]:
-    """The first entry of each line, the second of each, and so on."""
-    depth = 0
-    while lines:
-        for entries in lines:
-            yield entries[depth]
-        depth += 1
-        lines = [entries for entries in lines if depth < len(entries)]
-
-
-def _since(line: _Line) -> float:
-    return line.entries[0][0].starts_at
 
 
 class ReadyQueue:
@@ -116,12 +34,12 @@ class ReadyQueue:
     def __init__(self, turn_seconds: float, ageing_seconds: float) -> None:
         self.turn_seconds = turn_seconds
         self.ageing_seconds = ageing_seconds
-        self._lanes: dict[int, _Lane] = {}
+        self._lanes: dict[int, Lane] = {}
         self._order: list[int] = []  # negated priorities of the lanes with a ring, ascending
         self._stale = 0
         self._size = 0
         self._aside: list[Entry] = []
-        self._parked: dict[Batch, tuple[_Lane, _Line]] = {}  # until their payloads are here
+        self._parked: dict[Batch, tuple[Lane, Line]] = {}  # until their payloads are here
         self._held: dict[str, deque[Entry]] = {}  # by a key that is at its most
         self._released: dict[str, Batch] = {}  # by key: that of the entry that may try again
 
@@ -130,10 +48,10 @@ class ReadyQueue:
         priority = batch.template.priority
         lane = self._lanes.get(priority)
         if lane is None:
-            lane = self._lanes[priority] = _Lane(priority)
+            lane = self._lanes[priority] = Lane(priority)
         line = lane.lines.get(batch.session)
         if line is None:
-            line = lane.lines[batch.session] = _Line(batch.session)
+            line = lane.lines[batch.session] = Line(batch.session)
             self._serve(lane, line)
         if front:
             line.entries.appendleft((batch, lo, hi))
@@ -142,7 +60,7 @@ class ReadyQueue:
             line.entries.append((batch, lo, hi))
         self._size += hi - lo
 
-    def _serve(self, lane: _Lane, line: _Line, *, first: bool = False) -> None:
+    def _serve(self, lane: Lane, line: Line, *, first: bool = False) -> None:
         """A line joins the ring of its lane: as the first, or the last."""
         if not lane.ring:
             insort(self._order, -lane.priority)
@@ -164,7 +82,7 @@ class ReadyQueue:
                 return entry
         return None
 
-    def _first(self, lane: _Lane, line: _Line) -> Entry | None:
+    def _first(self, lane: Lane, line: Line) -> Entry | None:
         """The first run of a line that is really queued; None, and an entry less, if none is."""
         batch, lo, hi = line.entries[0]
         run = next(batch.runs(lo, hi, State.QUEUED), None)
@@ -178,7 +96,7 @@ class ReadyQueue:
             self._drop_stale(run[0] - lo)
         return batch, run[0], run[1]
 
-    def _lane(self) -> _Lane:
+    def _lane(self) -> Lane:
         """The lane whose turn it is."""
         if len(self._order) == 1:
             return self._lanes[-self._order[0]]
@@ -187,9 +105,14 @@ class ReadyQueue:
         ranked = (self._lanes[-negated] for negated in self._order)
         return min(ranked, key=lambda lane: lane.since() - lane.priority * age)
 
-    def _pop(self, lane: _Lane, line: _Line) -> Entry:
+    def _pop(self, lane: Lane, line: Line) -> Entry:
         """Remove the first entry of a line, and what is empty then."""
         entry = line.entries.popleft()
+        self._tidy(lane, line)
+        return entry
+
+    def _tidy(self, lane: Lane, line: Line) -> None:
+        """An entry has left a line."""
         if line.entries:
             lane.popped(line)
         else:
@@ -200,7 +123,6 @@ class ReadyQueue:
                 self._order.remove(-lane.priority)
             if not lane.lines:
                 del self._lanes[lane.priority]
-        return entry
 
     def turn(self, cost: float) -> int | None:
         """How many tasks of this cost (seconds) the line of ``head`` may have; None: any number.
@@ -229,6 +151,32 @@ class ReadyQueue:
                 self._free(batch)
         self._size -= count
         return bool(self._order)
+
+    def first_of(self, batch: Batch) -> Entry | None:
+        """The first run of a batch that is really queued, wherever it stands."""
+        lane = self._lanes.get(batch.template.priority)
+        line = lane.lines.get(batch.session) if lane is not None else None
+        for other, lo, hi in line.entries if line is not None else ():
+            if other is batch and (run := next(batch.runs(lo, hi, State.QUEUED), None)) is not None:
+                return batch, *run
+        return None
+
+    def withdraw(self, batch: Batch, lo: int, hi: int) -> None:
+        """Remove tasks of the run that ``first_of`` returned, before their turn has come."""
+        lane = self._lanes[batch.template.priority]
+        line = lane.lines[batch.session]
+        whole = next(
+            entry for entry in line.entries if entry[0] is batch and entry[1] <= lo < entry[2]
+        )
+        at = line.entries.index(whole)
+        del line.entries[at]
+        rest = [(batch, a, b) for a, b in ((whole[1], lo), (hi, whole[2])) if a < b]
+        for entry in reversed(rest):
+            line.entries.insert(at, entry)
+        self._size -= hi - lo
+        self._tidy(lane, line)
+        if not rest and batch.template.concurrency_key:
+            self._free(batch)
 
     # ------------------------------------------------------------ what has to wait
 
@@ -341,12 +289,12 @@ class ReadyQueue:
         Of each line in turn. What waits for something else than a host is left out.
         """
         age = self.ageing_seconds
-        yield from _by_turns([line.entries for _, line in self._parked.values()])
+        yield from by_turns([line.entries for _, line in self._parked.values()])
         lanes = [self._lanes[-negated] for negated in self._order]
         if len(lanes) > 1:
             lanes.sort(key=lambda lane: lane.since() - lane.priority * age)
         for lane in lanes:
-            yield from _by_turns([line.entries for line in lane.ring])
+            yield from by_turns([line.entries for line in lane.ring])
 
     def ahead(self, batch: Batch, index: int, entries_max: int) -> int | None:
         """About how many queued tasks go before this one; None if it is in no lane.

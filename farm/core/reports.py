@@ -63,6 +63,7 @@ class Reports:
         self._endings.flush(now)
         host.window = max(0, message.window)
         host.trouble = message.trouble[:TROUBLE_CHARS_MAX]
+        host.waiting = message.waiting
         self._ledger.hosts.update(host)
         action = partial(self._note, host, host.connection, message.number)
         self._ledger.after_commit(action, now)

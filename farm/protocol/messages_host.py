@@ -25,7 +25,8 @@ class HostHello(Part, tag=40):
     ``instance`` is new for each agent process. ``claims`` has every lease with a task that runs,
     waits, or ended without having been noted. ``window`` is the number of tasks it may hold;
     ``trouble`` says why it is 0, where the host knows. ``memory_limits`` says what enforces them:
-    ``sampled``, ``cgroup v1`` or ``cgroup v2``; empty, from older hosts: nobody knows.
+    ``sampled``, ``cgroup v1`` or ``cgroup v2``; empty, from older hosts: nobody knows. ``max_lent``
+    is how many slots it may lend.
     """
 
     protocol: int
@@ -45,6 +46,7 @@ class HostHello(Part, tag=40):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     trouble: str = ""
     memory_limits: str = ""
+    max_lent: Counter = 0
 
 
 class Report(Part, tag=41):
@@ -53,6 +55,8 @@ class Report(Part, tag=41):
     ``started``: ``(epoch, lease, first, count)`` handed to a worker. ``returned``: the same, of
     tasks given back unbegun. ``progress``: ``(epoch, lease, counter, done, total, note)``.
     ``window``: how many tasks this host may hold from now on; ``trouble`` as in ``HostHello``.
+    ``waiting``: how many of its tasks wait for others, and have lent their slots; the window has
+    room for so many more.
     """
 
     number: Counter
@@ -64,6 +68,7 @@ class Report(Part, tag=41):
         default_factory=list
     )
     trouble: str = ""
+    waiting: Counter = 0
 
 
 class Told(Part, tag=45):

@@ -84,6 +84,8 @@ class Template(Part):
     ``queue`` is empty for the one called ``default``. ``explicit`` names the fields that somebody
     has set to what is their default here: a queue's own default does not replace them. ``eta``, in
     seconds since 1970, is when they may start; then ``delay``, counted from the acceptance, is not.
+    ``parent`` is the task that has submitted these, as ``(session, counter)``, if one has, and
+    ``depth`` how many such there are above them.
     """
 
     priority: Priority = 0
@@ -103,6 +105,8 @@ class Template(Part):
     concurrency_key: Name = ""
     explicit: tuple[str, ...] = ()
     eta: Moment | None = None
+    depth: Counter = 0
+    parent: tuple[bytes, Counter] | None = None
 
 
 class TaskKey(Part):
@@ -211,7 +215,7 @@ class Grant(Part):
     measured time of one item in seconds, or -1 when not known yet. ``item`` is the index of the
     first task inside its group as the client sent it; ``start`` the index inside the payload.
     ``alone``: a worker is given these one by one, so that after its death it is known of each
-    whether it ran.
+    whether it ran. ``depth`` counts the tasks above these that may wait for them.
     """
 
     lease: Counter
@@ -232,6 +236,7 @@ class Grant(Part):
     memory_limit: int | None = None
     retry_on: tuple[str, ...] = ()
     never_on: tuple[str, ...] = ()
+    depth: Counter = 0
 
     @property
     def limited(self) -> bool:

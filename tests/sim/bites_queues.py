@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from farm.client.session_outbox import Outbox
 from farm.core.bucket import TokenBucket
+from farm.core.lanes import Lane
 from farm.core.queue import Queue
 from farm.core.queue_orders import QueueOrders
 from farm.core.queues import Queues
-from farm.core.ready import ReadyQueue, _Lane
+from farm.core.ready import ReadyQueue
 from farm.core.recovery import Recovery
 from farm.model import State
 from tests.sim.bites import RESTARTS, bite
@@ -66,7 +67,7 @@ def _(patch):
 
 @bite("sessions of a queue take turns", "starvation", **CROWD)
 def _(patch):
-    patch.setattr(_Lane, "line", lambda self, _turn: self.ring[0])
+    patch.setattr(Lane, "line", lambda self, _turn: self.ring[0])
 
 
 @bite("what waits long rises", "ageing", **AGEING)

@@ -71,14 +71,22 @@ def settled(world: World, task: Task) -> None:
     may = {
         Ending.TIME_LIMIT: task.template.time_limit is not None,
         Ending.MEMORY_LIMIT: task.template.memory_limit is not None,
-        Ending.CANCELLED: asked
-        or task.cancel_asked
-        or queue_of(task) in world.checks.queues.purged,
+        Ending.CANCELLED: asked or _is_cancelled(world, task),
         Ending.EXPIRED: task.template.expires is not None,
         Ending.BROKEN: world.plan.initializer,  # and its workers died before they did anything
     }
     if not may.get(outcome.ending, outcome.ending <= Ending.LOST):
         raise Violation("endings", f"{task.name} ends as {outcome.ending.name}")
+
+
+def _is_cancelled(world: World, task: Task | None) -> bool:
+    """Whether somebody wanted a task to end, or one above it."""
+    while task is not None:
+        if task.cancel_asked or queue_of(task) in world.checks.queues.purged:
+            return True
+        parent = task.template.parent
+        task = world.truth.tasks.get(parent) if parent is not None else None
+    return False
 
 
 def _made_by_an_execution(task: Task, outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ from tests.sim.plan import PYTHON
 from tests.sim.process import Process
 from tests.sim.program import Program
 from tests.sim.truth import Outcome, Violation, outcomes
-from tests.sim.worker import PRINTED
+from tests.sim.work import PRINTED
 
 if TYPE_CHECKING:
     from farm.protocol.messages import Group, Result
@@ -37,6 +37,8 @@ class ClientProcess(Process):
     """One process of a client; also its session's port, and a dealer."""
 
     side = "client"
+    program_kind: type[Program] = Program
+    waits_for_room = True
 
     def __init__(self, world: World, name: str, *, window_bytes: int = 0) -> None:
         super().__init__(world, name)
@@ -55,13 +57,19 @@ class ClientProcess(Process):
         self._may: dict[str, int] = {}  # how many tasks of queues that were full may be sent
         self._floor = 0  # below it nothing is sent any more
         self.machine = Session(
-            SessionSettings("sim", PYTHON, window_bytes=window, hello_seconds=2.0),
+            SessionSettings(
+                "sim",
+                PYTHON,
+                window_bytes=window,
+                hello_seconds=2.0,
+                waits_for_room=self.waits_for_room,
+            ),
             self,
             session=self.session,
             secret=chance.randbytes(16),
             instance=chance.randbytes(8),
         )
-        self.program = Program(self)
+        self.program = self.program_kind(self)
         self.dial()
 
     # ------------------------------------------------------------ connections
@@ -135,6 +143,8 @@ class ClientProcess(Process):
             tasks += units
             size += group.size
         self._sent = (tasks, size)
+        if not self.waits_for_room:  # the coordinator decides of each
+            return
         if tasks > self._granted[0] or size > self._granted[1]:
             raise Violation("credit", f"{self.name} sent {self._sent} and may {self._granted}")
 

@@ -43,10 +43,11 @@ class HostProcess(Process):
             HostSettings(
                 slots=slots, name=name, python=PYTHON, farm="sim", hello_seconds=2.0,
                 drain_seconds=3.0, retry_seconds=1.0, has_initializer=world.plan.initializer,
-                grace_seconds=world.chance.choice((0.3, 1000.0)),
+                grace_seconds=0.3 if world.plan.nested else world.chance.choice((0.3, 1000.0)),
                 kill_seconds=world.plan.kill_seconds,
                 max_tasks_per_worker=world.plan.max_tasks_per_worker,
                 max_memory_per_worker=world.plan.max_memory_per_worker,
+                max_lent=world.plan.max_lent, spare_seconds=0.5,
             ),
             self,
             instance=world.chance.randbytes(8),
@@ -114,17 +115,18 @@ class HostProcess(Process):
             return
         self.world.said(f"{self.name}.{worker.slot}", what, arguments)
         match what:
-            case "ready":
-                self.machine.on_worker_ready(worker.slot, self.now)
+            case "ready" | "retired":
+                getattr(self.machine, f"on_worker_{what}")(worker.slot, self.now)
             case "ended":
                 self.machine.on_worker_ended(worker.slot, arguments[0], self.now)
             case "progress":
                 key, counter, note = arguments
                 self.machine.on_worker_progress(worker.slot, key, counter, note, self.now)
+            case "waits":
+                ordinal, begins = arguments
+                self.machine.on_worker_waits(worker.slot, ordinal, self.now, begins=begins)
             case "limited":
                 self.machine.on_worker_limited(worker.slot, arguments[0], self.now)
-            case "retired":
-                self.machine.on_worker_retired(worker.slot, self.now)
             case "exit":
                 del self.workers[worker.slot]
                 code, ordinal = arguments
@@ -268,6 +270,7 @@ class HostProcess(Process):
         super().die()
         for worker in self.workers.values():
             worker.alive = False
+            worker.waits.die()
         if self.connection is not None:
             self.connection.close_by_dealer()
             self.connection = None

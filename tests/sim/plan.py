@@ -76,6 +76,8 @@ class Plan:
     max_tasks_per_worker: int = 0
     max_memory_per_worker: int = 0
     fuse: float = 0.0  # the share of tasks above their memory limit that the kernel sees first
+    nested: float = 0.0  # the share of tasks that submit others and wait for them
+    max_lent: int = 8
     stops: bool = True  # whether tasks and jobs are stopped, and not only cancelled
     core: dict[str, float | int] = field(default_factory=dict)
     queues: dict[str, dict[str, float | int]] = field(default_factory=dict)  # their policies
@@ -158,6 +160,7 @@ class Plan:
             plan.see_blobs(chance)
         plan.fuse = chance.choice((0.0, 0.5))
         plan.have_queues(Random(seed * 31 + 7))
+        plan.have_nested(Random(seed * 61 + 11))
         plan.have_keys(Random(seed * 37 + 5))
         plan.core["far_seconds"] = Random(seed * 41 + 3).choice((0.3, 60.0))
         plan.long = Random(seed * 17 + 3).choice((0.0, 0.0, 0.0, 0.1))
@@ -169,6 +172,15 @@ class Plan:
         self.core["resident_payload_bytes"] = chance.choice((1, 60, 400, 1 << 20))
         self.core["session_result_bytes"] = chance.choice((1, 100, 1 << 20))
         self.read_seconds = chance.choice((0.0, 0.01, 0.2))
+
+    def have_nested(self, chance: Random) -> None:
+        """Tasks that wait for others, in some of the worlds that have one queue."""
+        if self.queues or chance.random() < 0.5:
+            return
+        self.nested = chance.choice((0.1, 0.4))
+        self.max_lent = chance.choice((2, 4, 8))
+        self.tasks = min(self.tasks, 8)
+        self.work_seconds = min(self.work_seconds, 0.2)
 
     def have_queues(self, chance: Random) -> None:
         """Several queues, in half of the worlds: with weights, bounds and limits of their own."""

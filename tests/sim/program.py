@@ -6,6 +6,8 @@ from hashlib import blake2b
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from farm.model import TaskId
 from farm.protocol.messages import DrainHost, Function, Group, JobInfo, TaskKey, Template
 from tests.sim.truth import Task, ids
@@ -131,6 +133,8 @@ class Program:
         template = self._template()
         job = self._job()
         works = [self._work() for _ in range(count)]
+        if self.world.plan.nested:
+            works, template = self._waiting(works, template)
         keys = self._keys(count) if template.durable and not packed else ()
         function = chance.choice(FUNCTIONS)
         first = self.counter
@@ -195,6 +199,17 @@ class Program:
         name = chance.choice(sorted({*plan.queues, "default"}))
         key = chance.choice(("", *(f"key{i}" for i in range(plan.keys))))
         return {"queue": "" if name == "default" else name, "concurrency_key": key}
+
+    def _waiting(self, works: list[bytes], template: Template) -> tuple[list[bytes], Template]:
+        """Some of the work waits for other tasks; for how long is for no limit to say."""
+        chance, share = self.world.nested_chance, self.world.plan.nested
+        waits = [chance.random() < share for _ in works]
+        template = replace(template, priority=0)
+        if any(waits):
+            template = replace(template, time_limit=None, memory_limit=None)
+        levels = chance.choice((1, 1, 2, 3))
+        parent = Work("wait", 0.01, levels).payload()
+        return [parent if w else one for one, w in zip(works, waits, strict=True)], template
 
     def _work(self) -> bytes:
         chance = self.chance

@@ -21,7 +21,7 @@ def unrest(world: World) -> list[str]:
         return ["the coordinator to start"]
     if any(host is None for host in world.hosts):
         return ["a host to start"]
-    for client in world.clients:
+    for client in (*world.clients, *world.nested):
         if client.alive and (waits := client.program.waits_for):
             return [f"{client.name} waits for:", *waits]
     for task in world.truth.tasks.values():
@@ -37,7 +37,8 @@ def unrest(world: World) -> list[str]:
 
 def check_rest(world: World) -> None:
     """Nothing is on its way: every task is where it belongs."""
-    living = {client.session: client for client in world.clients if client.alive}
+    clients = (*world.clients, *world.nested)
+    living = {client.session: client for client in clients if client.alive}
     for client in living.values():
         _check_session(client)
     for task in world.truth.tasks.values():

@@ -33,6 +33,7 @@ def test_everything_was_met():
         pytest.skip("only some of the seeds were run")
     met = ["stale executions", "adopted", "fenced", "refused", "loaded", "rewritten", "progress"]
     met += ["dropped", "forgotten", "bursts", "duplicates", "payloads read back"]
+    met += ["waits", "told to be busy"]
     assert [what for what in (*FAULTS, *met) if not stats[what]] == []
 
 

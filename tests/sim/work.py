@@ -14,9 +14,11 @@ from farm.model import Blob
 if TYPE_CHECKING:
     from farm.model import Payload
 
-__all__ = ["Work", "content", "join", "made_by", "parse", "split", "value"]
+__all__ = ["PRINTED", "Work", "content", "join", "made_by", "parse", "split", "value"]
 
 BAR = b"|"
+PRINTED = b"printed"
+"""What tasks print that print something."""
 
 
 class Work(NamedTuple):

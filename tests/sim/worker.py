@@ -9,15 +9,17 @@ from farm.model import Blob, Ending, is_final
 from farm.protocol.messages import Failure
 from tests.sim import work
 from tests.sim.checks_limits import ERROR_NAMES, WorkerLimits
+from tests.sim.checks_nested import may_begin
 from tests.sim.checks_work import began
+from tests.sim.nested import Waits
 from tests.sim.truth import Execution, Violation
+from tests.sim.work import PRINTED, Work
 
 if TYPE_CHECKING:
     from farm_workers.host_slices import Slice, SliceEnd
     from tests.sim.host import HostProcess
-    from tests.sim.work import Work
 
-__all__ = ["PRINTED", "Worker"]
+__all__ = ["Worker"]
 
 FLUSH_SECONDS = 0.005
 KILLED = -9
@@ -25,8 +27,7 @@ TERMINATED = -15
 SMALL, LARGE = 20, 200
 """The memory of a worker, by what it runs."""
 PRINTS = 0.2
-PRINTED = b"printed"
-"""The share of tasks that print something, and what."""
+"""The share of tasks that print something."""
 PROGRESS = 0.1
 """The share of tasks that say half-way how far they are."""
 
@@ -44,6 +45,7 @@ class Worker:
         self.memory = SMALL
         self.oom = False  # the kernel ended something here, which the agent has not seen
         self.limits = WorkerLimits(self)
+        self.waits = Waits(self)
         self._items: deque[tuple[Slice, int]] = deque()
         self._execution: Execution | None = None
         self._at: tuple[Slice, int] | None = None  # the item of it
@@ -89,6 +91,7 @@ class Worker:
         if not self.alive:
             return
         self.alive = False
+        self.waits.die()
         if self._execution is not None and not self._execution.ended:
             self._execution.ended = "died"
         self._say("exit", code, self.ordinal)
@@ -197,6 +200,7 @@ class Worker:
         self._execution = execution
         self._at = part, i
         began(self.host.world, task, execution)
+        may_begin(self.host)
         does = work.parse(payload)
         self.limits.begins()
         grows = does.kind == "hog" and len(task.executions) <= does.times
@@ -238,6 +242,11 @@ class Worker:
         if not self.alive or self._execution is not execution or self._at is None:
             return
         part, i = self._at
+        if does.kind == "wait" and self.waits.begin(part, i, execution, does.times):
+            self.flush()
+            self._say("waits", part.offset + i, True)
+            self.waits.over(lambda: self._go_on(part, i, execution))
+            return
         self.limits.ends(part, execution)
         if does.kind == "die" and times <= does.times:
             self.die(KILLED)
@@ -247,12 +256,20 @@ class Worker:
         else:
             self._over(part, i, execution, "ok", Ending.OK)
 
+    def _go_on(self, part: Slice, i: int, execution: Execution) -> None:
+        """What a task has waited for is over, and so is the task a little later."""
+        self._say("waits", part.offset + i, False)
+        delay = self.host.world.nested_chance.choice((0.0, 0.01))
+        does = Work("ok", 0.0, 0)
+        self.host.world.clock.after(delay, self._done, execution, does, len("ok"))
+
     def _over(self, part: Slice, i: int, execution: Execution, how: str, ending: Ending) -> None:
         """An item has ended, and the next one begins, unless the kernel has ended a part of it."""
         if execution.burst:
             self.die(KILLED)
             return
         self._execution = None
+        self.waits.stop()
         execution.ended = how
         value = work.value((part.session, part.first + i), part.key[0], part.attempt)
         self._end(part, i, ending, [value], self.host.world.clock.now - execution.began)

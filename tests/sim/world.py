@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from farm.protocol.records import ClockRead, Restored, encode_record
 from tests.sim.checks import Checks
+from tests.sim.checks_nested import starving
 from tests.sim.checks_work import inside, left_behind
 from tests.sim.client import ClientProcess
 from tests.sim.clock import Clock
@@ -29,6 +30,7 @@ from tests.sim.truth import Book, Truth, Violation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.sim.nested import NestedClient
     from tests.sim.network import Dealer
     from tests.sim.plan import Plan
     from tests.sim.process import Process
@@ -74,6 +76,8 @@ class World:
         self.hosts: list[HostProcess | None] = [None] * plan.hosts
         for index in range(plan.hosts):
             self.start_host(index)
+        self.nested: list[NestedClient] = []  # those of workers
+        self.nested_chance = Random(plan.seed * 7919 + 2)
         self.clients = [ClientProcess(self, f"client{i}") for i in range(plan.clients)]
         self.faults = Faults(self)
 
@@ -234,6 +238,8 @@ class World:
         while missing := unrest(self):
             steps += 1
             if steps > REST_STEPS:
+                if starved := starving(self):
+                    raise Violation("starved", f"nobody begins {', '.join(starved)}")
                 raise Violation("stuck", f"{complaint}: {missing[:12]}")
             for _ in range(10):
                 self._step()
@@ -241,7 +247,7 @@ class World:
     def _leave(self) -> None:
         """Clients close, hosts drain, and the coordinator is alone for a long time."""
         self.leaving = True
-        for client in self.clients:
+        for client in (*self.clients, *self.nested):
             if client.alive:
                 client.leave()
         for host in self.hosts:

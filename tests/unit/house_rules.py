@@ -58,7 +58,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm.json_payload": ("farm.errors", "farm.model"),
     "farm.registry": ("farm.errors", "farm._payload_*"),
     "farm.named": ("farm.errors", "farm.json_payload", "farm.registry"),
-    "farm.task": ("farm.errors", "farm.model"),
+    "farm.task": ("farm.errors", "farm.model", "farm.client"),  # for a type
     "farm.protocol": PLAIN,
     "farm.core": (*PLAIN, "farm.protocol"),
     "farm.store": (*PLAIN, "farm.config", "farm.protocol", "farm.core"),
@@ -100,6 +100,8 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm.pytest_plugin": (*LEAVES, "farm", "farm.client", "farm.local"),
     "farm.gateway": (*LEAVES, "farm", "farm.protocol", "farm.client", "farm.local"),
     "farm_workers": (*LEAVES, "farm.protocol", "farm.transport"),
+    "farm_workers.nested": (*LEAVES, "farm.protocol", "farm.client", "farm_workers"),
+    "farm_workers.worker": (*LEAVES, "farm.protocol", "farm.client", "farm_workers"),  # for a type
     "farm_workers.host*": (*PLAIN, "farm.protocol"),
     "farm_scheduler": (*LEAVES, "farm", "farm.client", "farm.local"),
     "farm_scheduler.core": (*PLAIN, "farm_scheduler.cron"),

@@ -30,6 +30,7 @@ PUBLIC_API = [
     "UnknownTask",
     "WorkerLost",
     "__version__",
+    "current_client",
     "current_task",
     "local",
     "task",

@@ -46,10 +46,17 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
         max_tasks_per_worker=settings.max_tasks_per_worker,
         max_memory_per_worker=settings.max_memory_per_worker,
         memory_limits=fuses.says,
+        max_lent=settings.lent_count(slots),
     )
 
     def make_pool(poller: zmq.Poller) -> Pool:
-        setup = Setup(name, settings.initializer, imports=settings.imports)
+        setup = Setup(
+            name,
+            settings.initializer,
+            imports=settings.imports,
+            address=settings.address,
+            max_lent=host.max_lent,
+        )
         return Pool(slots, setup, forks, poller, fuses)
 
     return Agent(host, address, make_pool, instance=os.urandom(INSTANCE_BYTES))

@@ -36,6 +36,7 @@ __all__ = [
     "Retired",
     "Setup",
     "ToWorker",
+    "Waits",
 ]
 
 ATTACH_BYTES = 1 << 16
@@ -64,12 +65,15 @@ class Setup(Message, tag=2):
 
     ``group`` is the memory cgroup that this worker may make, and of which version it is;
     ``imports`` are modules that register functions.
+    ``address`` is where its tasks are clients of the farm, ``max_lent`` as in ``HostSettings``.
     """
 
     host: str
     initializer: bytes | None = None
     group: tuple[int, str] | None = None
     imports: list[str] = []
+    address: str = ""
+    max_lent: int = 0
 
 
 class FunctionData(Message, tag=3):
@@ -106,6 +110,13 @@ class Note(Message, tag=13):
     note: str
 
 
+class Waits(Message, tag=16):
+    """The item with this ordinal begins to wait for other tasks of the farm, or goes on."""
+
+    ordinal: int
+    begins: bool
+
+
 class Retired(Message, tag=15):
     """The worker runs nothing more and exits: it is no place for what it was given. No blame."""
 
@@ -123,7 +134,7 @@ class Folder(Message, tag=4):
 
 
 ToWorker = Setup | FunctionData | Slice | Folder
-FromWorker = Ready | Failed | Ends | Note | Retired
+FromWorker = Ready | Failed | Ends | Note | Retired | Waits
 
 
 class _Envelope(msgspec.Struct, Generic[M], array_like=True, gc=False):

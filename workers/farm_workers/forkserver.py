@@ -30,6 +30,7 @@ from farm_workers.stacks import offer as offer_stacks
 
 __all__ = ["EXIT_FORK", "main"]
 
+CLIENT = "farm.client.client"
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 REMOVALS_MAX = 50
 REMOVE_SECONDS = 0.01
@@ -55,12 +56,13 @@ def main(fd: int, settings: str) -> NoReturn:
             sys.stderr.write(f"farm: {name} cannot be preloaded: {error!r}\n")
     gc.collect()
     gc.freeze()  # pages that the collector does not touch stay shared with the workers
-    _Server(socket.socket(fileno=fd), told.memory_group).serve()
+    _Server(socket.socket(fileno=fd), told.memory_group, told.slots).serve()
 
 
 class _Server:
-    def __init__(self, agent: socket.socket, memory_group: str) -> None:
+    def __init__(self, agent: socket.socket, memory_group: str, slots: int) -> None:
         self._agent = agent
+        self._lent_from = slots
         self._memory_group = memory_group
         self._slots: dict[int, int] = {}  # of running workers, by process id
         # Answers to give when what those workers have started is gone, by slot.
@@ -128,6 +130,8 @@ class _Server:
 
     def _spawn(self, slot: int, fds: list[int]) -> None:
         parent = os.getpid()
+        if slot >= self._lent_from:  # loaded once, here, and not in each of them
+            importlib.import_module(CLIENT)
         try:
             pid = os.fork()
         except OSError:

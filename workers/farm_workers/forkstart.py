@@ -44,12 +44,14 @@ class Ask:
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``sys_path`` replaces that of the workers; ``preload`` names modules to import.
 
-    ``memory_group`` is the cgroup of the agent, if it can have one.
+    ``memory_group`` is the cgroup of the agent, if it can have one. Slots from ``slots`` on are
+    there only while tasks wait for others: their workers are likely to need a client.
     """
 
     sys_path: list[str] | None = None
     preload: list[str] = []
     memory_group: str = ""
+    slots: int = 1 << 30
 
 
 Started = tuple["subprocess.Popen[bytes]", socket.socket]

@@ -28,6 +28,7 @@ from farm_workers.host_questions import Questions
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
+from farm_workers.host_window import window_of
 from farm_workers.host_work import Work
 
 __all__ = ["Host"]
@@ -67,7 +68,7 @@ class Host:
         self._connection = 0
         self._store_seen = b""
         self._commit_seen = 0
-        self._window_told = 0
+        self._window_told = self._waiting_told = 0
         self._trouble = self._trouble_told = ""
         self._beat_seconds = settings.hello_seconds
         self._heard_at = now
@@ -132,8 +133,10 @@ class Host:
                 settings.labels,
                 self._trouble,
                 settings.memory_limits,
+                settings.max_lent,
             )
         )
+        self._waiting_told = 0
         self._trouble_told = self._trouble
 
     def on_disconnected(self, now: float) -> None:
@@ -229,6 +232,11 @@ class Host:
         """A running task says ``(done, total, note)``."""
         self._see(now)
         self._work.progress(slot, key, counter, note)
+
+    def on_worker_waits(self, slot: int, ordinal: int, now: float, *, begins: bool) -> None:
+        """The item that a worker is at begins to wait for other tasks, or goes on."""
+        self._see(now)
+        self._work.waits(slot, ordinal, now, begins=begins)
 
     def on_worker_limited(self, slot: int, index: int | None, now: float) -> None:
         """After ``limit``: the worker begins nothing below it after the item ``index``."""
@@ -361,6 +369,7 @@ class Host:
 
     def _send_report(self, report: Report) -> None:
         report.trouble = self._trouble_told = self._trouble
+        report.waiting = self._waiting_told = self._work.lending.waiting
         self._port.send(report)
 
     def _is_news(self, window: int) -> bool:
@@ -368,25 +377,16 @@ class Host:
         told = self._window_told
         return (
             self._trouble != self._trouble_told
+            or self._work.lending.waiting != self._waiting_told
             or (window == 0) != (told == 0)
             or window < told // 2
         )
 
     def _window(self) -> int:
         """How many tasks this host wants to hold; outcomes that are not noted count against it."""
-        roster = self._work.roster
-        settings = self._settings
-        live, free, fencing = roster.census()
-        if self._draining or fencing or self._trouble:
+        if self._draining or self._trouble:
             return 0
-        if roster.broken:
-            # With an initializer the whole farm hears of it; else others may do better.
-            return settings.slots if settings.has_initializer else 0
-        if self.full:
-            return 0
-        window = live + self._pace.lookahead(free)
-        room = settings.unnoted_max - self._reports.units
-        return max(0, min(window, settings.window_max, room))
+        return window_of(self._settings, self._work, self._pace, self._reports)
 
     def _leave(self) -> None:
         """Say goodbye once everything is said, or nobody listens."""

@@ -4,6 +4,7 @@ Bounded by the host's window: the coordinator never leases more to it.
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from farm.protocol.messages import Grant
 from farm_workers.host_lease import Lease
@@ -53,6 +54,34 @@ class Backlog:
         while self._queue and not self._queue[0].waiting:
             self._queue.popleft().queued = False
         return self._queue[0] if self._queue else None
+
+    def deepest(self) -> Lease | None:
+        """The lease of the deepest tasks that wait, made the head."""
+        if (head := self.head()) is None:
+            return None
+        waiting = [lease for lease in self._queue if lease.waiting]
+        if (found := max(waiting, key=lambda lease: lease.grant.depth)) is not head:
+            self._queue.remove(found)
+            self._queue.appendleft(found)
+        return found
+
+    @property
+    def units(self) -> int:
+        """How many workers what waits could keep busy."""
+        return sum(_units(lease, a, b) for lease in self._queue for a, b in lease.waiting)
+
+    def keep(self, units: int, give_back: Callable[[Lease, int, int], None]) -> None:
+        """Give back what could be given to a worker, but for the deepest of it."""
+        surplus = self.units - max(0, units)
+        for lease in sorted(self._queue, key=lambda lease: lease.grant.depth):
+            for first, stop in reversed(list(lease.waiting)):
+                if surplus <= 0:
+                    return
+                count = _units(lease, first, stop)
+                at = max(first, stop - surplus) if count == stop - first else first
+                surplus -= min(count, surplus)
+                for a, b in self.withdraw(lease, at, stop):
+                    give_back(lease, a, b)
 
     def took(self, count: int) -> None:
         """Tasks were cut from the head."""
@@ -118,3 +147,8 @@ class Backlog:
             if not self._is_full():
                 return
             self._function_bytes -= len(self._functions.pop(function)[1])
+
+
+def _units(lease: Lease, first: int, stop: int) -> int:
+    """As how many slices a run is cut at most: a packed one goes whole."""
+    return 1 if lease.grant.packed and not lease.grant.alone else stop - first

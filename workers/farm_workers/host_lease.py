@@ -64,6 +64,7 @@ class Lease:
             grant.memory_limit,
             grant.retry_on,
             grant.never_on,
+            grant.depth,
         )
 
     def stop(self, first: int, stop: int, grace: float) -> None:

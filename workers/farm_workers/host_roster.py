@@ -53,13 +53,18 @@ class Verdict(NamedTuple):
 
 
 class Roster:
-    """``broken`` says why no worker is up or coming up; it is empty as long as one is."""
+    """``broken`` says why no worker is up or coming up; it is empty as long as one is.
+
+    ``lends``: tasks wait for others, or did a moment ago, and there may be more slots than the host
+    has at other times: those with higher numbers, which are there while they have a worker.
+    """
 
     def __init__(self, settings: HostSettings, port: HostPort, now: float) -> None:
         self.slots = [Slot(number) for number in range(settings.slots)]
         self.broken = ""
         self.draining = False
         self.retry_at = float("inf")
+        self.lends = False
         self._settings = settings
         self._port = port
         self._failures = 0  # in a row, of workers that were never ready
@@ -100,6 +105,20 @@ class Roster:
         for slot in self.slots:
             if slot.state is SlotState.EMPTY and not self.draining:
                 self._spawn(slot.number, now)
+
+    @property
+    def may_start(self) -> bool:
+        """Whether another worker is likely to start."""
+        limit = self._settings.failures_max
+        return not (self.draining or self._failures >= limit or self._young >= limit)
+
+    def lend(self, now: float) -> None:
+        """Start a worker in another slot."""
+        empty = [s.number for s in self.slots if s.state is SlotState.EMPTY]
+        number = empty[-1] if empty else len(self.slots)
+        if number == len(self.slots):
+            self.slots.append(Slot(number))
+        self._spawn(number, now)
 
     def ready(self, number: int) -> None:
         """A worker is up: workers do start here. One told to end stays so, whatever it says."""
@@ -196,6 +215,8 @@ class Roster:
         initializer, and no reason to believe that the next one will not start.
         """
         self.slots[slot.number] = Slot(slot.number)
+        while len(self.slots) > self._settings.slots and self.slots[-1].state is SlotState.EMPTY:
+            self.slots.pop()
         if slot.state is SlotState.STARTING:
             self._failures += 1
             error = death.error[:ERROR_CHARS_MAX]
@@ -212,7 +233,7 @@ class Roster:
                 self.broken = self._error
         elif self._young >= limit:
             self.retry_at = min(self.retry_at, now + YOUNG_SECONDS)
-        else:
+        elif slot.number < self._settings.slots:
             self._spawn(slot.number, now)
 
     def _spawn(self, number: int, now: float) -> None:

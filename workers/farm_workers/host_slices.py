@@ -79,6 +79,7 @@ class Slice(msgspec.Struct, array_like=True, tag=1, gc=False):
     memory_limit: int | None = None
     retry_on: tuple[str, ...] = ()
     never_on: tuple[str, ...] = ()
+    depth: int = 0
 
     @property
     def limited(self) -> bool:
@@ -131,7 +132,9 @@ class HostSettings:
     may run on for ``grace_seconds``, and its last reports be noted within ``drain_seconds``.
     ``kill_seconds`` is how long a worker over a limit has to end before it is killed. Workers are
     replaced after ``max_tasks_per_worker`` tasks, or when they have ``max_memory_per_worker``
-    bytes; 0: never. ``memory_limits`` as in ``HostHello``.
+    bytes; 0: never. ``memory_limits`` as in ``HostHello``. ``max_lent`` is how many slots may be
+    lent at a time while tasks wait for others; a worker that is not needed any more leaves after
+    ``spare_seconds``.
     """
 
     slots: int
@@ -155,6 +158,8 @@ class HostSettings:
     max_tasks_per_worker: int = 0
     max_memory_per_worker: int = 0
     memory_limits: str = "sampled"
+    max_lent: int = 0
+    spare_seconds: float = 30.0
 
 
 class HostPort(Protocol):

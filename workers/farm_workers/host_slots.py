@@ -68,7 +68,8 @@ class Slot:
     that is long ago. ``limited``: it was told to begin nothing more of what it has, which is all
     below the ordinal ``limit``. ``fencing``: it is being ended because of fenced tasks; ``doom``:
     because of an item that passed a limit; ``cut_short``: because the grace of a drain is over.
-    ``stop``: the item that it is at is to end. ``taken`` counts the tasks that it was given,
+    ``stop``: the item that it is at is to end. ``waiting``: that item waits for other tasks, and
+    others may run in its place. ``taken`` counts the tasks that it was given,
     ``worn`` says that it gets no more, ``leaving`` that it begins none of what it has.
     ``peak_bytes`` is the most memory seen.
     """
@@ -91,6 +92,7 @@ class Slot:
         self.fencing = False
         self.doom: Doom | None = None
         self.stop: Stop | None = None
+        self.waiting = False
         self.cut_short = False
         self.kill_at = float("inf")
         self.measure_at = float("inf")
@@ -121,6 +123,7 @@ class Slot:
         """Whether more short work may follow what is in the pipe."""
         return (
             self.state is SlotState.READY
+            and bool(self.pipe)
             and not self.limited
             and not self.worn
             and (self.cost < PIPE_SECONDS or len(self.pipe) == 1)
@@ -157,7 +160,7 @@ class Slot:
     def progressed(self, now: float) -> None:
         """The worker ended something: forget slices that are over, and count from now."""
         self.moved = now
-        self.stuck = False
+        self.stuck = self.waiting = False
         self.worked = True
         while self.pipe and self.pipe[0].next >= self.pipe[0].stop:
             self.cost -= self.pipe.popleft().cost

@@ -10,7 +10,9 @@ from math import ceil
 from farm.model import Ending
 from farm.protocol.messages import Claim, Failure, Grant
 from farm_workers.host_backlog import Backlog
+from farm_workers.host_claims import claims_of
 from farm_workers.host_lease import Lease, Running, short
+from farm_workers.host_lending import Lending
 from farm_workers.host_limits import Limits
 from farm_workers.host_pace import Pace, is_short, slice_tasks
 from farm_workers.host_reports import Reports
@@ -35,6 +37,7 @@ class Work:
         self.backlog = Backlog(settings.function_bytes_max)
         self.roster = Roster(settings, port, now)
         self.limits = Limits(settings, port, self.roster)
+        self.lending = Lending(settings, port, self.roster)
         self._settings = settings
         self._port = port
         self._reports = reports
@@ -117,27 +120,7 @@ class Work:
 
     def claims(self) -> list[Claim]:
         """Everything held: what runs, waits, or is done without having been noted."""
-        claims: list[Claim] = []
-        runs: list[tuple[Key, int, int, bool]] = [
-            (key, a, b, False)
-            for key, lease in self.backlog.leases.items()
-            for a, b in lease.waiting
-        ]
-        for slot in self.roster.slots:
-            runs += [(r.lease.key, a, b, True) for r in slot.pipe for a, b in r.left()]
-        runs += [(key, a, a + n, began) for key, a, n, began in self._reports.held()]
-        for key, first, stop, began in sorted(runs):
-            last = claims[-1] if claims else None
-            if (
-                last
-                and (last.epoch, last.lease, last.started) == (*key, began)
-                and last.first + last.count == first
-            ):
-                last.count += stop - first
-                continue
-            grant = self.backlog.leases[key].grant
-            claims.append(Claim(*key, grant.attempt, grant.session, first, stop - first, began))
-        return claims
+        return claims_of(self.backlog.leases, self.roster.slots, self._reports.held())
 
     def drain(self) -> None:
         """Give back what has not begun, and begin nothing more."""
@@ -151,7 +134,10 @@ class Work:
 
     def fill(self, now: float) -> None:
         """Give every idle worker something, then short work to follow it."""
-        idle = [slot for slot in self.roster.slots if slot.idle]
+        if self.lending.is_strained:
+            self.lending.fill(self.backlog, self._reports, self._hand, now)
+            return
+        idle = self.lending.idle()
         for done, slot in enumerate(idle):
             lease = self.backlog.head()
             if lease is None:
@@ -167,6 +153,14 @@ class Work:
                 self._hand(slot, lease, ceil(self.backlog.waiting / len(roomy)), now)
             if not roomy:
                 return
+
+    def waits(self, number: int, ordinal: int, now: float, *, begins: bool) -> None:
+        """The item that a worker is at begins, or ends, to wait for other tasks."""
+        slot = self.roster.slots[number]
+        if self.lending.waits(slot, ordinal, begins=begins):
+            if begins and slot.holds_up:
+                self._limit(slot)
+            self.fill(now)
 
     def ended(self, number: int, parts: list[SliceEnd], now: float) -> None:
         """A worker ended parts of what it has; one that makes no sense is ended itself."""
@@ -280,10 +274,11 @@ class Work:
                     self._limit(slot)
         if now >= self.roster.retry_at:
             self.roster.revive(now)
+        self.lending.tick(now)
 
     def next_deadline(self) -> float:
         """When ``tick`` is next needed."""
-        due = self.roster.retry_at
+        due = min(self.roster.retry_at, self.lending.next_deadline())
         for slot in self.roster.slots:
             due = min(due, slot.limit_at)
             if slot.pipe:

@@ -12,16 +12,23 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from farm.blobs import Blobs, Held
-from farm.errors import PayloadError, SoftTimeLimitExceeded, TaskStopped
+from farm.errors import PayloadError, SoftTimeLimitExceeded, TaskError, TaskStopped
 from farm.json_payload import Json
 from farm.model import Ending, Payload
-from farm.payload import PAYLOAD_BYTES_MAX, check_size, dump_exception, dump_value, dump_values
+from farm.payload import (
+    PAYLOAD_BYTES_MAX,
+    SourceDiffers,
+    check_size,
+    dump_exception,
+    dump_value,
+    dump_values,
+)
 from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure
 from farm_workers.channel import Ends, Pipe
 from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Slice, SliceEnd
 from farm_workers.memory import peak_bytes
 
-__all__ = ["FLUSH_SECONDS", "Dumped", "Outcomes", "Raised", "raised"]
+__all__ = ["FLUSH_SECONDS", "Dumped", "Outcomes", "Raised", "explained", "raised"]
 
 FLUSH_SECONDS = 0.005
 """Outcomes wait no longer than about this for those after them."""
@@ -55,12 +62,32 @@ def raised(error: BaseException, *, final: bool = False) -> Raised:
     return Raised(*dump_exception(error), cause, final)
 
 
+def explained(error: BaseException, host: str) -> BaseException:
+    """What went wrong before a task began, if it is that a module is not installed on this host."""
+    if isinstance(error, SourceDiffers):
+        return TaskError(f"on host {host}: {error}", "SourceDiffers")
+    missing = error.__cause__
+    if not isinstance(error, PayloadError) or not isinstance(missing, ModuleNotFoundError):
+        return error
+    return TaskError(
+        f"the task needs the module {missing.name!r}, which host {host} does not have: "
+        "install it there, put its folder on the host's PYTHONPATH, or let the client send "
+        "the module with its functions: cloudpickle.register_pickle_by_value(module)",
+        "ModuleNotFoundError",
+    )
+
+
 class Outcomes:
-    """The outcomes of one slice after the other. ``entries`` is the worker's to append to."""
+    """The outcomes of one slice after the other. ``entries`` is the worker's to append to.
+
+    ``held``: the task that runs may have submitted others, so its outcome, when it is here, must
+    not be said before the worker says so.
+    """
 
     def __init__(self, pipe: Pipe, disowned: Callable[[], bool]) -> None:
         self.entries: list[Any] = []
         self.blobs: Blobs | None = None
+        self.held = False
         self._pipe = pipe
         self._disowned = disowned
         self._lock = threading.Lock()
@@ -125,7 +152,7 @@ class Outcomes:
         while True:
             self._several.wait()
             time.sleep(FLUSH_SECONDS)
-            if self.entries or self._ended:
+            if (self.entries or self._ended) and not self.held:
                 try:
                     self.flush()
                 except OSError:

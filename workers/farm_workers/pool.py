@@ -22,6 +22,7 @@ from farm_workers.channel import (
     Retired,
     Setup,
     ToWorker,
+    Waits,
 )
 from farm_workers.files import WorkerFiles
 from farm_workers.forklink import ForkLink
@@ -61,6 +62,9 @@ class PoolEvents(Protocol):
     def on_worker_progress(
         self, slot: int, key: Key, counter: int, note: tuple[float, float, str], now: float
     ) -> None:
+        """See ``Host``."""
+
+    def on_worker_waits(self, slot: int, ordinal: int, now: float, *, begins: bool) -> None:
         """See ``Host``."""
 
     def on_worker_limited(self, slot: int, index: int | None, now: float) -> None:
@@ -113,7 +117,7 @@ class Pool:
         self._link = ForkLink(server, poller)
         self._workers: dict[int, _Worker] = {}  # by slot
         self._slots: dict[int, int] = {}  # by the descriptor of the worker's channel
-        self._pages = [Page.create() for _ in range(slots)]
+        self._pages = [Page.create() for _ in range(slots)]  # more when more slots are lent
         self._dirty: set[int] = set()
         self._questions: list[tuple[int, int, str, int]] = []  # slot, number, what, since
         self._weighed: dict[int, int] = {}  # slots to be measured, and what would be too much
@@ -127,6 +131,8 @@ class Pool:
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
+        while slot >= len(self._pages):
+            self._pages.append(Page.create())
         page = self._pages[slot]
         page.clear()
         self._workers[slot] = _Worker(Channel(ours))
@@ -284,6 +290,8 @@ class Pool:
                 case Note():
                     note = message.done, message.total, message.note
                     host.on_worker_progress(slot, message.key, message.counter, note, now)
+                case Waits():
+                    host.on_worker_waits(slot, message.ordinal, now, begins=message.begins)
                 case Ready():
                     host.on_worker_ready(slot, now)
                 case Failed():

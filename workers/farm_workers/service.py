@@ -55,7 +55,12 @@ def _serve(settings: AgentSettings) -> ExitCode:
     place = cgroups.find()
     group = cgroups.own_group(place) if place else ""
     forks = ForkServer(
-        ServerSettings(sys_path=settings.sys_path, preload=settings.preload, memory_group=group)
+        ServerSettings(
+            sys_path=settings.sys_path,
+            preload=settings.preload,
+            memory_group=group,
+            slots=settings.slot_count(),
+        )
     )
     forks.prepare()
     from farm_workers.assembly import assemble  # noqa: PLC0415 - see above

@@ -13,6 +13,10 @@ from farm_workers.cpus import default_slots
 __all__ = ["AgentSettings", "ExitCode"]
 
 
+LENT_MIN, LENT_PER_SLOT = 64, 4
+"""How many workers a host may have beyond its slots, for tasks that others wait for."""
+
+
 class ExitCode(IntEnum):
     """How an agent process ended; the numbers are those of the ``farm`` command."""
 
@@ -61,6 +65,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A worker is replaced after so many tasks; 0: never."""
     max_memory_per_worker: int = 0
     """And when it has come to so many bytes of its own; 0: never."""
+    max_lent: int | None = None
+    """How many slots may be lent at a time; None: some for each."""
 
     @classmethod
     def read(cls, path: str | Path) -> "AgentSettings":
@@ -76,6 +82,14 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if slots < 1:
             raise ConfigError(f"slots is {slots}; a host needs at least 1")
         return slots
+
+    def lent_count(self, slots: int) -> int:
+        """How many slots of a host with so many may be lent; raises ``ConfigError`` below 0."""
+        if self.max_lent is None:
+            return max(LENT_MIN, LENT_PER_SLOT * slots)
+        if self.max_lent < 0:
+            raise ConfigError(f"max_lent is {self.max_lent}; it must be 0 or more")
+        return self.max_lent
 
     def host_name(self, pid: int) -> str:
         """The name of the host."""

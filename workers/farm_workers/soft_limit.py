@@ -10,7 +10,8 @@ worker's own code nor the next task.
 import _signal  # type: ignore[import-not-found]
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -41,6 +42,7 @@ class SoftLimit:
         self._handler = self._on_signal  # one object, to be known again
         self._code: CodeType | None = None  # what is on the stack while a task runs
         self._stopped = 0  # the item that was stopped last
+        self._put_off = False
         self._again = False  # a stop came when its task was not on the stack
         signal.signal(SIGNAL, self._handler)
 
@@ -69,6 +71,15 @@ class SoftLimit:
                 self._due = NEVER
 
         return limited
+
+    @contextmanager
+    def put_off(self) -> Iterator[None]:
+        """What is to be raised in the task is raised after this."""
+        self._put_off = True
+        try:
+            yield
+        finally:
+            self._put_off = False
 
     def done(self) -> None:
         """No task runs."""
@@ -110,7 +121,7 @@ class SoftLimit:
         self._again = False
         if not stops and monotonic() < self._due:
             return
-        while frame is not None:
+        while frame is not None and not self._put_off:
             if frame.f_code is _call.__code__ or frame.f_code is self._code:
                 if stops:
                     self._stopped = item

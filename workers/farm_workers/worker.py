@@ -13,14 +13,15 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from farm.blobs import Blobs
-from farm.errors import ConfigError, PayloadError, TaskError
+from farm.errors import ConfigError, PayloadError
 from farm.model import Blob, Payload, TaskId, Token
-from farm.payload import SourceDiffers, SourceIsStale, load_call, load_function, open_items
+from farm.payload import SourceIsStale, load_call, load_function, open_items
 from farm.protocol.messages import BATCH_BYTES
 from farm.registry import import_modules
 from farm.task import TaskContext, set_source
@@ -42,11 +43,15 @@ from farm_workers.host_pace import SLICE_SECONDS
 from farm_workers.host_slices import EXIT_PIPE, Slice
 from farm_workers.host_slots import FUNCTIONS_PER_WORKER
 from farm_workers.memory import private_bytes
-from farm_workers.outcomes import Dumped, Outcomes, Raised, payload_of, raised
+from farm_workers.nested import Nested
+from farm_workers.outcomes import Dumped, Outcomes, Raised, explained, payload_of, raised
 from farm_workers.page import Page
 from farm_workers.process_state import ProcessState
 from farm_workers.retrying import must_end
 from farm_workers.soft_limit import SoftLimit
+
+if TYPE_CHECKING:
+    from farm.client.client import Client
 
 __all__ = ["EXIT_INITIALIZER", "run"]
 
@@ -80,7 +85,8 @@ def run(pipe: Pipe, page: Page) -> int:
             return EXIT_INITIALIZER
         state = ProcessState()  # the initializer's work is here to stay
         pipe.put(Ready())
-        Worker(pipe, page, setup, state).serve()
+        with closing(Worker(pipe, page, setup, state)) as worker:
+            worker.serve()
     except EOFError:
         return 0
     except (OSError, ValueError, msgspec.MsgspecError):
@@ -129,7 +135,10 @@ class Worker:
         self._large_bytes = 0  # of large payloads that wait
         self._soft_limit = SoftLimit(page.words)
         self._fuse = Fuse(Group(*setup.group) if setup.group else None)
-        set_source(self._current)
+        self._nested = Nested(
+            setup, page.words, lambda: self._part, self._outcomes, self._soft_limit
+        )
+        set_source(self._current, self._client)
         os.register_at_fork(after_in_child=self._disown)
 
     def serve(self) -> None:
@@ -149,6 +158,11 @@ class Worker:
             elif isinstance(message, Folder):
                 self._outcomes.blobs = Blobs(message.root, message.own, message.prefix)
         self._outcomes.flush()
+
+    def close(self) -> None:
+        """Nothing runs here any more."""
+        if not self._disowned:
+            self._nested.close()
 
     def _is_too_large(self, part: Slice) -> bool:
         """Whether a task would have to pay for the memory that others have left here."""
@@ -175,8 +189,7 @@ class Worker:
             self._retire(part)
             return
         self._fuse.set(part.memory_limit)
-        # Before anything of the task is opened: its function may be what kills.
-        self._words[1] = time.monotonic_ns()
+        self._words[1] = time.monotonic_ns()  # now: the function itself may be what kills
         self._words[0] = part.offset + 1
         if part.offset < self._words[2]:
             self._outcomes.skip(part.first)
@@ -291,6 +304,7 @@ class Worker:
         if self._disowned:  # a child that a task forked came back from it
             _flush_prints()
             os._exit(0)
+        self._nested.settle()
         if part.memory_limit is not None:
             self._weigh(part)
         self._urgent = at_once = part.alone or part.limited
@@ -331,21 +345,7 @@ class Worker:
         while trace is not None and trace.tb_frame.f_code.co_filename in _OUR_FILES:
             trace = trace.tb_next
         error.__traceback__ = trace
-        return raised(self._explained(error), final=must_end(error, part))
-
-    def _explained(self, error: BaseException) -> BaseException:
-        """What went wrong before the task began, if it is that a module is not installed here."""
-        if isinstance(error, SourceDiffers):
-            return TaskError(f"on host {self._host}: {error}", "SourceDiffers")
-        missing = error.__cause__
-        if not isinstance(error, PayloadError) or not isinstance(missing, ModuleNotFoundError):
-            return error
-        return TaskError(
-            f"the task needs the module {missing.name!r}, which host {self._host} does not have: "
-            "install it there, put its folder on the host's PYTHONPATH, or let the client send "
-            "the module with its functions: cloudpickle.register_pickle_by_value(module)",
-            "ModuleNotFoundError",
-        )
+        return raised(explained(error, self._host), final=must_end(error, part))
 
     # ------------------------------------------------------------ the task's view of itself
 
@@ -388,6 +388,11 @@ class Worker:
         note, self._note = self._note, None
         if note is not None:
             self._outcomes.say(note)
+
+    def _client(self) -> "Client":
+        """The client of the running task."""
+        self._urgent = True
+        return self._nested.client()
 
     def _disown(self) -> None:
         """This is a process that a task forked: it speaks for nobody."""

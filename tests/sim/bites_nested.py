@@ -1,0 +1,57 @@
+"""Broken rules of slots that are lent: parents that keep from their children what these need."""
+
+from __future__ import annotations
+
+from farm.core import hosts
+from farm.core.placement import Placement
+from farm_workers import host_lending
+from farm_workers.host_backlog import Backlog
+from farm_workers.host_lending import Lending
+from tests.sim.bites import bite
+
+MANY_PARENTS = {
+    "hosts": 1,
+    "slots": [1],
+    "nested": 0.8,
+    "max_lent": 2,
+    "queues": {},
+    "orders": 0.0,
+    "faults": [],
+    "stops": False,
+    "deaths": False,
+    "holes": 0.0,
+    "tasks": 12,
+    "work_seconds": 0.02,
+    "submit_seconds": 0.05,
+    "max_tasks_per_worker": 0,
+    "max_memory_per_worker": 0,
+    "core": {
+        "max_tasks": 1000,
+        "max_bytes": 1 << 20,
+        "session_tasks": 100,
+        "max_result_bytes": 1 << 30,
+    },
+}
+
+
+@bite("each depth has a slot that those above it cannot take", "starved", **MANY_PARENTS)
+def _(patch):
+    for module in (hosts, host_lending):
+        patch.setattr(module, "lendable", lambda most, _depth: most)
+
+
+@bite("slots that are lent are for the deepest", "starved", **MANY_PARENTS)
+def _(patch):
+    patch.setattr(Placement, "_place_nested", lambda *_: 0)
+
+
+@bite("a host that lends keeps nothing that it cannot begin", "starved", **MANY_PARENTS)
+def _(patch):
+    patch.setattr(Backlog, "keep", lambda *_: None)
+
+
+@bite("no more is lent than may be", "lent too much", "host window", **MANY_PARENTS)
+def _(patch):
+    patch.setattr(Lending, "may_begin", lambda *_: True)
+    for module in (hosts, host_lending):
+        patch.setattr(module, "lendable", lambda _most, depth: 50 + depth)

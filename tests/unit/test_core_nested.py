@@ -1,0 +1,249 @@
+"""Tasks of tasks: whose slots are lent to them, how deep they are, what ends with its parent."""
+
+from farm.core.policy import QueuePolicy
+from farm.model import Ending
+from farm.protocol import messages as m
+from tests.unit.core_harness import Rig, claim, ended, group, packed, session_id
+
+
+def child(first, count=1, *, of=("alice", 1), depth=1, make=group, **more):
+    """A group that a task of a session has submitted."""
+    parent = (session_id(of[0]), of[1])
+    return make(first, count, template=m.Template(depth=depth, parent=parent, **more))
+
+
+def farm(*, slots=1, max_lent=8, **more):
+    """A client whose task runs on a host, and the client of that task's worker."""
+    rig = Rig(**more)
+    alice = rig.client("alice")
+    host = rig.host(slots=slots, window=slots, max_lent=max_lent)
+    worker = rig.client("worker")
+    return rig, alice, host, worker
+
+
+def lends(rig, host, waiting, *, slots=1, **more):
+    rig.report(host, window=slots + waiting, waiting=waiting, **more)
+
+
+def test_a_slot_that_is_lent_is_for_children_first():
+    rig, alice, host, worker = farm()
+    rig.submit(alice, group(1, 3))
+    assert [(g.first, g.depth) for g in rig.grants(host)] == [(1, 0)]
+    rig.submit(worker, child(1, 2))
+    lends(rig, host, 1)
+    grants = rig.grants(host)
+    assert [(g.session, g.first, g.count, g.depth) for g in grants] == [
+        (session_id("worker"), 1, 1, 1)
+    ]
+    lends(rig, host, 1, number=2, ended=[ended(grants[0])])
+    assert [(g.session, g.first) for g in rig.grants(host)] == [(session_id("worker"), 2)]
+
+
+def test_the_deepest_goes_first_in_whatever_queue_it_is():
+    rig, alice, host, worker = farm(queues={"bulk": QueuePolicy()})
+    rig.submit(alice, group(1, 1), group(2, 1, template=m.Template(priority=9)))
+    assert [g.first for g in rig.grants(host)] == [2]
+    deeper = child(2, of=("worker", 1), depth=2, queue="bulk")
+    rig.submit(worker, child(1, of=("alice", 2)), deeper)
+    lends(rig, host, 1)
+    assert [g.depth for g in rig.grants(host)] == [2]
+
+
+def test_what_a_host_lends_beyond_children_is_for_anybody():
+    rig, alice, host, _ = farm()
+    rig.submit(alice, group(1, 5))
+    assert len(rig.grants(host)) == 1
+    lends(rig, host, 1)
+    assert [g.first for g in rig.grants(host)] == [2]
+    lends(rig, host, 2, number=2)
+    assert [g.first for g in rig.grants(host)] == [3]
+    lends(rig, host, 3, number=3)  # a quarter of what may be lent
+    assert rig.grants(host) == []
+
+
+def test_a_slot_that_is_not_lent_goes_by_turns():
+    rig, alice, host, worker = farm(slots=2)
+    rig.submit(alice, group(1, 1))
+    assert len(rig.grants(host)) == 1
+    rig.submit(worker, child(1, 4))
+    (grant,) = rig.grants(host)  # the other slot
+    lends(rig, host, 1, slots=2)
+    assert [g.first for g in rig.grants(host)] == [2]
+    bob = rig.client("bob")
+    rig.submit(bob, group(1, 1))
+    lends(rig, host, 1, slots=2, number=2, ended=[ended(grant)])
+    (grant,) = rig.grants(host)
+    lends(rig, host, 1, slots=2, number=3, ended=[ended(grant)])
+    (other,) = rig.grants(host)
+    assert session_id("bob") in {grant.session, other.session}
+
+
+def test_a_host_with_less_to_lend_takes_no_more():
+    rig, alice, host, worker = farm(max_lent=0)
+    rig.submit(alice, group(1, 2))
+    assert len(rig.grants(host)) == 1
+    rig.submit(worker, child(1, 1))
+    lends(rig, host, 1)
+    assert rig.grants(host) == []
+
+
+def test_many_children_and_packed_ones_are_leased_as_there_is_room():
+    rig, alice, host, worker = farm(slots=2)
+    rig.submit(alice, group(1, 2))
+    assert sum(g.count for g in rig.grants(host)) == 2
+    rig.submit(worker, child(1, 5), child(10, 30, make=packed))
+    lends(rig, host, 2, slots=2)
+    (first,) = rig.grants(host)
+    assert (first.first, first.count) == (1, 2)
+    lends(rig, host, 2, slots=2, number=2, ended=[ended(first)])
+    (second,) = rig.grants(host)
+    assert (second.first, second.count) == (3, 2)
+    lends(rig, host, 2, slots=2, number=3, ended=[ended(second)])
+    assert [(g.first, g.count, g.packed) for g in rig.grants(host)] == [
+        (5, 1, False),
+        (10, 30, True),
+    ]
+
+
+def test_a_task_whose_parent_is_over_is_as_any_other():
+    rig, alice, host, worker = farm()
+    rig.submit(alice, group(1, 1))
+    (grant,) = rig.grants(host)
+    rig.submit(worker, child(1, 1))
+    rig.report(host, window=1, ended=[ended(grant)])
+    (grant,) = rig.grants(host)
+    assert grant.depth == 0
+
+
+def test_a_paused_queue_and_a_key_at_its_most_keep_children_waiting():
+    rig, alice, host, worker = farm()
+    rig.submit(alice, group(1, 1))
+    assert len(rig.grants(host)) == 1
+    rig.say(alice, m.Query(1, "pause_queue", {"name": "default"}))
+    rig.commit()
+    rig.submit(worker, child(1, 1))
+    lends(rig, host, 1)
+    assert rig.grants(host) == []
+    rig.say(alice, m.Query(2, "resume_queue", {"name": "default"}))
+    rig.commit()
+    assert len(rig.grants(host)) == 1
+
+
+def test_lending_is_told_to_those_who_ask():
+    rig, alice, host, _ = farm()
+    rig.submit(alice, group(1, 1))
+    lends(rig, host, 1)
+    rig.take()
+    rig.say(alice, m.Query(1, "hosts", {}))
+    rig.say(alice, m.Query(2, "status", {}))
+    hosts, status = rig.of(m.Answer)
+    assert hosts.data[0]["lent"] == status.data["lent"] == 1
+
+
+def test_a_new_connection_of_a_host_lends_nothing_until_it_says_so():
+    rig, alice, host, worker = farm()
+    rig.submit(alice, group(1, 1))
+    (grant,) = rig.grants(host)
+    lends(rig, host, 1)
+    rig.drop(host)
+    rig.submit(worker, child(1, 1))
+    host = rig.host(slots=1, window=0, max_lent=8, claims=[claim(grant)])
+    assert rig.grants(host) == []
+    lends(rig, host, 1, number=2)
+    assert len(rig.grants(host)) == 1
+
+
+def test_children_are_known_as_such_after_a_restart():
+    rig, alice, host, worker = farm(recovery_seconds=1.0)
+    rig.submit(alice, group(1, 2))
+    (grant,) = rig.grants(host)
+    rig.submit(worker, child(1, 1))
+    rig.reload()
+    host = rig.host(slots=1, window=0, max_lent=8, claims=[claim(grant)])
+    rig.commit()
+    lends(rig, host, 1, number=2)
+    (grant,) = rig.grants(host)
+    assert (grant.session, grant.depth) == (session_id("worker"), 1)
+
+
+# ---------------------------------------------------------------- cancelled and stopped parents
+
+
+def stop(rig, peer, first=1, grace=2.0):
+    rig.take()
+    rig.say(peer, m.Cancel(9, [(session_id("alice"), first, 1)], grace))
+    rig.commit()
+    return rig.take()
+
+
+def replies(sent):
+    return [message for _, message in sent if isinstance(message, m.CancelReply)]
+
+
+def test_what_a_stopped_task_has_submitted_is_stopped_too():
+    rig, alice, host, worker = farm()
+    rig.submit(alice, group(1, 1))
+    rig.grants(host)
+    rig.submit(worker, child(1, 3))
+    lends(rig, host, 1)
+    rig.submit(worker, child(4, 1, of=("worker", 1), depth=2))
+    sent = stop(rig, alice)
+    (reply,) = replies(sent)
+    assert reply.stopping == [(session_id("alice"), 1, 1)]
+    assert reply.stopped == reply.cancelled == []
+    (recall,) = [message for _, message in sent if isinstance(message, m.Recall)]
+    assert [run[2] for run in recall.runs] == [1, 1]  # the parent, and the child that runs
+    results = [e for _, msg in sent if isinstance(msg, m.Results) for e in msg.entries]
+    assert {e.ending for e in results} == {Ending.CANCELLED}
+    assert sorted(c for e in results for c in range(e.first, e.first + e.count)) == [2, 3, 4]
+
+
+def test_what_others_have_submitted_goes_on():
+    rig, alice, host, worker = farm(slots=2)
+    rig.submit(alice, group(1, 2))
+    rig.grants(host)
+    rig.submit(worker, child(1, 1), child(2, 1, of=("alice", 2)))
+    sent = stop(rig, alice)
+    results = [e.first for _, msg in sent if isinstance(msg, m.Results) for e in msg.entries]
+    assert results == [1]
+
+
+def test_a_cancel_that_comes_too_late_leaves_children_alone():
+    rig, alice, host, worker = farm()
+    rig.submit(alice, group(1, 1))
+    (grant,) = rig.grants(host)
+    rig.submit(worker, child(1, 1))
+    lends(rig, host, 1, started=[(10, grant.lease, 1, 1)])
+    rig.take()
+    rig.say(alice, m.Cancel(9, [(session_id("alice"), 1, 1)]))
+    rig.commit()
+    sent = rig.take()
+    assert replies(sent)[0].cancelled == []
+    assert not any(isinstance(message, m.Results) for _, message in sent)
+
+
+def test_what_an_attempt_before_has_submitted_ends_with_the_task():
+    rig, alice, host, worker = farm()
+    rig.submit(alice, group(1, 1, template=m.Template(retries=1, backoff=60.0)))
+    (grant,) = rig.grants(host)
+    rig.submit(worker, child(1, 1, delay=90.0))
+    failure = m.Failure("exception", "no")
+    rig.report(host, window=1, ended=[ended(grant, Ending.EXCEPTION, failure=failure)])
+    rig.take()
+    rig.say(alice, m.Cancel(9, [(session_id("alice"), 1, 1)]))
+    rig.commit()
+    sent = rig.take()
+    assert replies(sent)[0].stopped == [(session_id("alice"), 1, 1)]
+    told = [(e.session, e.first) for _, s in sent if isinstance(s, m.Results) for e in s.entries]
+    assert (session_id("worker"), 1) in told
+
+
+def test_parents_that_go_in_a_circle_are_stopped_once():
+    rig, alice, host, worker = farm()
+    rig.submit(alice, group(1, 1))
+    rig.grants(host)
+    rig.submit(worker, child(1, 1, of=("worker", 2)), child(2, 1, of=("worker", 1)))
+    rig.submit(worker, child(3, 1), child(4, 1, of=("worker", 4)))
+    sent = stop(rig, alice)
+    results = [e.first for _, msg in sent if isinstance(msg, m.Results) for e in msg.entries]
+    assert results == [3]
