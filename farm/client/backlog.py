@@ -108,7 +108,7 @@ class Backlog:
         self._count = self._bytes = 0  # of the entries
         self._count_max, self._bytes_max = TASKS_MAX, BYTES_MAX  # what the unsent leaves of them
         self._full = False
-        self._credit: int | None = None  # where nothing may wait for it
+        self._credit: int | None = None  # where nobody may wait for it
         # Bounded by the coroutines that wait for room: one for each.
         self._notices: list[Callable[[], object]] = []
 
@@ -256,8 +256,7 @@ class Backlog:
     def hand_over(self) -> None:
         """Wait, a moment at most, until the IO thread has taken what was added.
 
-        A thread that computes lets others have the interpreter only every 5 ms: without this, what
-        it adds meanwhile would begin to travel as late as that.
+        Computing, a thread lets go of the interpreter, and what it adds leaves, only every 5 ms.
         """
         with self._lock:
             if self._entries and self.closed is None:
@@ -353,13 +352,15 @@ class Backlog:
         return entries
 
     def left(self, tasks: int, size: int, credit: int | None = None) -> None:
-        """So much of what was taken is unsent; lets waiting submitters go on when it is little.
+        """So much of what was taken is unsent; who waits goes on when it is little.
 
-        ``credit``: what cannot be sent at once is not to be added, and so much can.
+        ``credit``: so many may be added, and no more.
         """
         self._bytes_max = BYTES_MAX - size
         if credit is not None:
-            self._fit(credit, size)
+            with self._lock:
+                self._credit, self._count_max = credit, min(TASKS_MAX, credit)
+                self._full = self._count >= self._count_max or self._bytes >= self._bytes_max
             return
         self._count_max = TASKS_MAX - tasks
         if not self._full:
@@ -369,12 +370,6 @@ class Backlog:
                 self._full = False
                 self.full_since = None
                 self._notify_all()
-
-    def _fit(self, credit: int, size: int) -> None:
-        with self._lock:
-            self._credit = credit
-            self._count_max = min(TASKS_MAX, credit)
-            self._full = self._count >= self._count_max or self._bytes + size >= BYTES_MAX
 
     def note_full(self, queues: dict[str, tuple[float, str]]) -> None:
         """These queues have no room; who waits for another one goes on."""

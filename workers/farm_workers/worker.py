@@ -120,7 +120,7 @@ class Worker:
         self._restored_at = float("-inf")
         self._words = page.words
         self._host = setup.host
-        self._outcomes = Outcomes(pipe, lambda: self._disowned)
+        self._outcomes = outcomes = Outcomes(pipe, lambda: self._disowned)
         self._disowned = False
         # The last FUNCTIONS_PER_WORKER used, as the host counts them.
         self._functions: OrderedDict[bytes, FunctionData | Function] = OrderedDict()
@@ -135,9 +135,7 @@ class Worker:
         self._large_bytes = 0  # of large payloads that wait
         self._soft_limit = SoftLimit(page.words)
         self._fuse = Fuse(Group(*setup.group) if setup.group else None)
-        self._nested = Nested(
-            setup, page.words, lambda: self._part, self._outcomes, self._soft_limit
-        )
+        self._nested = Nested(setup, page.words, lambda: self._part, outcomes, self._soft_limit)
         set_source(self._current, self._client)
         os.register_at_fork(after_in_child=self._disown)
 
