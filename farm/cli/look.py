@@ -55,6 +55,12 @@ def status(run: Run, address: AddressOption = None) -> None:
             f"{count_text(number)} {name.replace('_', ' ')}"
             for name, number in sorted(counters.items())
         )
+    process = data.get("process", {})
+    if process.get("congested") or process.get("overflowed"):
+        shown["sockets"] = (
+            f"{count_text(process.get('congested', 0))} messages met a full socket, and"
+            f" {count_text(process.get('overflowed', 0))} peers were dropped that read too slowly"
+        )
     if stuck := _counts(data["stuck"]):
         shown["stuck"] = f"{stuck}; that is a bug: please report it with what `farm explain` says"
     run.output.facts(data, shown)

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 from farm import config
 from farm.client import exit as at_exit
 from farm.client.connection import Connection
+from farm.client.flow import USUAL, Flow
 from farm.client.future import Future
 from farm.client.job import Job
 from farm.client.nest import Nest
@@ -45,7 +46,8 @@ class Client(View, Executor):
 
     May be used from any thread, but not in a process that was forked from its own. ``supervisor``
     is for farms that end with their client, and are waited for when the program ends; ``nest`` for
-    the client of a worker's tasks, which they get from ``farm.current_client()``.
+    the client of a worker's tasks, which they get from ``farm.current_client()``; ``flow`` bounds
+    what may be on the way, and only tests need another than the default.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Client(View, Executor):
         connect_timeout: Duration | None = None,
         supervisor: Supervisor | None = None,
         nest: Nest | None = None,
+        flow: Flow = USUAL,
     ) -> None:
         flags = {"client.address": address, "client.connect_timeout": connect_timeout}
         if address is None or connect_timeout is None:
@@ -69,6 +72,7 @@ class Client(View, Executor):
             on_epoch=supervisor.note_epoch if supervisor else None,
             on_ended=supervisor.stop if supervisor else None,
             nest=nest,
+            flow=flow,
         )
         super().__init__(connection, Settings(), None)
         self._is_local = supervisor is not None

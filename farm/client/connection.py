@@ -16,6 +16,7 @@ from farm.client.backlog import Lane
 from farm.client.callbacks import CallbackThread
 from farm.client.cancelling import Cancelling
 from farm.client.endings import error_of
+from farm.client.flow import USUAL, Flow
 from farm.client.future import Future, Origin
 from farm.client.loop import Loop, shut_down
 from farm.client.mapping import Chunk
@@ -57,6 +58,7 @@ class Connection:
         on_epoch: Callable[[int], object] | None = None,
         on_ended: Callable[[], object] | None = None,
         nest: Nest | None = None,
+        flow: Flow = USUAL,
     ) -> None:
         self.address = address
         self.forked = False
@@ -70,7 +72,8 @@ class Connection:
         self._waiting = Waiting(self._origin(self._session))
         self._loop = Loop(
             address,
-            SessionSettings(__version__, python, waits_for_room=nest is None),
+            SessionSettings(__version__, python, flow.window_bytes, waits_for_room=nest is None),
+            flow.messages_hwm,
             identity,
             waiting=self._waiting,
             may_block=may_block,

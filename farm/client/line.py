@@ -11,6 +11,7 @@ import zmq
 
 from farm.protocol.messages import Message
 from farm.transport import Address, Dealer, Waker
+from farm.transport.options import MESSAGES_HWM
 
 __all__ = ["Line"]
 
@@ -29,7 +30,14 @@ LINGER_SECONDS = 1.0
 class Line:
     """``up`` says whether there is a connection, ``trouble`` why there was none last time."""
 
-    def __init__(self, address: Address, waker: Waker, chance: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        waker: Waker,
+        chance: Callable[[], float],
+        hwm: int = MESSAGES_HWM,
+    ) -> None:
+        self._hwm = hwm
         self.up = False
         self.trouble = ""
         self._address, self._waker, self._chance = address, waker, chance
@@ -40,6 +48,11 @@ class Line:
         self._ready: dict[Any, int] | None = None  # of the poller's, if this turn began with it
         self._due = 0.0  # when the next attempt is
         self._pause = 0.0
+
+    @property
+    def congested(self) -> int:
+        """How many messages met a full socket on this connection, and had to wait."""
+        return 0 if self._dealer is None else self._dealer.congested
 
     def step(self, limit: int, now: float) -> tuple[bool, list[Any], bool]:
         """Whether a connection came about, what arrived on it, and whether it was then lost."""
@@ -106,7 +119,7 @@ class Line:
         self._waker.close()
 
     def _open(self) -> Dealer:
-        dealer = self._dealer = Dealer(self._context, "client")
+        dealer = self._dealer = Dealer(self._context, "client", hwm=self._hwm)
         for socket in dealer.sockets:
             self._poller.register(socket, zmq.POLLIN)
         dealer.connect(self._address)

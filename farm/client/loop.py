@@ -56,6 +56,7 @@ class Loop:
         self,
         address: Address,
         settings: SessionSettings,
+        hwm: int,
         identity: tuple[bytes, bytes, bytes],
         *,
         waiting: Waiting,
@@ -83,7 +84,7 @@ class Loop:
         self.session = Session(settings, self, session=session, secret=secret, instance=instance)
         self._nest = nest
         self._on_epoch, self._on_ended = on_epoch, on_ended
-        self.line = Line(address, waker, random.random)
+        self.line = Line(address, waker, random.random, hwm)
         self._watch = Watch(str(address))
         self._now = monotonic()
         self._rated_at, self._ended_tasks = self._now, 0

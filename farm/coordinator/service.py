@@ -34,6 +34,7 @@ from farm.logs import setup
 from farm.parent import watch_parent
 from farm.store import Opened, Store, open_store
 from farm.transport import AddressError, Router, Waker, host_address, parse_address
+from farm.transport.options import MESSAGES_HWM, hwm_for
 
 __all__ = ["serve"]
 
@@ -96,7 +97,7 @@ def _serve(settings: CoordinatorSettings) -> tuple[ExitCode, int]:
     with contextlib.ExitStack() as cleanup:
         context = zmq.Context()
         cleanup.callback(context.destroy, linger=0)
-        routers = _listen(settings, context)
+        routers = _listen(settings, context, core_settings.session_tasks)
         store = open_store(settings.store)
         cleanup.callback(store.close)
         opened = store.open(settings.epoch_floor, time.time_ns() // 1_000_000)
@@ -144,7 +145,7 @@ def _open_blobs(
 
 
 def _listen(
-    settings: CoordinatorSettings, context: "zmq.Context[zmq.Socket[bytes]]"
+    settings: CoordinatorSettings, context: "zmq.Context[zmq.Socket[bytes]]", session_tasks: int
 ) -> tuple[Router, Router]:
     """The sockets for hosts and for clients, bound."""
     address = parse_address(settings.listen)
@@ -156,7 +157,8 @@ def _listen(
         )
     if address.scheme == "tcp" and address.is_private:
         logger.warning("without keys, every user of this machine can use %s", address)
-    hosts, clients = Router(context, "host"), Router(context, "client")
+    hwm = settings.messages_hwm or max(MESSAGES_HWM, hwm_for(session_tasks))
+    hosts, clients = Router(context, "host", hwm=hwm), Router(context, "client", hwm=hwm)
     clients.bind(address)
     hosts.bind(host_address(address))
     return hosts, clients

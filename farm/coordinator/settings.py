@@ -51,6 +51,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """One ``Word`` is written here, as a line of JSON, once it is known whether it serves."""
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    messages_hwm: int | None = None
+    """The high-water mark of the sockets, in messages; by default well above the largest credit."""
     core: dict[str, Any] = {}
 
     @classmethod

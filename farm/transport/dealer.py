@@ -21,7 +21,12 @@ from farm.protocol.messages import Message
 from farm.transport.address import Address
 from farm.transport.frames import read_frames, readable, send_frames
 from farm.transport.numbering import Numbering
-from farm.transport.options import OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX, prepare
+from farm.transport.options import (
+    MESSAGES_HWM,
+    OUTBOX_BYTES_MAX,
+    OUTBOX_MESSAGES_MAX,
+    prepare,
+)
 
 __all__ = ["Dealer"]
 
@@ -50,12 +55,20 @@ class Dealer:
     """
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", side: Literal["client", "host"]
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        side: Literal["client", "host"],
+        *,
+        hwm: int = MESSAGES_HWM,
     ) -> None:
         self.connected = False
         self.lost = ""
+        self.congested = 0
+        """How many messages met a full socket and had to wait."""
+        self.overflowed = False
+        """Whether it was lost because too much waited."""
         self.socket = context.socket(zmq.DEALER)
-        prepare(self.socket)
+        prepare(self.socket, hwm)
         self._monitor = self.socket.get_monitor_socket(_EVENTS)
         self._numbering: Numbering[Any] = Numbering(decoder(f"to_{side}"))
         # Bounded by OUTBOX_MESSAGES_MAX and OUTBOX_BYTES_MAX in send.
@@ -121,9 +134,11 @@ class Dealer:
         frames = self._numbering.pack(message)
         if not self._outbox and self._try(frames):
             return
+        self.congested += 1
         self._outbox.append(frames)
         self._outbox_bytes += sum(map(len, frames))
         if len(self._outbox) > OUTBOX_MESSAGES_MAX or self._outbox_bytes > OUTBOX_BYTES_MAX:
+            self.overflowed = True
             self._lose(f"{self._address} reads too slowly")
 
     def flush(self) -> None:

@@ -8,11 +8,29 @@ import zmq
 
 from farm.protocol.messages import MESSAGE_BYTES_MAX
 
-__all__ = ["OUTBOX_BYTES_MAX", "OUTBOX_MESSAGES_MAX", "prepare"]
+__all__ = [
+    "CONTROL_MESSAGES",
+    "CREDIT_TASKS",
+    "MESSAGES_HWM",
+    "OUTBOX_BYTES_MAX",
+    "OUTBOX_MESSAGES_MAX",
+    "hwm_for",
+    "prepare",
+]
 
-MESSAGES_HWM = 1 << 19
-"""Messages in each direction of each connection: over four times the largest credit (65,536 tasks,
-each in a message of its own at worst) and the control messages beside it."""
+CREDIT_TASKS = 65_536
+"""The largest credit: tasks that may be on the way, each in a message of its own at worst."""
+CONTROL_MESSAGES = 65_536
+"""What else is on the way: acknowledgements, results, credit, beats, questions."""
+
+
+def hwm_for(credit_tasks: int) -> int:
+    """Messages in each direction of a connection on which so many tasks may be on the way."""
+    return 4 * (credit_tasks + CONTROL_MESSAGES)
+
+
+MESSAGES_HWM = hwm_for(CREDIT_TASKS)
+"""The high-water mark of every socket."""
 
 OUTBOX_MESSAGES_MAX = 4096
 """Messages that wait in this process for one peer behind a full socket."""
@@ -23,8 +41,6 @@ OUTBOX_BYTES_MAX = 4 * MESSAGE_BYTES_MAX
 _COMMON = {
     zmq.LINGER: 0,
     zmq.IPV6: 1,
-    zmq.SNDHWM: MESSAGES_HWM,
-    zmq.RCVHWM: MESSAGES_HWM,
     zmq.MAXMSGSIZE: MESSAGE_BYTES_MAX,
     # A connection that never says who it is costs a descriptor for two seconds, not for ever.
     zmq.HANDSHAKE_IVL: 2_000,
@@ -50,9 +66,10 @@ COPY_BYTES_MAX = 1 << 16
 """Frames above this size are handed to libzmq without a copy."""
 
 
-def prepare(socket: "zmq.Socket[bytes]") -> None:
+def prepare(socket: "zmq.Socket[bytes]", hwm: int = MESSAGES_HWM) -> None:
     """Set every option of a ROUTER or DEALER; to be called before bind or connect."""
     own = _ROUTER if socket.type == zmq.ROUTER else _DEALER
-    for option, value in (_COMMON | own).items():
+    marks = {zmq.SNDHWM: hwm, zmq.RCVHWM: hwm}
+    for option, value in (_COMMON | own | marks).items():
         socket.setsockopt(option, value)
     socket.copy_threshold = COPY_BYTES_MAX

@@ -23,7 +23,12 @@ from farm.protocol.messages import Message, Rejected
 from farm.transport.address import Address, AddressError, bind_address
 from farm.transport.frames import read_frames, readable, send_frames
 from farm.transport.numbering import Gap, Numbering
-from farm.transport.options import OUTBOX_BYTES_MAX, OUTBOX_MESSAGES_MAX, prepare
+from farm.transport.options import (
+    MESSAGES_HWM,
+    OUTBOX_BYTES_MAX,
+    OUTBOX_MESSAGES_MAX,
+    prepare,
+)
 
 __all__ = ["Connection", "Router"]
 
@@ -69,18 +74,24 @@ class Connection:
 class Router:
     """A bound socket; ``side`` says who connects to it.
 
-    ``counters`` has what happened since the start; a ``stray`` came from a dropped connection.
+    ``counters`` has what happened since the start; a ``stray`` came from a dropped connection, what
+    is ``congested`` met a full socket and had to wait, and peers for which too much waited are
+    ``overflowed``: they were dropped.
     """
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", side: Literal["client", "host"]
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        side: Literal["client", "host"],
+        *,
+        hwm: int = MESSAGES_HWM,
     ) -> None:
         self.side = side
         self.counters = dict.fromkeys(
-            ("received", "sent", "garbled", "stray", "gone", "overflowed"), 0
+            ("received", "sent", "garbled", "stray", "gone", "congested", "overflowed"), 0
         )
         self.socket = context.socket(zmq.ROUTER)
-        prepare(self.socket)
+        prepare(self.socket, hwm)
         self._decoder = decoder(f"from_{side}")
         # Bounded by the open connections, and those by RLIMIT_NOFILE: each has a descriptor.
         self._connections: dict[bytes, Connection] = {}
@@ -160,6 +171,7 @@ class Router:
         if not connection.outbox and self._try(connection, frames):
             return
         if connection.open:
+            self.counters["congested"] += 1
             connection.outbox.append(frames)
             connection.outbox_bytes += sum(map(len, frames))
             self._waiting[connection] = None

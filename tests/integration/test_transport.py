@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from farm.core import CoreSettings
 from farm.descriptors import raise_file_limit
 from farm.model import Ending
 from farm.protocol.codec import decoder, encode
@@ -27,6 +28,7 @@ from farm.protocol.messages import (
 from farm.transport import AddressError, Dealer, Router, parse_address
 from farm.transport import dealer as dealer_module
 from farm.transport import router as router_module
+from farm.transport.options import CONTROL_MESSAGES, CREDIT_TASKS, MESSAGES_HWM, hwm_for
 
 PATIENCE = 10.0
 
@@ -322,10 +324,8 @@ def test_a_dealer_gives_up_a_connection_that_lost_a_message(context, address):
 @pytest.fixture
 def narrow(context, address):
     """A router and a dealer that hold few messages in their sockets."""
-    router, dealer = Router(context, "client"), Dealer(context, "client")
+    router, dealer = Router(context, "client", hwm=5), Dealer(context, "client", hwm=5)
     for end in (router, dealer):
-        end.socket.setsockopt(zmq.SNDHWM, 5)
-        end.socket.setsockopt(zmq.RCVHWM, 5)
         end.socket.setsockopt(zmq.SNDBUF, 4096)
         end.socket.setsockopt(zmq.RCVBUF, 4096)
     router.bind(address)
@@ -341,17 +341,30 @@ def big(number):
     return Bye(str(number) + " " * 60_000)
 
 
+def test_high_water_marks_are_finite_and_well_above_the_credit(router, dealer):
+    marks = {
+        one.socket.getsockopt(mark) for one in (router, dealer) for mark in (zmq.SNDHWM, zmq.RCVHWM)
+    }
+    assert marks == {MESSAGES_HWM}
+    credit = CoreSettings().session_tasks
+    assert credit == CREDIT_TASKS
+    assert 4 * (credit + CONTROL_MESSAGES) <= MESSAGES_HWM
+    assert hwm_for(1_000_000) >= 4 * (1_000_000 + CONTROL_MESSAGES)
+    assert all(one.getsockopt(zmq.RCVHWM) for one in dealer.sockets)  # 0 is no mark
+
+
 def test_what_does_not_fit_waits_in_order(narrow):
     router, dealer, connection = narrow
     for number in range(200):
         router.send(connection, big(number))
     assert router.backlog == 1
+    assert router.counters["congested"] > 0
     got = wait([dealer, router], lambda got: len(got) == 200, flush=True)
     assert [int(message.reason) for message in got] == list(range(200))
     assert router.backlog == 0
     for number in range(200):
         dealer.send(big(number))
-    assert dealer.backlog
+    assert dealer.backlog == dealer.congested > 0
     got = wait([dealer, router], lambda got: len(got) == 200, flush=True)
     assert [int(message.reason) for _, message in got] == list(range(200))
     assert not dealer.backlog
@@ -373,6 +386,7 @@ def test_a_dealer_whose_router_does_not_read_is_lost(narrow, monkeypatch):
     for number in range(200):
         dealer.send(big(number))
     assert "too slowly" in dealer.lost
+    assert dealer.overflowed
     assert dealer.backlog == 0
 
 

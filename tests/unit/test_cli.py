@@ -230,6 +230,13 @@ def test_status_for_people(cli):
     assert lines["counted"].strip() == "4 before hello"  # nothing that is zero
 
 
+def test_status_says_when_sockets_were_full(cli):
+    assert "sockets" not in cli("status")[1]
+    process = {"congested": 1200, "overflowed": 1}
+    out = cli("status", prepare=answers(status=STATUS | {"process": process}))[1]
+    assert "1,200 messages met a full socket, and 1 peers were dropped that read too slowly" in out
+
+
 def test_status_says_when_nothing_can_run(cli):
     _, _, err = cli("status", prepare=answers(status=STATUS | {"hosts": 0}))
     assert "No host is connected" in err

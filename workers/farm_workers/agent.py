@@ -13,8 +13,9 @@ import zmq
 
 from farm.blobs import Sharing
 from farm.logs import Seldom
-from farm.protocol.messages import FromHost, HostWelcome, Report
+from farm.protocol.messages import Beat, FromHost, HostWelcome, Report
 from farm.transport import Address, Waker
+from farm.transport.options import MESSAGES_HWM
 from farm_workers.channel import FunctionData
 from farm_workers.disk import Disk
 from farm_workers.host import Host
@@ -51,6 +52,8 @@ class _Port:
     def send(self, message: FromHost) -> None:
         if type(message) is Report:
             message = self._sharing.outgoing(message)
+        elif type(message) is Beat and message.stamp:
+            message.load |= self._link.counters
         self._link.send(message)
 
     def disconnect(self, reason: str) -> None:
@@ -74,6 +77,7 @@ class Agent:
         make_pool: Callable[[zmq.Poller], Pool],
         *,
         instance: bytes,
+        hwm: int | None = None,
     ) -> None:
         now = time.monotonic()
         self.name = settings.name
@@ -82,7 +86,7 @@ class Agent:
         self._waker = Waker()
         self._poller = zmq.Poller()
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
-        self._link = Link(address, self._poller, now)
+        self._link = Link(address, self._poller, now, hwm or MESSAGES_HWM)
         self._pool = make_pool(self._poller)
         self._sharing = Sharing()
         port = _Port(self._pool, self._link, self._sharing)

@@ -59,4 +59,5 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
         )
         return Pool(slots, setup, forks, poller, fuses)
 
-    return Agent(host, address, make_pool, instance=os.urandom(INSTANCE_BYTES))
+    instance = os.urandom(INSTANCE_BYTES)
+    return Agent(host, address, make_pool, instance=instance, hwm=settings.messages_hwm)

@@ -11,6 +11,7 @@ import zmq
 
 from farm.protocol.messages import FromHost
 from farm.transport import Address, Dealer
+from farm.transport.options import MESSAGES_HWM
 
 __all__ = ["Link"]
 
@@ -30,8 +31,12 @@ NEVER = float("inf")
 class Link:
     """``up``: a connection is there; it changes in ``receive`` and ``drop`` only."""
 
-    def __init__(self, address: Address, poller: zmq.Poller, now: float) -> None:
+    def __init__(
+        self, address: Address, poller: zmq.Poller, now: float, hwm: int = MESSAGES_HWM
+    ) -> None:
         self.up = False
+        self._hwm = hwm
+        self._congested = self._overflowed = 0  # by the dealers before this one
         self._address = address
         self._poller = poller
         self._context = zmq.Context()
@@ -51,7 +56,7 @@ class Link:
         if self._dealer is None:
             if now < self._dial_at:
                 return [], ""
-            self._dealer = Dealer(self._context, "host")
+            self._dealer = Dealer(self._context, "host", hwm=self._hwm)
             for socket in self._dealer.sockets:
                 self._poller.register(socket, zmq.POLLIN)
             self._dealer.connect(self._address)
@@ -72,6 +77,13 @@ class Link:
         if self._dealer is not None:
             self._dealer.flush()
 
+    @property
+    def counters(self) -> dict[str, float]:
+        """Messages that met a full socket, and connections that were lost for that; not if none."""
+        congested = self._congested + (self._dealer.congested if self._dealer else 0)
+        found = {"congested": float(congested), "overflowed": float(self._overflowed)}
+        return {name: count for name, count in found.items() if count}
+
     def drop(self, now: float) -> None:
         """Let go of the connection; another is made after a pause."""
         self.up = False
@@ -80,6 +92,8 @@ class Link:
         for socket in self._dealer.sockets:
             self._poller.unregister(socket)
         self._dealer.close()
+        self._congested += self._dealer.congested
+        self._overflowed += self._dealer.overflowed
         self._dealer = None
         self._dial_at = now + self._pause * random.uniform(0.5, 1.5)  # noqa: S311
         self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)

@@ -55,6 +55,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     window_max: int = 4096
     """The most tasks that this host asks for."""
+    messages_hwm: int | None = None
+    """The high-water mark of its socket, in messages; by default well above the largest credit."""
     grace_seconds: float | None = None
     """How long tasks of a drained host may run on; None: as long as they take."""
     drain_seconds: float = 10.0
