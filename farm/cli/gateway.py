@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ from farm.cli.run import AddressOption, Run, command
 if TYPE_CHECKING:
     from farm.config import Config
 
-__all__ = ["gateway_beside", "module_path"]
+__all__ = ["checked_modules", "gateway_beside", "module_path"]
 
 PANEL = "Start"
 NEEDS = ("litestar", "prometheus_client", "uvicorn")
@@ -112,7 +113,26 @@ def _settings(config: "Config") -> dict[str, Any]:
     """What a configuration says about a gateway."""
     from msgspec.structs import asdict
 
-    return {**asdict(config.gateway), "sys_path": module_path()}
+    modules = checked_modules(config.gateway.modules)
+    return {**asdict(config.gateway), "modules": modules, "sys_path": module_path()}
+
+
+def checked_modules(names: list[str]) -> list[str]:
+    """The names of modules that can be found; raises ``ConfigError`` for others.
+
+    Nothing is imported for it: whether a module can be is seen where it is.
+    """
+    from farm.errors import ConfigError
+
+    for name in names:
+        top = name.partition(".")[0]
+        known = top in sys.builtin_module_names or PathFinder.find_spec(top, module_path())
+        if not known:
+            raise ConfigError(
+                f"--import {name}: there is no module {top!r} in this folder, nor where this Python"
+                " finds modules"
+            )
+    return names
 
 
 def module_path() -> list[str]:

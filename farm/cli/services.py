@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farm.cli.exitcodes import Refused
-from farm.cli.gateway import gateway_beside, module_path
+from farm.cli.gateway import checked_modules, gateway_beside, module_path
 from farm.cli.options import (
     BeatOption,
     GraceOption,
@@ -30,7 +30,7 @@ from farm.cli.options import (
     UnclaimedTtlOption,
 )
 from farm.cli.run import Run, command
-from farm.errors import StoreError
+from farm.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from farm.config import Config
@@ -152,6 +152,8 @@ def _run_farm(
         raise Refused(str(error)) from error
     try:
         if local.http_error is not None:
+            if isinstance(local.http_error, ConfigError):
+                raise local.http_error
             if must:
                 raise Refused(str(local.http_error))
             run.output.note(f"It does not answer HTTP: {local.http_error}")
@@ -370,7 +372,7 @@ def _host(config: "Config") -> dict[str, Any]:
     section = config.host
     return {
         "preload": section.preload,
-        "imports": section.modules,
+        "imports": checked_modules(section.modules),
         "sys_path": module_path(),
         "grace_seconds": section.grace or None,
         "kill_seconds": section.kill_after,

@@ -1,10 +1,12 @@
 """Questions about jobs: which there are, how far one is, how its tasks stand."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
-from farm.core.batch import SETTLED
+from farm.core.batch import SETTLED, Batch
+from farm.core.explaining import state_of
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
 from farm.model import State, TaskId
@@ -34,10 +36,14 @@ class JobQueries:
     def _job(self, arguments: Row, now: float) -> Row:
         """One job, by id or name. It is over when no task can join it and none is open."""
         job = self._find(arguments)
-        row = _row(job, now)
-        waiting = sum(row["counts"].get(state, 0) for state in OPEN)
-        over = not waiting and row["state"] != "open"
-        return row | {"open": waiting, "over": over, "runs": job.runs()}
+        found: Counter[int] = Counter()
+        for batch in job.batches.values():
+            found.update(_states(batch, 0, batch.count))
+        counts = {_name(state): count for state, count in sorted(found.items())}
+        waiting = sum(counts.get(state, 0) for state in OPEN)
+        over = not waiting and job.state != "open"
+        more = {"counts": counts, "open": waiting, "over": over, "runs": job.runs()}
+        return _row(job, now) | more
 
     def _find(self, arguments: Row) -> Job:
         name = str(arguments.get("id", ""))
@@ -56,20 +62,36 @@ class JobQueries:
         for first in sorted(job.batches):
             batch = job.batches[first]
             lo, hi = max(start - at, 0), min(stop - at, batch.count)
-            for state, found in groupby(range(lo, hi), batch.states.__getitem__):
-                indices = list(found)
+            for state, found in groupby(_states(batch, lo, hi)):
+                count = sum(1 for _ in found)
+                task = TaskId(batch.session.id, first + lo)
                 rows.append(
-                    {
-                        "index": at + indices[0],
-                        "id": str(TaskId(batch.session.id, first + indices[0])),
-                        "count": len(indices),
-                        "state": "delivered" if state == SETTLED else State(state).name.lower(),
-                    }
+                    {"index": at + lo, "id": str(task), "count": count, "state": _name(state)}
                 )
+                lo += count
             at += batch.count
             if at >= stop:
                 break
         return rows
+
+
+def _states(batch: Batch, lo: int, hi: int) -> bytearray:
+    """The states of the tasks ``[lo, hi)``, with how those ended whose outcome was taken.
+
+    What is left as settled has no outcome any more.
+    """
+    states = batch.states[lo:hi]
+    for outcome in batch.outcomes if batch.settled else ():
+        a = max(outcome.first - batch.first, lo) - lo
+        b = min(outcome.first - batch.first + outcome.count, hi) - lo
+        for index in range(a, b):
+            if states[index] == SETTLED:
+                states[index] = State[state_of(outcome.ending).upper()]
+    return states
+
+
+def _name(state: int) -> str:
+    return "delivered" if state == SETTLED else State(state).name.lower()
 
 
 def _row(job: Job, now: float) -> Row:

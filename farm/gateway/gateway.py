@@ -54,10 +54,13 @@ class Gateway:
         """A context for a request that wants to wait; it gives how long it may."""
         return _Waiting(self, wait)
 
-    async def stream(self, view: JobView, told: int) -> AsyncIterator[bytes]:
-        """The events of a job; raises the ``Problem`` 503 where too many are followed."""
+    def check_waits(self) -> None:
+        """Raise the ``Problem`` 503 if so many wait that no other may."""
         if self.waits >= self.settings.max_waits:
-            raise busy("too many requests wait already")
+            raise busy("too many requests wait for tasks, or follow jobs, already")
+
+    async def stream(self, view: JobView, told: int) -> AsyncIterator[bytes]:
+        """The events of a job."""
         self.waits += 1
         try:
             async for event in job_events(self.reading, view, told):

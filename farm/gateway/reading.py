@@ -25,7 +25,7 @@ OUTCOME_SECONDS = 10.0
 JOB_LOOK_SECONDS = (0.1, 2.0)
 """How often a job that is waited for is looked at: at first, and at last."""
 FINAL = frozenset({"succeeded", "failed", "cancelled", "expired", "dead", "delivered"})
-STATES = {"leased": "running", "delivered": "succeeded"}
+STATES = {"leased": "running"}
 ENDED = {
     Ending.OK: "succeeded",
     Ending.CANCELLED: "cancelled",

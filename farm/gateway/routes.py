@@ -200,6 +200,7 @@ class Jobs(Controller):
         view = await gateway.reading.job(job_id)
         if view.over and last_event_id and told >= view.total:
             return Response(None, status_code=204)
+        gateway.check_waits()
         return Stream(
             gateway.stream(view, told),
             media_type="text/event-stream",

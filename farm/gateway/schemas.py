@@ -134,7 +134,7 @@ class JobView(msgspec.Struct):
     open: int
     """Tasks that are not over."""
     counts: dict[str, int]
-    """Tasks by state."""
+    """Tasks by state; ``delivered`` are those that are over and of which nothing is kept."""
     age_seconds: float
 
 

@@ -340,6 +340,20 @@ def test_the_events_of_a_job_end_and_can_be_taken_up_again(gateway):
     assert gateway.http.get(url, headers={"last-event-id": "x"}).status_code == 422
 
 
+def test_a_job_tells_how_its_tasks_ended_long_after(gateway):
+    body = {"function": "fail", "items": ["a", "b"]}
+    job = gateway.http.post("/v1/jobs", json=body).json()["id"]
+    gateway.http.get(f"/v1/jobs/{job}", params={"wait": 20})
+    tasks = gateway.http.get(f"/v1/jobs/{job}/tasks").json()
+    for task in tasks:
+        assert gateway.ended(task["id"])["error"]["type"] == "ValueError"
+    gateway.until(lambda: gateway.http.get("/v1/status").json()["tasks"].get("delivered"))
+    view = gateway.http.get(f"/v1/jobs/{job}").json()
+    assert (view["over"], view["counts"]) == (True, {"failed": 2})
+    again = gateway.http.get(f"/v1/jobs/{job}/tasks").json()
+    assert [task["state"] for task in again] == ["failed", "failed"]
+
+
 def test_a_job_is_cancelled(gateway):
     body = {"function": "sums.add", "items": [1, 2, 3], "options": {"delay": "1h"}}
     job = gateway.http.post("/v1/jobs", json=body).json()["id"]
@@ -481,3 +495,20 @@ def test_a_gateway_that_is_stopped_answers_those_who_wait():
         waiter.join(30)
         assert answers[0].json()["state"] == "running"
         gateway.release(path)
+
+
+def test_no_more_wait_than_may_and_all_who_leave_make_room():
+    with rig(slots=1, max_waits=1, docs=True) as gateway:
+        path = gateway.path("few")
+        job = gateway.http.post("/v1/jobs", json={"function": "held", "items": [path]}).json()
+        [task] = gateway.http.get(f"/v1/jobs/{job['id']}/tasks").json()
+        events_of = f"/v1/jobs/{job['id']}/events"
+        with gateway.http.stream("GET", events_of) as following:
+            assert following.status_code == 200
+            gateway.until(lambda: "farm_gateway_waits 1.0" in gateway.http.get("/metrics").text)
+            assert gateway.http.get(events_of).status_code == 503
+            assert gateway.read(task["id"], 60).json()["over"] is False  # at once
+        gateway.until(lambda: "farm_gateway_waits 0.0" in gateway.http.get("/metrics").text)
+        gateway.release(path)
+        assert gateway.ended(task["id"])["result"] == path
+        assert "html" in gateway.http.get("/docs").text

@@ -14,7 +14,7 @@ import farm.coordinator.service
 import farm_workers.service
 from farm.cli import main
 from farm.cli.exitcodes import ExitCode
-from farm.errors import ServiceFailed, StoreError, StoreLocked
+from farm.errors import ConfigError, ServiceFailed, StoreError, StoreLocked
 from farm.transport import AddressError
 
 
@@ -229,16 +229,21 @@ def test_up_tells_a_program_when_it_is_ready(cli):
 
 def test_up_answers_http_where_it_is_told(cli, tmp_path):
     (tmp_path / "farm.toml").write_text("[gateway]\nmax_items = 5")
-    cli("up", "--http", "127.0.0.1:9000", "--import", "one", "--import", "two", "--insecure")
+    cli(
+        "up", "--http", "127.0.0.1:9000", "--import", "json", "--import", "email.mime", "--insecure"
+    )
     settings = FakeLocalFarm.made[0].settings
     told = settings["gateway"]
     assert (told["listen"], told["modules"], told["max_items"], told["insecure"]) == (
         "127.0.0.1:9000",
-        ["one", "two"],
+        ["json", "email.mime"],
         5,
         True,
     )
-    assert (settings["host"]["imports"], told["sys_path"][0]) == (["one", "two"], str(tmp_path))
+    assert (settings["host"]["imports"], told["sys_path"][0]) == (
+        ["json", "email.mime"],
+        str(tmp_path),
+    )
 
 
 def test_up_goes_on_without_http_unless_that_was_asked_for(cli, monkeypatch):
@@ -251,6 +256,23 @@ def test_up_goes_on_without_http_unless_that_was_asked_for(cli, monkeypatch):
     FakeLocalFarm.http_error = None
     cli("up", "--no-gateway")
     assert FakeLocalFarm.made[-1].settings["gateway"] is None
+
+
+@pytest.mark.parametrize("words", [["up"], ["worker"], ["gateway"]])
+def test_a_module_that_is_not_there_is_refused_before_anything_starts(cli, served, words):
+    code, _, err = cli(*words, "--import", "no_such_module.at_all")
+    assert (code, err.count("\n")) == (ExitCode.CONFIG, 1)
+    assert "--import no_such_module.at_all: there is no module 'no_such_module' in this" in err
+    assert (FakeLocalFarm.made, served) == ([], {})
+
+
+def test_up_does_not_go_on_with_a_module_that_cannot_be_imported(cli):
+    FakeLocalFarm.http_error = ConfigError("the module 'one' cannot be imported: no licence")
+    code, _, err = cli("up")
+    assert (code, err) == (
+        ExitCode.CONFIG,
+        "farm: the module 'one' cannot be imported: no licence\n",
+    )
 
 
 def test_without_the_gateways_packages_there_is_no_http(cli, monkeypatch):
@@ -268,14 +290,14 @@ def test_a_gateway_is_told_what_the_settings_say(cli, served, monkeypatch, tmp_p
         "farm.gateway.service.serve", lambda settings: served.update(settings=settings) or 75
     )
     (tmp_path / "farm.toml").write_text('[gateway]\nmax_body = "1MiB"\nnames = ["farm.example"]')
-    words = ["--import", "one", "--listen", "127.0.0.1:9", "--docs", "--address", "tcp://h:1"]
+    words = ["--import", "json", "--listen", "127.0.0.1:9", "--docs", "--address", "tcp://h:1"]
     code, _, _ = cli("gateway", *words)
     told = served["settings"]
     assert (code, told.address, told.listen, told.modules) == (
         75,
         "tcp://h:1",
         "127.0.0.1:9",
-        ["one"],
+        ["json"],
     )
     assert (told.max_body, told.names, told.docs, told.insecure) == (
         1 << 20,

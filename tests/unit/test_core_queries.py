@@ -89,6 +89,18 @@ def test_the_tasks_of_a_job_come_in_order_from_anywhere():
     assert ask(rig, "job_tasks", id="census", start=6).data == []
 
 
+def test_how_tasks_ended_is_told_also_when_their_owner_has_the_outcome():
+    rig, client, host, grant = job_of_six()
+    failed = ended(grant, Ending.EXCEPTION, lo=2, hi=3)
+    rig.report(host, number=2, window=0, ended=[failed])
+    rig.say(client, m.Taken(2))
+    rig.commit()
+    rows = ask(rig, "job_tasks", id="census", limit=4).data
+    assert [row["state"] for row in rows] == ["leased", "succeeded", "failed", "leased"]
+    counts = ask(rig, "job", id="census").data["counts"]
+    assert counts == {"queued": 2, "leased": 2, "succeeded": 1, "failed": 1}
+
+
 def test_tasks_by_state_and_age():
     rig, _, _ = farm(group(1, 6))
     assert [(x["count"], x["state"]) for x in ask(rig, "tasks").data] == [
