@@ -7,7 +7,7 @@ import typer
 
 from farm.cli.output import Column
 from farm.cli.run import AddressOption, Run, command, command_group
-from farm.cli.words import ago_text, count_text, dash
+from farm.cli.words import ago_text, count_text, dash, rate_text, share_text
 
 __all__: list[str] = []
 
@@ -37,6 +37,8 @@ def hosts(run: Run, address: AddressOption = None) -> None:
         Column("running", "RUNNING", count_text, right=True),
         Column("held", "HELD", count_text, right=True),
         Column("lent", "LENT", count_text, right=True),
+        Column("service_rate", "OUT/S", rate_text, right=True),
+        Column("utilisation", "USED", share_text, right=True),
         Column("last_seen_seconds", "SEEN", ago_text, right=True),
         Column("pid", "PID", dash, right=True),
         Column("python", "PYTHON", dash),

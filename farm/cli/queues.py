@@ -6,7 +6,7 @@ import typer
 
 from farm.cli.output import Column
 from farm.cli.run import AddressOption, Run, command, command_group
-from farm.cli.words import count_text, dash, seconds_text
+from farm.cli.words import count_text, dash, rate_text, seconds_text, share_text
 from farm.model import byte_count, seconds
 
 __all__: list[str] = []
@@ -19,10 +19,6 @@ GROUP = command_group("queues", PANEL, "List the queues; pause, resume, set or p
 NameArgument = Annotated[str, typer.Argument(metavar="QUEUE", help="What the queue is called.")]
 
 
-def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
 def _wait(value: float | None) -> str:
     return "-" if value is None else seconds_text(value)
 
@@ -31,11 +27,12 @@ COLUMNS = [
     Column("name", "QUEUE"),
     Column("waiting", "WAITING", count_text, right=True),
     Column("running", "RUNNING", count_text, right=True),
-    Column("arrival_rate", "IN/S", _rate, right=True),
-    Column("service_rate", "OUT/S", _rate, right=True),
+    Column("arrival_rate", "IN/S", rate_text, right=True),
+    Column("service_rate", "OUT/S", rate_text, right=True),
     Column("wait_p50", "WAIT P50", _wait, right=True),
     Column("wait_p99", "P99", _wait, right=True),
-    Column("weight", "WEIGHT", _rate, right=True),
+    Column("utilisation", "USED", share_text, right=True),
+    Column("weight", "WEIGHT", rate_text, right=True),
     Column("limits", "LIMITS", dash),
     Column("state", "STATE"),
 ]

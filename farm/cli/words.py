@@ -1,6 +1,14 @@
 """Numbers as people read them."""
 
-__all__ = ["ago_text", "bytes_text", "count_text", "dash", "seconds_text"]
+__all__ = [
+    "ago_text",
+    "bytes_text",
+    "count_text",
+    "dash",
+    "rate_text",
+    "seconds_text",
+    "share_text",
+]
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -39,6 +47,16 @@ def bytes_text(count: float) -> str:
 def count_text(count: float | None) -> str:
     """A number with its thousands apart: ``12,345``."""
     return "-" if count is None else f"{count:,.0f}"
+
+
+def rate_text(value: float | None) -> str:
+    """Tasks a second: ``12.5``."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def share_text(value: float | None) -> str:
+    """A share: ``85%``."""
+    return "-" if value is None else f"{value:.0%}"
 
 
 def dash(value: object) -> str:

@@ -211,7 +211,7 @@ class Connections:
         host.last_seen = now
         self.has_hosts = True
         self.due_for_hosts = min(self.due_for_hosts, now + ledger.settings.lease_seconds)
-        host.slots = max(1, hello.slots)
+        host.slots = host.meter.slots = max(1, hello.slots)
         host.functions.clear()
         host.welcomed = False
         host.window = max(0, hello.window)

@@ -306,6 +306,7 @@ class Endings:
         ledger = self._ledger
         for batch, outcome, units, freed, blobs in finished:
             ledger.close(batch, units, freed)
+            batch.queue.meter.work(outcome.seconds)
             if units:
                 batch.queue.meter.end(units, now - batch.at, now)
                 batch.queue.throughput.end(units, freed, now)

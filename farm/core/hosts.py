@@ -4,6 +4,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from farm.core.batch import Batch
+from farm.core.meter import Meter
 from farm.model import State, lendable
 from farm.ranges import RangeSet
 
@@ -91,6 +92,7 @@ class Host:
         self.slots = 1
         self.window = 0
         self.held = 0
+        self.meter = Meter(now)
         self.waiting = 0
         self.max_lent = 0
         self.leases: dict[LeaseKey, Lease] = {}

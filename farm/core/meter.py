@@ -1,4 +1,4 @@
-"""What a queue's numbers come from: arrivals, placements and ends, counted by the message.
+"""What the numbers of queues and hosts come from: arrivals, placements, ends, by the message.
 
 Kept for a window of the last half to whole ``WINDOW_SECONDS``, in two halves: what a person steers
 by is what happens now. Waits are counted by size, in steps of a fifth or so.
@@ -18,22 +18,31 @@ WAIT_MIN = 1e-4
 
 
 class _Half:
-    """Counts since ``since``; ``area`` is the number of open tasks, summed over the seconds."""
+    """Counts since ``since``; ``area`` is the number of open tasks, summed over the seconds.
 
-    __slots__ = ("area", "arrived", "ended", "placed", "since", "spent", "waits")
+    ``busy``: the same of those that can run; ``worked``: seconds that tasks took in their workers.
+    """
+
+    __slots__ = (
+        "area", "arrived", "busy", "ended", "placed", "since", "spent", "waits", "worked",
+    )  # fmt: skip
 
     def __init__(self, since: float) -> None:
         self.since = since
         self.arrived = self.ended = self.placed = 0
-        self.area = self.spent = 0.0
+        self.area = self.busy = self.spent = self.worked = 0.0
         self.waits: Counter[int] = Counter()
 
 
 class Meter:
-    """Counts what happens to the tasks of one queue; a packed task counts as one."""
+    """Counts what happens to the tasks of one queue or host; a packed task counts as one.
+
+    ``slots`` is how many of the open ones can run at a time: of a host.
+    """
 
     def __init__(self, now: float = 0.0) -> None:
         self.arrived = self.placed = self.ended = 0  # in all, in this life of the coordinator
+        self.slots = 0
         self._open = 0
         self._at = now
         self._half = self._before = _Half(now)
@@ -47,7 +56,9 @@ class Meter:
     def _pass(self, now: float) -> _Half:
         half = self._half
         if now > self._at:
-            half.area += self._open * (now - self._at)
+            passed = now - self._at
+            half.area += self._open * passed
+            half.busy += min(self._open, self.slots) * passed
             self._at = now
             if now - half.since >= WINDOW_SECONDS / 2:
                 self._before, self._half = half, _Half(now)
@@ -77,8 +88,20 @@ class Meter:
         self.ended += tasks
         self._open -= tasks
 
-    def numbers(self, now: float) -> dict[str, Any]:
+    def work(self, seconds: float) -> None:
+        """Tasks took so long in their workers."""
+        self._half.worked += seconds
+
+    def settle(self, open_tasks: int, now: float) -> None:
+        """So many tasks are open, whatever was counted."""
+        self._pass(now)
+        self._open = open_tasks
+
+    def numbers(self, now: float, slots: int = 0) -> dict[str, Any]:
         """Rates a second, waits and times in seconds; None where nothing is known yet.
+
+        ``utilisation`` is the share of its slots that were taken; of a queue, which has none, the
+        share of ``slots`` that its tasks, as they ended, had worked on.
 
         Little's law: where arrivals and ends keep pace, the mean number of open tasks is the rate
         of arrivals times the mean time that they are open.
@@ -96,12 +119,20 @@ class Meter:
             "service_rate": ended / seconds,
             "wait_p50": _quantile(waits, 0.5),
             "wait_p99": _quantile(waits, 0.99),
+            "utilisation": self._utilisation(both, seconds, slots),
             "little": {
                 "mean_open": sum(one.area for one in both) / seconds,
                 "mean_seconds": mean,
                 "arrival_rate_times_seconds": None if mean is None else arrived / seconds * mean,
             },
         }
+
+    def _utilisation(self, both: tuple[_Half, ...], seconds: float, slots: int) -> float | None:
+        if self.slots:
+            return sum(one.busy for one in both) / seconds / self.slots
+        if slots:
+            return min(1.0, sum(one.worked for one in both) / seconds / slots)
+        return None
 
 
 def _quantile(waits: Counter[int], share: float) -> float | None:

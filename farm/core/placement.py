@@ -158,6 +158,7 @@ class Placement:
         lease.since = now
         host.leases[key] = lease
         host.held += lease.units
+        host.meter.arrive(lease.units, now)
         batch.queue.placed(batch, lease.units, attempt, now)
         ledger.hosts.update(host)
         payloads = batch.payloads_of(lo, hi)

@@ -96,6 +96,9 @@ class Queries:
             },
             "memory": memory_row(ledger),
             "queues": queue_rows(ledger, now),
+            "by_host": {
+                host.name: host.meter.numbers(now) for host in hosts if host.peer is not None
+            },
             "history": {
                 "rows": self._history.rows,
                 "bytes": self._history.size,
@@ -117,7 +120,8 @@ class Queries:
             "name": host.name,
             "instance": host.instance.hex(),
             "slots": host.slots,
-            "running": sum(len(lease.started) for lease in host.leases.values()),
+            "running": sum(_running(lease) for lease in host.leases.values()),
+            "waiting": max(0, host.held - host.waiting - host.slots),
             "held": host.held,
             "lent": host.waiting,
             "window": host.window,
@@ -127,6 +131,7 @@ class Queries:
             "draining": host.draining,
             "last_seen_seconds": max(0.0, now - host.last_seen),
             "load": host.load,
+            **host.meter.numbers(now),
             **host.facts,
         }
 
@@ -231,6 +236,12 @@ def memory_row(ledger: Ledger) -> Row:
         "sent_result_bytes": ledger.inflight_bytes,
         "result_budget": settings.resident_result_bytes,
     }
+
+
+def _running(lease: Lease) -> int:
+    """How many of its tasks are known to have begun, and have not ended."""
+    runs = [run for lo, hi in lease.live_runs() for run in lease.started.overlap(lo, hi)]
+    return sum(hi - lo for lo, hi in runs)
 
 
 def _state(text: object) -> int | None:

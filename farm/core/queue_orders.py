@@ -141,6 +141,7 @@ def queue_rows(ledger: Ledger, now: float) -> list[Row]:
                 delayed[name] += batch.states.count(State.SCHEDULED)
                 leased[name] += batch.states.count(State.LEASED)
     rows: list[Row] = []
+    slots = sum(host.slots for host in ledger.hosts.all.values() if host.peer is not None)
     for name, queue in ledger.queues.all.items():
         policy = {key: getattr(queue.policy, key) for key in queue.policy.__struct_fields__}
         rows.append(
@@ -160,7 +161,7 @@ def queue_rows(ledger: Ledger, now: float) -> list[Row]:
                 "arrived": queue.meter.arrived,
                 "placed": queue.meter.placed,
                 "ended": queue.meter.ended,
-                **queue.meter.numbers(now),
+                **queue.meter.numbers(now, min(slots, queue.policy.max_running or slots)),
             }
         )
     return rows

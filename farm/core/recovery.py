@@ -138,6 +138,7 @@ class Recovery:
         if batch.suspended is not None:
             batch.suspended.remove(lo, hi)
         host.held += lease.units - held
+        host.meter.settle(host.held, now)
         batch.queue.hold(batch, lease.units - held)
         self._adopted.append((claim.session, batch.first + lo, hi - lo))
         self._ledger.counters["adopted"] += hi - lo

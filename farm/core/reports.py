@@ -44,9 +44,12 @@ class Reports:
         self.note_due: float | None = None
         self._starting: dict[Session, None] = {}
         self._notes: dict[Session, list[tuple[bytes, int, float, float, str]]] = {}
+        # Of what hosts hold no more, since the report began: how many, and since when in all.
+        self._gone, self._gone_since = 0, 0.0
 
     def on_report(self, host: Host, message: Report, now: float) -> None:
         """One report; it is noted once all that it caused is durable."""
+        self._gone, self._gone_since = 0, 0.0
         for ended in message.ended:
             self._endings.ran = host.name, ended.seconds / max(1, ended.count)
             self._on_ended(host, ended, now)
@@ -65,6 +68,9 @@ class Reports:
         host.trouble = message.trouble[:TROUBLE_CHARS_MAX]
         host.waiting = message.waiting
         self._ledger.hosts.update(host)
+        if self._gone:
+            host.meter.end(self._gone, now - self._gone_since / self._gone, now)
+            host.meter.settle(host.held, now)
         action = partial(self._note, host, host.connection, message.number)
         self._ledger.after_commit(action, now)
 
@@ -96,8 +102,11 @@ class Reports:
         host = lease.host
         before = lease.units
         lease.left -= count
-        host.held -= before - lease.units
-        self._ledger.queues.let_go(lease.batch, before - lease.units)
+        gone = before - lease.units
+        host.held -= gone
+        self._gone += gone
+        self._gone_since += gone * lease.since
+        self._ledger.queues.let_go(lease.batch, gone)
         if not lease.left:
             del host.leases[lease.key]
 
@@ -127,6 +136,10 @@ class Reports:
                 else:  # whatever it came to
                     self._endings.stop(batch, a, b, ended.failure)
             self._let_go(lease, hi - lo)
+            if not batch.packed or hi - lo == lease.hi - lease.lo:  # else it is not over yet
+                units = 1 if batch.packed else hi - lo
+                took = ended.seconds if batch.packed else ended.seconds / ended.count
+                host.meter.place(units, max(0.0, now - lease.since - took), now)
 
     def _end(self, batch: Batch, lo: int, hi: int, ended: Ended, now: float) -> None:
         at = lo - (ended.first - batch.first)
@@ -267,6 +280,7 @@ class Reports:
                 self._lose_run(lease, lo, hi, failure)
         host.leases.clear()
         host.held = 0
+        host.meter.settle(0, now)
         host.functions.clear()
         self._ledger.hosts.update(host)
         self._endings.flush(now)

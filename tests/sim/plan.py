@@ -67,6 +67,7 @@ class Plan:
     submit_seconds: float = 1.5  # mean time between a client's submissions
     tasks: int = 40  # at most, of each client
     window_bytes: int = 1 << 20
+    lookahead: bool = True  # whether hosts ask for more than they can run at once
     blobs: float = 0.0  # the share of peers that see the coordinator's blob folder
     initializer: bool = False  # whether hosts that cannot start workers fail their tasks
     stale: float = 0.0  # the share of slices that find their worker with an older module

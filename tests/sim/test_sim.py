@@ -10,7 +10,7 @@ import pytest
 
 from farm.protocol.messages import Rejected
 from tests.sim.plan import FAULTS, Plan
-from tests.sim.run import run_seeds
+from tests.sim.run import run_seed, run_seeds
 from tests.sim.world import World
 
 SEEDS = 300
@@ -35,6 +35,25 @@ def test_everything_was_met():
     met += ["dropped", "forgotten", "bursts", "duplicates", "payloads read back"]
     met += ["waits", "told to be busy"]
     assert [what for what in (*FAULTS, *met) if not stats[what]] == []
+
+
+ONE = {  # every credit is 1
+    "window_bytes": 1,
+    "lookahead": False,
+    "core": {
+        "session_tasks": 1,
+        "grant_tasks": 1,
+        "resident_result_bytes": 1,
+        "max_result_bytes": 1 << 30,
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, 50, 25))
+def test_every_promise_is_kept_with_every_credit_set_to_one(start):
+    failures = [run_seed(seed, **ONE) for seed in range(start, start + 25)]
+    assert not any(failures), str(next(filter(None, failures)))
 
 
 def test_an_old_disk_is_not_served():

@@ -41,6 +41,23 @@ def test_long_tasks_get_no_lookahead_and_shorter_ones_what_a_held_report_takes()
     assert pace.lookahead(2) == 0
 
 
+def test_long_is_longer_than_a_hundred_round_trips():
+    for round_trip in (0.0002, 0.001, 0.05):
+        for times, lookahead in ((99, 1), (101, 0)):
+            pace = Pace()
+            pace.heard(round_trip)
+            pace.learn_unit(1, times * round_trip)
+            assert bool(pace.lookahead(1)) == lookahead
+
+
+def test_lookahead_is_the_rate_times_the_round_trip_by_littles_law():
+    pace = Pace()
+    pace.heard(0.5)
+    pace.learn_unit(1, 0.01)
+    # A report may wait for 40 ms, too; 100 tasks a second and slot.
+    assert pace.lookahead(3) == 3 * 54
+
+
 def test_the_window_is_capped():
     rig = Rig(slots=2, window_max=50)
     echo(rig, 0.1)
