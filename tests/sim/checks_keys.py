@@ -52,6 +52,7 @@ class KeyChecks:
 
     def _same(self, task: Task, first: Id, fresh: dict[Id, Task]) -> None:
         other = self._truth.tasks[first]
+        task.firsts.append(first)
         self._checks.world.stats["duplicates"] += 1
         if other.key != task.key:
             raise Violation("wrong duplicate", f"{task.name} of {other.name}, with another body")

@@ -154,6 +154,7 @@ class Task:
     forgotten: bool = False  # by a store that was restored from a copy without it
     refused: bool = False
     key: TaskKey | None = None
+    firsts: list[Id] = field(default_factory=list)  # as which it was to end, by any coordinator
     handed: int = 0
     said_started: bool = False  # to its owner
     executions: list[Execution] = field(default_factory=list)
@@ -333,6 +334,10 @@ class Truth:
         """The task as which another ends, which has its key; of others themselves."""
         same = self.written[task.id].same
         return task if same is None else self.tasks[same]
+
+    def all_firsts(self, task: Task) -> list[Task]:
+        """It, and all as which it was to end: a word of them may be from before a restart."""
+        return [task, *(self.tasks[first] for first in task.firsts)]
 
     def run(self, session: bytes, first: int, count: int) -> list[Task]:
         return [self.tasks[task] for task in ids(session, first, count) if task in self.tasks]
