@@ -30,9 +30,10 @@ class Application:
     def __init__(self, gateway: Gateway) -> None:
         settings = gateway.settings
         self.routes = _routes(gateway)
+        self._allowed = _allowed(self.routes)
         self._metrics = gateway.metrics
         self._guard = Guard(
-            self.routes, gateway.submitting, names=settings.names, max_body=settings.max_body
+            self._route, gateway.submitting, names=settings.names, max_body=settings.max_body
         )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -50,6 +51,26 @@ class Application:
         finally:
             route = _route_of(scope["path"])
             self._metrics.answered(_method(scope), route, status, perf_counter() - began)
+
+    async def _route(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request that the guard has let through."""
+        if scope["method"] == "OPTIONS":  # the framework forgets one of two handlers of a path
+            for path, methods in self._allowed:
+                if path.fullmatch(scope["path"]):
+                    headers = [(b"allow", methods.encode())]
+                    await send({"type": "http.response.start", "status": 204, "headers": headers})
+                    await send({"type": "http.response.body", "body": b""})
+                    return
+        await self.routes(scope, receive, send)
+
+
+def _allowed(routes: Litestar) -> list[tuple[re.Pattern[str], str]]:
+    """The methods of each path, as the header ``Allow`` has them."""
+    paths = routes.openapi_schema.to_schema()["paths"]
+    return [
+        (re.compile(re.sub(r"\{.*?\}", "[^/]+", path)), ", ".join(sorted(map(str.upper, item))))
+        for path, item in paths.items()
+    ]
 
 
 LEFT = 499

@@ -27,7 +27,7 @@ from farm.gateway.app import Application
 from farm.gateway.gateway import Gateway
 from farm.gateway.protocol import guarded
 from farm.gateway.settings import ExitCode, GatewaySettings, Word, parse_listen
-from farm.logs import setup
+from farm.logs import Seldom, setup
 from farm.parent import watch_parent
 from farm.registry import import_modules, registered
 
@@ -49,6 +49,7 @@ class Unsafe(ConfigError):
 def serve(settings: GatewaySettings) -> ExitCode:
     """Run a gateway until it is told to stop or cannot go on."""
     setup(settings.log_format, settings.log_level)
+    _hear_server()
     watch_parent(lambda: os._exit(ExitCode.OK), settings.parent_fd, settings.parent_pid)
     try:
         return _serve(settings)
@@ -66,6 +67,28 @@ def serve(settings: GatewaySettings) -> ExitCode:
         logger.exception("the gateway cannot serve: this is a bug")
         _say(settings, Word(error=type(error).__name__, message=repr(error)))
         return ExitCode.BUG
+
+
+class _Forward(logging.Handler):
+    """What the HTTP server says: in the log of this service, and not for each request of a peer."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._seldom = Seldom(logger)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it, or count it."""
+        if record.exc_info:
+            logger.error("%s", record.getMessage().strip(), exc_info=record.exc_info)
+        else:
+            self._seldom.warning(record.getMessage())
+
+
+def _hear_server() -> None:
+    for name in ("uvicorn", "asyncio"):
+        server = logging.getLogger(name)
+        server.handlers = [_Forward()]
+        server.propagate = False
 
 
 def _serve(settings: GatewaySettings) -> ExitCode:

@@ -1,5 +1,6 @@
 """The gateway as callers without Python meet it: real processes, real HTTP."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -289,6 +290,21 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(gateway):
     assert b"100 Continue" not in said
 
 
+@pytest.mark.parametrize(
+    "nonsense", [b"\x00\xff\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 9000]
+)
+def test_what_is_no_http_is_answered_and_the_connection_ends(gateway, nonsense):
+    url = urlsplit(gateway.local.http)
+    with closing(socket.create_connection((url.hostname, url.port), timeout=20)) as peer:
+        peer.sendall(nonsense)
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            while part := peer.recv(4096):
+                said += part
+    assert said == b"" or said.startswith(b"HTTP/1.1 4")
+    assert gateway.http.get("/health/live").status_code == 200
+
+
 # ---------------------------------------------------------------- jobs
 
 
@@ -442,6 +458,9 @@ def test_it_describes_itself_and_shows_no_page(gateway):
     assert document["openapi"].startswith("3.1")
     assert "503" in document["paths"]["/v1/tasks"]["post"]["responses"]
     assert gateway.http.get("/docs").status_code == 404
+    assert gateway.http.options("/v1/tasks/x").headers["allow"] == "DELETE, GET"
+    assert gateway.http.options("/v1/tasks").headers["allow"] == "POST"
+    assert gateway.http.put("/v1/tasks/x", json={}).status_code == 405
     assert gateway.http.get("/health/live").json() == {"status": "ok"}
 
 
