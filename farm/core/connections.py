@@ -216,7 +216,7 @@ class Connections:
         host.welcomed = False
         host.window = max(0, hello.window)
         host.trouble = hello.trouble[:TROUBLE_CHARS_MAX]
-        host.waiting, host.max_lent = 0, hello.max_lent
+        host.waiting, host.leaving, host.max_lent = 0, False, hello.max_lent
         python = ledger.settings.python
         host.unusable = (
             f"it runs Python {hello.python} and the farm {python}: tasks could not be unpickled "

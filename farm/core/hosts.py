@@ -102,6 +102,7 @@ class Host:
         self.unusable = ""
         self.trouble = ""  # why it wants nothing now, in its own words
         self.draining = False  # it was asked to finish what it has and leave
+        self.leaving = False  # it does so, whoever asked
         self.welcomed = False
         self.joined_ref = 0
         self.facts: dict[str, object] = {}
@@ -110,9 +111,18 @@ class Host:
     @property
     def room(self) -> int:
         """How many more tasks it may be given."""
-        if self.peer is None or self.unusable or self.draining or not self.welcomed:
+        return 0 if self.draining or self.leaving else self._gap
+
+    @property
+    def _gap(self) -> int:
+        if self.peer is None or self.unusable or not self.welcomed:
             return 0
         return max(0, self.window - self.held)
+
+    @property
+    def lends(self) -> bool:
+        """Whether it has slots for tasks that others wait for."""
+        return bool(self.waiting and self._gap)
 
     def room_for(self, depth: int, *, short: bool) -> int:
         """How many tasks it may be given in their turn; only ``short`` ones may wait there.
@@ -127,7 +137,20 @@ class Host:
 
     def room_at(self, depth: int) -> int:
         """How many tasks of this depth it may be given, on slots that are lent and on others."""
-        return max(0, self.room - max(0, self.waiting - lendable(self.max_lent, depth)))
+        return max(0, self._gap - max(0, self.waiting - lendable(self.max_lent, depth)))
+
+    def takes(self, batch: Batch) -> bool:
+        """Whether it would begin such tasks: one that leaves only what its own wait for."""
+        if not (self.draining or self.leaving):
+            return True
+        session, counter = batch.template.parent or (b"", 0)
+        return any(
+            own.session.id == session
+            and own.first <= counter < own.stop
+            and lease.live_in(counter - own.first, counter - own.first + 1)
+            for lease in self.leases.values()
+            for own in (lease.batch,)
+        )
 
     @property
     def free(self) -> int:
@@ -160,7 +183,7 @@ class Hosts:
             self._roomy.setdefault(host.name, host)
         else:
             self._roomy.pop(host.name, None)
-        if here and host.room and host.waiting:
+        if here and host.lends:
             self.lending.setdefault(host.name, host)
         elif self.lending:
             self.lending.pop(host.name, None)
@@ -186,10 +209,10 @@ class Hosts:
                     return host
         return None
 
-    def pick_lent(self, depth: int) -> Host | None:
-        """A host, in turn, that has a slot for a task of this depth while it lends some."""
+    def pick_lent(self, batch: Batch, depth: int) -> Host | None:
+        """A host, in turn, that has a slot for tasks of this depth while it lends some."""
         for name, host in self.lending.items():
-            if host.room_at(depth):
+            if host.room_at(depth) and host.takes(batch):
                 self.lending.move_to_end(name)
                 return host
         return None

@@ -143,7 +143,7 @@ def _check_nested(ledger: Ledger, batches: list[Batch]) -> None:
     ]
     _require(holds=not over, message=f"{len(over)} batches that are over have parents")
     for name, host in ledger.hosts.lending.items():
-        lends = host.waiting and host.room and ledger.hosts.all.get(name) is host
+        lends = host.lends and ledger.hosts.all.get(name) is host
         _require(holds=bool(lends), message=f"host {name} lends nothing")
 
 

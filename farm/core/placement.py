@@ -73,7 +73,7 @@ class Placement:
             expected = ledger.functions.expected(batch.function)
             depth = ledger.depth(batch)
             if lent:
-                host = ledger.hosts.pick_lent(depth)
+                host = ledger.hosts.pick_lent(batch, depth)
                 room = host.room_at(depth) if host is not None else 0
             else:
                 short = self.is_short(batch, hi - lo, expected)
@@ -97,15 +97,17 @@ class Placement:
         ledger, given = self._ledger, 0
         for batch in ledger.nested.deepest():
             queue, depth = batch.queue, ledger.depth(batch)
+            if not any(host.room_at(depth) for host in ledger.hosts.lending.values()):
+                break  # nor for what is less deep
             if not depth or (ledger.short and not ledger.is_committed(batch)):
                 continue
             while not queue.closed(now, holds_back=ledger.holds_back):
                 entry, allowed = queue.ready.first_of(batch), queue.allowed(batch, now)
                 if entry is None or allowed < 1:
                     break
-                host = ledger.hosts.pick_lent(depth)
+                host = ledger.hosts.pick_lent(batch, depth)
                 if host is None:
-                    return given  # nor for what is less deep
+                    break
                 if batch.stored:
                     ledger.residence.call(batch)
                     break

@@ -66,7 +66,7 @@ class Reports:
         self._endings.flush(now)
         host.window = max(0, message.window)
         host.trouble = message.trouble[:TROUBLE_CHARS_MAX]
-        host.waiting = message.waiting
+        host.waiting, host.leaving = message.waiting, message.leaving
         self._ledger.hosts.update(host)
         if self._gone:
             host.meter.end(self._gone, now - self._gone_since / self._gone, now)

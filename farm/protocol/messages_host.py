@@ -56,7 +56,7 @@ class Report(Part, tag=41):
     tasks given back unbegun. ``progress``: ``(epoch, lease, counter, done, total, note)``.
     ``window``: how many tasks this host may hold from now on; ``trouble`` as in ``HostHello``.
     ``waiting``: how many of its tasks wait for others, and have lent their slots; the window has
-    room for so many more.
+    room for so many more. ``leaving``: it drains, and takes only what its own tasks wait for.
     """
 
     number: Counter
@@ -69,6 +69,7 @@ class Report(Part, tag=41):
     )
     trouble: str = ""
     waiting: Counter = 0
+    leaving: bool = False
 
 
 class Told(Part, tag=45):

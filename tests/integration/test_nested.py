@@ -282,3 +282,15 @@ def test_a_host_is_drained_while_its_slot_is_lent(tmp_path):
         finally:
             second.kill()
             second.wait()
+
+
+def test_the_only_host_leaves_when_its_parent_and_its_children_are_over(tmp_path):
+    with Local(slots=1) as client:
+        future = client.submit(wait_for_gate, str(tmp_path))
+        seen(tmp_path / "parent.1")
+        instance = client.query("hosts")[0]["instance"]
+        client.connection.drain_host("local", PATIENCE)
+        (tmp_path / "open").touch()
+        assert future.result(PATIENCE) == (1, "through")
+        while any(row["instance"] == instance for row in client.query("hosts")):
+            time.sleep(0.01)

@@ -44,7 +44,7 @@ class HostProcess(Process):
                 slots=slots, window_max=4096 if world.plan.lookahead else slots,
                 name=name, python=PYTHON, farm="sim", hello_seconds=2.0,
                 drain_seconds=3.0, retry_seconds=1.0, has_initializer=world.plan.initializer,
-                grace_seconds=0.3 if world.plan.nested else world.chance.choice((0.3, 1000.0)),
+                grace_seconds=world.chance.choice((0.3, 1000.0)),
                 kill_seconds=world.plan.kill_seconds,
                 max_tasks_per_worker=world.plan.max_tasks_per_worker,
                 max_memory_per_worker=world.plan.max_memory_per_worker,

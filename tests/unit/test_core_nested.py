@@ -129,6 +129,29 @@ def test_a_paused_queue_and_a_key_at_its_most_keep_children_waiting():
     assert len(rig.grants(host)) == 1
 
 
+def test_a_host_that_leaves_is_given_what_its_own_tasks_wait_for():
+    rig, alice, host, worker = farm()
+    rig.submit(alice, group(1, 2))
+    assert len(rig.grants(host)) == 1
+    rig.submit(worker, child(1, 1, of=("alice", 2)), child(2, 1))
+    lends(rig, host, 1, leaving=True)
+    (grant,) = rig.grants(host)
+    assert (grant.session, grant.first) == (session_id("worker"), 2)
+    lends(rig, host, 1, number=2, leaving=True, ended=[ended(grant)])
+    assert rig.grants(host) == []
+
+
+def test_so_is_one_that_was_asked_to_leave():
+    rig, alice, host, worker = farm()
+    rig.submit(alice, group(1, 2))
+    assert len(rig.grants(host)) == 1
+    rig.say(alice, m.DrainHost(1, "host"))
+    lends(rig, host, 1)
+    assert rig.grants(host) == []
+    rig.submit(worker, child(1, 1))
+    assert [g.first for g in rig.grants(host)] == [1]
+
+
 def test_lending_is_told_to_those_who_ask():
     rig, alice, host, _ = farm()
     rig.submit(alice, group(1, 1))

@@ -191,15 +191,20 @@ def test_workers_that_cannot_start_are_not_asked_for():
     assert rig.tick(30.0) != []  # then it tries again
 
 
-def test_a_drained_host_begins_no_children():
+def test_a_host_that_drains_begins_what_its_own_tasks_wait_for():
     rig = lender()
     slot, part = begin(rig)
     waits(rig, slot, part)
     rig.host.drain(rig.now)
-    assert lent(rig) == (0, 1)
-    rig.assign(lease=2, first=2, depth=1)
+    report = rig.tick()[-1][1]
+    assert (report.window, report.waiting, report.leaving) == (2, 1, True)
+    assert rig.assign(lease=2, first=2) == []  # not whatever else it is given
     assert rig.report().returned == [(1, 2, 2, 1)]
+    assert rig.assign(lease=3, first=3, depth=1) == [("spawn", 1)]
+    _, child = started(rig, 1)
+    rig.ended(1, child)
     waits(rig, slot, part, begins=False)
+    assert lent(rig) == (0, 0)
     rig.ended(slot, part)
     assert rig.host._work.is_idle
 

@@ -68,7 +68,7 @@ class Host:
         self._connection = 0
         self._store_seen = b""
         self._commit_seen = 0
-        self._window_told = self._waiting_told = 0
+        self._window_told, self._lent_told = 0, (0, False)
         self._trouble = self._trouble_told = ""
         self._beat_seconds = settings.hello_seconds
         self._heard_at = now
@@ -136,7 +136,7 @@ class Host:
                 settings.max_lent,
             )
         )
-        self._waiting_told = 0
+        self._lent_told = (0, False)
         self._trouble_told = self._trouble
 
     def on_disconnected(self, now: float) -> None:
@@ -369,7 +369,7 @@ class Host:
 
     def _send_report(self, report: Report) -> None:
         report.trouble = self._trouble_told = self._trouble
-        report.waiting = self._waiting_told = self._work.lending.waiting
+        report.waiting, report.leaving = self._lent_told = self._work.lending.state
         self._port.send(report)
 
     def _is_news(self, window: int) -> bool:
@@ -377,14 +377,14 @@ class Host:
         told = self._window_told
         return (
             self._trouble != self._trouble_told
-            or self._work.lending.waiting != self._waiting_told
+            or self._work.lending.state != self._lent_told
             or (window == 0) != (told == 0)
             or window < told // 2
         )
 
     def _window(self) -> int:
         """How many tasks this host wants to hold; outcomes that are not noted count against it."""
-        if self._draining or self._trouble:
+        if self._trouble or (self._draining and not self._work.lending.waiting):
             return 0
         return window_of(self._settings, self._work, self._pace, self._reports)
 

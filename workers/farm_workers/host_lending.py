@@ -42,6 +42,11 @@ class Lending:
         return sum(slot.waiting for slot in self._roster.slots) if self._roster.lends else 0
 
     @property
+    def state(self) -> tuple[int, bool]:
+        """The same, and whether the host drains: then only their children may have these slots."""
+        return self.waiting, self._roster.draining
+
+    @property
     def free(self) -> int:
         """How many more tasks may be at work; negative, while what was lent is not given back."""
         at_work = sum(bool(slot.pipe) and not slot.waiting for slot in self._roster.slots)

@@ -110,7 +110,8 @@ class Roster:
     def may_start(self) -> bool:
         """Whether another worker is likely to start."""
         limit = self._settings.failures_max
-        return not (self.draining or self._failures >= limit or self._young >= limit)
+        leaves = self.draining and not any(slot.waiting for slot in self.slots)
+        return not (leaves or self._failures >= limit or self._young >= limit)
 
     def lend(self, now: float) -> None:
         """Start a worker in another slot."""

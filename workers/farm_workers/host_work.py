@@ -306,7 +306,9 @@ class Work:
             if self.roster.broken and self._settings.has_initializer:
                 failure = Failure("initializer", self.roster.broken, self._settings.name)
                 self._reports.end(lease, (a, b), Ending.BROKEN, [], failure=failure)
-            elif self.roster.broken or self.roster.draining:
+            elif self.roster.broken or (
+                self.roster.draining and not (self.lending.waiting and lease.grant.depth)
+            ):
                 self._reports.give_back(lease, a, b)
             else:
                 known = self.backlog.put(lease, a, b, front=front)
