@@ -35,7 +35,7 @@ check: $(READY) ## lint, format, types and house rules
 	$(BIN)/python -m pytest -q tests/unit/test_house_rules.py
 
 bench: $(READY) ## measure against the standard library (BASE=<ref>: against another commit too)
-	$(BIN)/python -m tests.benchmarks $(if $(BASE),--base $(BASE))
+	$(BIN)/python -m tests.benchmarks $(if $(BASE),--base $(BASE)) $(if $(SECONDS),--size overload=$(SECONDS))
 
 sim: $(READY) ## run the simulator over SEEDS=1000 seeds
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)

@@ -2,7 +2,8 @@
 
 Payloads that are dropped leave holes in the heap, which the C library keeps for later. A farm over
 its budget would seem to have all that it ever had. Closing the holes takes some tens of
-milliseconds, so it is done seldom, and never where nothing is dropped.
+milliseconds, and while payloads come and go they are filled again at once: so it is done when that
+has stopped.
 """
 
 import ctypes
@@ -11,7 +12,7 @@ from collections.abc import Callable
 __all__ = ["Heap"]
 
 TRIM_BYTES = 16 << 20
-TRIM_SECONDS = 3.0
+CALM_SECONDS = 1.0
 
 
 class Heap:
@@ -19,14 +20,15 @@ class Heap:
 
     def __init__(self) -> None:
         self._trim = _malloc_trim()
-        self._dropped = 0
-        self._not_before = 0.0
+        self._dropped = self._trimmed = 0
+        self._since = 0.0
 
     def note(self, dropped: int, now: float) -> None:
         """So many bytes were dropped in all, in the life of this process."""
-        if dropped - self._dropped >= TRIM_BYTES and now >= self._not_before:
-            self._dropped = dropped
-            self._not_before = now + TRIM_SECONDS
+        if dropped != self._dropped:
+            self._dropped, self._since = dropped, now
+        elif dropped - self._trimmed >= TRIM_BYTES and now - self._since >= CALM_SECONDS:
+            self._trimmed = dropped
             self._trim(0)
 
 

@@ -311,7 +311,7 @@ class Admission:
                 self.acknowledge_due = now + self._ledger.settings.reply_seconds
         if self.acknowledge_due is not None and now >= self.acknowledge_due:
             self._acknowledge()
-        credit = self.sessions
+        credit, among = self.sessions, 1
         fed = credit.feed() if credit.starved else ()
         if self.queues.waited_for:
             self.queues.flush(now)
@@ -319,10 +319,10 @@ class Admission:
             if self._shortage() or not credit.has_drained():
                 credit.tell_full(touched, now)
                 return
-            credit.full = False
+            credit.full, among = False, credit.waiting()
             touched = dict.fromkeys(self._ledger.sessions.values())
         for session in (*touched, *fed):
-            credit.grant(session)
+            credit.grant(session, among)
 
     def _acknowledge(self) -> None:
         self.acknowledge_due = None

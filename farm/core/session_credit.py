@@ -65,11 +65,7 @@ class SessionCredit:
         """Who has used up all credit, and gets no more for now, is told once when to expect it."""
         new, self._new = self._new, {}
         for session in (*new, *touched):
-            used_up = (
-                session.received_tasks >= session.granted_tasks
-                or session.received_bytes >= session.granted_bytes
-            )
-            if used_up and not session.told_full and session.peer is not None:
+            if _has_used_up(session) and not session.told_full and session.peer is not None:
                 session.told_full = True
                 credit = Credit(session.granted_tasks, session.granted_bytes, self.room_after(now))
                 self._ledger.port.send(session.peer, credit)
@@ -83,12 +79,22 @@ class SessionCredit:
             and self._ledger.open_tasks < settings.max_tasks
         )
 
-    def grant(self, session: Session) -> None:
-        """Give a session credit, if it has little, or was refused."""
+    def waiting(self) -> int:
+        """How many clients have used up their credit, or were refused: they share the room."""
+        return sum(
+            one.peer is not None and (one.refused or _has_used_up(one))
+            for one in self._ledger.sessions.values()
+        )
+
+    def grant(self, session: Session, among: int = 1) -> None:
+        """Give a session credit, if it has little, or was refused.
+
+        ``among``: so many others and it would send at once, and be refused what does not fit.
+        """
         if session.peer is None or session in self.starved:
             return
         settings = self._ledger.settings
-        tasks, size = self._ledger.room()
+        tasks, size = (-(-room // max(1, among)) for room in self._ledger.room())
         want_tasks = session.received_tasks + min(settings.session_tasks, tasks)
         want_bytes = session.received_bytes + min(settings.session_bytes, size)
         low = (
@@ -112,3 +118,11 @@ class SessionCredit:
         settings = self._ledger.settings
         if tasks < settings.session_tasks or size < settings.session_bytes:
             self.full = True
+
+
+def _has_used_up(session: Session) -> bool:
+    """Whether a client may send nothing more."""
+    return (
+        session.received_tasks >= session.granted_tasks
+        or session.received_bytes >= session.granted_bytes
+    )

@@ -19,6 +19,7 @@ from tests.benchmarks.against import base_tree, commit_of
 from tests.benchmarks.case import Case
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.judge import changes, verdicts
+from tests.benchmarks.plot import draw
 from tests.benchmarks.rounds import NOW, ROOT, Series, run
 from tests.benchmarks.table import show
 
@@ -33,6 +34,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default: 5")
     parser.add_argument("--only", nargs="+", choices=CASES, metavar="NAME", help=", ".join(CASES))
     parser.add_argument(
+        "--size",
+        nargs="+",
+        type=_size,
+        default=[],
+        metavar="NAME=N",
+        help="another size of a case, such as overload=20 (seconds)",
+    )
+    parser.add_argument(
         "--json",
         type=Path,
         metavar="PATH",
@@ -46,6 +55,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.rounds < 1:
         parser.error("--rounds has to be at least 1")
     return arguments
+
+
+def _size(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if name not in CASES or not number.isdigit() or not int(number):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a case and its size, such as overload=20"
+        )
+    return name, int(number)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,10 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.rounds,
             quick=arguments.quick,
             say=lambda line: print(line, file=sys.stderr, flush=True),
+            sizes=dict(arguments.size),
         )
     print(", ".join(f"{name}: {commit}" for name, commit in commits.items()))
     show(cases, measured, verdicts(cases, measured), changes(cases, measured))
     _write(arguments, commits, cases, measured)
+    if any(case.name == "overload" for case in cases):
+        print(f"The memory under overload: {draw(ROOT / 'build')}")
     return 1 if any(series.errors for series in measured) else 0
 
 
@@ -89,7 +110,8 @@ def _write(
         },
         "rounds": arguments.rounds,
         "quick": arguments.quick,
-        "sizes": {case.name: case.quick if arguments.quick else case.size for case in cases},
+        "sizes": {case.name: case.quick if arguments.quick else case.size for case in cases}
+        | dict(arguments.size),
         "measured": [
             {**asdict(one), "medians": {name: median(all_) for name, all_ in one.values.items()}}
             for one in measured

@@ -53,7 +53,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure. ``size`` counts tasks or items; ``quick`` is one for trying it out."""
+    """One thing to measure. ``size``: tasks, items or seconds; ``quick`` is one to try it out.
+
+    ``rounds_max``: what takes minutes is measured no more often than that.
+    """
 
     name: str
     title: str
@@ -62,3 +65,4 @@ class Case:
     quick: int
     measure: Callable[[Order], Mapping[str, float]]
     goals: tuple[Goal, ...]
+    rounds_max: int | None = None

@@ -3,10 +3,13 @@
 from tests.benchmarks import (
     case_backlog,
     case_bytes,
+    case_fairness,
     case_first_result,
     case_map,
+    case_overload,
     case_pure_python,
     case_round_trip,
+    case_short_behind_long,
     case_submit,
 )
 from tests.benchmarks.case import Case
@@ -23,5 +26,8 @@ CASES: dict[str, Case] = {
         case_bytes,
         case_first_result,
         case_backlog,
+        case_fairness,
+        case_short_behind_long,
+        case_overload,
     )
 }

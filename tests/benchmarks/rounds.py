@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.benchmarks.case import FARM, Case
 from tests.benchmarks.case_pure_python import spins_of
@@ -58,9 +59,11 @@ def run(
     *,
     quick: bool,
     say: Callable[[str], None],
+    sizes: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Series]:
     """Measure every case for each contender, and the farm's contenders in each tree.
 
+    ``sizes`` has other sizes of cases by name.
     Their modules are compiled before, as an installer does.
     """
     spin = spins_of()
@@ -75,10 +78,12 @@ def run(
     ]
     for number in range(rounds):
         for case in cases:
+            if number >= (case.rounds_max or rounds):
+                continue
             mine = [(series, tree) for one, series, tree in everything if one is case]
             turn = number % len(mine)  # nobody is always first, or always behind the same one
             for series, tree in mine[turn:] + mine[:turn]:
-                size = case.quick if quick else case.size
+                size = sizes.get(case.name, case.quick if quick else case.size)
                 order = {"case": case.name, "contender": series.contender}
                 order |= {"size": size, "spin": spin // 20 if quick else spin}
                 _measure(series, tree, order)

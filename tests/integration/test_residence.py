@@ -36,7 +36,6 @@ def start():
     yield make
     for process in reversed(started):
         process.send_signal(signal.SIGTERM)
-    for process in started:
         process.wait(PATIENCE)
 
 

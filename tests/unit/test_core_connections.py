@@ -188,6 +188,20 @@ def test_a_full_farm_gives_credit_again_below_its_low_water():
     assert host not in rig.closed
 
 
+def test_those_who_wait_for_room_share_it():
+    """Were each told of all of it, what does not fit would be sent, refused, and sent again."""
+    rig = Rig(max_tasks=8, low_water=0.5)
+    alice, bob, idle = rig.client(), rig.client("bob"), rig.client("carol")
+    rig.submit(alice, group(1, 8))
+    rig.submit(bob, group(1, 8))
+    rig.take()
+    rig.say(alice, m.Cancel(1, [(ALICE, 1, 4)]))
+    rig.commit()
+    granted = {peer: x.tasks for peer, x in rig.take() if isinstance(x, m.Credit)}
+    assert (granted[alice], granted[bob]) == (8 + 2, 8 + 2)
+    assert idle not in granted
+
+
 def test_a_full_farm_welcomes_with_no_credit_and_remembers_who_waits():
     rig = Rig(max_tasks=4)
     client = rig.client()
