@@ -274,13 +274,19 @@ def _roots() -> list[str]:
         raise FileNotFoundError(
             f"there is no farm_workers beside {home}: install compute-farm anew"
         )
-    roots = [home, found[0]]
+    roots = [home, found[0], *_scheduler(home)]
     for name in ("msgspec", "zmq", "cloudpickle"):
         module = sys.modules.get(name)
         spec = module.__spec__ if module else importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None:
             roots.append(Path(spec.origin).parents[1])
     return list(dict.fromkeys(map(str, roots)))
+
+
+def _scheduler(home: Path) -> list[Path]:
+    """The same of the scheduler, in a source tree."""
+    folder = home / "scheduler"
+    return [folder] if (folder / "farm_scheduler" / "__init__.py").exists() else []
 
 
 def _await_end(process: "subprocess.Popen[bytes]") -> None:

@@ -13,6 +13,8 @@ from farm.cli import (  # noqa: F401 - they register their commands
     inside,
     look,
     queues,
+    scheduler,
+    schedules,
     schedules_try,
     services,
     settings,
@@ -28,7 +30,7 @@ __all__ = ["app", "main"]
 ORDER = (
     *("demo", "up", "coordinator", "worker", "gateway"),
     *("submit", "result", "cancel", "stop", "replay", "dead"),
-    *("schedules",),
+    *("scheduler", "schedules"),
     *("status", "queues", "jobs", "tasks", "explain", "stack", "logs"),
     *("hosts", "store", "config", "version"),
 )

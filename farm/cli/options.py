@@ -20,6 +20,7 @@ __all__ = [
     "MaxResultBytesOption",
     "MaxTasksOption",
     "ResultTtlOption",
+    "SchedulesOption",
     "SlotsOption",
     "StoreOption",
     "UnclaimedTtlOption",
@@ -53,6 +54,15 @@ InsecureOption = Annotated[
 SlotsOption = Annotated[
     int | None,
     typer.Option(min=0, help="Tasks at a time. Default: one for each CPU.", show_default=False),
+]
+SchedulesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Run these schedules, too; may be given again. Default: schedules.toml, if it is"
+        " there.",
+        show_default=False,
+    ),
 ]
 MaxTasksOption = Annotated[
     int | None,

@@ -1,9 +1,7 @@
 """Commands that run a farm, or a part of one, in the foreground: up, coordinator, worker."""
 
-import os
 import signal
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,18 +23,21 @@ from farm.cli.options import (
     MaxResultBytesOption,
     MaxTasksOption,
     ResultTtlOption,
+    SchedulesOption,
     SlotsOption,
     StoreOption,
     UnclaimedTtlOption,
 )
 from farm.cli.run import Run, command
+from farm.cli.scheduler import scheduler_beside
+from farm.cli.settings import store_address
 from farm.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from farm.config import Config
     from farm.local import LocalFarm
 
-__all__ = ["store_address"]
+__all__: list[str] = []
 
 PANEL = "Start"
 
@@ -88,6 +89,7 @@ def up(  # noqa: PLR0913 - one for each option
     result_ttl: ResultTtlOption = None,
     history_ttl: HistoryTtlOption = None,
     max_result_bytes: MaxResultBytesOption = None,
+    schedules: SchedulesOption = None,
     log_format: LogFormatOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
@@ -118,15 +120,22 @@ def up(  # noqa: PLR0913 - one for each option
     )
     _check_listen(config.coordinator.listen, insecure)
     beside, must = gateway_beside(run, config, gateway, insecure=insecure)
-    _run_farm(run, config, insecure, beside, must=must)
+    _run_farm(run, config, insecure, beside, must=must, schedules=schedules)
 
 
 def _run_farm(
-    run: Run, config: "Config", insecure: bool, http: dict[str, Any] | None, *, must: bool
+    run: Run,
+    config: "Config",
+    insecure: bool,
+    http: dict[str, Any] | None,
+    *,
+    must: bool,
+    schedules: list[str] | None,
 ) -> None:
     """Start a whole farm, say where it is, and stop it when that is wanted.
 
-    ``http`` are the settings of its gateway; ``must``: not without it.
+    ``http`` are the settings of its gateway; ``must``: not without it. ``schedules`` are the
+    files of its scheduler.
     """
     from farm.errors import ServiceFailed
     from farm.local import LocalFarm
@@ -170,7 +179,8 @@ def _run_farm(
             f"The farm is up at {local.address} with {count} slots{said}.",
         )
         run.output.note(UP)
-        stop.wait()
+        with scheduler_beside(run, config, schedules, local.address):
+            stop.wait()
     finally:
         local.stop(drain=local.failed is None)
     if isinstance(local.failed, StoreError):
@@ -380,13 +390,3 @@ def _host(config: "Config") -> dict[str, Any]:
         "max_tasks_per_worker": section.max_tasks_per_worker,
         "max_memory_per_worker": section.max_memory_per_worker,
     }
-
-
-def store_address(config: "Config") -> str:
-    """Where the tasks are kept: by default in the user's state folder, which is made."""
-    if config.coordinator.store:
-        return config.coordinator.store
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    folder = Path(home).expanduser() / "farm"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return str(folder / "farm.db")

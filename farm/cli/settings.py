@@ -1,11 +1,17 @@
-"""Commands about farm itself: config, version."""
+"""Commands about farm itself, config and version; and where it keeps what it knows."""
 
+import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from farm.cli.output import Column
 from farm.cli.run import Run, command
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from farm.config import Config
+
+__all__ = ["state_folder", "store_address"]
 
 PANEL = "About"
 
@@ -44,3 +50,16 @@ def version(run: Run) -> None:
     python = sys.version.partition(" ")[0]
     data = {"farm": __version__, "protocol": PROTOCOL_VERSION, "python": python}
     run.output.facts(data, {name: str(value) for name, value in data.items()})
+
+
+def store_address(config: "Config") -> str:
+    """Where the tasks are kept: by default in the user's state folder, which is made."""
+    return config.coordinator.store or str(state_folder() / "farm.db")
+
+
+def state_folder() -> Path:
+    """The user's folder for what farms keep; made if it is not there."""
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    folder = Path(home).expanduser() / "farm"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

@@ -7,7 +7,7 @@ import typer
 
 from farm.cli.exitcodes import ExitCode
 from farm.cli.run import Run, command, command_group
-from farm.cli.services import store_address
+from farm.cli.settings import store_address
 from farm.errors import ConfigError
 
 __all__: list[str] = []

@@ -237,16 +237,6 @@ def test_status_says_when_sockets_were_full(cli):
     assert "1,200 messages met a full socket, and 1 peers were dropped that read too slowly" in out
 
 
-def test_slots_that_are_lent_are_shown(cli):
-    assert "lent" not in cli("status")[1]
-    assert (
-        "1 with 2 slots, 3 lent" in cli("status", prepare=answers(status=STATUS | {"lent": 3}))[1]
-    )
-    heading, row = cli("hosts", prepare=answers(hosts=[HOST | {"lent": 7}]))[1].splitlines()[:2]
-    assert "LENT" in heading
-    assert "7" in row.split()
-
-
 def test_status_says_when_nothing_can_run(cli):
     _, _, err = cli("status", prepare=answers(status=STATUS | {"hosts": 0}))
     assert "No host is connected" in err

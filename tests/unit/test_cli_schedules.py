@@ -1,12 +1,18 @@
-"""Commands about schedules that need no farm."""
+"""Commands about schedules: those that need no farm, and those that ask a scheduler."""
 
 import json
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
 from farm.cli import main
 from farm.cli.exitcodes import ExitCode
+from farm_scheduler.core import Entry, Row, Schedule, State
+from farm_scheduler.files import Problem
+from farm_scheduler.state import State as StateFile
+
+NOON = int(datetime(2026, 3, 7, 12, tzinfo=UTC).timestamp())
 
 FILE = """
 [defaults]
@@ -108,3 +114,95 @@ def test_a_crontab_is_imported(farm, tmp_path):
     assert out == "2026-07-01 05:00:00+02:00\n"
     assert farm("import-crontab", "none")[0] == ExitCode.CONFIG
     assert farm("import-crontab", "crontab", "--tz", "X")[0] == ExitCode.USAGE
+
+
+# ---------------------------------------------------------------- what a scheduler keeps
+
+
+@pytest.fixture
+def kept(farm, tmp_path, monkeypatch):
+    """The same, with what a scheduler that is gone has left behind."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("FARM_COORDINATOR_STORE", raising=False)
+    schedule = Schedule("night", cron="30 2 * * *", tz="America/New_York", command=["true"])
+    entry = Entry(schedule, 0, NOON, schedule.timing.next(NOON))
+    rows = [
+        Row(
+            fire_id=f"{number}", schedule="night", nominal=NOON - number * 86_400, state=state,
+            due=NOON, ended=NOON + 5, begun=NOON, **more,
+        )
+        for number, (state, more) in enumerate(
+            [
+                (State.RAN, {"outcome": "succeeded", "task": "t-1"}),
+                (State.COALESCED, {"into": "0"}),
+                (State.SKIPPED, {"reason": "paused", "detail": "by ada: testing"}),
+                (State.SKIPPED, {"reason": "too old", "until": NOON - 2 * 86_400}),
+            ]
+        )
+    ]  # fmt: skip
+    state = StateFile(tmp_path / "farm" / "schedules.db")
+    state.commit(rows, [(entry, "schedules.toml")], {"night": 1e12})
+    state.put_files({}, [Problem("bad", "schedules.toml", "it is bad")])
+    state.close()
+    return farm
+
+
+def test_list_says_what_is_next_and_what_is_stopped(kept):
+    night, bad = json.loads(kept("list", "--json")[1])
+    assert night["next"] == "2026-03-08 03:00:00-04:00"
+    assert night["state"] == "works"
+    assert "ran: succeeded, 5.0 s" in night["last"]
+    assert bad == {"name": "bad", "file": "schedules.toml", "state": "stopped: it is bad"}
+
+
+def test_history_says_what_became_of_each(kept):
+    code, out, _ = kept("history", "night")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert code == 0
+    assert lines[1:] == [
+        "2026-03-04 07:00:00-05:00 … 2026-03-05 07:00:00-05:00 night time skipped: too old -",
+        "2026-03-05 07:00:00-05:00 night time skipped: paused: by ada: testing -",
+        "2026-03-06 07:00:00-05:00 night time coalesced into 2026-03-07 07:00:00-05:00 -",
+        "2026-03-07 07:00:00-05:00 night time ran: succeeded, 5.0 s t-1",
+    ]
+    words = ("--from", "2026-03-06", "--to", "2026-03-07", "--json")
+    assert len(json.loads(kept("history", *words)[1])) == 1
+
+
+def test_show_has_the_options_and_the_next_times(kept):
+    shown = json.loads(kept("show", "night", "--json")[1])
+    assert (shown["overlap"], shown["command"]) == ("buffer_one", ["true"])
+    assert len(shown["next_times"]) == 5
+    assert "next_times" in kept("show", "night")[1]
+
+
+def test_a_dry_run_says_what_a_backfill_would_do(kept):
+    words = ("night", "--from", "2026-03-05", "--to", "2026-03-08", "--dry-run", "--json")
+    rows = json.loads(kept("backfill", *words)[1])
+    assert [(row["time"][:10], row["runs"]) for row in rows] == [
+        ("2026-03-07", True), ("2026-03-06", True), ("2026-03-05", True),
+    ]  # fmt: skip
+
+
+def test_an_order_waits_for_the_next_scheduler(kept):
+    code, out, _ = kept("pause", "night", "--why", "tests")
+    assert (code, out) == (0, "No scheduler runs now; it is done when one starts.\n")
+    assert json.loads(kept("resume", "night", "--json")[1])["done"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("show", "nigth"), ExitCode.UNKNOWN, "did you mean 'night'"),
+        (("pause", "night", "--until", "2020-01-01"), ExitCode.USAGE, "is over"),
+        (
+            ("backfill", "night", "--from", "2026-03-08", "--to", "2026-03-07"),
+            ExitCode.USAGE,
+            "not",
+        ),
+        (("list", "--state", "none.db"), ExitCode.STORE, "no scheduler has run here"),
+    ],
+)
+def test_what_is_wrong_with_an_order_is_named(kept, words, code, said):
+    found, _, err = kept(*words)
+    assert (found, said in " ".join(err.split())) == (code, True)

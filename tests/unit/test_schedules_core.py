@@ -272,7 +272,7 @@ def test_a_pause_has_who_why_and_until():
     assert [reason or state for _, state, reason in port.fates()] == [
         "paused", "paused", "running",
     ]  # fmt: skip
-    assert port.rows[fire_id("a", NOON + HOUR)].detail == "paused by ada: the disk is full"
+    assert port.rows[fire_id("a", NOON + HOUR)].detail == "by ada: the disk is full"
     assert machine.entries["a"].pauses == ()  # it is over
 
 

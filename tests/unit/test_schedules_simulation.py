@@ -98,13 +98,13 @@ def random_schedule(rng, number):
     )
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(16))
 def test_months_go_as_the_obvious_way_says(seed):
     rng = random.Random(f"schedules{seed}")
     schedule = random_schedule(rng, seed)
     begin = BEGIN + rng.randrange(5 * YEAR)
-    end = begin + rng.choice([20, 40]) * 86_400
-    outages = spans(rng, begin, end, 6, 3 * 86_400)
+    end = begin + rng.choice([10, 20]) * 86_400
+    outages = spans(rng, begin, end, 4, 3 * 86_400)
     pauses = spans(rng, begin, end, 2, 5 * 86_400)
     longest = rng.choice([1, 1800, 20_000])
 

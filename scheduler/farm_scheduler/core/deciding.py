@@ -49,8 +49,8 @@ def decide(
 def _hopeless(schedule: Schedule, nominal: int, now: float, pause: Pause | None) -> Fate | None:
     """Why a fire may not run, whatever else there is."""
     if pause is not None:
-        who = f" by {pause.who}" if pause.who else ""
-        return Fate("paused", f"paused{who}" + (f": {pause.why}" if pause.why else ""))
+        who = f"by {pause.who}" if pause.who else "by somebody"
+        return Fate("paused", f"{who}: {pause.why}" if pause.why else who)
     if nominal + schedule.offset <= now - schedule.window:
         return Fate("too old", f"nobody decided within the {schedule.catch_up:g} s of catch_up")
     return expired(schedule, nominal + schedule.offset, now)

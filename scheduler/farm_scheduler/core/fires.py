@@ -133,13 +133,14 @@ class Fires:
         self.go_on(entry, now)
         return entry
 
-    def ended(self, fire: str, outcome: str, detail: str, now: float) -> Entry | None:
+    def ended(self, fire: str, outcome: str, detail: str, output: str, now: float) -> Entry | None:
         """The task of a fire has ended; its entry. Of one that is over nothing more is heard."""
         if fire not in self.open:
             return None
         row, entry = self.open.pop(fire)
         _remove(entry, row)
-        row.state, row.outcome, row.detail, row.ended = State.RAN, outcome, detail, now
+        row.state, row.outcome, row.ended = State.RAN, outcome, now
+        row.detail, row.output = detail, output
         self._port.record(row)
         if outcome in FAILED and entry.schedule.on_failure:
             self._port.tell("failure", row, entry.schedule)

@@ -199,6 +199,11 @@ class Machine:
 
     # ------------------------------------------------------------ what the farm says
 
+    def running(self, fire: str) -> tuple[Row, Schedule] | None:
+        """A fire that is not over, and its schedule."""
+        found = self._fires.open.get(fire)
+        return None if found is None else (found[0], found[1].schedule)
+
     def on_submitted(self, fire: str, task: str) -> None:
         """A fire that was started is a task of the farm."""
         self._fires.submitted(fire, task)
@@ -207,9 +212,9 @@ class Machine:
         """A fire that was started could not be submitted, and never will."""
         self._follow(self._fires.refused(fire, why, now))
 
-    def on_ended(self, fire: str, outcome: str, detail: str, now: float) -> None:
+    def on_ended(self, fire: str, outcome: str, detail: str, now: float, output: str = "") -> None:
         """The task of a fire has ended; of a fire that is over nothing more is heard."""
-        self._follow(self._fires.ended(fire, outcome, detail, now))
+        self._follow(self._fires.ended(fire, outcome, detail, output, now))
 
     def on_settled(self, now: float) -> None:
         """After ``restore``: what can be known of fires that ran before is known."""

@@ -43,6 +43,7 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
     ``into``: the fire that ran in its stead. ``since``: where its interval ``[since, nominal)``
     begins. ``until``: this row stands for all nominal times from ``nominal`` to before it.
     ``begun``: when it was submitted; ``ended``: when its outcome was known, or it was decided.
+    ``output``: the end of what a command wrote.
     """
 
     fire_id: str
@@ -60,6 +61,7 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
     begun: float | None = None
     ended: float | None = None
     until: int | None = None
+    output: str = ""
 
 
 def fire_id(schedule: str, nominal: int, mark: str = "") -> str:

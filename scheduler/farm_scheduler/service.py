@@ -1,0 +1,318 @@
+"""The scheduler as a process: takes its turn, reads files, decides, submits, keeps account.
+
+Promises: of several schedulers on one state file one decides, and when that is gone another does
+within a second. What a turn decides is committed before anything of it is submitted, and what was
+submitted and not heard of is asked for, or submitted again with its key, by whoever takes over.
+"""
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any, Literal
+
+from farm.client.client import Client
+from farm.errors import Busy, ConfigError, FarmError
+from farm.logs import setup
+from farm.parent import watch_parent
+from farm_scheduler.clock import Alarm
+from farm_scheduler.core import Entry, Machine, Row, Schedule
+from farm_scheduler.core import State as Fate
+from farm_scheduler.hooks import Hooks
+from farm_scheduler.loading import Loader
+from farm_scheduler.settings import SchedulerSettings
+from farm_scheduler.state import State
+from farm_scheduler.submitting import KEY_SECONDS, Ended, Submitter
+from farm_scheduler.turns import Turn
+from farm_scheduler.wishes import Wishes
+
+__all__ = ["Scheduler", "serve"]
+
+logger = logging.getLogger("farm.scheduler")
+
+SETTLE_SECONDS = 0.3
+"""How long whoever takes over waits to hear of tasks that ended meanwhile."""
+FORGET_SECONDS = 3600.0
+"""How often old rows are dropped."""
+RETRY_SECONDS = 1.0
+
+
+class Scheduler:
+    """One scheduler, from when it has its turn; runs in one thread, and is the machine's port."""
+
+    def __init__(self, settings: SchedulerSettings, client: Client, alarm: Alarm) -> None:
+        self.state = State(Path(settings.state))
+        self.machine = Machine(self)
+        self._loader = Loader(settings.files, self.state)
+        self._alarm = alarm
+        self._inbox: deque[Ended] = deque()  # bounded by the fires that run
+        self._submitter = Submitter(client, self._hear)
+        self._hooks = Hooks()
+        self._aside = ThreadPoolExecutor(1, "farm-stops")
+        self._wishes = Wishes(self.machine, self.state)
+        self._rows: dict[str, Row] = {}
+        self._entries: dict[str, Entry] = {}
+        self._to_start: list[tuple[Row, Schedule]] = []
+        self._to_stop: list[str] = []
+        self._to_tell: list[tuple[str, Row, Schedule]] = []
+        self._answers: list[tuple[int, Any]] = []
+        self._later: list[tuple[float, int, Row, Schedule]] = []
+        self._serial = 0
+        self._next_forget = 0.0
+        self.reload = False
+
+    # ------------------------------------------------------------ from other threads
+
+    def _hear(self, ended: Ended) -> None:
+        self._inbox.append(ended)
+        self._alarm.wake()
+
+    # ------------------------------------------------------------ the machine's port
+
+    def record(self, row: Row) -> None:
+        """Keep a row, with this turn."""
+        self._rows[row.fire_id] = row
+
+    def keep(self, entry: Entry) -> None:
+        """Keep an entry, with this turn."""
+        self._entries[entry.schedule.name] = entry
+
+    def start(self, row: Row, schedule: Schedule) -> None:
+        """Submit a fire, after this turn is committed."""
+        self._to_start.append((row, schedule))
+
+    def stop(self, row: Row) -> None:
+        """Stop a fire, after this turn is committed."""
+        self._to_stop.append(row.fire_id)
+
+    def tell(self, what: Literal["failure", "late"], row: Row, schedule: Schedule) -> None:
+        """Call a hook, after this turn is committed."""
+        self._to_tell.append((what, row, schedule))
+
+    # ------------------------------------------------------------ a life
+
+    def take_over(self) -> None:
+        """Go on where the one before was stopped."""
+        began = time.monotonic()
+        entries, rows = self._loader.restore(time.time())
+        self.machine.restore(entries, rows)
+        self._settle([row for row in rows if row.state is Fate.RUNNING], time.time())
+        self._listen(time.time())
+        self._read_files(time.time())
+        self.machine.on_settled(time.time())
+        self.turn()
+        took = time.monotonic() - began
+        logger.info("decides about %d schedules, after %.1f s", len(self._loader.file), took)
+
+    def turn(self) -> float | None:
+        """Do all that is to be done now; returns when there is more."""
+        while True:
+            now = time.time()
+            self._listen(now)
+            if self.reload:
+                self.reload = False
+                self._read_files(now)
+            self._take_orders(now)
+            self.machine.on_tick(now)
+            while self._later and self._later[0][0] <= now:
+                _, _, row, schedule = heappop(self._later)
+                self._to_start.append((row, schedule))
+            self._commit()
+            if now >= self._next_forget:
+                self._forget(now)
+            if not self._act(now):
+                break
+        times = [self.machine.next_deadline(), self._next_forget]
+        times += [self._later[0][0]] if self._later else []
+        return min(at for at in times if at is not None)
+
+    def close(self) -> None:
+        """Give everything back; what runs runs on."""
+        self._aside.shutdown(wait=False, cancel_futures=True)
+        self._hooks.close()
+        self.state.close()
+
+    # ------------------------------------------------------------ parts of a turn
+
+    def _listen(self, now: float) -> None:
+        while self._inbox:
+            fire, outcome, detail, output = self._inbox.popleft()
+            if not outcome:
+                self.machine.on_refused(fire, detail, now)
+            elif outcome == "unknown":
+                self._not_known(fire, detail, now)
+            else:
+                self.machine.on_ended(fire, outcome, detail, now, output)
+
+    def _not_known(self, fire: str, detail: str, now: float) -> None:
+        """The farm has no task of that id: it was never accepted, or is forgotten."""
+        entry = self.machine.running(fire)
+        if entry is None:
+            return
+        row, schedule = entry
+        if row.begun is not None and now - row.begun < KEY_SECONDS:
+            self._to_start.append((row, schedule))
+        else:
+            self.machine.on_ended(fire, "lost", detail, now)
+
+    def _settle(self, running: list[Row], now: float) -> None:
+        """Hear what became of fires that another scheduler has started."""
+        futures = [self._submitter.attach(row) for row in running if row.task]
+        for row in running:
+            if not row.task:
+                self._not_known(row.fire_id, "nobody knows whether it was submitted", now)
+        wait(futures, SETTLE_SECONDS)
+
+    def _read_files(self, now: float) -> None:
+        try:
+            schedules = self._loader.read()
+        except ConfigError as error:
+            if not self.machine.entries:
+                raise
+            logger.error("%s; the schedules stay as they are", error)  # noqa: TRY400
+            return
+        if schedules is not None:
+            self.machine.set_schedules(schedules, now)
+            self._commit()
+            self._loader.finish()
+            for problem in self._loader.problems:
+                logger.error("%s: %s; this entry is stopped", problem.file, problem.message)
+
+    def _take_orders(self, now: float) -> None:
+        for number, at, what, arguments in self.state.waiting_orders():
+            answer = self._wishes.fulfil(number, min(at, now), what, arguments, now)
+            self._answers.append((number, answer))
+            logger.info("%s %s: %s", what, arguments.get("name", ""), answer)
+
+    def _commit(self) -> None:
+        if self._rows or self._entries or self._answers:
+            keep = {
+                name: self.machine.entries[name].schedule.keep
+                for name in {row.schedule for row in self._rows.values()}
+            }
+            file = self._loader.file
+            entries = [(one, file.get(name, "")) for name, one in self._entries.items()]
+            self.state.commit(self._rows.values(), entries, keep, self._answers)
+            self._rows, self._entries, self._answers = {}, {}, []
+
+    def _forget(self, now: float) -> None:
+        self._next_forget = now + FORGET_SECONDS
+        if dropped := self.state.forget(now):
+            logger.info("%d rows were kept long enough", dropped)
+
+    def _act(self, now: float) -> bool:
+        """Do what the turn decided; whether something came of it that is to be kept."""
+        starts, self._to_start = self._to_start, []
+        stops, self._to_stop = self._to_stop, []
+        tells, self._to_tell = self._to_tell, []
+        for row, schedule in starts:
+            self._submit(row, schedule, now)
+        for fire in stops:
+            self._aside.submit(self._submitter.stop, fire)
+        for what, row, schedule in tells:
+            hook = schedule.on_failure if what == "failure" else schedule.on_late
+            self._hooks.call(hook, what, row)
+        return bool(starts)
+
+    def _submit(self, row: Row, schedule: Schedule, now: float) -> None:
+        try:
+            task = self._submitter.submit(row, schedule, now)
+        except Busy as busy:
+            self._serial += 1
+            heappush(self._later, (now + busy.retry_after, self._serial, row, schedule))
+        except (ValueError, TypeError, FarmError) as error:
+            logger.error("schedule %s: %s", row.schedule, error)  # noqa: TRY400
+            self.machine.on_refused(row.fire_id, str(error), now)
+        else:
+            self.machine.on_submitted(row.fire_id, task)
+
+
+def serve(settings: SchedulerSettings) -> int:
+    """Run a scheduler until it is told to stop: 0."""
+    setup(settings.log_format, settings.log_level)
+    sys.path[:] = list(dict.fromkeys([*sys.path, *settings.sys_path]))
+    alarm, stop, hang_up = Alarm(), threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        alarm.wake()
+
+    def reload(*_: object) -> None:
+        hang_up.set()
+        alarm.wake()
+
+    watch_parent(end, settings.parent_fd, settings.parent_pid)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
+        signal.signal(signal.SIGINT, end)
+        signal.signal(signal.SIGHUP, reload)
+    Loader.check(settings.files)
+    client = _connect(settings.address, alarm, stop)
+    if client is None:
+        return 0
+    try:
+        turn = Turn(Path(settings.state))
+        if _wait_for_turn(turn, alarm, stop):
+            _decide(settings, client, turn, alarm, stop, hang_up)
+    finally:
+        client.shutdown(wait=False)
+    return 0
+
+
+def _decide(
+    settings: SchedulerSettings,
+    client: Client,
+    turn: Turn,
+    alarm: Alarm,
+    stop: threading.Event,
+    hang_up: threading.Event,
+) -> None:
+    ear = turn.ear()
+    alarm.watch(ear)
+    scheduler = Scheduler(settings, client, alarm)
+    try:
+        scheduler.take_over()
+        while not stop.is_set():
+            if hang_up.is_set():
+                hang_up.clear()
+                scheduler.reload = True
+            alarm.sleep(scheduler.turn())
+            turn.listen(ear)
+    finally:
+        scheduler.close()
+
+
+def _connect(address: str, alarm: Alarm, stop: threading.Event) -> Client | None:
+    """A client, as soon as there is a farm; None if there is none until it is told to stop."""
+    said = False
+    while not stop.is_set():
+        try:
+            return Client(address, connect_timeout=RETRY_SECONDS)
+        except ConnectionError as error:
+            if not said:
+                logger.warning("%s; it is tried again until there is one", error)
+            said = True
+            alarm.sleep(time.time() + RETRY_SECONDS)
+    return None
+
+
+def _wait_for_turn(turn: Turn, alarm: Alarm, stop: threading.Event) -> bool:
+    """Return when this scheduler decides; False if it is told to stop before."""
+    if turn.take():
+        return True
+    taken = threading.Event()
+
+    def take() -> None:
+        taken.set()
+        alarm.wake()
+
+    logger.info("another scheduler decides; this one stands by")
+    turn.take_later(take)
+    while not (taken.is_set() or stop.is_set()):
+        alarm.sleep(None)
+    return taken.is_set() and not stop.is_set()

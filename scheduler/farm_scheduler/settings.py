@@ -1,0 +1,43 @@
+"""What a scheduler is told when it starts."""
+
+from pathlib import Path
+
+import msgspec
+
+from farm.errors import ConfigError
+
+__all__ = ["SchedulerSettings", "state_path"]
+
+STATE_NAME = "schedules.db"
+
+
+class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``files`` as ``read_files`` takes them; ``state`` is the path of the state file.
+
+    ``parent_fd`` and ``parent_pid``: see ``farm.parent``.
+    """
+
+    files: list[str]
+    address: str
+    state: str
+    sys_path: list[str] = []
+    log_format: str = "text"
+    log_level: str = "info"
+    parent_fd: int | None = None
+    parent_pid: int | None = None
+
+    @classmethod
+    def read(cls, path: str) -> "SchedulerSettings":
+        """Those in a JSON file; raises ``ConfigError``."""
+        try:
+            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+
+def state_path(store: str, default: Path) -> Path:
+    """Where the schedules of a farm with this store are kept: beside it, or in ``default``."""
+    if store == "memory:":
+        return default / STATE_NAME
+    path = Path(store)
+    return path.with_name(STATE_NAME if path.stem == "farm" else f"{path.stem}-{STATE_NAME}")

@@ -1,0 +1,257 @@
+"""What schedulers keep: a SQLite file with schedules, the ledger, and orders that wait.
+
+One scheduler at a time writes entries and rows, the one that holds the lock beside the file;
+commands read, and write orders. Every turn of a scheduler is one transaction, committed before
+anything that it decided is done.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from farm.errors import StoreError, StoreUnreadable
+from farm_scheduler.core import Entry, Pause, Row, Schedule
+from farm_scheduler.files import Problem
+
+__all__ = ["VERSION", "State"]
+
+VERSION = 1
+BUSY_SECONDS = 10.0
+ANSWERED_SECONDS = 3600.0
+"""How long the answer to an order is kept."""
+TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS schedules (
+    name TEXT PRIMARY KEY, spec BLOB NOT NULL, file TEXT NOT NULL, cursor INTEGER NOT NULL,
+    next INTEGER, last INTEGER, pauses TEXT NOT NULL, retired REAL, at_once INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ledger (
+    fire_id TEXT PRIMARY KEY, schedule TEXT NOT NULL, nominal INTEGER NOT NULL,
+    kind TEXT NOT NULL, state TEXT NOT NULL, due REAL NOT NULL, since INTEGER,
+    reason TEXT NOT NULL, "into" TEXT NOT NULL, task TEXT NOT NULL, outcome TEXT NOT NULL,
+    detail TEXT NOT NULL, begun REAL, ended REAL, until INTEGER, output TEXT NOT NULL,
+    forget REAL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS ledger_by_time ON ledger (schedule, nominal);
+CREATE INDEX IF NOT EXISTS ledger_open ON ledger (fire_id) WHERE state IN ('waiting', 'running');
+CREATE INDEX IF NOT EXISTS ledger_forget ON ledger (forget) WHERE forget IS NOT NULL;
+CREATE TABLE IF NOT EXISTS problems (
+    name TEXT NOT NULL, file TEXT NOT NULL, message TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY, hash TEXT NOT NULL, position INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS orders (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, what TEXT NOT NULL,
+    arguments TEXT NOT NULL, answer TEXT
+);
+"""
+Order = tuple[int, float, str, dict[str, Any]]
+COLUMNS = Row.__struct_fields__
+NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
+PUT_ROW = (
+    f"INSERT OR REPLACE INTO ledger ({NAMES}, forget) "  # noqa: S608 - names of our own columns
+    f"VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
+)
+PUT_ENTRY = "INSERT OR REPLACE INTO schedules VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+class State:
+    """The file. Raises ``StoreError`` where it cannot be used; one thread at a time."""
+
+    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
+        self.path = path
+        if must_exist and not path.exists():
+            raise StoreUnreadable(
+                f"there is no {path}: no scheduler has run here; start one with `farm scheduler`, "
+                "or name another file with --state"
+            )
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._check_version()
+            if not must_exist:
+                self._db.executescript(TABLES)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{path}: {error}") from error
+
+    def _check_version(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise StoreUnreadable(f"{self.path} was written by a newer version of the farm")
+        if version < VERSION:
+            self._db.execute(f"PRAGMA user_version={VERSION}")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    # ------------------------------------------------------------ for the scheduler
+
+    def load(self) -> tuple[list[tuple[Entry, str]], list[Row]]:
+        """Entries with the files that they are from, and rows that are not final."""
+        query = "SELECT spec, file, cursor, next, last, pauses, retired, at_once FROM schedules"
+        entries = []
+        decode = msgspec.msgpack.Decoder().decode
+        for spec, file, cursor, following, last, pauses, *rest in self._db.execute(query):
+            entry = Entry(Schedule.restored(decode(spec)), 0, cursor, following)
+            entry.last, (entry.retired, entry.at_once) = last, rest
+            if pauses:
+                entry.pauses = _pauses(pauses)
+            entries.append((entry, file))
+        return entries, list(self.rows("state IN ('waiting', 'running')"))
+
+    def commit(
+        self,
+        rows: Iterable[Row],
+        entries: Iterable[tuple[Entry, str]],
+        keep: dict[str, float],
+        answers: Iterable[tuple[int, Any]] = (),
+    ) -> None:
+        """One turn, all or nothing. ``keep``: for how long rows of a schedule are kept."""
+        with self._transaction():
+            self._db.executemany(PUT_ROW, (_values(row, keep) for row in rows))
+            self._db.executemany(PUT_ENTRY, (_entry(entry, file) for entry, file in entries))
+            self._db.executemany(
+                "UPDATE orders SET answer = ? WHERE id = ?",
+                ((json.dumps(answer), number) for number, answer in answers),
+            )
+
+    def put_files(self, hashes: dict[str, str], problems: Sequence[Problem]) -> None:
+        """Which files the entries are from now on from, and what is wrong with others."""
+        with self._transaction():
+            self._db.execute("DELETE FROM files")
+            self._db.execute("DELETE FROM problems")
+            self._db.executemany(
+                "INSERT INTO files VALUES (?, ?, ?)",
+                ((path, text, at) for at, (path, text) in enumerate(hashes.items())),
+            )
+            self._db.executemany("INSERT INTO problems VALUES (?, ?, ?)", problems)
+
+    def files(self) -> dict[str, str]:
+        """The hashes of those files."""
+        return dict(self._db.execute("SELECT path, hash FROM files ORDER BY position"))
+
+    def meta(self, key: str, value: str | None = None) -> str:
+        """A remark; put there, if a value is given. Returns what it was."""
+        found = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        if value is not None:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        return found[0] if found else ""
+
+    def forget(self, now: float) -> int:
+        """Drop rows that were kept long enough, and retired schedules that have none."""
+        with self._transaction():
+            done = self._db.execute("DELETE FROM ledger WHERE forget < ?", (now,)).rowcount
+            self._db.execute(
+                "DELETE FROM schedules WHERE retired IS NOT NULL AND name NOT IN "
+                "(SELECT schedule FROM ledger)"
+            )
+            self._db.execute(
+                "DELETE FROM orders WHERE answer IS NOT NULL AND at < ?", (now - 3600,)
+            )
+        return done
+
+    def waiting_orders(self) -> list[Order]:
+        """Orders without an answer, the oldest first: number, when, what, arguments."""
+        query = "SELECT id, at, what, arguments FROM orders WHERE answer IS NULL ORDER BY id"
+        return [
+            (number, at, what, json.loads(text))
+            for number, at, what, text in self._db.execute(query)
+        ]
+
+    # ------------------------------------------------------------ for people
+
+    def order(self, at: float, what: str, arguments: dict[str, Any]) -> int:
+        """Ask the scheduler for something; ``answer`` has what it said."""
+        cursor = self._db.execute(
+            "INSERT INTO orders (at, what, arguments) VALUES (?, ?, ?)",
+            (at, what, json.dumps(arguments)),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def answer(self, number: int) -> Any:
+        """What became of an order; None while nobody has looked at it."""
+        query = "SELECT answer FROM orders WHERE id = ?"
+        found = self._db.execute(query, (number,)).fetchone()
+        return json.loads(found[0]) if found and found[0] is not None else None
+
+    def entries(self, name: str | None = None) -> list[tuple[Entry, str]]:
+        """All schedules, or one; with their files."""
+        found, _ = self.load()
+        return [one for one in found if name is None or one[0].schedule.name == name]
+
+    def problems(self) -> list[Problem]:
+        """Entries that are stopped, and why."""
+        return [Problem(*one) for one in self._db.execute("SELECT * FROM problems")]
+
+    def rows(
+        self, where: str, *values: Any, limit: int = -1, newest: bool = False
+    ) -> Iterator[Row]:
+        """Rows of the ledger that meet a condition, by nominal time."""
+        order = "DESC" if newest else "ASC"
+        query = (
+            f"SELECT {NAMES} FROM ledger WHERE {where} "  # noqa: S608 - conditions are ours
+            f"ORDER BY nominal {order}, due {order} LIMIT ?"
+        )
+        for found in self._db.execute(query, (*values, limit)):
+            yield msgspec.convert(dict(zip(COLUMNS, found, strict=True)), Row)
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    """``with``: all of it, or nothing."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _values(row: Row, keep: dict[str, float]) -> tuple[Any, ...]:
+    values = [getattr(row, name) for name in COLUMNS]
+    forget = None if row.ended is None else row.ended + keep.get(row.schedule, 0.0)
+    return (*map(_plain, values), forget)
+
+
+def _plain(value: Any) -> Any:
+    """Text as it may be kept: SQLite takes no lone surrogates."""
+    if type(value) is str or not isinstance(value, str):
+        return value.encode("utf-8", "replace").decode() if type(value) is str else value
+    return str(value)
+
+
+def _entry(entry: Entry, file: str) -> tuple[Any, ...]:
+    schedule = entry.schedule
+    pauses = [[one.at, None if one.until == inf else one.until, *one[2:]] for one in entry.pauses]
+    return (
+        schedule.name,
+        msgspec.msgpack.encode(schedule.state()),
+        file,
+        entry.cursor,
+        entry.next,
+        entry.last,
+        json.dumps(pauses) if pauses else "",
+        entry.retired,
+        entry.at_once,
+    )
+
+
+def _pauses(text: str) -> tuple[Pause, ...]:
+    return tuple(
+        Pause(at, inf if until is None else until, who, why)
+        for at, until, who, why in json.loads(text)
+    )

@@ -1,0 +1,51 @@
+"""Schedules as people have them: ``farm up`` beside a file, a scheduler of its own."""
+
+import signal
+
+FILE = """
+[schedules.held]
+cron = "@every 1s"
+run = "gates:hold"
+args = ["{path}"]
+
+[schedules.bad]
+cron = "61 * * * *"
+command = ["true"]
+"""
+
+
+def test_a_farm_beside_a_file_runs_it(machine):
+    gate = machine.gate()
+    (machine.folder / "schedules.toml").write_text(FILE.format(path=gate.path))
+    up = machine.up("--slots", "2", "--no-gateway")
+    gate.wait_begun()
+    held, bad = machine.ask("schedules", "list")
+    assert (held["name"], held["state"]) == ("held", "works")
+    assert bad["state"].startswith("stopped: schedule 'bad': minute: '61' is not one")
+    paused = machine.ask("schedules", "pause", "held", "--why", "enough", "--who", "ada")
+    assert paused == {"name": "held", "until": None}
+    assert machine.ask("schedules", "list")[0]["state"] == "paused by ada: enough"
+    gate.open()
+    assert {row["schedule"] for row in machine.ask("schedules", "history")} == {"held"}
+    up.signal(signal.SIGTERM)
+    assert up.wait() == 0
+
+
+def test_a_scheduler_of_its_own(machine):
+    gate = machine.gate()
+    machine.up("--slots", "2", "--no-gateway")
+    file = machine.folder / "mine.toml"
+    file.write_text('[schedules.a]\ncron = "@yearly"\ncommand = ["true"]\n')
+    first = machine.start("scheduler", "mine.toml")
+    first.log("decides about 1 schedules")
+    second = machine.start("scheduler", "mine.toml")
+    second.log("another scheduler decides; this one stands by")
+    file.write_text(FILE.format(path=gate.path))
+    first.signal(signal.SIGHUP)
+    first.log("this entry is stopped")
+    gate.wait_begun()
+    first.kill()
+    second.log("decides about 1 schedules")
+    gate.open()
+    second.signal(signal.SIGTERM)
+    assert second.wait() == 0

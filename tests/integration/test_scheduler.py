@@ -1,0 +1,398 @@
+"""A scheduler on a real farm, driven turn by turn in this process."""
+
+import json
+import os
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf
+from threading import Event
+
+import pytest
+
+import farm
+from farm.errors import ConfigError, StoreUnreadable
+from farm_scheduler.clock import Alarm
+from farm_scheduler.core import Entry, Kind, Schedule
+from farm_scheduler.loading import Loader
+from farm_scheduler.service import Scheduler
+from farm_scheduler.settings import SchedulerSettings, state_path
+from farm_scheduler.state import State
+from farm_scheduler.submitting import outcome_of
+from farm_scheduler.turns import Turn, holder, poke
+
+WAIT_SECONDS = 30.0
+DAY = 86_400
+
+
+@pytest.fixture(scope="module")
+def client():
+    with farm.local(workers=2) as made:
+        yield made
+
+
+@pytest.fixture
+def place(tmp_path, client):
+    found = Rig(tmp_path, client)
+    yield found
+    found.close()
+
+
+class Rig:
+    """A folder with schedules, and one scheduler after the other."""
+
+    def __init__(self, folder, client):
+        self.folder, self.client = folder, client
+        self.file = folder / "schedules.toml"
+        self.path = folder / "schedules.db"
+        self.file.write_text("[schedules]\n")
+        self.alarm = None
+        self.scheduler = None
+
+    def write(self, text):
+        self.file.write_text(text)
+
+    def start(self):
+        self.close()
+        self.alarm = Alarm()
+        settings = SchedulerSettings(
+            files=[str(self.file)], address=self.client.address, state=str(self.path)
+        )
+        self.scheduler = Scheduler(settings, self.client, self.alarm)
+        self.scheduler.take_over()
+        return self.scheduler
+
+    def until(self, good):
+        """Turn after turn, until something is so."""
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
+            deadline = self.scheduler.turn()
+            if good():
+                return
+            if time.monotonic() > end:
+                pytest.fail(f"it did not come to that: {self.rows()}")
+            self.alarm.sleep(min(deadline, time.time() + 1))
+
+    def rows(self, name="a", kind=None):
+        found = self.scheduler.state.rows("schedule = ?", name)
+        return [row for row in found if kind is None or row.kind is kind]
+
+    def over(self, count=1, name="a", kind=None):
+        """Wait until so many fires are over."""
+        self.until(
+            lambda: len([one for one in self.rows(name, kind) if one.state.is_final]) >= count
+        )
+        return self.rows(name, kind)
+
+    def order(self, what, **arguments):
+        other = State(self.path)
+        number = other.order(time.time(), what, arguments)
+        self.scheduler.turn()
+        answer = other.answer(number)
+        other.close()
+        return answer
+
+    def close(self):
+        if self.scheduler is not None:
+            self.scheduler.close()
+            self.alarm.close()
+            self.scheduler = None
+
+
+def entry(text):
+    return f"[schedules.a]\n{text}\n"
+
+
+# ---------------------------------------------------------------- fires run
+
+
+def test_a_fire_runs_and_has_its_row(place):
+    place.write(entry('cron = "@every 1s"\nrun = "math:factorial"\nargs = [5]'))
+    place.start()
+    row = place.over()[0]
+    assert (row.state, row.outcome, row.since) == ("ran", "succeeded", row.nominal - 1)
+    assert place.client.future(row.task).result(WAIT_SECONDS) == 120
+    assert 0 <= row.begun - row.due < WAIT_SECONDS
+
+
+def test_the_output_of_a_command_is_kept_and_a_failure_is_told(place):
+    told = place.folder / "told"
+    script = "echo out; echo err >&2; exit 3"
+    hook = f"cat > {told}.part && mv {told}.part {told}"
+    place.write(
+        entry(
+            f'cron = "@yearly"\ncommand = ["sh", "-c", "{script}"]\n'
+            f'on_failure = ["sh", "-c", "{hook}"]'
+        )
+    )
+    place.start()
+    assert place.order("run", name="a")["state"] == "running"
+    (row,) = place.over()
+    assert (row.outcome, row.detail) == ("failed", "'sh' ended with exit code 3")
+    assert row.output == "out\nerr\n"
+    place.until(told.exists)
+    record = json.loads(told.read_text())
+    assert (record["event"], record["fire_id"]) == ("failure", row.fire_id)
+
+
+def test_what_cannot_be_submitted_is_refused_and_says_why(place, monkeypatch):
+    place.write(entry('cron = "@yearly"\nrun = "math:factorial"\nargs = [5]'))
+    scheduler = place.start()
+    scheduler.machine.entries["a"].schedule = Schedule("a", cron="@yearly", run="math:no_such")
+    place.order("run", name="a")
+    (row,) = place.over()
+    assert (row.reason, row.detail) == (
+        "refused",
+        "run is 'math:no_such', and 'math' has no 'no_such'",
+    )
+
+
+def test_a_full_farm_is_asked_again(place, monkeypatch):
+    place.write(entry('cron = "@yearly"\nrun = "math:factorial"\nargs = [5]'))
+    scheduler = place.start()
+    submit, refused = scheduler._submitter.submit, []
+
+    def busy(*arguments):
+        if not refused:
+            refused.append(arguments)
+            raise farm.Busy("full", 0.05)
+        return submit(*arguments)
+
+    monkeypatch.setattr(scheduler._submitter, "submit", busy)
+    place.order("run", name="a")
+    (row,) = place.over()
+    assert (len(refused), row.outcome) == (1, "succeeded")
+
+
+# ---------------------------------------------------------------- nobody was there for a day
+
+
+@pytest.mark.parametrize(
+    ("misfire", "expected"),
+    [
+        ("latest", {"too old": 23, "coalesced": 24, "ran": 1}),
+        ("all(3)", {"too old": 23, "missed": 22, "ran": 3}),
+        ("skip", {"too old": 23, "missed": 25}),
+    ],
+)
+def test_a_scheduler_that_was_away(place, misfire, expected):
+    text = f'cron = "0 * * * *"\nrun = "math:sqrt"\nargs = [4]\nmisfire = "{misfire}"\n'
+    place.write(entry(text + 'overlap = "allow"'))
+    place.start()
+    state, machine = place.scheduler.state, place.scheduler.machine
+    old = machine.entries["a"]
+    hour = int(time.time()) // 3600 * 3600
+    before = Entry(old.schedule, 0, hour - 48 * 3600, hour - 47 * 3600)
+    state.commit([], [(before, str(place.file))], {})
+    place.start()
+    rows = place.over(48)
+    found = {}
+    for row in rows:
+        what = row.reason or str(row.state)
+        found[what] = found.get(what, 0) + 1
+    total = sum(found.values())
+    assert total in {48, 49}  # an hour may begin meanwhile
+    assert found.get("ran") == expected.get("ran") or total == 49
+    assert found["too old"] in {23, 24}
+    assert {*found} == {*expected}
+
+
+# ---------------------------------------------------------------- orders
+
+
+def test_pause_and_resume(place):
+    place.write(entry('cron = "@every 1s"\nrun = "math:sqrt"\nargs = [4]'))
+    place.start()
+    answer = place.order("pause", name="a", until=None, who="ada", why="testing")
+    assert answer == {"name": "a", "until": None}
+    rows = place.over()
+    assert (rows[-1].reason, rows[-1].detail) == ("paused", "by ada: testing")
+    place.start()  # it stays so
+    assert place.scheduler.machine.entries["a"].pauses[0].until == inf
+    assert place.order("resume", name="a")["was_paused"]
+    place.until(lambda: any(row.state == "ran" for row in place.rows()))
+    assert "there is no schedule 'b'" in place.order("resume", name="b")["error"]
+    assert "nobody knows how to dance" in place.order("dance", name="a")["error"]
+
+
+def test_a_backfill_leaves_out_what_ran_well(place):
+    place.write(entry('cron = "0 0 * * *"\nrun = "math:sqrt"\nargs = [4]'))
+    place.start()
+    end = int(time.time()) // DAY * DAY
+    told = {"name": "a", "at_once": 2, "again": False}
+    assert place.order("backfill", begin=end - 3 * DAY, end=end, **told)["fires"] == 3
+    place.over(3, kind=Kind.BACKFILL)
+    answer = place.order("backfill", begin=end - 5 * DAY, end=end, **told)
+    assert (answer["fires"], answer["left_out"]) == (2, 3)
+    rows = place.over(5, kind=Kind.BACKFILL)
+    assert [row.nominal for row in rows] == [end - n * DAY for n in range(5, 0, -1)]
+
+
+# ---------------------------------------------------------------- files change
+
+
+def test_files_are_read_again(place):
+    place.write(entry('cron = "@yearly"\nrun = "math:sqrt"\nargs = [4]'))
+    place.start()
+    place.write('[schedules.b]\ncron = "@yearly"\nrun = "math:sqrt"\n[schedules.bad]\ncron = "x"\n')
+    place.scheduler.reload = True
+    place.scheduler.turn()
+    entries = place.scheduler.machine.entries
+    assert entries["a"].retired is not None
+    assert entries["b"].retired is None
+    (problem,) = place.scheduler.state.problems()
+    assert (problem.name, "say what to run" in problem.message) == ("bad", True)
+    place.write("[broken")
+    place.scheduler.reload = True
+    place.scheduler.turn()
+    assert entries["b"].retired is None  # all stays as it was
+
+
+def test_a_file_that_is_none_is_an_error_at_the_start(place):
+    with pytest.raises(ConfigError, match="no such file"):
+        Loader.check([str(place.folder / "none.toml")])
+    place.write("[broken")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        place.start()
+
+
+def test_unchanged_files_are_not_read_again(place, monkeypatch):
+    place.write(entry('cron = "@yearly"\nrun = "math:sqrt"\nargs = [4]'))
+    place.start()
+    following = place.scheduler.machine.entries["a"].next
+    monkeypatch.setattr("farm_scheduler.loading.read_files", lambda _: pytest.fail("read again"))
+    place.start()
+    assert place.scheduler.machine.entries["a"].next == following
+
+
+def test_new_rules_of_time_zones_change_what_is_next(place, monkeypatch):
+    place.write(entry('cron = "@yearly"\nrun = "math:sqrt"\nargs = [4]'))
+    scheduler = place.start()
+    kept = scheduler.machine.entries["a"]
+    following = kept.next
+    kept.next = 7  # as other rules may have had it
+    scheduler.state.commit([], [(kept, str(place.file))], {})
+    monkeypatch.setattr("farm_scheduler.loading.zones_version", lambda: "2099a")
+    place.start()
+    assert place.scheduler.machine.entries["a"].next == following
+
+
+# ---------------------------------------------------------------- a takeover
+
+
+def test_who_takes_over_hears_of_what_the_other_has_started(place):
+    place.write(entry('cron = "@yearly"\nrun = "time:sleep"\nargs = [0.2]'))
+    place.start()
+    place.order("run", name="a")
+    (row,) = place.rows()
+    assert row.task
+    place.start()
+    (row,) = place.over()
+    assert row.outcome == "succeeded"
+
+
+def test_who_takes_over_submits_what_nobody_knows_of(place):
+    place.write(entry('cron = "@yearly"\nrun = "math:factorial"\nargs = [5]'))
+    scheduler = place.start()
+    started = []
+    scheduler._submitter.submit = lambda row, *_: started.append(row) or ""
+    place.order("run", name="a")
+    (row,) = place.rows()
+    assert (row.state, row.task) == ("running", "")
+    place.start()
+    (row,) = place.over()
+    assert (row.outcome, bool(row.task)) == ("succeeded", True)
+
+
+def test_a_task_that_the_farm_never_had_is_submitted_again(place):
+    place.write(entry('cron = "@yearly"\nrun = "math:factorial"\nargs = [5]'))
+    scheduler = place.start()
+    scheduler._submitter.submit = lambda *_: f"{'0' * 31}1-1"
+    place.order("run", name="a")
+    place.start()
+    (row,) = place.over()
+    assert row.outcome == "succeeded"
+
+
+def test_what_is_too_old_to_be_submitted_again_is_lost(place):
+    place.write(entry('cron = "@yearly"\nrun = "math:factorial"\nargs = [5]'))
+    scheduler = place.start()
+    scheduler._submitter.submit = lambda *_: ""
+    place.order("run", name="a")
+    (row,) = place.rows()
+    row.begun -= 2 * DAY
+    scheduler.state.commit([row], [], {"a": 1e9})
+    place.start()
+    (row,) = place.over()
+    assert (row.outcome, row.detail) == ("lost", "nobody knows whether it was submitted")
+
+
+# ---------------------------------------------------------------- the state, the lock, the clock
+
+
+def test_old_rows_are_dropped(place):
+    place.write(entry('cron = "@yearly"\nrun = "math:sqrt"\nargs = [4]'))
+    place.start()
+    place.order("run", name="a")
+    place.over()
+    state = place.scheduler.state
+    assert state.forget(time.time() + 89 * DAY) == 0
+    assert state.forget(time.time() + 91 * DAY) == 1
+
+
+def test_a_state_that_is_not_there_says_so(tmp_path):
+    with pytest.raises(StoreUnreadable, match="no scheduler has run here; start one"):
+        State(tmp_path / "none.db", must_exist=True)
+
+
+def test_one_at_a_time_has_its_turn(tmp_path):
+    path = tmp_path / "s.db"
+    assert holder(path) == 0
+    assert not poke(path)
+    first, second = Turn(path), Turn(path)
+    assert first.take()
+    assert not second.take()
+    assert holder(path) > 0
+    ear = first.ear()
+    assert poke(path)
+    first.listen(ear)
+    taken = Event()
+    second.take_later(taken.set)
+    os.close(ear)
+    os.close(first._fd)  # as the kernel does when it ends
+    assert taken.wait(WAIT_SECONDS)
+
+
+def test_an_alarm_wakes_at_its_time_or_when_it_is_told():
+    alarm = Alarm()
+    alarm.sleep(time.time() - 5)
+    alarm.sleep(time.time() + 0.01)
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(alarm.wake)
+        alarm.sleep(None)
+    alarm.close()
+
+
+def test_where_state_is_kept(tmp_path):
+    assert state_path("memory:", tmp_path) == tmp_path / "schedules.db"
+    assert state_path("/x/farm.db", tmp_path).name == "schedules.db"
+    assert state_path("/x/other.db", tmp_path).name == "other-schedules.db"
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (farm.Expired("late"), "expired"),
+        (farm.WorkerLost("gone"), "dead"),
+        (farm.KeyConflict("other"), "lost"),
+        (farm.PayloadError("what"), ""),
+        (KeyError("x"), "failed"),
+        (farm.UnknownTask("x"), "unknown"),
+    ],
+)
+def test_what_errors_mean(error, outcome):
+    future = Future()
+    future.set_exception(error)
+    assert outcome_of("f", future).outcome == outcome
+    closed = Future()
+    closed.set_exception(ConnectionError("closed"))
+    assert outcome_of("f", closed) is None
