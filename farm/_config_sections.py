@@ -57,6 +57,12 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: Annotated[
         int, Meta(ge=1, extra=SIZE, description="How many bytes of arguments they may have")
     ] = 2 << 30
+    session_max_tasks: Annotated[
+        int, Meta(ge=0, description="How many of them one client may have; 0: all of them")
+    ] = 0
+    session_max_bytes: Annotated[
+        int, Meta(ge=0, extra=SIZE, description="And how many bytes of arguments; 0: all")
+    ] = 0
     resident_payload_bytes: Annotated[
         int,
         Meta(

@@ -161,13 +161,20 @@ class Admission:
         self, session: Session, group: Group, queue: Queue, now: float
     ) -> list[tuple[Batch, Group]]:
         tasks, size = self._ledger.room()
-        if not queue.bounded and group.count <= tasks and group.size <= size:  # as nearly always
+        own = self.sessions.room_of(session)
+        free = own is None and not queue.bounded
+        if free and group.count <= tasks and group.size <= size:  # as nearly always
             return [self._accept_group(session, group, queue, now)]
         fits = fitting(group, tasks, size)
         fits_queue = fitting(group, *queue.room()) if queue.bounded else fits
-        taken = min(fits, fits_queue)
+        fits_own = fits if own is None else fitting(group, *own)
+        taken = min(fits, fits_queue, fits_own)
         found = [self._accept_group(session, cut(group, 0, taken), queue, now)] if taken else []
-        if fits_queue < fits:
+        if fits_own < min(fits, fits_queue):
+            rest = cut(group, taken, group.count)
+            why = self.sessions.why_limited(session)
+            self._refuse(session, rest, "busy", why, self.sessions.own_room_after(session, now))
+        elif fits_queue < fits:
             self._touched[session] = None
             self.queues.refuse(session, queue, cut(group, taken, group.count), now)
         elif taken < group.count:
@@ -312,7 +319,7 @@ class Admission:
         if self.acknowledge_due is not None and now >= self.acknowledge_due:
             self._acknowledge()
         credit, among = self.sessions, 1
-        fed = credit.feed() if credit.starved else ()
+        fed = [*credit.feed(), *credit.drained()] if credit.starved or credit.limited else ()
         if self.queues.waited_for:
             self.queues.flush(now)
         if credit.full:
@@ -323,6 +330,8 @@ class Admission:
             touched = dict.fromkeys(self._ledger.sessions.values())
         for session in (*touched, *fed):
             credit.grant(session, among)
+        if credit.limited:
+            credit.tell_full({one: None for one in touched if one in credit.limited}, now)
 
     def _acknowledge(self) -> None:
         self.acknowledge_due = None

@@ -311,6 +311,8 @@ class Endings:
                 batch.queue.meter.end(units, now - batch.at, now)
                 batch.queue.throughput.end(units, freed, now)
                 ledger.throughput.end(units, freed, now)
+                if ledger.settings.session_max_tasks or ledger.settings.session_max_bytes:
+                    batch.session.throughput.end(units, freed, now)
             ledger.counters[outcome.ending.name.lower()] += outcome.count
             batch.outcomes.append(outcome)
             outcome.at = now

@@ -19,6 +19,7 @@ def check(core: Core) -> None:
     for batch in batches:
         _check_batch(batch)
     _check_bounds(ledger)
+    _check_clients(ledger)
     _check_results(ledger, batches)
     check_residence(ledger, batches, settled=core.at_rest)
     check_readers(ledger)
@@ -62,6 +63,19 @@ def _check_bounds(ledger: Ledger) -> None:
     held = f"{ledger.open_tasks} tasks and {ledger.open_bytes} bytes are admitted"
     _require(holds=0 <= ledger.open_tasks <= settings.max_tasks, message=held)
     _require(holds=0 <= ledger.open_bytes <= settings.max_bytes, message=held)
+
+
+def _check_clients(ledger: Ledger) -> None:
+    """What clients have open is what the farm has, and none has more than it may."""
+    settings, sessions = ledger.settings, ledger.sessions.values()
+    tasks, size = sum(one.open_tasks for one in sessions), sum(one.open_bytes for one in sessions)
+    same = (tasks, size) == (ledger.open_tasks, ledger.open_bytes)
+    _require(holds=same, message=f"clients have {tasks} tasks and {size} bytes, not as the farm")
+    for session in sessions:
+        held = f"a client has {session.open_tasks} tasks and {session.open_bytes} bytes"
+        tasks_fit = session.open_tasks <= (settings.session_max_tasks or session.open_tasks)
+        bytes_fit = session.open_bytes <= (settings.session_max_bytes or session.open_bytes)
+        _require(holds=tasks_fit and bytes_fit, message=held)
 
 
 def _check_results(ledger: Ledger, batches: list[Batch]) -> None:

@@ -221,6 +221,11 @@ class Ledger:
             self.throughput.begin(batch.at)
         if not queue.open_tasks:
             queue.throughput.begin(batch.at)
+        session = batch.session
+        if not session.open_tasks:
+            session.throughput.begin(batch.at)
+        session.open_tasks += units
+        session.open_bytes += batch.size
         self.open_tasks += units
         self.open_bytes += batch.size
         self.nested.open(batch)
@@ -231,6 +236,8 @@ class Ledger:
         """Give back what tasks of a batch had reserved."""
         if not batch.open:
             self.nested.close(batch)
+        batch.session.open_tasks -= units
+        batch.session.open_bytes -= size
         self.open_tasks -= units
         self.open_bytes -= size
         batch.queue.open_tasks -= units

@@ -11,18 +11,22 @@ from farm.protocol.messages import Credit
 
 __all__ = ["SessionCredit"]
 
+HUGE = 1 << 62
+
 
 class SessionCredit:
     """What each may send; Admission says when to look.
 
     ``full``: credit was cut short, or tasks refused, and the farm has not drained since.
-    ``starved``: those who get none, for too many outcomes wait for them.
+    ``starved``: those who get none, for too many outcomes wait for them. ``limited``: those who get
+    none, for they have come to the most that one client may have, and not drained since.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self.full = False
         self.starved: dict[Session, None] = {}
+        self.limited: dict[Session, None] = {}
         self._new: dict[Session, None] = {}  # they came when it was full
 
     def first(self, session: Session) -> tuple[int, int]:
@@ -33,8 +37,10 @@ class SessionCredit:
             session.refused = True
             self._new[session] = None
             return 0, 0
-        session.granted_tasks = min(settings.session_tasks, tasks)
-        session.granted_bytes = min(settings.session_bytes, size)
+        own_tasks, own_size = self.room_of(session) or (tasks, size)
+        session.granted_tasks = min(settings.session_tasks, tasks, own_tasks)
+        session.granted_bytes = min(settings.session_bytes, size, own_size)
+        self._note_limited(session)
         self._note_cut(tasks, size)
         return session.granted_tasks, session.granted_bytes
 
@@ -43,7 +49,8 @@ class SessionCredit:
         session.refused = True
         if full:
             session.told_full = True
-            self.full = self.full or session not in self.starved
+            held = session in self.starved or session in self.limited
+            self.full = self.full or not held
 
     def room_after(self, now: float) -> float:
         """In how many seconds the farm should have come below its low water."""
@@ -52,6 +59,62 @@ class SessionCredit:
         size = ledger.open_bytes - int(settings.max_bytes * settings.low_water)
         seconds = ledger.throughput.seconds_for(tasks, size, now)
         return retry_after(seconds, ledger.chance())
+
+    # ------------------------------------------------------------ the most of one client
+
+    def room_of(self, session: Session) -> tuple[int, int] | None:
+        """How many more tasks and bytes one client may have; None: as many as the farm takes."""
+        settings = self._ledger.settings
+        tasks, size = settings.session_max_tasks, settings.session_max_bytes
+        if not tasks and not size:
+            return None
+        return (
+            max(0, tasks - session.open_tasks) if tasks else HUGE,
+            max(0, size - session.open_bytes) if size else HUGE,
+        )
+
+    def why_limited(self, session: Session) -> str:
+        """A client has come to its most: it gets no credit until it has drained."""
+        self.limited[session] = None
+        settings = self._ledger.settings
+        text = "this client has as many unfinished tasks as one may have"
+        if settings.session_max_tasks:
+            text += f": {session.open_tasks} of {settings.session_max_tasks} tasks"
+        if settings.session_max_bytes:
+            text += f": {session.open_bytes} of {settings.session_max_bytes} bytes"
+        return text
+
+    def own_room_after(self, session: Session, now: float) -> float:
+        """In how many seconds a client should have come below its own low water."""
+        tasks, size = self._over(session)
+        seconds = session.throughput.seconds_for(tasks, size, now)
+        return retry_after(seconds, self._ledger.chance())
+
+    def _over(self, session: Session) -> tuple[int, int]:
+        """By how many tasks and bytes a client is above its low water."""
+        settings = self._ledger.settings
+        tasks = size = 0
+        if most := settings.session_max_tasks:
+            tasks = max(0, session.open_tasks - int(settings.low_water * most))
+            tasks = tasks or int(session.open_tasks >= most)
+        if most := settings.session_max_bytes:
+            size = max(0, session.open_bytes - int(settings.low_water * most))
+        return tasks, size
+
+    def drained(self) -> list[Session]:
+        """Whoever has drained below its own low water gets credit again."""
+        found = [one for one in self.limited if one.peer is None or self._over(one) == (0, 0)]
+        for session in found:
+            del self.limited[session]
+        return found
+
+    def _note_limited(self, session: Session) -> None:
+        """Whose credit is cut by its own limit gets more when it has drained."""
+        own, settings = self.room_of(session), self._ledger.settings
+        if own and (own[0] < settings.session_tasks or own[1] < settings.session_bytes):
+            self.limited[session] = None
+
+    # ------------------------------------------------------------ room for all
 
     def feed(self) -> list[Session]:
         """Whoever has taken enough of what waited for it gets credit again."""
@@ -67,7 +130,9 @@ class SessionCredit:
         for session in (*new, *touched):
             if _has_used_up(session) and not session.told_full and session.peer is not None:
                 session.told_full = True
-                credit = Credit(session.granted_tasks, session.granted_bytes, self.room_after(now))
+                own = session in self.limited
+                after = self.own_room_after(session, now) if own else self.room_after(now)
+                credit = Credit(session.granted_tasks, session.granted_bytes, after)
                 self._ledger.port.send(session.peer, credit)
 
     def has_drained(self) -> bool:
@@ -91,12 +156,13 @@ class SessionCredit:
 
         ``among``: so many others and it would send at once, and be refused what does not fit.
         """
-        if session.peer is None or session in self.starved:
+        if session.peer is None or session in self.starved or session in self.limited:
             return
         settings = self._ledger.settings
         tasks, size = (-(-room // max(1, among)) for room in self._ledger.room())
-        want_tasks = session.received_tasks + min(settings.session_tasks, tasks)
-        want_bytes = session.received_bytes + min(settings.session_bytes, size)
+        own_tasks, own_size = self.room_of(session) or (tasks, size)
+        want_tasks = session.received_tasks + min(settings.session_tasks, tasks, own_tasks)
+        want_bytes = session.received_bytes + min(settings.session_bytes, size, own_size)
         low = (
             session.granted_tasks - session.received_tasks <= settings.session_tasks // 2
             or session.granted_bytes - session.received_bytes <= settings.session_bytes // 2
@@ -112,6 +178,7 @@ class SessionCredit:
             session.granted_tasks, session.granted_bytes = granted, granted_bytes
             self._ledger.port.send(session.peer, Credit(granted, granted_bytes))
         self._note_cut(tasks, size)
+        self._note_limited(session)
 
     def _note_cut(self, tasks: int, size: int) -> None:
         """A credit was cut short by the farm's bounds: it grows again below the low water."""

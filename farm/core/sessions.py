@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from farm.core.batch import SETTLED, Batch, Outcome
 from farm.core.port import Peer
+from farm.core.throughput import Throughput
 from farm.ranges import RangeSet
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class Session:
         self.follows = 0  # requests to follow jobs
         self.watching: dict[Batch, None] = {}
         self.python_differs = ""
+        self.open_tasks = self.open_bytes = 0  # what admission has reserved for it
+        self.throughput = Throughput()  # kept where clients have limits of their own
         # of the connection
         self.peer: Peer | None = None
         self.connection = -1

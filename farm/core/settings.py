@@ -23,6 +23,10 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     session_tasks: int = 65_536
     """The most tasks that one client may have on the way unasked."""
     session_bytes: int = 128 << 20
+    session_max_tasks: int = 0
+    """The most unfinished tasks of one client; 0: as many as the farm takes."""
+    session_max_bytes: int = 0
+    """And the most bytes of their payloads."""
     session_jobs: int = 10_000
     """The most jobs of one client that are open, or of which anything is kept."""
     session_outcomes: int = 262_144
@@ -110,8 +114,13 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
                 f"lease_seconds is {self.lease_seconds:g} and beat_seconds {self.beat_seconds:g}; "
                 "a lease must last two beats or more: raise the one or lower the other"
             )
-        if self.payload_bytes_max > min(self.session_bytes, self.max_bytes):
-            raise ConfigError(
-                f"payload_bytes_max is {self.payload_bytes_max}, more than session_bytes or "
-                "max_bytes allow at all; lower it or raise them"
-            )
+        for name in ("session_max_tasks", "session_max_bytes"):
+            if (most := getattr(self, name)) < 0:
+                raise ConfigError(f"{name} is {most}; it must be at least 1, or 0 for no limit")
+        for name in ("session_bytes", "max_bytes", "session_max_bytes"):
+            most = getattr(self, name)
+            if most and self.payload_bytes_max > most:
+                raise ConfigError(
+                    f"payload_bytes_max is {self.payload_bytes_max}, more than {name}, {most}, "
+                    "allows at all; lower the one or raise the other"
+                )

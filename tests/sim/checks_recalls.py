@@ -50,6 +50,8 @@ class RecallChecks:
         machine = self._machine
         assert machine is not None
         tasks = 0
+        if message.grace is not None:  # a stop
+            return
         for epoch, number, first, count in message.runs:
             session = self._checks.truth.leases.get((epoch, number), b"")
             found = self._checks.truth.run(session, first, count)

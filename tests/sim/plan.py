@@ -164,6 +164,8 @@ class Plan:
         plan.have_nested(Random(seed * 61 + 11))
         plan.have_keys(Random(seed * 37 + 5))
         plan.core["far_seconds"] = Random(seed * 41 + 3).choice((0.3, 60.0))
+        if (own := Random(seed * 41 + 11).choice((0, 0, 0, 1, 3))) > 0:
+            plan.core["session_max_tasks"] = own
         plan.long = Random(seed * 17 + 3).choice((0.0, 0.0, 0.0, 0.1))
         plan.have_little_memory(Random(seed * 37 + 11))
         return plan
