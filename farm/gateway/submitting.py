@@ -1,5 +1,6 @@
 """From a request to tasks that the farm has accepted."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -36,6 +37,8 @@ ACCEPT_SECONDS = 5.0
 """How long the farm may take to accept a task; then it is withdrawn, and the caller comes again."""
 FULL_SECONDS = 1.0
 """For how long a queue that has refused is not asked again."""
+LARGE_BYTES = 1 << 16
+"""Arguments above this size are packed beside the event loop."""
 KEY_CHARS_MAX = 150
 """Of an ``Idempotency-Key``; what it is among all keys has the caller's name before it."""
 NOT_HERE = {
@@ -119,7 +122,10 @@ class Submitting:
         settings = self._options(request.options, asker.queue)
         texts = [_text(signature, *call) for call in calls]
         keys = _keys(settings, asker, request.function, texts, job=name is not None)
-        payloads = [self._relay.keep(_packed(text)) for text in texts]
+        if sum(map(len, texts)) > LARGE_BYTES:  # files are written
+            payloads = await asyncio.to_thread(self._payloads, texts)
+        else:
+            payloads = self._payloads(texts)
         try:
             lane = self._relay.lane(function, settings)
         except ConfigError as error:
@@ -141,6 +147,9 @@ class Submitting:
             if number:
                 self._relay.seal_job(number)
         return [job] if job else ids
+
+    def _payloads(self, texts: Sequence[bytes]) -> list[Payload]:
+        return [self._relay.keep(_packed(text)) for text in texts]
 
     async def _check_room_for(self, tasks: int, queue: str) -> None:
         """Raise the ``Problem`` that keeps a queue from taking so many tasks as a whole."""

@@ -45,7 +45,7 @@ def test_a_function_is_run_by_name_and_its_result_is_read_at_the_location(gatewa
     assert gateway.read(task).json()["result"] == {"sum": 5}
 
 
-@pytest.mark.parametrize("value", [None, 0, "é\u2028", [1.5, {"a": [True, None]}], "x" * 50_000])
+@pytest.mark.parametrize("value", [None, 0, "é\u2028", [1.5, {"a": [True, None]}], "x" * 90_000])
 def test_values_come_back_as_they_were_sent(gateway, value):
     assert gateway.ended(gateway.submitted("echo", value))["result"] == value
 
@@ -531,3 +531,5 @@ def test_no_more_wait_than_may_and_all_who_leave_make_room():
         gateway.release(path)
         assert gateway.ended(task["id"])["result"] == path
         assert "html" in gateway.http.get("/docs").text
+        large = "x" * 300_000  # it travels in a file
+        assert gateway.ended(gateway.submitted("echo", large))["result"] == large
