@@ -67,11 +67,11 @@ class OutcomeLoading:
         ledger = self._ledger
         units, freed = batch.units_of(lo, hi), batch.bytes_of(lo, hi)
         inline = batch.inline_of(lo, hi, freed)
-        ledger.close(batch, units, freed)
         for index, own in batch.diverged.items():
             if lo <= index < hi:
                 ledger.evidence.release(own.attempts)
         batch.restore_final(lo, hi, FINAL.get(outcome.ending, State.FAILED))
+        ledger.close(batch, units, freed)  # only now: it may have been the last of them
         ledger.residence.free(batch, inline)
         outcome.result = None
         outcome.at = at

@@ -33,6 +33,7 @@ CUT_OFF_AT_ONCE = {
     "tasks": 60,
     "durable": True,
     "blobs": 0.0,
+    "nested": 0.0,
     "steps": 2000,
     "core": {
         "lease_seconds": 2.0,
@@ -65,14 +66,19 @@ def _(patch):
 def _(patch):
     grant = SessionCredit.grant
 
-    def twice(self, session):
-        grant(self, session)
+    def twice(self, session, *among):
+        grant(self, session, *among)
         if session.peer is not None:
             session.granted_tasks += self._ledger.settings.session_tasks
             session.refused = True
-            grant(self, session)
+            grant(self, session, *among)
 
     patch.setattr(SessionCredit, "grant", twice)
+
+
+@bite("one client has no more than one may", "invariants", core={"session_max_tasks": 1})
+def _(patch):
+    patch.setattr(SessionCredit, "room_of", lambda _self, _session: None)
 
 
 @bite("a client sends no more than its credit", "credit")
