@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from farm.errors import ConfigError
 from farm.model import QUEUE_NAME, byte_count, seconds
+from farm.resources import check_labels, check_resources
 
 __all__ = ["OPTION_KINDS", "QUEUE_KINDS", "QueueConfig", "QueueValue", "read_queues"]
 
@@ -79,6 +80,8 @@ QUEUE_KINDS = {
 }
 """What the keys of a queue must be, in words that fit after "expected"."""
 _COUNT, _SPAN = "a whole number of 0 or more", "a duration: seconds, or text such as '30s', '5m'"
+_AMOUNTS = "amounts by name: {gpu = 1, memory = '4GB'}"
+_LABELS = "a list of labels: 'ssd', 'zone=a'"
 _TYPES = "a list of exception types by name: 'ValueError', 'module.Name'"
 OPTION_KINDS = {
     "priority": "a whole number",
@@ -93,6 +96,8 @@ OPTION_KINDS = {
     "memory_limit": "a number of bytes, 1 or more, or text such as '512MB'",
     "retry_on": _TYPES,
     "never_on": _TYPES,
+    "resources": _AMOUNTS,
+    "labels": _LABELS,
 }
 """And what its default options must be."""
 
@@ -155,6 +160,10 @@ def _plain(key: str, value: Any, expected: str) -> Any:
         if not all(part.isidentifier() for name in names for part in name.split(".")):
             raise ValueError
         return [name.removeprefix("builtins.") for name in names]
+    if expected == _AMOUNTS:
+        return [list(one) for one in check_resources(value, key).items()]
+    if expected == _LABELS:
+        return list(check_labels(value, key))
     if "bytes" in expected:
         number: float = byte_count(value)
     elif "duration" in expected:

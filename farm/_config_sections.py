@@ -19,6 +19,8 @@ DEFAULT_ADDRESS = "tcp://127.0.0.1:7070"
 
 DURATION = {"kind": "duration"}
 SIZE = {"kind": "size"}
+RESOURCES = {"kind": "resources"}
+LABELS = {"kind": "labels"}
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +154,13 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
             description="How many bytes they and the results kept for them may have; the same",
         ),
     ] = 1 << 30
+    resources: Annotated[
+        list[str],
+        Meta(
+            description="Names of resources that hosts may have, for tasks that are submitted"
+            " before any such host is there"
+        ),
+    ] = []
     session_ttl: Annotated[
         float,
         Meta(
@@ -214,6 +223,18 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_tasks_per_worker: Annotated[
         int, Meta(ge=0, description="A worker is replaced after so many tasks; 0: never")
     ] = 0
+    resources: Annotated[
+        dict[str, float],
+        Meta(
+            extra=RESOURCES,
+            description="What it has for tasks that need it, such as `{gpu = 2, licence = 1}`;"
+            " `memory` and `gpu` are found out unless they are said here",
+        ),
+    ] = {}
+    labels: Annotated[
+        list[str],
+        Meta(extra=LABELS, description='What tasks may ask of a host: `["ssd", "zone=a"]`'),
+    ] = []
     max_memory_per_worker: Annotated[
         int,
         Meta(

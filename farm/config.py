@@ -37,6 +37,7 @@ from farm._config_sections import (
 )
 from farm.errors import ConfigError
 from farm.model import byte_count, seconds
+from farm.resources import check_labels, check_resources, label_table, parse_resources
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -89,6 +90,13 @@ SECTIONS: dict[str, type[Section]] = {
 }
 
 
+_EXPECTED = {
+    "size": "a number of bytes, or text such as '512MiB', '4GiB'",
+    "resources": "amounts by name: {gpu = 2, memory = '32GB'}; gpu=2,memory=32GB in a variable",
+    "labels": "a list of labels: 'ssd', 'zone=a'",
+}
+
+
 class Setting(NamedTuple):
     """One thing that can be set: for ``load()``, for help and for the reference."""
 
@@ -99,7 +107,7 @@ class Setting(NamedTuple):
     default: Any
     description: str
     kind: str
-    """``duration``, ``size``, or empty."""
+    """``duration``, ``size``, ``resources``, ``labels``, or empty."""
 
     @property
     def path(self) -> str:
@@ -112,8 +120,8 @@ class Setting(NamedTuple):
         if self.kind == "duration":
             least = "more than 0" if get_args(self.type)[1].gt is not None else "0 or more"
             return f"a duration of {least}: seconds, or text such as '250ms', '30s', '5m'"
-        if self.kind == "size":
-            return "a number of bytes, or text such as '512MiB', '4GiB'"
+        if self.kind in _EXPECTED:
+            return _EXPECTED[self.kind]
         base, meta, *_ = get_args(self.type)
         if get_origin(base) is Literal:
             return "one of " + ", ".join(repr(choice) for choice in get_args(base))
@@ -123,6 +131,11 @@ class Setting(NamedTuple):
             return "a list of texts"
         return "a text, not empty" if meta.min_length else "a text"
 
+    @property
+    def is_several(self) -> bool:
+        """Whether it is written as words with commas where there is only text."""
+        return get_origin(get_args(self.type)[0]) is list or self.kind == "resources"
+
     def read(self, value: Any, place: str, *, from_text: bool = False) -> Any:
         """The value as this setting has it; raises ``ConfigError`` naming place and key."""
         plain = value
@@ -131,10 +144,18 @@ class Setting(NamedTuple):
                 plain = seconds(value)
             elif self.kind == "size":
                 plain = byte_count(value)
-            elif from_text and get_origin(get_args(self.type)[0]) is list:
+            elif from_text and self.is_several:
                 plain = [part for part in re.split(r"[,\s]+", value) if part]
+            if self.kind == "resources":
+                several = isinstance(plain, list)
+                plain = (parse_resources if several else _resources)(plain, self.path)
+            elif self.kind == "labels":
+                label_table(plain, self.path)
+                plain = list(check_labels(plain, self.path))
             return msgspec.convert(plain, self.type, strict=not from_text)
-        except (ConfigError, msgspec.ValidationError):
+        except (ConfigError, msgspec.ValidationError) as error:
+            if self.kind in {"resources", "labels"}:  # what is wrong is in a part of it
+                raise ConfigError(f"{place}: {error}") from None
             raise ConfigError(
                 f"{place}: {self.path} is {value!r}; expected {self.expected}"
             ) from None
@@ -144,6 +165,10 @@ def _expected_number(base: type, meta: Meta) -> str:
     if base is bool:
         return "true or false"
     return f"a whole number of {meta.ge} " + ("or more" if meta.le is None else f"to {meta.le}")
+
+
+def _resources(value: Any, what: str) -> dict[str, float]:
+    return check_resources(value, what, of_host=True)
 
 
 def settings() -> list[Setting]:

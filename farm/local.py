@@ -21,6 +21,7 @@ from farm.client.client import Client
 from farm.errors import ConfigError, FarmError, ServiceFailed
 from farm.model import Duration, byte_count, seconds
 from farm.payload import dump_call, dump_function
+from farm.resources import check_resources, label_table
 from farm.supervisor import Service
 from farm.transport import AddressError, parse_address
 
@@ -42,6 +43,8 @@ def local(  # noqa: PLR0913 - one for each setting
     imports: Sequence[str] = (),
     max_tasks_per_worker: int = 0,
     max_memory_per_worker: int | str = 0,
+    resources: Mapping[str, float | str] | None = None,
+    labels: Sequence[str] = (),
     kill_after: Duration = 3.0,
 ) -> Client:
     """Start a farm on this machine and return its client; it ends with the client.
@@ -52,7 +55,9 @@ def local(  # noqa: PLR0913 - one for each setting
     ``imports``, which register functions, in each. Workers see
     this process's ``sys.path`` and environment. A worker is replaced after ``max_tasks_per_worker``
     tasks, or when it has come to ``max_memory_per_worker`` (bytes, or ``"512MB"``); 0 means never.
-    One that is over a limit has ``kill_after`` to end before it is killed.
+    One that is over a limit has ``kill_after`` to end before it is killed. ``resources`` is what
+    there is for tasks that need it, such as ``{"gpu": 2, "licence": 1}``, beside the memory and the
+    GPUs that are found, and ``labels`` what they may ask for.
 
     The journal is kept in memory, and gone at the end; with ``directory`` it is kept there, on
     disk, and a farm that is opened in that directory again goes on where it stopped. Raises
@@ -70,14 +75,23 @@ def local(  # noqa: PLR0913 - one for each setting
         "max_tasks_per_worker": checked_count(max_tasks_per_worker, "max_tasks_per_worker"),
         "max_memory_per_worker": byte_count(max_memory_per_worker, "max_memory_per_worker"),
         "kill_seconds": seconds(kill_after, "kill_after"),
+        "resources": check_resources(resources or {}, "resources", of_host=True),
+        "labels": label_table(labels, "labels"),
     }
+    core = {"resources": list(host["resources"])}
     clients: list[weakref.ref[Client]] = []
 
     def fail(error: FarmError) -> None:
         for client in filter(None, (one() for one in clients)):
             client.connection.give_up(error)
 
-    farm = LocalFarm(slots=slots, store=store_in(directory), host=host, on_failed=fail)
+    farm = LocalFarm(
+        slots=slots,
+        store=store_in(directory),
+        coordinator={"core": core} if resources else None,
+        host=host,
+        on_failed=fail,
+    )
     farm.start()
     try:
         client = Client(farm.address, connect_timeout=CONNECT_SECONDS, supervisor=farm)

@@ -1,7 +1,7 @@
 """The words of the farm as types: states, endings, task ids, durations and task options."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Annotated, Any, BinaryIO, NamedTuple, TypedDict
@@ -180,6 +180,8 @@ class Options(TypedDict, total=False):
     concurrency_key: str | None
     unique: str | Callable[..., str] | None
     idempotency_key: str | Callable[..., str] | None
+    resources: Mapping[str, float | str] | None
+    labels: Sequence[str] | None
     block: bool
 
 

@@ -8,6 +8,7 @@ import typer
 from farm.cli.output import Column
 from farm.cli.run import AddressOption, Run, command, command_group
 from farm.cli.words import ago_text, count_text, dash, rate_text, share_text
+from farm.resources import amount_text, label_texts
 
 __all__: list[str] = []
 
@@ -39,6 +40,8 @@ def hosts(run: Run, address: AddressOption = None) -> None:
         Column("lent", "LENT", count_text, right=True),
         Column("service_rate", "OUT/S", rate_text, right=True),
         Column("utilisation", "USED", share_text, right=True),
+        Column("resources", "RESOURCES", _resources),
+        Column("labels", "LABELS", _labels),
         Column("last_seen_seconds", "SEEN", ago_text, right=True),
         Column("pid", "PID", dash, right=True),
         Column("python", "PYTHON", dash),
@@ -47,6 +50,22 @@ def hosts(run: Run, address: AddressOption = None) -> None:
     ]
     shown = [row | {"state": _host_state(row)} for row in rows]
     run.output.table(shown, columns, empty=f"No hosts. Start one: farm worker {url}")
+
+
+def _resources(resources: dict[str, dict[str, float]] | None) -> str:
+    """What of a host's resources tasks use, of how much: ``gpu 1/2, memory 4GB/32GB``."""
+    found = []
+    for name, amounts in (resources or {}).items():
+        used, total = (
+            amount_text(name, amounts[key]).partition("=")[2] for key in ("used", "total")
+        )
+        if amounts["total"]:
+            found.append(f"{name} {used}/{total}")
+    return dash(", ".join(found))
+
+
+def _labels(labels: dict[str, str] | None) -> str:
+    return dash(", ".join(sorted(label_texts(labels or {}))))
 
 
 def _host_state(row: dict[str, Any]) -> str:

@@ -61,6 +61,9 @@ def status(run: Run, address: AddressOption = None) -> None:
             f"{count_text(process.get('congested', 0))} messages met a full socket, and"
             f" {count_text(process.get('overflowed', 0))} peers were dropped that read too slowly"
         )
+    for number, row in enumerate(data.get("cannot_run", [])):
+        text = f"{count_text(row['tasks'])} tasks (queue {row['queue']}): {row['why']}"
+        shown["cannot run" if not number else " " * number] = text
     if stuck := _counts(data["stuck"]):
         shown["stuck"] = f"{stuck}; that is a bug: please report it with what `farm explain` says"
     run.output.facts(data, shown)

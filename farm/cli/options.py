@@ -12,6 +12,7 @@ __all__ = [
     "ImportOption",
     "InsecureOption",
     "KillAfterOption",
+    "LabelOption",
     "LeaseOption",
     "ListenOption",
     "LogFormatOption",
@@ -19,6 +20,7 @@ __all__ = [
     "MaxMemoryOption",
     "MaxResultBytesOption",
     "MaxTasksOption",
+    "ResourceOption",
     "ResultTtlOption",
     "SchedulesOption",
     "SlotsOption",
@@ -79,6 +81,25 @@ MaxMemoryOption = Annotated[
         "--max-memory-per-worker",
         metavar="SIZE",
         help="Replace a worker that has come to so much memory: bytes, or 512MB. Default: never.",
+        show_default=False,
+    ),
+]
+ResourceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource",
+        metavar="NAME=AMOUNT",
+        help="What the host has for tasks that need it: gpu=2, memory=32GB, licence=1; may be given"
+        " again. Default: the memory and the GPUs that are found.",
+        show_default=False,
+    ),
+]
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="LABEL",
+        help="What tasks may ask of their host: ssd, zone=a; may be given again.",
         show_default=False,
     ),
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farm.cli.exitcodes import Refused
-from farm.cli.gateway import checked_modules, gateway_beside, module_path
+from farm.cli.gateway import gateway_beside
 from farm.cli.options import (
     BeatOption,
     GraceOption,
@@ -15,6 +15,7 @@ from farm.cli.options import (
     ImportOption,
     InsecureOption,
     KillAfterOption,
+    LabelOption,
     LeaseOption,
     ListenOption,
     LogFormatOption,
@@ -22,6 +23,7 @@ from farm.cli.options import (
     MaxMemoryOption,
     MaxResultBytesOption,
     MaxTasksOption,
+    ResourceOption,
     ResultTtlOption,
     SchedulesOption,
     SlotsOption,
@@ -30,6 +32,7 @@ from farm.cli.options import (
 )
 from farm.cli.run import Run, command
 from farm.cli.scheduler import scheduler_beside
+from farm.cli.service_settings import core_settings, host_settings, worker_flags
 from farm.cli.settings import store_address
 from farm.errors import ConfigError, StoreError
 
@@ -82,6 +85,8 @@ def up(  # noqa: PLR0913 - one for each option
     insecure: InsecureOption = False,
     max_tasks: MaxTasksOption = None,
     max_memory: MaxMemoryOption = None,
+    resource: ResourceOption = None,
+    label: LabelOption = None,
     kill_after: KillAfterOption = None,
     lease: LeaseOption = None,
     beat: BeatOption = None,
@@ -111,10 +116,7 @@ def up(  # noqa: PLR0913 - one for each option
         host_modules=imports or None,
         gateway_listen=http,
         gateway_modules=imports or None,
-        host_max_tasks_per_worker=max_tasks,
-        host_max_memory_per_worker=max_memory,
-        host_kill_after=kill_after,
-        host_grace=grace,
+        **worker_flags(max_tasks, max_memory, kill_after, grace, resource, label),
         log_format=log_format,
         log_level=log_level,
     )
@@ -138,22 +140,11 @@ def _run_farm(
     files of its scheduler.
     """
     from farm.errors import ServiceFailed
-    from farm.local import LocalFarm
     from farm.transport import AddressError
 
     path = store_address(config)
-    logs = {"log_format": config.log.format, "log_level": config.log.level}
     stop = threading.Event()
-    local = LocalFarm(
-        slots=config.host.slots or None,
-        store=path,
-        listen=config.coordinator.listen,
-        name=config.host.name or "local",
-        coordinator={**logs, "insecure": insecure, "core": _core(config)},
-        host={**logs, **_host(config)},
-        gateway=None if http is None else logs | http,
-        on_failed=lambda _: stop.set(),
-    )
+    local = _local_farm(config, path, stop, insecure=insecure, http=http)
     _stop_on_signals(local, stop, run)
     try:
         local.start()
@@ -187,6 +178,34 @@ def _run_farm(
         raise local.failed
     if local.failed is not None:
         raise Refused(str(local.failed)) from local.failed
+
+
+def _local_farm(
+    config: "Config",
+    path: str,
+    stop: threading.Event,
+    *,
+    insecure: bool,
+    http: dict[str, Any] | None,
+) -> "LocalFarm":
+    """The processes of a farm as configured, not started; ``stop`` is set if one is given up."""
+    from farm.local import LocalFarm
+
+    logs = {"log_format": config.log.format, "log_level": config.log.level}
+    return LocalFarm(
+        slots=config.host.slots or None,
+        store=path,
+        listen=config.coordinator.listen,
+        name=config.host.name or "local",
+        coordinator={
+            **logs,
+            "insecure": insecure,
+            "core": core_settings(config, here=True),
+        },
+        host=host_settings(config),
+        gateway=None if http is None else logs | http,
+        on_failed=lambda _: stop.set(),
+    )
 
 
 def _slots(address: str, stop: threading.Event) -> int:
@@ -268,7 +287,7 @@ def coordinator(  # noqa: PLR0913 - one for each option
         insecure=insecure,
         log_format=config.log.format,
         log_level=config.log.level,
-        core=_core(config),
+        core=core_settings(config),
     )
     raise typer.Exit(serve(settings))
 
@@ -279,6 +298,7 @@ def coordinator(  # noqa: PLR0913 - one for each option
     examples=[
         "farm worker tcp://farm-host:7070",
         "farm worker tcp://farm-host:7070 --slots 8 --name north --preload numpy",
+        "farm worker tcp://farm-host:7070 --resource gpu=2 --resource memory=32GB --label zone=a",
     ],
 )
 def worker(  # noqa: PLR0913 - one for each option
@@ -311,6 +331,8 @@ def worker(  # noqa: PLR0913 - one for each option
     imports: ImportOption = None,
     max_tasks: MaxTasksOption = None,
     max_memory: MaxMemoryOption = None,
+    resource: ResourceOption = None,
+    label: LabelOption = None,
     kill_after: KillAfterOption = None,
     grace: GraceOption = None,
     log_format: LogFormatOption = None,
@@ -329,10 +351,7 @@ def worker(  # noqa: PLR0913 - one for each option
         host_name=name,
         host_preload=preload or None,
         host_modules=imports or None,
-        host_max_tasks_per_worker=max_tasks,
-        host_max_memory_per_worker=max_memory,
-        host_kill_after=kill_after,
-        host_grace=grace,
+        **worker_flags(max_tasks, max_memory, kill_after, grace, resource, label),
         log_format=log_format,
         log_level=log_level,
     )
@@ -340,9 +359,7 @@ def worker(  # noqa: PLR0913 - one for each option
         address=config.client.address,
         slots=config.host.slots or None,
         name=config.host.name,
-        log_format=config.log.format,
-        log_level=config.log.level,
-        **_host(config),
+        **host_settings(config),
     )
     raise typer.Exit(serve(settings))
 
@@ -357,36 +374,3 @@ def _check_listen(address: str, insecure: bool) -> None:
             " run code on this farm; listen on tcp://127.0.0.1 or ipc://, or allow it with"
             " --insecure on a network where you trust everyone"
         )
-
-
-def _core(config: "Config") -> dict[str, Any]:
-    """What a configuration says about the core of a coordinator."""
-    from msgspec import ValidationError, convert
-    from msgspec.structs import asdict
-
-    from farm.core import CoreSettings
-    from farm.errors import ConfigError
-
-    known = CoreSettings.__struct_fields__
-    core = {name: value for name, value in asdict(config.coordinator).items() if name in known}
-    core["queues"] = {name: asdict(queue) for name, queue in config.queues.items()}
-    try:  # here, before anything is started: two of them may clash
-        convert(core, CoreSettings)
-    except ValidationError as error:
-        raise ConfigError(str(error)) from None
-    return core
-
-
-def _host(config: "Config") -> dict[str, Any]:
-    """What a configuration says about the workers of a host."""
-    section = config.host
-    return {
-        "preload": section.preload,
-        "imports": checked_modules(section.modules),
-        "sys_path": module_path(),
-        "grace_seconds": section.grace or None,
-        "kill_seconds": section.kill_after,
-        "max_lent": section.max_lent or None,
-        "max_tasks_per_worker": section.max_tasks_per_worker,
-        "max_memory_per_worker": section.max_memory_per_worker,
-    }

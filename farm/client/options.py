@@ -11,6 +11,7 @@ from farm.model import DEFAULT_QUEUE, Options, byte_count, seconds
 from farm.payload import qualified_name
 from farm.protocol.messages import Template
 from farm.protocol.parts import KEY_CHARS_MAX
+from farm.resources import SLOTS, Amounts, check_labels, check_resources
 
 __all__ = ["KeyOption", "Settings", "merge"]
 
@@ -105,7 +106,7 @@ def _check(key: str, value: Any) -> Any:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_CHECKS)}"
         raise TypeError(f"there is no option {key!r}; {hint}")
     if value is None and key in _EMPTY_IF_NONE:
-        return ""
+        return _EMPTY_IF_NONE[key]
     return None if value is None and key in _MAY_BE_NONE else check(key, value)
 
 
@@ -180,6 +181,12 @@ def _memory(key: str, value: Any) -> int:
     return min(size, BYTES_MAX)
 
 
+def _resources(key: str, value: Any) -> Amounts:
+    """Every task has one slot: to ask for that is to ask for nothing."""
+    found = check_resources(value, key)
+    return tuple(one for one in found.items() if one != (SLOTS, 1.0))
+
+
 def _exceptions(key: str, value: Any) -> tuple[str, ...]:
     several = isinstance(value, Sequence) and not isinstance(value, str)
     return tuple(_exception_name(key, one) for one in (value if several else [value]))
@@ -217,16 +224,18 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "eta": _moment,
     "queue": _queue,
     "concurrency_key": _name,
+    "resources": _resources,
+    "labels": lambda key, value: check_labels(value, key),
     "unique": _key,
     "idempotency_key": _key,
     "block": _flag,
 }
 KEYS = ("unique", "idempotency_key")
-_EMPTY_IF_NONE = frozenset(("queue", "concurrency_key"))
+_EMPTY_IF_NONE = {"queue": "", "concurrency_key": "", "resources": (), "labels": ()}
 _BUILT_IN = {
     key: getattr(Template(), key)
     for key in Template.__struct_fields__
-    if key in _CHECKS and key not in {*_EMPTY_IF_NONE, "durable"}
+    if key in _CHECKS and key not in {"queue", "concurrency_key", "durable"}
 }
 _MAY_BE_NONE = frozenset(
     (

@@ -19,7 +19,12 @@ from farm.ranges import RangeSet
 __all__ = ["Waiting", "refusal", "runs_of"]
 
 _TEXTS = {"busy": "the farm has no room for more tasks"}
-_REFUSALS = {"too_large": PayloadError, "queue": ConfigError, "key": KeyConflict}
+_REFUSALS = {
+    "too_large": PayloadError,
+    "queue": ConfigError,
+    "resource": ConfigError,
+    "key": KeyConflict,
+}
 
 
 class Waiting:

@@ -8,6 +8,7 @@ from farm.core.blobs import blob_names, names_in
 from farm.core.duplicates import Duplicates, duplicate_of
 from farm.core.following import Following
 from farm.core.ledger import Ledger
+from farm.core.needs import why_misspelt
 from farm.core.policy import nearest_queue
 from farm.core.queue import Queue
 from farm.core.queue_credit import QueueCredit, by_size, cut, fitting
@@ -223,7 +224,8 @@ class Admission:
             return "function", ""
         if group.job and group.job not in session.jobs:
             return self._why_no_job(session, group.job)
-        return None
+        misspelt = why_misspelt(group.template, self._ledger)
+        return ("resource", misspelt) if misspelt else None
 
     def _why_no_job(self, session: Session, number: int) -> tuple[str, str]:
         most = self._ledger.settings.session_jobs

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from farm.core.blobs import names_in
+from farm.core.needs import needs_of
 from farm.core.states import TRANSITIONS, Event
 from farm.core.stored import Held, inline_bytes
 from farm.model import BLOB_BYTES, Blob, State
@@ -123,7 +124,7 @@ class Batch:
 
     __slots__ = (
         "at", "cancelling", "count", "diverged", "dropped", "expires_at", "fence", "finished_at",
-        "first", "function", "gone", "held", "inline", "job", "keys", "open", "outcomes",
+        "first", "function", "gone", "held", "inline", "job", "keys", "needs", "open", "outcomes",
         "packed", "payloads", "pinned", "queue", "result_bytes", "row", "same", "session",
         "settled", "size", "start", "starts_at", "states", "stopped", "stopping", "stored",
         "suspended", "template", "tried", "watchers",
@@ -152,6 +153,7 @@ class Batch:
         self.packed = group.packed
         self.start = group.start
         self.template = group.template or DEFAULTS
+        self.needs = needs_of(self.template)
         self.job = job
         self.at = at
         self.keys = group.keys

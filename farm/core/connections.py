@@ -25,6 +25,7 @@ from farm.protocol.messages import (
 )
 from farm.protocol.parts import Claim
 from farm.protocol.records import HostJoined
+from farm.resources import SLOTS, label_texts, thousandths
 
 __all__ = ["Connections"]
 
@@ -212,6 +213,10 @@ class Connections:
         self.has_hosts = True
         self.due_for_hosts = min(self.due_for_hosts, now + ledger.settings.lease_seconds)
         host.slots = host.meter.slots = max(1, hello.slots)
+        host.labels = label_texts(hello.labels)
+        host.total = {
+            name: thousandths(amount) for name, amount in hello.resources.items() if name != SLOTS
+        }
         host.functions.clear()
         host.welcomed = False
         host.window = max(0, hello.window)
@@ -234,7 +239,8 @@ class Connections:
         }
         ledger.peers[peer] = host
         if not host.joined_ref:
-            host.joined_ref = ledger.persist(HostJoined(host.name, host.instance))
+            record = HostJoined(host.name, host.instance, tuple(sorted(host.total)))
+            host.joined_ref = ledger.persist(record)
         ledger.hosts.update(host)  # it is given nothing until it is welcomed
 
     # ------------------------------------------------------------ the end of a connection

@@ -274,7 +274,7 @@ class Core:
         self._event(now)
         self._end_waits(now)
         queues = self.ledger.queues
-        if queues.ring or queues.timed:
+        if queues.ring or queues.timed or self.placement.waits:
             self.placement.place(now)
         if queues.timed:
             queues.plan(now)

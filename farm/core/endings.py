@@ -79,6 +79,8 @@ class Endings:
             self._ledger.queues.arrived(batch)
         if waited == State.QUEUED:
             batch.queue.ready.note_stale(hi - lo)
+            if batch.needs is not None:  # it is found only if it comes up
+                self._ledger.queues.unblock(batch.needs)
         elif waited == State.SCHEDULED:
             self._ledger.delays.note_stale(1)
         result = Result(

@@ -5,9 +5,10 @@ from itertools import islice
 from typing import Any
 
 from farm.core.batch import SETTLED, Batch, Outcome
-from farm.core.explaining_queues import explain_queue
+from farm.core.explaining_queues import explain_needs, explain_queue, lacking
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
+from farm.core.needs import Needs
 from farm.model import Ending, State, TaskId
 from farm.protocol.parts import Failure
 from farm.protocol.records import Memory
@@ -69,6 +70,7 @@ class Explaining:
             "losses": [own.losses if own else 0, template.max_losses],
             "priority": template.priority,
             "queue": batch.queue.name,
+            "needs": str(batch.needs or ""),
             "durable": batch.durable,
             "host": "",
             "hosts": [],
@@ -127,9 +129,11 @@ class Explaining:
         elif ahead:
             why.append(f"{ahead} tasks of its queue {batch.queue.name} go first")
         held = explain_queue(batch, now, holds_back=ledger.holds_back)
+        if batch.needs is not None:
+            held += explain_needs(batch.needs, ledger.hosts)
         why += held
         hosts = ledger.hosts.all.values()
-        row["hosts"] = [self._host(host, now) for host in islice(hosts, HOSTS_MAX)]
+        row["hosts"] = [self._host(host, batch.needs, now) for host in islice(hosts, HOSTS_MAX)]
         if not any(host.peer is not None for host in hosts):
             why.append("no host is connected")
         elif not any(host.room for host in hosts):
@@ -138,7 +142,7 @@ class Explaining:
             why.append("it is next, as soon as a host has a free slot")
         self._may_expire(row, batch, now)
 
-    def _host(self, host: Host, now: float) -> Row:
+    def _host(self, host: Host, needs: Needs | None, now: float) -> Row:
         if host.peer is None:
             says = f"is gone; it was last heard {now - host.last_seen:.0f} s ago"
         elif host.unusable:
@@ -149,6 +153,8 @@ class Explaining:
             says = f"takes nothing now: {host.trouble}"
         elif not host.window:
             says = "takes nothing now: it drains, or cannot start workers, or cannot report"
+        elif needs is not None and (lacks := lacking(needs, host)):
+            says = f"cannot run it now: {lacks}"
         elif host.waiting:
             says = (
                 f"is busy: it holds {host.held} tasks, with {host.slots} slots; {host.waiting} of"

@@ -1,8 +1,11 @@
 """What keeps the tasks of a queue from being placed, in sentences."""
 
 from farm.core.batch import Batch
+from farm.core.hosts import Host, Hosts
+from farm.core.needs import Needs, why_never
+from farm.resources import amount_text
 
-__all__ = ["explain_queue"]
+__all__ = ["explain_needs", "explain_queue", "lacking"]
 
 
 def explain_queue(batch: Batch, now: float, *, holds_back: bool) -> list[str]:
@@ -28,3 +31,38 @@ def explain_queue(batch: Batch, now: float, *, holds_back: bool) -> list[str]:
     if key and per_key is not None and queue.keys.get(key, 0) >= per_key:
         found.append(f"of its key {key!r} {queue.keys[key]} run, and {per_key} may at a time")
     return found
+
+
+def explain_needs(needs: Needs, hosts: Hosts) -> list[str]:
+    """What becomes of tasks that need more than a slot; empty if a host has it now."""
+    if not any(host.peer is not None for host in hosts.all.values()):
+        return [f"it needs {needs}"]  # that no host is connected is said anyway
+    if never := why_never(needs, hosts.all.values()):
+        return [f"no host that is connected could ever run it: it {never}"]
+    if any(host.fits(needs) for host in hosts.all.values()):
+        return []
+    found = [f"it needs {needs}, and no host has that free now"]
+    if (host := hosts.reserved.get(needs)) is not None:
+        found.append(f"host {host.name} is kept for the next of those that need the same")
+    return found
+
+
+def lacking(needs: Needs, host: Host) -> str:
+    """What of a task's needs a host does not have, or not free; empty if it has all."""
+    found = [f"it has no label {label}" for label in needs.labels if label not in host.labels]
+    if needs.slots > host.slots - host.held:
+        found.append(f"{max(0, host.slots - host.held)} of {host.slots} slots are free")
+    for name, amount in needs.amounts:
+        if host.spare(name) < amount:
+            found.append(_short_of(name, amount, host))
+    return ", ".join(found)
+
+
+def _short_of(name: str, amount: int, host: Host) -> str:
+    total = host.total.get(name, 0)
+    if not total:
+        return f"it has no {name}"
+    has = amount_text(name, total / 1000)
+    if total < amount:
+        return f"it has {has}"
+    return f"{amount_text(name, host.spare(name) / 1000).partition('=')[2]} of {has} is free"

@@ -9,6 +9,7 @@ from farm.model import State, lendable
 from farm.ranges import RangeSet
 
 if TYPE_CHECKING:
+    from farm.core.needs import Needs
     from farm.core.port import Peer
 
 __all__ = ["TROUBLE_CHARS_MAX", "Host", "Hosts", "Lease"]
@@ -82,6 +83,11 @@ class Host:
 
     ``held`` counts the tasks of its leases; never more than ``window`` are assigned. ``waiting`` of
     them wait for others, and have lent their slots, of which it lends ``max_lent`` at most.
+
+    One of the ``tasks`` that needs several slots counts as so many. ``total`` is what it has beside
+    slots, in thousandths, ``used`` what its leases need of that. It is reserved for tasks with the
+    needs ``kept_for``, if for any; if it is their turn it ``keeps_slots``, too, now ``kept`` of
+    them.
     """
 
     def __init__(self, name: str, instance: bytes, now: float) -> None:
@@ -91,10 +97,16 @@ class Host:
         self.connection = -1
         self.slots = 1
         self.window = 0
-        self.held = 0
+        self.held = self.tasks = 0
         self.meter = Meter(now)
         self.waiting = 0
         self.max_lent = 0
+        self.total: dict[str, int] = {}
+        self.used: dict[str, int] = {}
+        self.labels: frozenset[str] = frozenset()
+        self.kept_for: Needs | None = None
+        self.keeps_slots = False
+        self.kept = 0
         self.leases: dict[LeaseKey, Lease] = {}
         self.functions: set[bytes] = set()
         self.last_seen = now
@@ -109,9 +121,19 @@ class Host:
         self.load: dict[str, float] = {}
 
     @property
+    def is_open(self) -> bool:
+        """Whether it may be given tasks in their turn."""
+        leaves = self.draining or self.leaving
+        return not (self.peer is None or self.unusable or leaves or not self.welcomed)
+
+    @property
     def room(self) -> int:
-        """How many more tasks it may be given."""
-        return 0 if self.draining or self.leaving else self._gap
+        """How many more tasks it may be given that need nothing but a slot."""
+        if not self.is_open:
+            return 0
+        if self.kept:  # what waits behind others would keep the slots from ever being free
+            return max(0, min(self.window, self.slots + self.waiting) - self.held - self.kept)
+        return self._gap
 
     @property
     def _gap(self) -> int:
@@ -130,10 +152,14 @@ class Host:
         The slots that are lent are no part of it: these are for tasks that others wait for.
         """
         if not self.waiting:
-            return self.room if short else min(self.room, self.slots - self.held)
+            return self.room if short else min(self.room, self.slots - self.held - self.kept)
+        return min(max(0, self.room - self.lent), self.room_at(depth))
+
+    @property
+    def lent(self) -> int:
+        """How many of the slots that are lent nobody has."""
         nested = sum(lease.units for lease in self.leases.values() if lease.batch.template.depth)
-        lent = self.waiting - min(self.waiting, nested)
-        return min(max(0, self.room - lent), self.room_at(depth))
+        return self.waiting - min(self.waiting, nested)
 
     def room_at(self, depth: int) -> int:
         """How many tasks of this depth it may be given, on slots that are lent and on others."""
@@ -155,29 +181,95 @@ class Host:
     @property
     def free(self) -> int:
         """How many more it could begin at once."""
-        return 0 if self.waiting else max(0, min(self.room, self.slots - self.held))
+        return 0 if self.waiting else max(0, self.room_for(0, short=False))
 
     @property
     def surplus(self) -> int:
         """How many of its tasks wait there: more than it has slots, or wants at all."""
         return self.held - self.waiting - min(self.slots, self.window - self.waiting)
 
+    # ------------------------------------------------------------ what tasks need
+
+    def hold(self, batch: Batch, units: int) -> None:
+        """It holds so many more tasks of a batch, or fewer (negative)."""
+        needs = batch.needs
+        self.tasks += units
+        if needs is None:
+            self.held += units
+            return
+        self.held += units * needs.slots
+        for name, amount in needs.amounts:
+            used = self.used.get(name, 0) + units * amount
+            if used:
+                self.used[name] = used
+            else:
+                del self.used[name]
+
+    def spare(self, name: str) -> int:
+        """How much it has of a resource that no lease needs, in thousandths."""
+        return max(0, self.total.get(name, 0) - self.used.get(name, 0))
+
+    def could_run(self, needs: "Needs") -> bool:
+        """Whether it has all that a task needs, if nothing else ran here."""
+        return (
+            needs.slots <= self.slots
+            and self.labels.issuperset(needs.labels)
+            and all(self.total.get(name, 0) >= amount for name, amount in needs.amounts)
+        )
+
+    def lacks(self, needs: "Needs") -> float:
+        """How much of what a task needs is in use, as a sum of shares; not of the slots."""
+        return sum(max(0, amount - self.spare(name)) / amount for name, amount in needs.amounts)
+
+    def fits(self, needs: "Needs") -> int:
+        """How many tasks with these needs it may be given now: they would begin at once."""
+        other = self.kept_for if self.kept_for != needs else None
+        slots = min(self.window, self.slots + self.waiting) - self.held - self.lent
+        slots -= self.kept if other else 0
+        return self._fits(needs, slots, other) if self.is_open else 0
+
+    def room_of(self, batch: Batch, depth: int) -> int:
+        """The same of a batch of this depth, on slots that are lent; nothing is kept from it."""
+        room = self.room_at(depth)
+        return room if batch.needs is None else self._fits(batch.needs, room, None)
+
+    def _fits(self, needs: "Needs", slots: int, other: "Needs | None") -> int:
+        """How many have so many slots, and leave what the others need."""
+        if not self.labels.issuperset(needs.labels):
+            return 0
+        most = slots // needs.slots
+        spared = dict(other.amounts) if other else {}
+        for name, amount in needs.amounts:
+            most = min(most, (self.spare(name) - spared.get(name, 0)) // amount)
+        return max(0, most)
+
+    def keep(self) -> None:
+        """Keep slots for those whose turn it is, as soon as slots are all that is missing."""
+        needs = self.kept_for if self.keeps_slots else None
+        self.kept = 0 if needs is None or self.lacks(needs) else needs.slots
+
 
 class Hosts:
     """All hosts by name, and those with room, in turn.
 
     ``over`` has those that hold more than they can run at once, ``lending`` those with room that
-    also lend slots.
+    also lend slots. ``changed``, while it is not None, gathers those of which anything has changed.
+    ``reserved`` has the host that is kept for each kind of needs.
     """
 
     def __init__(self) -> None:
         self.all: dict[str, Host] = {}
         self.over: dict[str, Host] = {}
+        self.changed: dict[Host, None] | None = None
+        self.reserved: dict[Needs, Host] = {}
         self.lending: OrderedDict[str, Host] = OrderedDict()
         self._roomy: OrderedDict[str, Host] = OrderedDict()
 
     def update(self, host: Host) -> None:
         """Call after anything that changes a host's room, or what it holds."""
+        if self.changed is not None:
+            self.changed[host] = None
+            host.keep()
         here = self.all.get(host.name) is host
         if here and host.room:
             self._roomy.setdefault(host.name, host)
@@ -199,7 +291,8 @@ class Hosts:
     def pick(self, depth: int, *, short: bool) -> Host | None:
         """A host for the next task, in turn: one with a free slot, else, if short, with room."""
         for name, host in self._roomy.items():
-            if host.room_for(depth, short=False) if host.waiting else host.held < host.slots:
+            kept = host.held + host.kept
+            if host.room_for(depth, short=False) if host.waiting else kept < host.slots:
                 self._roomy.move_to_end(name)
                 return host
         if short:
@@ -212,7 +305,32 @@ class Hosts:
     def pick_lent(self, batch: Batch, depth: int) -> Host | None:
         """A host, in turn, that has a slot for tasks of this depth while it lends some."""
         for name, host in self.lending.items():
-            if host.room_at(depth) and host.takes(batch):
+            if host.room_of(batch, depth) and host.takes(batch):
                 self.lending.move_to_end(name)
                 return host
         return None
+
+    def pick_for(self, needs: "Needs") -> tuple[Host, int] | None:
+        """A host for a task with needs, in turn, and for how many of them."""
+        host = self.reserved.get(needs)
+        if host is not None and (count := host.fits(needs)):
+            return host, count
+        for name, host in self._roomy.items():
+            if count := host.fits(needs):
+                self._roomy.move_to_end(name)
+                return host, count
+        return None
+
+    def reserve(self, needs: "Needs", host: Host, *, slots: bool) -> None:
+        """Keep a host for tasks with these needs, and its slots, too, if it is their turn."""
+        self.reserved[needs] = host
+        host.kept_for, host.keeps_slots = needs, slots
+        self.update(host)
+
+    def reserve_no_more(self, needs: "Needs") -> None:
+        """Whatever was kept for tasks with these needs is free for others."""
+        host = self.reserved.pop(needs, None)
+        if host is not None:
+            host.kept_for = None
+            host.kept = 0
+            self.update(host)

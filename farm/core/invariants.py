@@ -5,6 +5,7 @@ from collections import Counter
 from farm.core.batch import SETTLED, Batch
 from farm.core.blobs import live_blobs
 from farm.core.core import Core
+from farm.core.hosts import Host
 from farm.core.invariants_memory import check_readers, check_residence
 from farm.core.ledger import Ledger
 from farm.model import State
@@ -94,13 +95,27 @@ def _check_leases(ledger: Ledger, batches: list[Batch]) -> None:
             name = f"lease {key} of host {host.name}"
             _require(holds=lease.left == live > 0, message=f"{name} has {live}, not {lease.left}")
             leased[id(lease.batch)] += live
-        units = sum(lease.units for lease in host.leases.values())
-        _require(holds=host.held == units, message=f"host {host.name} miscounts its tasks")
+        _check_held(host)
     for batch in batches:
         _require(
             holds=batch.states.count(State.LEASED) == leased[id(batch)],
             message=f"batch {batch.first} has leased tasks that no host holds",
         )
+
+
+def _check_held(host: Host) -> None:
+    """What a host holds, and what of its resources that needs."""
+    held, used = 0, Counter[str]()
+    for lease in host.leases.values():
+        needs = lease.batch.needs
+        held += lease.units * (needs.slots if needs else 1)
+        for name, amount in needs.amounts if needs else ():
+            used[name] += lease.units * amount
+    _require(holds=host.held == held, message=f"host {host.name} miscounts its tasks")
+    same = host.used == {name: amount for name, amount in used.items() if amount}
+    _require(holds=same, message=f"host {host.name} counts {host.used} in use, not {dict(used)}")
+    kept = host.kept_for is not None or not host.kept
+    _require(holds=kept, message=f"host {host.name} keeps slots for nobody")
 
 
 def _check_queues(ledger: Ledger, batches: list[Batch]) -> None:

@@ -60,6 +60,7 @@ class Ledger:
         self.counters: Counter[str] = Counter()
         self.sessions: dict[bytes, Session] = {}
         self.hosts = Hosts()
+        self.resources = set(settings.resources)  # known by name, whoever is here
         self.peers: dict[Peer, Session | Host] = {}
         self.functions = Functions(port)
         self.evidence = Evidence(settings.evidence_bytes)
@@ -191,6 +192,10 @@ class Ledger:
         actions, self._when_known = self._when_known, []
         for action in actions:
             action(now)
+
+    def resource_names(self) -> set[str]:
+        """The resources, beside those of every farm, that hosts have, or had not long ago."""
+        return self.resources.union(*(host.total for host in self.hosts.all.values()))
 
     def is_committed(self, batch: Batch) -> bool:
         """Whether a batch is durable, or need not be."""

@@ -168,6 +168,7 @@ class Loading:
 
     def _join_host(self, ref: int, record: HostJoined, _now: float) -> None:
         self.hosts.setdefault(record.name, []).append((ref, record.instance))
+        self._ledger.resources.update(record.resources)
 
     def _session(self, identity: bytes, now: float) -> Session:
         found = self._ledger.sessions.get(identity)

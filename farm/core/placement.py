@@ -3,6 +3,8 @@
 from farm.core.batch import Batch
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
+from farm.core.ready import Entry
+from farm.core.reserving import Reserving
 from farm.core.states import Event
 from farm.protocol.messages import Assign, Function
 from farm.protocol.parts import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Grant
@@ -29,11 +31,19 @@ class Placement:
     is given only to a host with a free slot, so that nothing waits behind something long. While
     the store fails, tasks whose submission is not committed are given to nobody: should that
     never be, nothing may have run. Tasks whose payloads are in the store alone step aside until
-    those have been read.
+    those have been read. Tasks that need more than a slot are given to a host that has it free;
+    others pass them while none has.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        seconds = ledger.settings.reserve_seconds
+        self._reserving = Reserving(ledger.hosts, ledger.queues, seconds)
+
+    @property
+    def waits(self) -> bool:
+        """Whether tasks wait for what no host had when they were looked at."""
+        return not self._reserving.idle
 
     def place(self, now: float) -> None:
         """Lease queued tasks, in order, until no host has room for the next.
@@ -41,17 +51,23 @@ class Placement:
         Slots that are lent are for tasks that others wait for, the deepest first, whoever's turn it
         is; what these leave is for anybody.
         """
-        ledger = self._ledger
+        ledger, queues = self._ledger, self._ledger.queues
         parcels: dict[Host, _Parcel] = {}
-        if ledger.queues.timed:
-            ledger.queues.refresh(now)
-        given = self._place_heads(parcels, now)
+        if queues.timed:
+            queues.refresh(now)
+        given = 0
+        while True:
+            if self.waits:
+                self._reserving.prepare(now)
+            given += self._place_heads(parcels, now)
+            if not self._reserving.is_outdated:
+                break
         if ledger.hosts.lending:
             given += self._place_nested(parcels, now)
             given += self._place_heads(parcels, now, lent=True)
         residence = ledger.residence
         if residence.stored or residence.near:
-            residence.look_ahead(given, ledger.queues.upcoming)
+            residence.look_ahead(given, queues.upcoming)
         for host, parcel in parcels.items():
             self._send(host, parcel)
 
@@ -60,37 +76,75 @@ class Placement:
 
         Returns how many payload bytes hosts were given.
         """
-        ledger = self._ledger
-        queues, holds_back, given = ledger.queues, ledger.holds_back, 0
+        queues, holds_back, given = self._ledger.queues, self._ledger.holds_back, 0
         while (head := queues.head(now, holds_back=holds_back)) is not None:
-            batch, lo, hi = head
-            if batch.gone:
-                queues.take(hi - lo)
-                continue
-            if ledger.short and not ledger.is_committed(batch):
-                queues.set_aside(hi - lo)
-                continue
-            expected = ledger.functions.expected(batch.function)
-            depth = ledger.depth(batch)
-            if lent:
-                host = ledger.hosts.pick_lent(batch, depth)
-                room = host.room_at(depth) if host is not None else 0
-            else:
-                short = self.is_short(batch, hi - lo, expected)
-                host = ledger.hosts.pick(depth, short=short)
-                room = host.room_for(depth, short=short) if host is not None else 0
-            if host is None:
+            size = self._place_head(head, parcels, now, turn=True, lent=lent)
+            if size is None:
                 break
-            if batch.stored:
-                if not ledger.residence.call(batch):
-                    break
-                queues.park()
-                continue
-            lo, hi, attempt = next(batch.attempt_runs(lo, hi))
-            hi, cost = self._cut(batch, lo, hi, room, expected, now)
-            queues.take(hi - lo, cost)
-            given += self._lease(host, batch, (lo, hi), attempt, expected, parcels, now)
+            given += size
+        else:
+            return given
+        # What others need may be on hosts that are kept for them.
+        while (head := queues.needy_head(now, holds_back=holds_back)) is not None:
+            size = self._place_head(head, parcels, now, turn=False)
+            if size is None:
+                break
+            given += size
         return given
+
+    def _place_head(
+        self,
+        head: Entry,
+        parcels: dict[Host, _Parcel],
+        now: float,
+        *,
+        turn: bool,
+        lent: bool = False,
+    ) -> int | None:
+        """Lease something of a run, if that may be; how many bytes, or None if nobody can go on.
+
+        That is, if no host has room for what needs only a slot, or too many payloads are read.
+        """
+        ledger, queues = self._ledger, self._ledger.queues
+        batch, lo, hi = head
+        if batch.gone:
+            queues.take(hi - lo)
+            return 0
+        if ledger.short and not ledger.is_committed(batch):
+            queues.set_aside(hi - lo)
+            return 0
+        expected = ledger.functions.expected(batch.function)
+        if batch.needs is not None:
+            found = self._reserving.pick(batch.needs, now, turn=turn)
+        else:
+            found = self._find(batch, hi - lo, expected, lent=lent)
+        if found is None:
+            return None if batch.needs is None else 0
+        if batch.stored:
+            if not ledger.residence.call(batch):
+                return None
+            queues.park()
+            return 0
+        host, room = found
+        lo, hi, attempt = next(batch.attempt_runs(lo, hi))
+        hi, cost = self._cut(batch, lo, hi, room, expected, now)
+        queues.take(hi - lo, cost)
+        size = self._lease(host, batch, (lo, hi), attempt, expected, parcels, now)
+        if batch.needs is not None:
+            self._reserving.placed(batch.needs)
+        return size
+
+    def _find(
+        self, batch: Batch, count: int, expected: float, *, lent: bool
+    ) -> tuple[Host, int] | None:
+        """A host for the first of so many tasks that need only a slot, and the room it has."""
+        hosts, depth = self._ledger.hosts, self._ledger.depth(batch)
+        if lent:
+            host = hosts.pick_lent(batch, depth)
+            return None if host is None else (host, host.room_at(depth))
+        short = self.is_short(batch, count, expected)
+        host = hosts.pick(depth, short=short)
+        return None if host is None else (host, host.room_for(depth, short=short))
 
     def _place_nested(self, parcels: dict[Host, _Parcel], now: float) -> int:
         """Tasks that others may wait for, on whatever slots there are; the same."""
@@ -113,7 +167,8 @@ class Placement:
                     break
                 lo, hi, attempt = next(batch.attempt_runs(*entry[1:]))
                 if not batch.packed:
-                    room = min(host.room_at(depth), ledger.settings.grant_tasks, allowed)
+                    room = host.room_of(batch, depth)
+                    room = min(room, ledger.settings.grant_tasks, allowed)
                     hi = min(hi, lo + room)
                 queue.ready.withdraw(batch, lo, hi)
                 expected = ledger.functions.expected(batch.function)
@@ -157,12 +212,7 @@ class Placement:
         ledger.leases_given += 1
         key = (ledger.epoch, ledger.leases_given)
         lease = Lease(key, host, batch, run, attempt)
-        lease.since = now
-        host.leases[key] = lease
-        host.held += lease.units
-        host.meter.arrive(lease.units, now)
-        batch.queue.placed(batch, lease.units, attempt, now)
-        ledger.hosts.update(host)
+        self._count(lease, now)
         payloads = batch.payloads_of(lo, hi)
         template = batch.template
         grant = Grant(
@@ -185,6 +235,7 @@ class Placement:
             template.retry_on,
             template.never_on,
             ledger.depth(batch),
+            template.resources,
         )
         self._give_function(host, batch.function)
         if batch.runs_once:
@@ -201,6 +252,16 @@ class Placement:
         parcel.payloads += len(payloads)
         parcel.size += grant.size
         return grant.size
+
+    def _count(self, lease: Lease, now: float) -> None:
+        """A lease is given: its host holds its tasks."""
+        host, batch = lease.host, lease.batch
+        lease.since = now
+        host.leases[lease.key] = lease
+        host.hold(batch, lease.units)
+        host.meter.arrive(lease.units, now)
+        batch.queue.placed(batch, lease.units, lease.attempt, now)
+        self._ledger.hosts.update(host)
 
     def _assign_once(self, lease: Lease, grant: Grant, now: float) -> None:
         """Write down that the tasks may have begun, and only then let them."""

@@ -18,6 +18,7 @@ AGEING_MIN, AGEING_MAX = 1e-3, 1e9
 OPTIONS = (
     *("priority", "retries", "backoff", "max_losses", "time_limit", "soft_time_limit"),
     *("memory_limit", "retry_on", "never_on", "result_ttl", "expires", "delay"),
+    *("resources", "labels"),
 )
 """The options that a queue may have defaults for: those that only the farm itself acts on."""
 LIMITS = ("max_tasks", "max_bytes", "rate", "burst", "max_running", "max_running_per_key")

@@ -12,6 +12,7 @@ from farm.core.ledger import Ledger
 from farm.core.queries_dead import DeadQueries, Pending
 from farm.core.queries_inside import InsideQueries
 from farm.core.queries_jobs import JobQueries
+from farm.core.queries_needs import cannot_run
 from farm.core.queue_orders import QueueOrders, queue_rows
 from farm.core.watchdog import Watchdog
 from farm.model import State, TaskId
@@ -77,6 +78,7 @@ class Queries:
             "uptime_seconds": now - ledger.started_at,
             "tasks": {name: count for name, count in states.items() if count},
             "stuck": self._watchdog.stuck,
+            "cannot_run": cannot_run(ledger),
             "hosts": sum(host.peer is not None for host in hosts),
             "slots": sum(host.slots for host in hosts if host.peer is not None),
             "lent": sum(host.waiting for host in hosts if host.peer is not None),
@@ -132,6 +134,11 @@ class Queries:
             "last_seen_seconds": max(0.0, now - host.last_seen),
             "load": host.load,
             **host.meter.numbers(now),
+            "resources": {
+                name: {"total": total / 1000, "used": host.used.get(name, 0) / 1000}
+                for name, total in host.total.items()
+            },
+            "kept_for": str(host.kept_for or ""),
             **host.facts,
         }
 

@@ -1,5 +1,6 @@
 """One queue: its policy, what waits in it, and what of it runs."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from farm.core.batch import Batch
@@ -122,10 +123,19 @@ class Queue:
         """
         if self.plain:
             return self.ready.head()
+        return self._placeable(self.ready.head, now, holds_back=holds_back)
+
+    def needy_head(self, now: float, *, holds_back: bool) -> Entry | None:
+        """The same of those that need more than a slot, whoever's turn it is."""
+        return self._placeable(self.ready.needy_head, now, holds_back=holds_back)
+
+    def _placeable(
+        self, head: Callable[[], Entry | None], now: float, *, holds_back: bool
+    ) -> Entry | None:
         if self.closed(now, holds_back=holds_back):
             return None
         per_key = self.policy.max_running_per_key
-        while (entry := self.ready.head()) is not None:
+        while (entry := head()) is not None:
             key = entry[0].template.concurrency_key
             if per_key is None or not key or self.keys.get(key, 0) < per_key:
                 return entry

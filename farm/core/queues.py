@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from farm.core.batch import Batch
+from farm.core.needs import Needs
 from farm.core.policy import QueuePolicy, check_name
 from farm.core.queue import Queue
 from farm.core.ready import Entry
@@ -30,15 +31,23 @@ class Queues:
     def __init__(self, policies: Mapping[str, QueuePolicy], turn_seconds: float) -> None:
         self._turn_seconds = turn_seconds
         self.ring: deque[Queue] = deque()  # each queue at most once
+        # In order, those that have left it for the time that no host has what they wait for.
+        self._left: dict[Queue, None] = {}
         self.timed: list[Queue] = []
         """Those with a limit of the rate, for which ``refresh`` and ``plan`` are."""
         self.due: float | None = None
         """When a queue that waits for time to pass may have a task placed, as of ``plan``."""
+        self.blocked: dict[Needs, None] = {}
+        """What tasks need and no host has now."""
         self.all: dict[str, Queue] = {}
         for name, policy in {DEFAULT_QUEUE: QueuePolicy(), **policies}.items():
-            self.all[check_name(name)] = Queue(name, policy, turn_seconds)
-        self.default = self.all[DEFAULT_QUEUE]
+            self._add(Queue(check_name(name), policy, turn_seconds))
+        self.default = self._at = self.all[DEFAULT_QUEUE]  # of which ``head`` found something
         self.weigh()
+
+    def _add(self, queue: Queue) -> None:
+        queue.ready.blocked = self.blocked
+        self.all[queue.name] = queue
 
     def weigh(self) -> None:
         """Policies were set: the least weight has a turn of ``turn_seconds``."""
@@ -64,7 +73,7 @@ class Queues:
         queue = self.all.get(name or DEFAULT_QUEUE)
         if queue is None:
             queue = Queue(name, QueuePolicy(), self._turn_seconds, known=False)
-            self.all[name] = queue
+            self._add(queue)
             self.weigh()
         return queue
 
@@ -85,6 +94,7 @@ class Queues:
     def _activate(self, queue: Queue) -> None:
         queue.active = True
         self.ring.append(queue)
+        self._left.pop(queue, None)
 
     def head(self, now: float, *, holds_back: bool = False) -> Entry | None:
         """The next run of which something may be placed, or None."""
@@ -92,12 +102,13 @@ class Queues:
         if not ring:
             return None
         if len(ring) == 1 and ring[0].plain and (entry := ring[0].ready.head()) is not None:
+            self._at = ring[0]
             return entry  # as nearly always
         while ring:
-            queue = ring[0]
+            queue = self._at = ring[0]
             entry = queue.head(now, holds_back=holds_back)
             if entry is None:
-                self._leave()
+                self._leave(queue)
                 continue
             if len(ring) == 1 or queue.deficit > 0:
                 return entry
@@ -105,16 +116,31 @@ class Queues:
             ring[0].deficit += ring[0].quantum
         return None
 
-    def _leave(self) -> None:
-        """Nothing of the first of the ring may be placed: it saves nothing up.
+    def needy_head(self, now: float, *, holds_back: bool = False) -> Entry | None:
+        """The next run that needs more than a slot, when no others can be placed; or None.
 
-        The turn of the next has come, whoever joins now.
+        Nobody's turn begins or ends by it, but what is placed is paid for.
         """
-        queue = self.ring.popleft()
+        for queue in self.ring:
+            if queue.ready.needy and (entry := queue.needy_head(now, holds_back=holds_back)):
+                self._at = queue
+                return entry
+        return None
+
+    def _leave(self, queue: Queue) -> None:
+        """Nothing of a queue may be placed: it saves nothing up.
+
+        Unless it waits for a host that has what its tasks need: then it keeps this turn, and its
+        place. If it was its turn, that of the next has come, whoever joins now.
+        """
+        was_first = self.ring[0] is queue
+        self.ring.remove(queue)
         queue.active = False
-        queue.deficit = min(queue.deficit, 0.0)
-        if self.ring:
+        if was_first and self.ring:
             self.ring[0].deficit += self.ring[0].quantum
+        queue.deficit = min(queue.deficit, queue.quantum if queue.ready.needy else 0.0)
+        if queue.ready.needy:
+            self._left[queue] = None
 
     def cost(self, seconds: float) -> float:
         """What a task counts in its turn that is expected to take so long; -1: nobody knows."""
@@ -134,21 +160,21 @@ class Queues:
 
     def take(self, count: int, cost: float = 0.0) -> None:
         """Remove the first ``count`` tasks of the run that ``head`` returned, for ``cost``."""
-        queue = self.ring[0]
-        queue.deficit = queue.deficit - cost if len(self.ring) > 1 else 0.0
+        queue = self._at
+        alone = len(self.ring) == 1 and not self._left
+        queue.deficit = 0.0 if alone else max(queue.deficit - cost, -self._turn_seconds)
         if not queue.ready.take(count, cost):
-            self._leave()
+            self._leave(queue)
 
     def set_aside(self, count: int) -> None:
         """Let the first ``count`` tasks of the run that ``head`` returned wait until ``resume``."""
-        self.ring[0].ready.set_aside(count)
+        self._at.ready.set_aside(count)
 
     def park(self) -> None:
         """Let the run that ``head`` returned, and what is behind it, wait for its payloads."""
-        queue = self.ring[0]
-        queue.ready.park()
-        if not queue.ready:
-            self._leave()
+        self._at.ready.park()
+        if not self._at.ready:
+            self._leave(self._at)
 
     def arrived(self, batch: Batch) -> None:
         """The payloads of a batch are here: its tasks, if they wait for them, can be placed."""
@@ -196,6 +222,28 @@ class Queues:
             at = queue.bucket.due
             if at is not None and (self.due is None or at < self.due):
                 self.due = at
+
+    # ------------------------------------------------------------ what no host has now
+
+    def block(self, needs: Needs) -> None:
+        """No host has what these tasks need: others go before them, until ``unblock``."""
+        self.blocked[needs] = None
+
+    def unblock(self, needs: Needs) -> None:
+        """A host may have what these tasks need."""
+        if needs in self.blocked:
+            del self.blocked[needs]
+            for queue in [*self._left, *self.all.values()]:
+                queue.ready.unblock(needs)
+                self.wake(queue)
+
+    def have(self, needs: Needs) -> bool:
+        """Whether a queue has tasks with such needs."""
+        return any(needs in queue.ready.needy for queue in self.all.values())
+
+    def want(self, needs: Needs) -> bool:
+        """Whether one has that is not paused: what else keeps them passes by itself."""
+        return any(needs in queue.ready.needy and not queue.paused for queue in self.all.values())
 
     # ------------------------------------------------------------ looking
 

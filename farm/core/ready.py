@@ -5,6 +5,8 @@ A queue has a lane for each priority, and a lane has a line for each session. Al
 admission. A task that is cancelled or expires leaves a stale entry behind, which is skipped when
 it comes up; when stale tasks outnumber the others, entries are sorted out.
 
+What no host can run now because of what it needs stands in nobody's way: see ``lines``.
+
 - *Which lane*: the one whose oldest head has the smallest ``at - priority x ageing``: a task of
   a higher priority goes as if it had come that much earlier, so what waits long rises.
 - *Which line of it*: deficit round robin, in seconds of expected work.
@@ -12,11 +14,13 @@ it comes up; when stale tasks outnumber the others, entries are sorted out.
 """
 
 from bisect import insort
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Collection, Iterator
 
 from farm.core.batch import Batch
+from farm.core.held import Held
 from farm.core.lanes import Entry, Lane, Line, by_turns
+from farm.core.needs import Needs
 from farm.model import State
 
 __all__ = ["Entry", "ReadyQueue"]
@@ -34,14 +38,18 @@ class ReadyQueue:
     def __init__(self, turn_seconds: float, ageing_seconds: float) -> None:
         self.turn_seconds = turn_seconds
         self.ageing_seconds = ageing_seconds
+        self.blocked: Collection[Needs] = ()  # see ``Queues.block``
+        self.needy: Counter[Needs] = Counter()  # how many entries need what, in lines
         self._lanes: dict[int, Lane] = {}
         self._order: list[int] = []  # negated priorities of the lanes with a ring, ascending
+        self._at: tuple[Lane, Line, deque[Entry]] | None = None  # what ``head`` found
+        self._shut: dict[Needs, dict[Line, Lane]] = {}  # lines that have that shut
+        self._open: dict[Line, Lane] = {}  # those that may have tasks with needs, in turn
         self._stale = 0
         self._size = 0
         self._aside: list[Entry] = []
         self._parked: dict[Batch, tuple[Lane, Line]] = {}  # until their payloads are here
-        self._held: dict[str, deque[Entry]] = {}  # by a key that is at its most
-        self._released: dict[str, Batch] = {}  # by key: that of the entry that may try again
+        self._held = Held(lambda entry: self.push(*entry, front=True))
 
     def push(self, batch: Batch, lo: int, hi: int, *, front: bool = False) -> None:
         """Add the queued tasks ``[lo, hi)``; those given back go to the front of their line."""
@@ -52,47 +60,63 @@ class ReadyQueue:
         line = lane.lines.get(batch.session)
         if line is None:
             line = lane.lines[batch.session] = Line(batch.session)
-            self._serve(lane, line)
+        line.add((batch, lo, hi), front=front)
+        if batch.needs is not None:
+            lane.mixed = True
+            self._open[line] = lane
+            self.needy[batch.needs] += 1
+        if line.out and not line.parked:
+            self._enter(lane, line)
         if front:
-            line.entries.appendleft((batch, lo, hi))
             lane.oldest = None
-        else:
-            line.entries.append((batch, lo, hi))
         self._size += hi - lo
-
-    def _serve(self, lane: Lane, line: Line, *, first: bool = False) -> None:
-        """A line joins the ring of its lane: as the first, or the last."""
-        if not lane.ring:
-            insort(self._order, -lane.priority)
-        if first:
-            lane.ring.appendleft(line)
-        else:
-            lane.ring.append(line)
-        lane.oldest = None
 
     def head(self) -> Entry | None:
         """The next run that is really queued, or None."""
         while self._order:
             lane = self._lane()
             # What ended while it waited must not let others of its lane go for its age.
-            if lane.oldest is not None and self._first(lane, lane.oldest) is None:
-                continue
-            entry = self._first(lane, lane.line(self.turn_seconds))
-            if entry is not None:
+            if (oldest := lane.oldest) is not None:
+                entries = self._front(lane, oldest)
+                if entries is None:
+                    lane.oldest = None
+                elif self._first(lane, oldest, entries) is None:
+                    continue
+            line = lane.line(self.turn_seconds)
+            entries = self._front(lane, line)
+            if entries is None:
+                self._step_out(lane, line)
+            elif (entry := self._first(lane, line, entries)) is not None:
                 return entry
         return None
 
-    def _first(self, lane: Lane, line: Line) -> Entry | None:
-        """The first run of a line that is really queued; None, and an entry less, if none is."""
-        batch, lo, hi = line.entries[0]
+    def needy_head(self) -> Entry | None:
+        """The next run with needs that are not blocked, whoever's turn it is; None if none waits.
+
+        For when nobody without needs can be placed: it changes nobody's turn.
+        """
+        while self._open:
+            line, lane = next(iter(self._open.items()))
+            self._front(lane, line)
+            entries = None if line.out else line.front(needy=True)
+            if entries is None:
+                del self._open[line]
+            elif (entry := self._first(lane, line, entries)) is not None:
+                return entry
+        return None
+
+    def _first(self, lane: Lane, line: Line, entries: deque[Entry]) -> Entry | None:
+        """The first run that is really queued of those entries; None, and an entry less, if not."""
+        self._at = lane, line, entries
+        batch, lo, hi = entries[0]
         run = next(batch.runs(lo, hi, State.QUEUED), None)
         if run is None:
-            self._pop(lane, line)
+            self._pop()
             self._drop_stale(hi - lo)
-            self._free(batch)
+            self._held.free(batch)
             return None
         if run[0] > lo:
-            line.entries[0] = (batch, run[0], hi)
+            entries[0] = (batch, run[0], hi)
             self._drop_stale(run[0] - lo)
         return batch, run[0], run[1]
 
@@ -105,50 +129,105 @@ class ReadyQueue:
         ranked = (self._lanes[-negated] for negated in self._order)
         return min(ranked, key=lambda lane: lane.since() - lane.priority * age)
 
-    def _pop(self, lane: Lane, line: Line) -> Entry:
-        """Remove the first entry of a line, and what is empty then."""
-        entry = line.entries.popleft()
+    def _front(self, lane: Lane, line: Line) -> deque[Entry] | None:
+        """Where the entry of a line stands that goes next, if any may."""
+        blocked = self.blocked
+        if not blocked and not line.needy:  # as nearly always
+            return line.entries or None
+        for needs in line.shut_blocked(blocked):
+            self._shut.setdefault(needs, {})[line] = lane
+        return line.front()
+
+    # ------------------------------------------------------------ the ring of a lane
+
+    def _enter(self, lane: Lane, line: Line, *, first: bool = False) -> None:
+        """Something of a line may be placed, as far as is known: it is the first, or the last."""
+        line.out = False
+        if first:
+            lane.ring.appendleft(line)
+        else:
+            lane.ring.append(line)
+        lane.oldest = None
+        if len(lane.ring) == 1:
+            insort(self._order, -lane.priority)
+
+    def _leave(self, lane: Lane, line: Line) -> None:
+        """A line has nothing more, or nothing that may be placed."""
+        lane.leave(line, self.turn_seconds)
+        if not lane.ring:
+            self._order.remove(-lane.priority)
+
+    def _step_out(self, lane: Lane, line: Line) -> None:
+        """Nothing of a line may be placed now: it keeps what is left of its turn."""
+        line.deficit = min(line.deficit, self.turn_seconds)
+        self._leave(lane, line)
+
+    def unblock(self, needs: Needs) -> None:
+        """Tasks with these needs may be placed again."""
+        for line, lane in self._shut.pop(needs, {}).items():
+            line.open(needs)
+            if not line.empty:
+                self._open[line] = lane
+            if line.out and not (line.empty or line.parked):
+                self._enter(lane, line)
+
+    def _found(self) -> tuple[Lane, Line, deque[Entry]]:
+        """Where the entry stands that ``head`` returned last."""
+        if self._at is None:
+            raise LookupError("nothing was asked for")
+        return self._at
+
+    def _pop(self) -> Entry:
+        """Remove the entry that ``head`` found, and what is empty then."""
+        lane, line, entries = self._found()
+        entry = entries.popleft()
+        if (needs := entry[0].needs) is not None:
+            self._count_needy(needs)
         self._tidy(lane, line)
         return entry
 
     def _tidy(self, lane: Lane, line: Line) -> None:
         """An entry has left a line."""
-        if line.entries:
+        line.forget_empty()
+        if not line.empty:
             lane.popped(line)
-        else:
-            if lane.oldest is line:
-                lane.oldest = None
-            lane.drop(line, self.turn_seconds)
-            if not lane.ring:
-                self._order.remove(-lane.priority)
-            if not lane.lines:
-                del self._lanes[lane.priority]
+            return
+        if not line.out:
+            self._leave(lane, line)
+        del lane.lines[line.session]
+        if not lane.lines:
+            del self._lanes[lane.priority]
+
+    def _count_needy(self, needs: Needs) -> None:
+        """An entry with such needs has left its line."""
+        self.needy[needs] -= 1
+        if not self.needy[needs]:
+            del self.needy[needs]
 
     def turn(self, cost: float) -> int | None:
         """How many tasks of this cost (seconds) the line of ``head`` may have; None: any number.
 
         At least one, which the next turn pays for if it is more than is left of this.
         """
-        lane = self._lane()
-        if len(lane.ring) == 1:
-            return None
-        return max(1, int(lane.ring[0].deficit / cost))
+        lane, line, _ = self._found()
+        return None if len(lane.lines) == 1 else max(1, int(line.deficit / cost))
 
     def take(self, count: int, cost: float = 0.0) -> bool:
         """Remove the first ``count`` tasks of the run that ``head`` returned, for ``cost``.
 
-        Whether any entry is left.
+        Whether any entry is left that could come up.
         """
-        lane = self._lane()
-        line = lane.ring[0]
-        line.deficit = line.deficit - cost if len(lane.ring) > 1 else 0.0
-        batch, lo, hi = line.entries[0]
+        lane, line, entries = self._found()
+        lane.pay(line, cost, self.turn_seconds)
+        if line in self._open:  # others with needs are next, if that is all that can be placed
+            self._open[line] = self._open.pop(line)
+        batch, lo, hi = entries[0]
         if lo + count < hi:
-            line.entries[0] = (batch, lo + count, hi)
+            entries[0] = (batch, lo + count, hi)
         else:
-            self._pop(lane, line)
+            self._pop()
             if batch.template.concurrency_key:
-                self._free(batch)
+                self._held.free(batch)
         self._size -= count
         return bool(self._order)
 
@@ -156,7 +235,7 @@ class ReadyQueue:
         """The first run of a batch that is really queued, wherever it stands."""
         lane = self._lanes.get(batch.template.priority)
         line = lane.lines.get(batch.session) if lane is not None else None
-        for other, lo, hi in line.entries if line is not None else ():
+        for other, lo, hi in line.where(batch) if line is not None else ():
             if other is batch and (run := next(batch.runs(lo, hi, State.QUEUED), None)) is not None:
                 return batch, *run
         return None
@@ -165,24 +244,21 @@ class ReadyQueue:
         """Remove tasks of the run that ``first_of`` returned, before their turn has come."""
         lane = self._lanes[batch.template.priority]
         line = lane.lines[batch.session]
-        whole = next(
-            entry for entry in line.entries if entry[0] is batch and entry[1] <= lo < entry[2]
-        )
-        at = line.entries.index(whole)
-        del line.entries[at]
-        rest = [(batch, a, b) for a, b in ((whole[1], lo), (hi, whole[2])) if a < b]
-        for entry in reversed(rest):
-            line.entries.insert(at, entry)
+        rest = line.cut_out(batch, lo, hi)
+        if batch.needs is not None:
+            self.needy[batch.needs] += rest - 1
+            if not self.needy[batch.needs]:
+                del self.needy[batch.needs]
         self._size -= hi - lo
         self._tidy(lane, line)
         if not rest and batch.template.concurrency_key:
-            self._free(batch)
+            self._held.free(batch)
 
     # ------------------------------------------------------------ what has to wait
 
     def set_aside(self, count: int) -> None:
         """Let the first ``count`` tasks of the run that ``head`` returned wait until ``resume``."""
-        batch, lo, _ = self._lane().ring[0].entries[0]
+        batch, lo, _ = self._found()[2][0]
         self.take(count)
         self._aside.append((batch, lo, lo + count))
 
@@ -194,63 +270,33 @@ class ReadyQueue:
 
     def park(self) -> None:
         """The payloads of the run that ``head`` returned are not here: let its line wait."""
-        lane = self._lane()
-        line = lane.ring.popleft()
+        lane, line, entries = self._found()
         line.parked = True
-        lane.oldest = None
-        if not lane.ring:
-            self._order.remove(-lane.priority)
-        self._parked[line.entries[0][0]] = lane, line
+        self._leave(lane, line)
+        self._parked[entries[0][0]] = lane, line
 
     def arrived(self, batch: Batch) -> None:
         """The payloads of a batch are here: if its line waits for that, it is its turn again."""
         lane, line = self._parked.pop(batch, (None, None))
         if lane is not None and line is not None and line.parked:
             line.parked = False
-            self._serve(lane, line, first=True)
+            self._enter(lane, line, first=True)
+            if line.needy:
+                self._open[line] = lane
 
     def hold(self) -> None:
         """Let the entry that ``head`` found wait until its key is released."""
-        lane = self._lane()
-        batch, lo, hi = self._pop(lane, lane.ring[0])
-        key = batch.template.concurrency_key
-        held = self._held.setdefault(key, deque())
-        if self._released.get(key) is batch:  # it was the first of them before
-            del self._released[key]
-            held.appendleft((batch, lo, hi))
-        else:
-            held.append((batch, lo, hi))
-        self._size -= hi - lo
+        entry = self._pop()
+        self._held.add(entry)
+        self._size -= entry[2] - entry[1]
 
     def release(self, key: str) -> None:
-        """The first of the entries that wait for a key waits where it did.
-
-        Another follows when it has been placed, or found to be stale.
-        """
-        held = self._held.get(key)
-        if held is None or key in self._released:
-            return
-        self._released[key] = held[0][0]
-        self.push(*held.popleft(), front=True)
-        if not held:
-            del self._held[key]
+        """The first of the entries that wait for a key waits where it did; others follow."""
+        self._held.release(key)
 
     def release_all(self) -> None:
         """No key is at its most, as far as is known."""
-        held, self._held = self._held, {}
-        self._released.clear()
-        for entries in held.values():
-            for entry in reversed(entries):
-                self.push(*entry, front=True)
-
-    def _free(self, batch: Batch) -> None:
-        """An entry has gone; if others wait for its key, they are not to wait for ever."""
-        key = batch.template.concurrency_key
-        if not key:
-            return
-        if self._released.get(key) is batch:
-            del self._released[key]
-        self.release(key)
+        self._held.release_all()
 
     # ------------------------------------------------------------ stale entries
 
@@ -269,11 +315,14 @@ class ReadyQueue:
         self._size = self._stale = 0
         self.release_all()
         lanes, self._lanes, self._order = self._lanes, {}, []
+        self._shut.clear()
+        self._open.clear()
+        self.needy.clear()
         self._size = 0
         self._parked.clear()  # they are parked again when they come up
         for lane in lanes.values():
-            for line in (*lane.ring, *(one for one in lane.lines.values() if one.parked)):
-                for batch, lo, hi in line.entries:
+            for line in (*lane.ring, *(one for one in lane.lines.values() if one.out)):
+                for batch, lo, hi in line:
                     for a, b in batch.runs(lo, hi, State.QUEUED):
                         self.push(batch, a, b)
 
@@ -289,12 +338,12 @@ class ReadyQueue:
         Of each line in turn. What waits for something else than a host is left out.
         """
         age = self.ageing_seconds
-        yield from by_turns([line.entries for _, line in self._parked.values()])
+        yield from by_turns(line for _, line in self._parked.values())
         lanes = [self._lanes[-negated] for negated in self._order]
         if len(lanes) > 1:
             lanes.sort(key=lambda lane: lane.since() - lane.priority * age)
         for lane in lanes:
-            yield from by_turns([line.entries for line in lane.ring])
+            yield from by_turns(lane.ring)
 
     def ahead(self, batch: Batch, index: int, entries_max: int) -> int | None:
         """About how many queued tasks go before this one; None if it is in no lane.
@@ -321,21 +370,11 @@ class ReadyQueue:
             found += own + others
             if entries_max < 0:
                 return found
-        return self._ahead_held(batch, index)
-
-    def _ahead_held(self, batch: Batch, index: int) -> int | None:
-        found = 0
-        for other, lo, hi in self._held.get(batch.template.concurrency_key, ()):
-            if other is batch and lo <= index < hi:
-                return found + batch.states.count(State.QUEUED, lo, index)
-            found += other.states.count(State.QUEUED, lo, hi)
-        return None
+        return self._held.ahead(batch, index)
 
     def snapshot(self) -> list[Entry]:
         """Every entry, stale ones too, in no order."""
-        found = list(self._aside)
-        for entries in self._held.values():
-            found += entries
+        found = [*self._aside, *self._held]
         for lane in self._lanes.values():
             found += lane.entries()
         return found

@@ -138,8 +138,8 @@ class Recalls:
 
 
 def _may_come_back(lease: Lease) -> bool:
-    """Whether its host knows of it, and its queue does not limit what runs."""
-    return lease.sent and lease.batch.queue.plain
+    """Whether its host knows of it, and may have it wait: neither queue nor needs forbid that."""
+    return lease.sent and lease.batch.queue.plain and lease.batch.needs is None
 
 
 def _waiting(lease: Lease, lo: int | None = None, hi: int | None = None) -> list[tuple[int, int]]:

@@ -137,8 +137,8 @@ class Recovery:
         self._taken.setdefault(batch, RangeSet()).add(lo, hi)
         if batch.suspended is not None:
             batch.suspended.remove(lo, hi)
-        host.held += lease.units - held
-        host.meter.settle(host.held, now)
+        host.hold(batch, lease.units - held)
+        host.meter.settle(host.tasks, now)
         batch.queue.hold(batch, lease.units - held)
         self._adopted.append((claim.session, batch.first + lo, hi - lo))
         self._ledger.counters["adopted"] += hi - lo

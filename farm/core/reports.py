@@ -70,7 +70,7 @@ class Reports:
         self._ledger.hosts.update(host)
         if self._gone:
             host.meter.end(self._gone, now - self._gone_since / self._gone, now)
-            host.meter.settle(host.held, now)
+            host.meter.settle(host.tasks, now)
         action = partial(self._note, host, host.connection, message.number)
         self._ledger.after_commit(action, now)
 
@@ -103,7 +103,7 @@ class Reports:
         before = lease.units
         lease.left -= count
         gone = before - lease.units
-        host.held -= gone
+        host.hold(lease.batch, -gone)
         self._gone += gone
         self._gone_since += gone * lease.since
         self._ledger.queues.let_go(lease.batch, gone)
@@ -279,8 +279,9 @@ class Reports:
             for lo, hi in lease.live_runs():
                 self._lose_run(lease, lo, hi, failure)
         host.leases.clear()
-        host.held = 0
+        host.held = host.tasks = 0
         host.meter.settle(0, now)
+        host.used.clear()
         host.functions.clear()
         self._ledger.hosts.update(host)
         self._endings.flush(now)

@@ -8,6 +8,7 @@ from farm.errors import ConfigError
 __all__ = ["CoreSettings"]
 
 DAY = 86_400.0
+FOREVER = float("inf")
 
 
 class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +95,10 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The policies of queues by name; there is always one called ``default``."""
     turn_seconds: float = 0.01
     """How much work, of the least weight, goes before it is another queue's or client's turn."""
+    reserve_seconds: float = 2.0
+    """How long tasks are passed that need what no host has now, before one is kept for them."""
+    resources: list[str] = []
+    """Names of resources that hosts may have; those of hosts that have been here are known."""
     python: str = ""
     farm: str = ""
 
@@ -102,21 +107,30 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
             *("max_tasks", "max_bytes", "session_tasks", "session_bytes", "grant_tasks"),
             *("max_result_bytes", "history_rows", "history_bytes", "max_keys", "max_key_bytes"),
             *("session_result_bytes", "resident_result_bytes", "resident_payload_bytes"),
+            *("session_jobs", "session_outcomes", "session_follows", "cancel_tasks"),
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("session_max_tasks", "session_max_bytes"):
+            if (most := getattr(self, name)) < 0:
+                raise ConfigError(f"{name} is {most}; it must be at least 1, or 0 for no limit")
         for name in self.queues:
             check_name(name)
+        if not 0 < self.turn_seconds < FOREVER:
+            raise ConfigError(f"turn_seconds is {self.turn_seconds}; it must be more than 0")
+        if not self.reserve_seconds >= 0:
+            raise ConfigError(f"reserve_seconds is {self.reserve_seconds}; it must be 0 or more")
         if not 0 < self.low_water <= 1:
             raise ConfigError(f"low_water is {self.low_water}; it must be above 0 and at most 1")
+        self._check_clashes()
+
+    def _check_clashes(self) -> None:
+        """What each may be alone, and not together."""
         if self.beat_seconds <= 0 or self.lease_seconds < 2 * self.beat_seconds:
             raise ConfigError(
                 f"lease_seconds is {self.lease_seconds:g} and beat_seconds {self.beat_seconds:g}; "
                 "a lease must last two beats or more: raise the one or lower the other"
             )
-        for name in ("session_max_tasks", "session_max_bytes"):
-            if (most := getattr(self, name)) < 0:
-                raise ConfigError(f"{name} is {most}; it must be at least 1, or 0 for no limit")
         for name in ("session_bytes", "max_bytes", "session_max_bytes"):
             most = getattr(self, name)
             if most and self.payload_bytes_max > most:

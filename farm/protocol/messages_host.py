@@ -2,7 +2,7 @@
 
 import msgspec
 
-from farm.protocol.parts import Claim, Counter, Ended, Grant, Part, Span
+from farm.protocol.parts import Amount, Claim, Counter, Ended, Grant, Name, Part, Span
 
 __all__ = [
     "Ask",
@@ -26,7 +26,8 @@ class HostHello(Part, tag=40):
     waits, or ended without having been noted. ``window`` is the number of tasks it may hold;
     ``trouble`` says why it is 0, where the host knows. ``memory_limits`` says what enforces them:
     ``sampled``, ``cgroup v1`` or ``cgroup v2``; empty, from older hosts: nobody knows. ``max_lent``
-    is how many slots it may lend.
+    is how many slots it may lend. ``resources`` is what it has for tasks, beside its slots, and
+    ``labels`` what is said of it: ``{"ssd": "", "zone": "a"}`` for ``ssd`` and ``zone=a``.
     """
 
     protocol: int
@@ -47,6 +48,7 @@ class HostHello(Part, tag=40):
     trouble: str = ""
     memory_limits: str = ""
     max_lent: Counter = 0
+    resources: dict[Name, Amount] = msgspec.field(default_factory=dict)
 
 
 class Report(Part, tag=41):

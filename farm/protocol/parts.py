@@ -22,6 +22,7 @@ __all__ = [
     "PAYLOAD_BYTES_MAX",
     "PROTOCOL_VERSION",
     "TASKS_PER_MESSAGE_MAX",
+    "Amount",
     "Blob",
     "Claim",
     "Counter",
@@ -64,6 +65,8 @@ Moment = Annotated[float, msgspec.Meta(ge=0.0, lt=253_402_300_800.0)]
 Priority = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=1 << 31)]
 
 Name = Annotated[str, msgspec.Meta(max_length=200)]
+Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e15)]
+"""How much of a resource; see ``farm.resources``."""
 
 KEY_CHARS_MAX = 255
 """The longest key of a task, in characters."""
@@ -86,6 +89,7 @@ class Template(Part):
     seconds since 1970, is when they may start; then ``delay``, counted from the acceptance, is not.
     ``parent`` is the task that has submitted these, as ``(session, counter)``, if one has, and
     ``depth`` how many such there are above them.
+    ``resources`` is what a task needs of a host while it runs there, ``labels`` what must be on it.
     """
 
     priority: Priority = 0
@@ -107,6 +111,8 @@ class Template(Part):
     eta: Moment | None = None
     depth: Counter = 0
     parent: tuple[bytes, Counter] | None = None
+    resources: tuple[tuple[Name, Amount], ...] = ()
+    labels: tuple[Name, ...] = ()
 
 
 class TaskKey(Part):
@@ -215,7 +221,8 @@ class Grant(Part):
     measured time of one item in seconds, or -1 when not known yet. ``item`` is the index of the
     first task inside its group as the client sent it; ``start`` the index inside the payload.
     ``alone``: a worker is given these one by one, so that after its death it is known of each
-    whether it ran. ``depth`` counts the tasks above these that may wait for them.
+    whether it ran. ``depth`` counts the tasks above these that may wait for them. ``resources`` is
+    what each needs of the host while it runs; a packed one needs it once.
     """
 
     lease: Counter
@@ -237,11 +244,14 @@ class Grant(Part):
     retry_on: tuple[str, ...] = ()
     never_on: tuple[str, ...] = ()
     depth: Counter = 0
+    resources: tuple[tuple[Name, Amount], ...] = ()
 
     @property
     def limited(self) -> bool:
-        """Whether each of its tasks has a limit of its own to keep to."""
-        return not (self.time_limit is self.soft_time_limit is self.memory_limit is None)
+        """Whether each of its tasks has something of its own to keep to."""
+        return bool(self.resources) or not (
+            self.time_limit is self.soft_time_limit is self.memory_limit is None
+        )
 
 
 class Claim(Part):

@@ -144,10 +144,14 @@ class SessionMark(Part, tag=7):
 
 
 class HostJoined(Part, tag=8):
-    """A host's agent said HELLO; recovery waits for it. Deleted when the host has left."""
+    """A host's agent said HELLO; recovery waits for it. Deleted when the host has left.
+
+    ``resources`` names those that it has, so that they are known before it is back.
+    """
 
     name: str
     instance: bytes
+    resources: tuple[str, ...] = ()
 
 
 class Recovered(Part, tag=9):

@@ -35,6 +35,7 @@ from tests.sim.checks_losses import LossChecks
 from tests.sim.checks_queues import QueueChecks
 from tests.sim.checks_readers import ReaderChecks
 from tests.sim.checks_recalls import RecallChecks
+from tests.sim.checks_resources import ResourceChecks
 from tests.sim.checks_results import ResultChecks
 from tests.sim.checks_work import cancelled, still_stopped
 from tests.sim.journal import Append, Delete, Release
@@ -70,6 +71,7 @@ class Checks:
         self.queues = QueueChecks(self)
         self.keys = KeyChecks(self)
         self.recalls = RecallChecks(self)
+        self.resources = ResourceChecks(self)
 
     @property
     def disk(self) -> Disk:
@@ -89,6 +91,7 @@ class Checks:
         self.losses.restarted()
         self.readers.restarted()
         self.queues.restarted()
+        self.resources.restarted()
         for task in self.truth.tasks.values():
             facts = self.truth.committed[task.id]
             task.known = facts.accepted

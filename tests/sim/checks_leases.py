@@ -166,6 +166,11 @@ class LeaseChecks:
         name = queue_of(task)
         if queue_of(other) != name or self._is_held_back(other):
             return False
+        if (other.template.resources, other.template.labels) != (
+            task.template.resources,
+            task.template.labels,
+        ):
+            return False  # perhaps no host has what it needs
         per_key = self._checks.queues.policy(name).max_running_per_key
         return per_key is None or not other.template.concurrency_key
 

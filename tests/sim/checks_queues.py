@@ -275,7 +275,8 @@ def _flows(lease: Lease) -> dict[Flow, int]:
 
 
 def _waiting(queue: Queue, quantum: float, ledger: Ledger) -> dict[Flow, float]:
-    """The queue, and its sessions by priority, if they have tasks that could be placed.
+    """The queue, and its sessions by priority, if they have tasks that any host could run.
+
 
     Those do not that wait until payloads are read, or, while the disk is full, for their commit.
     """
@@ -285,5 +286,7 @@ def _waiting(queue: Queue, quantum: float, ledger: Ledger) -> dict[Flow, float]:
         if not ledger.short or ledger.is_committed(batch)
     ]
     parked = {flow for batch, flow in flows if ledger.residence.is_sent_for(batch)}
-    found: dict[Flow, float] = {flow: 1.0 for _, flow in flows if flow not in parked}
+    found: dict[Flow, float] = {
+        flow: 1.0 for batch, flow in flows if flow not in parked and batch.needs is None
+    }
     return found | {(queue.name,): quantum} if found else {}

@@ -165,6 +165,7 @@ class CoordinatorProcess(Process):
         self.checks.leases.turn_over()
         self.checks.queues.turn_over()
         self.checks.recalls.look()
+        self.checks.resources.turn_over(self.machine, self.now)
 
     # ------------------------------------------------------------ its end
 

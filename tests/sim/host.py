@@ -49,6 +49,7 @@ class HostProcess(Process):
                 max_tasks_per_worker=world.plan.max_tasks_per_worker,
                 max_memory_per_worker=world.plan.max_memory_per_worker,
                 max_lent=world.plan.max_lent, spare_seconds=0.5,
+                **world.plan.facts_of(name),
             ),
             self,
             instance=world.chance.randbytes(8),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from farm.core import CoreSettings
 from farm.core.policy import QueuePolicy
+from farm.resources import label_texts
 
 __all__ = ["PYTHON", "Plan"]
 
@@ -44,6 +46,21 @@ LIMITS: dict[str, tuple[float | int, ...]] = {
     "max_running": (1, 2, 4),
     "max_running_per_key": (1, 2),
 }
+Needs = tuple[dict[str, float], tuple[str, ...]]
+"""Resources and labels."""
+HAVE: dict[str, tuple[float, ...]] = {"memory": (4, 8, 16), "gpu": (0, 1, 2), "licence": (0, 0.5)}
+NEED: list[Needs] = [
+    ({"memory": 2}, ()),
+    ({"memory": 8}, ()),
+    ({"memory": 16, "slots": 2}, ()),
+    ({"slots": 3}, ()),
+    ({"gpu": 1}, ()),
+    ({"gpu": 2}, ()),
+    ({"gpu": 1, "memory": 4}, ("ssd",)),
+    ({"licence": 0.3}, ()),
+    ({}, ("zone=a",)),
+    ({"slots": 2}, ("zone=b", "ssd")),
+]
 
 
 @dataclass
@@ -82,6 +99,10 @@ class Plan:
     stops: bool = True  # whether tasks and jobs are stopped, and not only cancelled
     core: dict[str, float | int] = field(default_factory=dict)
     queues: dict[str, dict[str, float | int]] = field(default_factory=dict)  # their policies
+    resources: list[dict[str, float]] = field(default_factory=list)  # of each host
+    labels: list[dict[str, str]] = field(default_factory=list)
+    needs: list[Needs] = field(default_factory=list)  # what groups may need
+    needless: float = 0.0  # the share of groups that need nothing
     keys: int = 0  # how many concurrency keys there are
     task_keys: int = 0  # how many unique and idempotency keys there are, of each kind
     orders: float = 0.0  # the share of acts of clients that come with an order to a queue
@@ -98,6 +119,7 @@ class Plan:
             farm="sim",
             queues=queues,
             turn_seconds=TURN_SECONDS,
+            resources=["licence"],
             **self.core,  # type: ignore[arg-type]
         )
 
@@ -168,6 +190,7 @@ class Plan:
             plan.core["session_max_tasks"] = own
         plan.long = Random(seed * 17 + 3).choice((0.0, 0.0, 0.0, 0.1))
         plan.have_little_memory(Random(seed * 37 + 11))
+        plan.have_resources(Random(seed * 41 + 13))
         return plan
 
     def have_little_memory(self, chance: Random) -> None:
@@ -184,6 +207,38 @@ class Plan:
         self.max_lent = chance.choice((2, 4, 8))
         self.tasks = min(self.tasks, 8)
         self.work_seconds = min(self.work_seconds, 0.2)
+
+    def have_resources(self, chance: Random) -> None:
+        """Hosts have more than slots, in half of the worlds, and some tasks need it."""
+        if chance.random() < 0.5:
+            return
+        for _ in range(self.hosts):
+            self.resources.append({name: chance.choice(has) for name, has in HAVE.items()})
+            labels = {"zone": chance.choice("ab"), **({"ssd": ""} if chance.random() < 0.5 else {})}
+            self.labels.append(labels)
+        self.needs = chance.sample(NEED, chance.randint(1, 4))
+        self.needless = chance.choice((0.0, 0.5, 0.9))
+        self.core["reserve_seconds"] = chance.choice((0.0, 0.5, 2.0))
+
+    def facts_of(self, name: str) -> dict[str, Any]:
+        """What a host has, in terms of its settings."""
+        if not self.resources:
+            return {}
+        index = int(name.removeprefix("host")) % len(self.resources)
+        resources, labels = self.resources[index], self.labels[index]
+        devices = tuple(f"d{number}" for number in range(int(resources.get("gpu", 0))))
+        return {"resources": resources, "labels": labels, "devices": devices}
+
+    def has(self, resources: dict[str, float], labels: tuple[str, ...]) -> bool:
+        """Whether some host has all of this."""
+        for index in range(self.hosts):
+            facts = self.facts_of(f"host{index}")
+            has = {"slots": self.slots[index], **facts["resources"]}
+            if set(labels) <= label_texts(facts["labels"]) and all(
+                amount <= has.get(name, 0) for name, amount in resources.items()
+            ):
+                return True
+        return False
 
     def have_queues(self, chance: Random) -> None:
         """Several queues, in half of the worlds: with weights, bounds and limits of their own."""

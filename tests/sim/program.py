@@ -35,6 +35,7 @@ class Program:
         self.chance = client.world.chance
         self.queue_chance = Random(client.world.plan.seed * 131 + len(client.name))
         self.key_chance = Random(client.world.plan.seed * 137 + len(client.name))
+        self.need_chance = Random(client.world.plan.seed * 139 + len(client.name))
         self.counter = 1
         self.requests = 0
         self.jobs: dict[int, int] = {}  # open jobs and their tasks so far
@@ -130,7 +131,7 @@ class Program:
         packed = chance.random() < 0.3
         count = chance.choice((2, 5, 12)) if packed else chance.choice((1, 1, 2, 6))
         count = min(count, self.world.plan.tasks + 1 - self.counter)
-        template = self._template()
+        template = replace(self._template(), **self._needs())
         job = self._job()
         works = [self._work() for _ in range(count)]
         if self.world.plan.nested:
@@ -190,6 +191,15 @@ class Program:
             eta=self.world.wall + 0.9 if self.key_chance.random() < 0.05 else None,
             **self._queue(),
         )
+
+    def _needs(self) -> dict[str, Any]:
+        """What a group needs of its hosts; what none could have does not wait for ever."""
+        plan = self.world.plan
+        if not plan.needs or self.need_chance.random() < plan.needless:
+            return {}
+        resources, labels = self.need_chance.choice(plan.needs)
+        found = {"resources": tuple(sorted(resources.items())), "labels": tuple(sorted(labels))}
+        return found if plan.has(resources, labels) else {**found, "expires": 3.0}
 
     def _queue(self) -> dict[str, str]:
         """Where a group waits, if there are several places."""

@@ -13,6 +13,7 @@ from tests.sim import (
     bites_queues,
     bites_recalls,
     bites_recovery,
+    bites_resources,
     bites_results,
     bites_stops,
 )
@@ -35,6 +36,7 @@ def test_there_are_bites_of_every_kind():
         bites_queues,
         bites_recalls,
         bites_recovery,
+        bites_resources,
         bites_results,
         bites_stops,
     )

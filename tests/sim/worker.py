@@ -201,6 +201,7 @@ class Worker:
         self._at = part, i
         began(self.host.world, task, execution)
         may_begin(self.host)
+        self.host.world.checks.resources.began(self.host, task)
         does = work.parse(payload)
         self.limits.begins()
         grows = does.kind == "hog" and len(task.executions) <= does.times

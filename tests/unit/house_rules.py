@@ -21,7 +21,7 @@ PACKAGES = {
     "farm_scheduler": "scheduler/farm_scheduler",
 }
 
-PLAIN = ("farm._version", "farm.errors", "farm.model", "farm.ranges")
+PLAIN = ("farm._version", "farm.errors", "farm.model", "farm.ranges", "farm.resources")
 LEAVES = (
     *PLAIN,
     "farm.blobs",
@@ -49,8 +49,9 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm._start": (),  # runs services by name
     "farm.supervisor": ("farm.errors",),
     "farm.model": ("farm.errors", "farm.ranges"),
-    "farm.config": ("farm.errors", "farm.model", "farm._config_*"),
-    "farm._config_queues": ("farm.errors", "farm.model"),
+    "farm.resources": ("farm.errors", "farm.model"),
+    "farm.config": ("farm.errors", "farm.model", "farm.resources", "farm._config_*"),
+    "farm._config_queues": ("farm.errors", "farm.model", "farm.resources"),
     "farm._config_sections": (),
     "farm.blobs": (*PLAIN, "farm.protocol"),
     "farm.payload": ("farm.errors", "farm.model", "farm._payload_*"),
@@ -116,6 +117,7 @@ PURE = (
     "farm.errors",
     "farm.model",
     "farm.ranges",
+    "farm.resources",
     "farm.protocol",
     "farm.core",
     "farm.client.session*",

@@ -742,6 +742,35 @@ def test_what_nobody_foresaw_says_so(cli):
     assert err == ("farm: AttributeError: no x; this is a mistake in farm, --debug shows where\n")
 
 
+def test_what_no_host_could_ever_run_is_said(cli):
+    rows = [
+        {
+            "queue": "mail",
+            "tasks": 3,
+            "needs": "gpu=8",
+            "why": "needs gpu=8, the largest host has 2",
+        },
+        {
+            "queue": "bulk",
+            "tasks": 1,
+            "needs": "label x",
+            "why": "needs label x, which no host has",
+        },
+    ]
+    out = cli("status", prepare=answers(status=STATUS | {"cannot_run": rows}))[1]
+    assert "cannot run" in out
+    assert "3 tasks (queue mail): needs gpu=8, the largest host has 2" in out
+    assert "1 tasks (queue bulk): needs label x, which no host has" in out
+
+
+def test_hosts_say_what_they_have_and_what_is_in_use(cli):
+    has = {"gpu": {"total": 2.0, "used": 1.0}, "memory": {"total": 32e9, "used": 0.0}}
+    row = HOST | {"resources": has, "labels": {"ssd": "", "zone": "a"}}
+    out = cli("hosts", prepare=answers(hosts=[row]))[1]
+    assert "gpu 1/2, memory 0/32GB" in out
+    assert "ssd, zone=a" in out
+
+
 def test_tasks_that_are_stuck_are_said(cli):
     stuck = answers(status=STATUS | {"stuck": {"queued": 3}})
     assert "3 queued; that is a bug" in cli("status", prepare=stuck)[1]

@@ -335,3 +335,40 @@ def test_up_that_is_given_up(cli, error, expected):
     assert code == expected
     assert err.endswith(f"farm: {error}\n")
     assert FakeLocalFarm.made[0].stopped is False
+
+
+def test_a_host_says_what_it_has(cli, served):
+    says = (
+        "--resource",
+        "gpu=2",
+        "--resource",
+        "memory=1GB",
+        "--label",
+        "ssd",
+        "--label",
+        "zone=a",
+    )
+    cli("worker", "ipc:///tmp/f", *says)
+    settings = served["settings"]
+    assert settings.resources == {"gpu": 2.0, "memory": 1e9}
+    assert settings.labels == {"ssd": "", "zone": "a"}
+
+
+def test_a_coordinator_knows_the_resources_that_its_hosts_may_have(cli, served, tmp_path):
+    (tmp_path / "farm.toml").write_text(
+        '[coordinator]\nresources = ["licence"]\n[host]\nresources = {probe = 1}'
+    )
+    cli("coordinator", "--store", "memory:")
+    assert served["settings"].core_settings().resources == ["licence"]
+    cli("up")
+    made = FakeLocalFarm.made[0].settings
+    assert made["coordinator"]["core"]["resources"] == ["licence", "probe"]
+    assert made["host"]["resources"] == {"probe": 1.0}
+
+
+def test_options_of_a_queue_that_clash_name_the_queue(cli, tmp_path):
+    (tmp_path / "farm.toml").write_text(
+        "[queues.mail.options]\nsoft_time_limit = 5\ntime_limit = 3"
+    )
+    _, _, err = cli("coordinator", "--store", "memory:")
+    assert "queues.mail: options: soft_time_limit is 5 s" in err

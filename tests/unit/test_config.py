@@ -234,6 +234,40 @@ def test_the_example_for_one_machine_says_the_defaults():
     assert msgspec.structs.replace(found, origins={}) == Config()
 
 
+# ---------------------------------------------------------------- what a host has
+
+
+def test_what_a_host_has_is_said_in_files_variables_and_flags(places):
+    places.local.write_text(
+        '[host]\nresources = {gpu = 2, memory = "32GB"}\nlabels = ["zone=a", "ssd"]'
+    )
+    host = places.load().host
+    assert (host.resources, host.labels) == ({"gpu": 2.0, "memory": 32e9}, ["ssd", "zone=a"])
+    places.environ["FARM_HOST_RESOURCES"] = "gpu=1,licence=0.5"
+    places.environ["FARM_HOST_LABELS"] = "hdd"
+    host = places.load().host
+    assert (host.resources, host.labels) == ({"gpu": 1.0, "licence": 0.5}, ["hdd"])
+    host = places.load({"host.resources": ["gpu=4"], "host.labels": ["x"]}).host
+    assert (host.resources, host.labels) == ({"gpu": 4.0}, ["x"])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("resources = {gpu = -1}", "host.resources has gpu=-1; expected a whole number of 0 or"),
+        ("resources = {slots = 4}", "host.resources has 'slots'; a host has a setting of its own"),
+        ('resources = {memory = "much"}', "host.resources has memory='much'"),
+        ("resources = 3", "host.resources is 3; write amounts by name"),
+        ('resources = ["gpu"]', "host.resources is 'gpu'; write NAME=AMOUNT"),
+        ('labels = "ssd"', "host.labels is 'ssd'; write a list"),
+        ('labels = ["zone=a", "zone=b"]', "host.labels says 'zone' twice"),
+        ("resource = {gpu = 1}", "did you mean 'resources'"),
+    ],
+)
+def test_what_a_host_cannot_have_is_named(places, text, says):
+    assert says in places.error(f"[host]\n{text}")
+
+
 # ---------------------------------------------------------------- queues
 
 
@@ -270,6 +304,11 @@ def test_queues_are_merged_key_by_key(places):
         ("[queues.mail.options]\nretries = -1", "queues.mail.options.retries is -1"),
         ("[queues.mail.options]\nmemory_limit = 0", "queues.mail.options.memory_limit is 0"),
         ("[queues.mail.options]\nretry_on = ['a b']", "queues.mail.options.retry_on is ['a b']"),
+        ("[queues.mail.options]\nresources = {gpu = 0}", "queues.mail.options.resources is {'gpu'"),
+        (
+            "[queues.mail.options]\nlabels = 'x'",
+            "queues.mail.options.labels is 'x'; expected a list",
+        ),
         ("[queues.mail.options]\nretry_on = 3", "queues.mail.options.retry_on is 3"),
         ("[queues.'a b']", "'a b' cannot be the name of a queue"),
         ("[queues]\nmail = 1", "queues.mail is 1; expected a table: write [queues.mail]"),

@@ -7,6 +7,7 @@ import sys
 import zmq
 
 from farm.transport import host_address, parse_address
+from farm_workers import machine
 from farm_workers.agent import Agent
 from farm_workers.cgroups import Place
 from farm_workers.channel import Setup
@@ -31,6 +32,7 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
     name = settings.host_name(pid)
     slots = settings.slot_count()
     fuses = Fuses(place, group)
+    has = machine.find(settings.resources)
     host = HostSettings(
         slots=slots,
         name=name,
@@ -38,6 +40,8 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
         pid=pid,
         address=platform.node(),
         labels=settings.labels,
+        resources=has.resources,
+        devices=has.devices,
         has_initializer=settings.initializer is not None or bool(settings.imports),
         window_max=settings.window_max,
         drain_seconds=settings.drain_seconds,

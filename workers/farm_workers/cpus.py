@@ -2,10 +2,10 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["default_slots"]
+__all__ = ["default_slots", "groups_of", "read", "walk"]
 
 
 def default_slots(root: str = "/") -> int:
@@ -25,16 +25,23 @@ def default_slots(root: str = "/") -> int:
 def _quota(root: Path) -> float:
     """The smallest quota of this process's cgroup and those above it, in CPUs; 0 if none."""
     quotas = []
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if not controllers:
-            quotas += _walk(root / "sys/fs/cgroup", path, _quota_v2)
-        elif "cpu" in controllers.split(","):
-            quotas += _walk(root / "sys/fs/cgroup/cpu", path, _quota_v1)
+    for version, path in groups_of("cpu", root):
+        top = root / ("sys/fs/cgroup" if version > 1 else "sys/fs/cgroup/cpu")
+        quotas += walk(top, path, _quota_v2 if version > 1 else _quota_v1)
     return min((quota for quota in quotas if quota > 0), default=0.0)
 
 
-def _walk(top: Path, path: str, read: Callable[[Path], float]) -> list[float]:
+def groups_of(controller: str, root: Path) -> Iterator[tuple[int, str]]:
+    """The cgroups of this process that may limit it: of which version, and the path."""
+    for line in read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if not controllers:
+            yield 2, path
+        elif controller in controllers.split(","):
+            yield 1, path
+
+
+def walk(top: Path, path: str, read: Callable[[Path], float]) -> list[float]:
     """What ``read`` finds in a cgroup's folder and in all above it.
 
     In a container the path may be the host's, and only the top is there.
@@ -49,12 +56,12 @@ def _walk(top: Path, path: str, read: Callable[[Path], float]) -> list[float]:
 
 
 def _quota_v2(folder: Path) -> float:
-    return _share(*[*_read(folder / "cpu.max").split(), "", ""][:2])
+    return _share(*[*read(folder / "cpu.max").split(), "", ""][:2])
 
 
 def _quota_v1(folder: Path) -> float:
     return _share(
-        _read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us").strip()
+        read(folder / "cpu.cfs_quota_us").strip(), read(folder / "cpu.cfs_period_us").strip()
     )
 
 
@@ -63,7 +70,8 @@ def _share(quota: str, period: str) -> float:
     return int(quota) / int(period) if quota.isdecimal() and int(period or 0) > 0 else 0.0
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """A file of the kernel; empty if there is none."""
     try:
         return path.read_text("ascii")
     except (OSError, UnicodeDecodeError):

@@ -23,12 +23,13 @@ from farm.protocol.messages import (
     Report,
     ToHost,
 )
+from farm_workers.host_claims import running_of
 from farm_workers.host_pace import HOLD_SECONDS, Pace
 from farm_workers.host_questions import Questions
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
-from farm_workers.host_window import window_of
+from farm_workers.host_window import is_news, load_of, window_of
 from farm_workers.host_work import Work
 
 __all__ = ["Host"]
@@ -134,6 +135,7 @@ class Host:
                 self._trouble,
                 settings.memory_limits,
                 settings.max_lent,
+                settings.resources,
             )
         )
         self._lent_told = (0, False)
@@ -208,7 +210,8 @@ class Host:
                 if message.echo:
                     self._pace.heard(max(0.0, now - message.echo))
                 if message.stamp:
-                    self._port.send(Beat(echo=message.stamp, running=self._work.running))
+                    running = running_of(self._work.roster.slots)
+                    self._port.send(Beat(echo=message.stamp, running=running))
 
     def _disconnect(self, reason: str) -> None:
         self.on_disconnected(self._now)
@@ -343,8 +346,8 @@ class Host:
             self._reported = False
             self._probed_at = self._now
             self._beat_at = self._now + self._beat_seconds
-            load = {"round_trip": self._pace.round_trip} if self._pace.round_trip >= 0 else {}
-            self._port.send(Beat(stamp=self._now, running=self._work.running, load=load))
+            running, load = running_of(self._work.roster.slots), load_of(self._pace, self._work)
+            self._port.send(Beat(stamp=self._now, running=running, load=load))
 
     def _flush(self) -> None:
         window = self._window()
@@ -373,13 +376,11 @@ class Host:
         self._port.send(report)
 
     def _is_news(self, window: int) -> bool:
-        """Whether the window is worth a report of its own: it opens, closes, or halves."""
-        told = self._window_told
+        """Whether the window is worth a report of its own: it halves, or grows up to the slots."""
         return (
             self._trouble != self._trouble_told
             or self._work.lending.state != self._lent_told
-            or (window == 0) != (told == 0)
-            or window < told // 2
+            or is_news(window, self._window_told, self._settings.slots)
         )
 
     def _window(self) -> int:

@@ -35,6 +35,10 @@ class Backlog:
         lease = self.leases[key] = Lease(key, grant)
         return lease
 
+    def others(self, lease: Lease) -> list[Lease]:
+        """All leases but one."""
+        return [one for one in self.leases.values() if one is not lease]
+
     def put(self, lease: Lease, first: int, stop: int, *, front: bool = False) -> bool:
         """Let tasks wait; returns False if their function must be asked for first."""
         lease.waiting.add(first, stop)

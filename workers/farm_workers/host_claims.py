@@ -1,4 +1,4 @@
-"""What a host says in HELLO that it holds."""
+"""What a host says that it holds: all of it in HELLO, and in its beats what runs."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,7 +7,7 @@ from farm_workers.host_lease import Lease
 from farm_workers.host_slices import Key
 from farm_workers.host_slots import Slot
 
-__all__ = ["claims_of"]
+__all__ = ["claims_of", "running_of"]
 
 
 def claims_of(
@@ -35,3 +35,9 @@ def claims_of(
         grant = leases[key].grant
         claims.append(Claim(*key, grant.attempt, grant.session, first, stop - first, began))
     return claims
+
+
+def running_of(slots: Iterable[Slot]) -> list[tuple[int, int, int, int]]:
+    """What the workers are at: ``(epoch, lease, first, count)``."""
+    heads = [slot.pipe[0] for slot in slots if slot.pipe]
+    return [(*head.lease.key, head.next, head.begun - head.next) for head in heads]

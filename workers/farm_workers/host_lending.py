@@ -15,6 +15,7 @@ from math import ceil
 from farm.model import lendable
 from farm_workers.host_backlog import Backlog
 from farm_workers.host_lease import Lease
+from farm_workers.host_needs import HostNeeds, slots_of
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Roster
 from farm_workers.host_slices import HostPort, HostSettings
@@ -49,8 +50,8 @@ class Lending:
     @property
     def free(self) -> int:
         """How many more tasks may be at work; negative, while what was lent is not given back."""
-        at_work = sum(bool(slot.pipe) and not slot.waiting for slot in self._roster.slots)
-        return self._settings.slots - at_work
+        busy = [s.pipe[0].lease.grant for s in self._roster.slots if s.pipe and not s.waiting]
+        return self._settings.slots - sum(map(slots_of, busy))
 
     def waits(self, slot: Slot, ordinal: int, *, begins: bool) -> bool:
         """The item that a worker is at begins or ends to wait; whether it is there at all."""
@@ -83,7 +84,9 @@ class Lending:
         found = [slot for slot in self._roster.slots if slot.idle]
         return found[: self.free] if self._roster.lends else found
 
-    def fill(self, backlog: Backlog, reports: Reports, hand: Hand, now: float) -> None:
+    def fill(
+        self, backlog: Backlog, reports: Reports, needs: HostNeeds, hand: Hand, now: float
+    ) -> None:
         """Give each worker that may begin something one thing, the deepest first.
 
         What would have to wait here goes back: it would take the room of what is deeper.
@@ -93,7 +96,11 @@ class Lending:
             if not self.may_begin(lease.grant.depth):
                 break
             share = ceil(backlog.waiting / min(len(idle), free))
-            hand(idle.pop(0), lease, share, now)
+            slot = needs.choose(lease.grant, idle, now) if lease.grant.resources else idle[0]
+            if slot is None:
+                break
+            idle.remove(slot)
+            hand(slot, lease, share, now)
         backlog.keep(self._start(backlog, now), reports.give_back)
 
     def _start(self, backlog: Backlog, now: float) -> int:

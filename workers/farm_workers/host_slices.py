@@ -59,7 +59,8 @@ class Slice(msgspec.Struct, array_like=True, tag=1, gc=False):
     ``payloads`` has one entry for each of the ``count`` tasks, or, if ``packed``, one entry of
     which the slice is the items ``[start, start + count)``. ``item`` is the index of the first
     task inside its group; ``offset`` the ordinal of the first task in its worker. With a
-    limit (for each item), or ``alone``, the worker reports every item at once.
+    limit (for each item), or ``alone``, the worker reports every item at once. ``devices`` are the
+    GPUs that it may use.
     """
 
     key: Key
@@ -80,6 +81,7 @@ class Slice(msgspec.Struct, array_like=True, tag=1, gc=False):
     retry_on: tuple[str, ...] = ()
     never_on: tuple[str, ...] = ()
     depth: int = 0
+    devices: tuple[str, ...] = ()
 
     @property
     def limited(self) -> bool:
@@ -132,9 +134,9 @@ class HostSettings:
     may run on for ``grace_seconds``, and its last reports be noted within ``drain_seconds``.
     ``kill_seconds`` is how long a worker over a limit has to end before it is killed. Workers are
     replaced after ``max_tasks_per_worker`` tasks, or when they have ``max_memory_per_worker``
-    bytes; 0: never. ``memory_limits`` as in ``HostHello``. ``max_lent`` is how many slots may be
-    lent at a time while tasks wait for others; a worker that is not needed any more leaves after
-    ``spare_seconds``.
+    bytes; 0: never. ``memory_limits`` and ``resources`` as in ``HostHello``; ``devices`` names its
+    GPUs. ``max_lent`` is how many slots may be lent at a time while tasks wait for others; a worker
+    that is not needed any more leaves after ``spare_seconds``.
     """
 
     slots: int
@@ -160,6 +162,8 @@ class HostSettings:
     memory_limits: str = "sampled"
     max_lent: int = 0
     spare_seconds: float = 30.0
+    resources: dict[str, float] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
 
 
 class HostPort(Protocol):

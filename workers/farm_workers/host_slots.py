@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from farm.model import Ending
 from farm.protocol.messages import Failure
+from farm.resources import GPU
 from farm_workers.host_lease import Lease, Running
 from farm_workers.host_pace import PIPE_SECONDS, PREFETCH_SECONDS, SLICE_TASKS_MAX, is_short
 from farm_workers.host_slices import Slice
@@ -71,7 +72,7 @@ class Slot:
     ``stop``: the item that it is at is to end. ``waiting``: that item waits for other tasks, and
     others may run in its place. ``taken`` counts the tasks that it was given,
     ``worn`` says that it gets no more, ``leaving`` that it begins none of what it has.
-    ``peak_bytes`` is the most memory seen.
+    ``peak_bytes`` is the most memory seen. ``devices`` are those that it is bound to.
     """
 
     def __init__(self, number: int) -> None:
@@ -100,6 +101,7 @@ class Slot:
         self.taken = 0
         self.worn = False
         self.leaving = False
+        self.devices: tuple[str, ...] = ()
 
     @property
     def idle(self) -> bool:
@@ -145,6 +147,8 @@ class Slot:
     def take(self, lease: Lease, count: int, seconds: float, now: float) -> Slice:
         """Put a slice of a lease into the pipe; ``seconds`` is what an item should take, or -1."""
         part = lease.cut(count, self._offset)
+        if self.devices and any(name == GPU for name, _ in lease.grant.resources):
+            part.devices = self.devices
         self._offset += part.count
         self.taken += 1 if part.packed else part.count
         known = seconds >= 0 and not part.limited

@@ -1,11 +1,11 @@
-"""How many tasks a host wants to hold."""
+"""How many tasks a host wants to hold, and what else its coordinator should know of its load."""
 
 from farm_workers.host_pace import Pace
 from farm_workers.host_reports import Reports
 from farm_workers.host_slices import HostSettings
 from farm_workers.host_work import Work
 
-__all__ = ["window_of"]
+__all__ = ["is_news", "load_of", "window_of"]
 
 
 def window_of(settings: HostSettings, work: Work, pace: Pace, reports: Reports) -> int:
@@ -30,3 +30,14 @@ def window_of(settings: HostSettings, work: Work, pace: Pace, reports: Reports) 
     usable = min(settings.slots, live if roster.may_start else live - lent)
     # A packed task is one for the coordinator, however many workers have parts of it.
     return max(0, lent + max(0, min(usable, settings.window_max, room)) - work.lending.apart)
+
+
+def is_news(window: int, told: int, slots: int) -> bool:
+    """Whether a window is worth a report of its own: it halves, or grows up to the slots."""
+    return told < min(window, slots) or window * 2 < told
+
+
+def load_of(pace: Pace, work: Work) -> dict[str, float]:
+    """What is said in beats: the round trip, and leases that did not fit, if there were any."""
+    found = {"round_trip": pace.round_trip, "misfits": float(work.needs.misfits or -1)}
+    return {name: value for name, value in found.items() if value >= 0}

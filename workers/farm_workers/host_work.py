@@ -14,6 +14,7 @@ from farm_workers.host_claims import claims_of
 from farm_workers.host_lease import Lease, Running, short
 from farm_workers.host_lending import Lending
 from farm_workers.host_limits import Limits
+from farm_workers.host_needs import HostNeeds
 from farm_workers.host_pace import Pace, is_short, slice_tasks
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Death, Roster, Verdict
@@ -42,12 +43,7 @@ class Work:
         self._port = port
         self._reports = reports
         self._pace = pace
-
-    @property
-    def running(self) -> list[tuple[int, int, int, int]]:
-        """What the workers are at: ``(epoch, lease, first, count)``."""
-        heads = [slot.pipe[0] for slot in self.roster.slots if slot.pipe]
-        return [(*head.lease.key, head.next, head.begun - head.next) for head in heads]
+        self.needs = HostNeeds(settings, self.roster)
 
     @property
     def is_idle(self) -> bool:
@@ -62,6 +58,9 @@ class Work:
         for grant in grants:
             lease = self.backlog.add((epoch, grant.lease), grant)
             if lease is None:
+                continue
+            if grant.resources and not self.needs.admits(grant, self.backlog.others(lease)):
+                self._reports.give_back(lease, grant.first, grant.first + grant.count)
                 continue
             self._pace.assigned(grant)
             if not self._put(lease, grant.first, grant.first + grant.count):
@@ -126,24 +125,29 @@ class Work:
         """Give back what has not begun, and begin nothing more."""
         self.roster.draining = True
         self._put_all()
-        for slot in self.roster.slots:
-            if slot.pipe:
-                self._limit(slot)
+        for slot in [one for one in self.roster.slots if one.pipe]:
+            self._limit(slot)
 
     # ------------------------------------------------------------ workers
 
     def fill(self, now: float) -> None:
         """Give every idle worker something, then short work to follow it."""
         if self.lending.is_strained:
-            self.lending.fill(self.backlog, self._reports, self._hand, now)
+            self.lending.fill(self.backlog, self._reports, self.needs, self._hand, now)
             return
-        idle = self.lending.idle()
-        for done, slot in enumerate(idle):
-            lease = self.backlog.head()
-            if lease is None:
+        idle = self.needs.idle(self.lending.idle())
+        while idle:
+            if (lease := self.backlog.head()) is None:
                 self._steal()
                 return
-            self._hand(slot, lease, ceil(self.backlog.waiting / (len(idle) - done)), now)
+            share = ceil(self.backlog.waiting / len(idle))
+            if not lease.grant.resources:
+                self._hand(idle.pop(0), lease, share, now)
+                continue
+            if (slot := self.needs.choose(lease.grant, idle, now)) is None:
+                return  # nothing passes it: the coordinator knows that it fits
+            self._hand(slot, lease, share, now)
+            idle = self.needs.idle(self.lending.idle())  # perhaps fewer by more than one
         while self.backlog.waiting:
             roomy = [slot for slot in self.roster.slots if slot.has_room()]
             for slot in roomy:

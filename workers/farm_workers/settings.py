@@ -47,6 +47,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Run in each worker before its first task: ``dump_call((function, arguments), {})`` of the
     ``data`` of ``dump_function`` and the bytes of ``dump_call``."""
     labels: dict[str, str] = {}
+    resources: dict[str, float] = {}
+    """What it has for tasks that need it; memory and GPUs are found out unless they are here."""
     parent_fd: int | None = None
     """The process and its workers end at once when this pipe does."""
     parent_pid: int | None = None

@@ -173,7 +173,7 @@ class Worker:
         if self._disowned:
             os._exit(0)
         now = time.monotonic()
-        if part.count > 1 and now < self._restored_at + SLICE_SECONDS:
+        if part.count > 1 and now < self._restored_at + SLICE_SECONDS and not part.devices:
             return
         self._restored_at = now
         if (why := self._state.restore()) and not self._retired:
@@ -187,6 +187,8 @@ class Worker:
             self._retire(part)
             return
         self._fuse.set(part.memory_limit)
+        if part.devices:  # put back as all else that a task changes
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(part.devices)
         self._words[1] = time.monotonic_ns()  # now: the function itself may be what kills
         self._words[0] = part.offset + 1
         if part.offset < self._words[2]:

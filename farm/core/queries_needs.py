@@ -1,0 +1,35 @@
+"""What of the tasks that wait no host could ever run."""
+
+from collections import Counter
+from typing import Any
+
+from farm.core.ledger import Ledger
+from farm.core.needs import Needs, why_never
+from farm.model import State
+
+__all__ = ["cannot_run"]
+
+ROWS_MAX = 20
+
+
+def cannot_run(ledger: Ledger) -> list[dict[str, Any]]:
+    """Tasks that wait and that no connected host could ever run, by queue and what they need.
+
+    The most numerous first. Empty while no host is connected at all.
+    """
+    hosts = ledger.hosts.all.values()
+    if not any(host.peer is not None for host in hosts):
+        return []
+    waiting: Counter[tuple[str, Needs]] = Counter()
+    for session in ledger.sessions.values():
+        for batch in session.batches:
+            if batch.open and batch.needs is not None:
+                count = batch.states.count(State.QUEUED) + batch.states.count(State.SCHEDULED)
+                waiting[batch.queue.name, batch.needs] += count
+    found: list[dict[str, Any]] = []
+    for (queue, needs), count in waiting.most_common():
+        if count and (why := why_never(needs, hosts)):
+            found.append({"queue": queue, "tasks": count, "needs": str(needs), "why": why})
+        if len(found) >= ROWS_MAX:
+            break
+    return found
