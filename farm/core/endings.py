@@ -189,6 +189,7 @@ class Endings:
         if batch.durable:
             if batch.stored:  # adopted after a restart, as a rule: its host had them
                 self._ledger.residence.read_now(batch)
+                self._ledger.queues.arrived(batch)
             before = [copy(one) for one in batch.diverge(index).attempts]
             attempts = [*before, evidence][-ATTEMPTS_MAX:]
             self._buried.append((batch, batch.group(index, index + 1), attempts))

@@ -183,6 +183,21 @@ def test_a_task_that_dies_is_buried_with_a_call_that_was_only_stored():
     assert len(rig.fetched) == 1
 
 
+def test_who_waits_for_payloads_goes_on_when_a_burial_has_brought_them():
+    rig, _ = farm(sized(1, 2, template=m.Template(max_losses=0)), budget=1)
+    first = rig.host(slots=1, window=1)
+    rig.answer_loads()
+    rig.commit()
+    (grant,) = rig.grants(first)
+    _drop_all(rig)
+    second = rig.host("second", slots=1, window=1)
+    assert rig.grants(second) == []  # the rest is being read
+    failure = m.Failure("signal", "killed", code=-9)
+    rig.report(first, window=0, ended=[ended(grant, Ending.LOST, failure=failure)])
+    assert given(rig, second) == [(2, [payload(2)])]
+    rig.answer_loads()  # for nobody
+
+
 def test_a_lost_task_runs_again_with_a_payload_that_was_only_stored():
     rig, _ = farm(sized(1), budget=1)
     host = rig.host(slots=1, window=1)
