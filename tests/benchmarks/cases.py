@@ -9,6 +9,7 @@ from tests.benchmarks import (
     case_overload,
     case_pure_python,
     case_round_trip,
+    case_schedules,
     case_short_behind_long,
     case_submit,
 )
@@ -29,5 +30,6 @@ CASES: dict[str, Case] = {
         case_fairness,
         case_short_behind_long,
         case_overload,
+        case_schedules,
     )
 }

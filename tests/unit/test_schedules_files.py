@@ -258,3 +258,36 @@ def test_a_system_crontab_names_users():
     imported = import_crontab("17 * * * * root run-parts /etc/cron.hourly\n", "UTC", system=True)
     assert imported.count == 1
     assert imported.notes == ["line 1: it ran as root; it runs as whoever runs the hosts"]
+
+
+# ---------------------------------------------------------------- large files
+
+
+def many(count, extra=""):
+    return (
+        "".join(
+            f'[schedules.job{n}]\ncron = "{n % 60} * * * *"\nrun = "math:sqrt"\nargs = [{n}]\n'
+            f"[schedules.job{n}.options]\nretries = {n % 3}\n"
+            for n in range(count)
+        )
+        + extra
+    )
+
+
+def test_a_large_file_is_read_by_pieces(tmp_path):
+    found = read(tmp_path, '[defaults]\ntz = "Asia/Tokyo"\n' + many(1200))
+    assert found.problems == []
+    assert len(found.schedules) == 1200
+    last = found.schedules["job1199"]
+    assert (last.tz, last.args, last.options) == ("Asia/Tokyo", (1199,), {"retries": 2})
+
+
+def test_pieces_that_belong_together_are_read_together(tmp_path):
+    text = '[schedules.odd]\ncron = "@daily"\nrun = "math:sqrt"\nargs = ["""\n'
+    inside = "".join(f"[schedules.x{n}]\n" for n in range(600))
+    found = read(tmp_path, text + inside + '"""]\n' + many(600, '[defaults]\ntz = "Asia/Tokyo"\n'))
+    assert found.problems == []
+    assert len(found.schedules) == 601
+    assert {one.tz for one in found.schedules.values()} == {"Asia/Tokyo"}
+    with pytest.raises(ConfigError, match=r"not valid TOML: .*at line 7201"):
+        read(tmp_path, many(1200, "[schedules.job3]\n"))

@@ -28,6 +28,9 @@ OVERLAP = {"buffer_one": False, "buffer_all": True, "skip": False, "cancel": Fal
 AT_MOST = 100
 """The number, where none is said."""
 
+NOTHING: Mapping[str, Any] = {}
+"""One for all that have no such table."""
+
 Target = Callable[..., Any] | str
 
 
@@ -167,8 +170,10 @@ class Schedule:
             plain_type = type(value)
             if plain_type is str:
                 put(self, field, intern(value))
+            elif plain_type is list:
+                put(self, field, tuple(value))
             else:
-                put(self, field, tuple(value) if plain_type is list else value)
+                put(self, field, NOTHING if value == {} else value)
         return self
 
 
@@ -216,8 +221,8 @@ def _listed(what: str, value: object) -> Sequence[Any]:
 
 
 def _table(what: str, value: object) -> Mapping[str, Any]:
-    if value is None:
-        return {}
+    if not value and (value is None or isinstance(value, Mapping)):
+        return NOTHING
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return dict(value)
     raise ValueError(f"{what} is {value!r}; it must be a table of names and values")
