@@ -189,6 +189,20 @@ def test_children_are_known_as_such_after_a_restart():
     assert (grant.session, grant.depth) == (session_id("worker"), 1)
 
 
+def test_children_that_are_over_are_no_children_after_a_restart():
+    rig, alice, host, worker = farm(recovery_seconds=1.0)
+    rig.submit(alice, group(1, 1))
+    assert len(rig.grants(host)) == 1
+    rig.submit(worker, child(1, 2))
+    lends(rig, host, 1)
+    (grant,) = rig.grants(host)
+    lends(rig, host, 1, number=2, ended=[ended(grant)])
+    (grant,) = rig.grants(host)
+    lends(rig, host, 1, number=3, ended=[ended(grant)])
+    rig.reload()
+    assert rig.ledger.nested.below([(session_id("alice"), 1, 1)]) == []
+
+
 # ---------------------------------------------------------------- cancelled and stopped parents
 
 
