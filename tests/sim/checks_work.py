@@ -53,7 +53,8 @@ def settled(world: World, task: Task) -> None:
     """Its owner has a task's outcome: it must be one that the work could have."""
     outcome = task.settled
     assert outcome is not None
-    still_stopped(task, outcome)
+    if outcome not in task.undone:  # or it was on its way when its store was replaced
+        still_stopped(task, outcome)
     first = world.truth.first_of(task)
     asked = task.cancel_asked or first.cancel_asked
     task = first

@@ -152,6 +152,7 @@ class Task:
     stop_confirmed: bool = False  # somebody was told that no success of it counts any more
     stop_promised: bool = False  # its owner was
     forgotten: bool = False  # by a store that was restored from a copy without it
+    undone: list[Outcome] = field(default_factory=list)  # that stores had which were replaced
     refused: bool = False
     key: TaskKey | None = None
     firsts: list[Id] = field(default_factory=list)  # as which it was to end, by any coordinator
@@ -355,7 +356,7 @@ class Truth:
 
     def restored(self, book: Book, ref: int, epoch: int) -> None:
         """The store is a copy from before; what came since is known to nobody but its owners."""
-        self.committed = book
+        replaced, self.committed = self.committed, book
         book.records[ref] = Restored(epoch)
         for facts in book.facts.values():
             facts.fence = max(facts.fence, epoch)
@@ -363,6 +364,8 @@ class Truth:
         for task in self.tasks.values():
             facts = book[task.id]
             if facts.outcome is None:
+                if (undone := replaced[task.id].outcome) is not None:
+                    task.undone.append(undone)
                 task.published, task.cancel_confirmed = None, False
                 task.stop_confirmed = task.stop_promised = False
             if task.durable and not facts.accepted:
