@@ -75,8 +75,9 @@ class Submitter:
 
     def attach(self, row: Row) -> Future[Any]:
         """Watch a task that another scheduler has submitted."""
-        self._watch(row.fire_id, self._client.future(row.task))
-        return self._futures[row.fire_id]
+        future = self._client.future(row.task)
+        self._watch(row.fire_id, future)
+        return future
 
     def _watch(self, fire: str, future: Any) -> str:
         self._futures[fire] = future

@@ -6,11 +6,13 @@ must have run exactly once, and each nominal time must have exactly one row that
 
 import argparse
 import random
+import shutil
 import signal
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from farm_scheduler.core import State as Fate
 from farm_scheduler.state import State
@@ -93,8 +95,8 @@ class Report:
         return "\n".join(rows)
 
 
-def run(seed, seconds):
-    """Faults for so many seconds, rest, judgement."""
+def run(seed, seconds, *, keep=None):
+    """Faults for so many seconds, rest, judgement; ``keep``: where to copy its logs."""
     report = Report(seed, seconds)
     with Place("schedulers") as place:
         ran = place.folder / "ran"
@@ -113,6 +115,10 @@ def run(seed, seconds):
             service.end()
         _judge(State(state), ran, report)
         report.broken += place.complaints()
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            for log in place.folder.glob("*.log"):
+                shutil.copy(log, keep)
     return report
 
 
@@ -208,8 +214,9 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.schedulers")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long there are faults")
     parser.add_argument("--seed", type=int, default=1, help="which faults")
+    parser.add_argument("--keep", type=Path, help="copy the run's logs to this folder")
     options = parser.parse_args()
-    report = run(options.seed, options.seconds)
+    report = run(options.seed, options.seconds, keep=options.keep)
     print(report)
     return int(bool(report.broken))
 

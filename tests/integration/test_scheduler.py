@@ -12,12 +12,12 @@ import pytest
 import farm
 from farm.errors import ConfigError, StoreUnreadable
 from farm_scheduler.clock import Alarm
-from farm_scheduler.core import Entry, Kind, Schedule
+from farm_scheduler.core import Entry, Kind, Row, Schedule
 from farm_scheduler.loading import Loader
 from farm_scheduler.service import Scheduler
 from farm_scheduler.settings import SchedulerSettings, state_path
 from farm_scheduler.state import State
-from farm_scheduler.submitting import outcome_of
+from farm_scheduler.submitting import Submitter, outcome_of
 from farm_scheduler.turns import Turn, holder, poke
 
 WAIT_SECONDS = 30.0
@@ -301,6 +301,19 @@ def test_who_takes_over_submits_what_nobody_knows_of(place):
     place.start()
     (row,) = place.over()
     assert (row.outcome, bool(row.task)) == ("succeeded", True)
+
+
+def test_what_ends_while_it_is_attached_to_is_heard_of():
+    class Known:
+        def future(self, task):
+            over = Future()
+            over.set_result(None)
+            return over
+
+    heard = []
+    row = Row(fire_id="f", schedule="a", nominal=0, task="t")
+    assert Submitter(Known(), heard.append).attach(row).done()
+    assert [one.outcome for one in heard] == ["succeeded"]
 
 
 def test_a_task_that_the_farm_never_had_is_submitted_again(place):

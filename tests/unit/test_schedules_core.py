@@ -1,5 +1,6 @@
 """The scheduler's machine, event by event."""
 
+import random
 from datetime import UTC, datetime
 from math import inf
 
@@ -259,6 +260,32 @@ def test_a_clock_put_forward_loses_nothing():
         NOON + n * HOUR for n in range(1, 122)
     ]
     assert len(port.started) == 102  # of 119 the last 100, and two that were on time
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_the_clock_does_each_time_has_one_row_and_runs_once(seed):
+    rng = random.Random(f"clock{seed}")
+    schedule = Schedule(
+        "a", cron=rng.choice(["*/7 * * * *", "@every 1000s"]), run="m:f",
+        misfire=rng.choice(["latest", "all(4)", "skip"]), jitter=rng.choice([0, "10m"]),
+        overlap=rng.choice(["buffer_one", "cancel", "allow"]), catch_up=rng.choice([0, "6h"]),
+    )  # fmt: skip
+    machine, port = running(schedule)  # the port fails if a fire is started twice
+    now, furthest = float(NOON + 1), float(NOON + 1)
+    for _ in range(200):
+        now += rng.choice([1, 60, 400, HOUR, 9 * HOUR, -30, -2 * HOUR, -DAY])
+        furthest = max(furthest, now)
+        for row in machine.open_rows():
+            if row.fire_id in port.started and rng.random() < 0.6:
+                machine.on_ended(row.fire_id, "succeeded", "", now)
+        if rng.random() < 0.1:
+            machine.set_schedules({"a": schedule}, now)
+        machine.on_tick(now)
+    expected, at = [], schedule.timing.next(NOON + 1)
+    while at is not None and at + schedule.offset <= furthest:
+        expected.append(at)
+        at = schedule.timing.next(at)
+    assert sorted(row.nominal for row in port.rows.values()) == expected
 
 
 # ---------------------------------------------------------------- pause, resume, run, backfill
