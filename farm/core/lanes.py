@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from farm.core.needs import Needs
     from farm.core.sessions import Session
 
-__all__ = ["Entry", "Lane", "Line", "by_turns", "since"]
+__all__ = ["NEVER", "Entry", "Lane", "Line", "by_turns", "since"]
 
 Entry = tuple[Batch, int, int]
 KINDS_MAX = 64
 """So many kinds of needs of one line are compared to find which task came first."""
 NEVER = float("inf")
+"""Since when nothing has been waiting."""
 
 
 def since(batch: Batch) -> float:

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterator
 
 from farm.core.batch import Batch
 from farm.core.held import Held
-from farm.core.lanes import Entry, Lane, Line, by_turns
+from farm.core.lanes import NEVER, Entry, Lane, Line, by_turns, since
 from farm.core.needs import Needs
 from farm.model import State
 
@@ -95,13 +95,17 @@ class ReadyQueue:
 
         For when nobody without needs can be placed: it changes nobody's turn.
         """
+        age = self.ageing_seconds
         while self._open:
-            line, lane = next(iter(self._open.items()))
-            self._front(lane, line)
-            entries = None if line.out else line.front(needy=True)
-            if entries is None:
-                del self._open[line]
-            elif (entry := self._first(lane, line, entries)) is not None:
+            best, found = NEVER, None
+            for line, lane in list(self._open.items()):
+                self._front(lane, line)
+                entries = None if line.out else line.front(needy=True)
+                if entries is None:
+                    del self._open[line]
+                elif (at := since(entries[0][0]) - lane.priority * age) < best:
+                    best, found = at, (lane, line, entries)
+            if found is not None and (entry := self._first(*found)) is not None:
                 return entry
         return None
 

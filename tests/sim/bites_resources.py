@@ -51,9 +51,9 @@ def _(patch):
 def _(patch):
     idle = HostNeeds.idle
 
-    def all_of_them(self):
+    def all_of_them(self, slots):
         self._given = False
-        return idle(self)
+        return idle(self, slots)
 
     patch.setattr(HostNeeds, "idle", all_of_them)
 
@@ -94,20 +94,23 @@ def _(patch):
     patch.setattr(Reserving, "_reserve", lambda *_: None)
 
 
-@bite("what no host has now stands in nobody's way", "stuck", "starvation", "order", **SCARCE)
+@bite("what no host has now stands in nobody's way", "stuck", "starvation", "starved", **SCARCE)
 def _(patch):
-    patch.setattr(Placement, "_place_all", one_after_the_other)
+    patch.setattr(Placement, "_place_heads", one_after_the_other)
 
 
-def one_after_the_other(self, parcels, now):
+def one_after_the_other(self, parcels, now, *, lent=False):
     """What cannot be placed holds up all that comes after it."""
-    queues = self._ledger.queues
+    queues, given = self._ledger.queues, 0
     while (head := queues.head(now, holds_back=self._ledger.holds_back)) is not None:
         needs = head[0].needs
         if needs is not None and self._ledger.hosts.pick_for(needs) is None:
-            return
-        if not self._place(head, parcels, now, turn=True):
-            return
+            break
+        size = self._place_head(head, parcels, now, turn=True, lent=lent)
+        if size is None:
+            break
+        given += size
+    return given
 
 
 @bite("short tasks wait behind others, and not beside what needs slots", "resources", **WIDE)
