@@ -213,11 +213,20 @@ class Scheduler:
         for row, schedule in starts:
             self._submit(row, schedule, now)
         for fire in stops:
-            self._aside.submit(self._submitter.stop, fire)
+            self._stop(fire)
         for what, row, schedule in tells:
             hook = schedule.on_failure if what == "failure" else schedule.on_late
             self._hooks.call(hook, what, row)
         return bool(starts)
+
+    def _stop(self, fire: str) -> None:
+        """Stop a task; a fire for which the farm had no room yet ends here."""
+        left = [one for one in self._later if one[2].fire_id != fire]
+        if len(left) == len(self._later):
+            self._aside.submit(self._submitter.stop, fire)
+        else:
+            self._later = sorted(left)
+            self._hear(Ended(fire, "cancelled", "before the farm had room for it"))
 
     def _submit(self, row: Row, schedule: Schedule, now: float) -> None:
         try:

@@ -163,6 +163,24 @@ def test_a_full_farm_is_asked_again(place, monkeypatch):
     assert (len(refused), row.outcome) == (1, "succeeded")
 
 
+def test_a_fire_that_waits_for_room_can_be_stopped(place, monkeypatch):
+    text = 'cron = "@yearly"\nrun = "math:factorial"\nargs = [5]\noverlap = "cancel"'
+    place.write(entry(text))
+    scheduler = place.start()
+    submit, held = scheduler._submitter.submit, []
+
+    def busy(row, *more):
+        held[:] = held or [row.fire_id]
+        if row.fire_id in held:
+            raise farm.Busy("full", 1000)
+        return submit(row, *more)
+
+    monkeypatch.setattr(scheduler._submitter, "submit", busy)
+    place.order("run", name="a")
+    place.order("run", name="a")
+    assert sorted(row.outcome for row in place.over(2)) == ["cancelled", "succeeded"]
+
+
 # ---------------------------------------------------------------- nobody was there for a day
 
 
