@@ -72,7 +72,7 @@ def _next() -> float:
     from farm_scheduler.core import Timing
     from farm_scheduler.cron import plain
 
-    timings = [Timing.of(plain(f"{n % 60} {n % 24} * * *"), zone, "cron")
+    timings = [Timing.of(plain(f"{n % 60} {n // 60} * * *"), zone, "cron")
                for n in range(500) for zone in ZONES]  # fmt: skip
     times: list[int | None] = [1_780_000_000] * len(timings)
     began = time.perf_counter()
