@@ -278,7 +278,9 @@ class Core:
             self.placement.place(now)
         if queues.timed:
             queues.plan(now)
-        self.recalls.look(now)
+        recalls = self.recalls
+        if recalls.asked or self.ledger.hosts.over or now >= recalls.due:
+            recalls.look(now)
         if self.following.changed:  # before outcomes: a follower is told of a task first
             self.following.flush()
         if self.deliveries.waiting:
@@ -290,15 +292,21 @@ class Core:
         if self.cancels.decided:
             self.cancels.flush(now)
         self.admission.flush(now)
-        if self.ledger.keys.due is not None:
-            self.ledger.free_keys(now)
+        self._look_after(now)
+        self._dirty = False
+
+    def _look_after(self, now: float) -> None:
+        """What is kept, and for how long."""
+        ledger = self.ledger
+        if ledger.keys.ageing:
+            ledger.free_keys(now)
         self.retention.on_tick(now)
         if now >= self.dead.due:
             self.dead.on_tick(now)
         if now >= self.watchdog.due:
             self.watchdog.on_tick(now)
-        self.ledger.residence.settle()
-        self._dirty = False
+        if ledger.residence.bytes > ledger.residence.limit:
+            ledger.residence.settle()
 
     def _end_waits(self, now: float) -> None:
         """What had to wait until now: recovery, delays, expiry, silence."""
@@ -348,7 +356,7 @@ class Core:
         for wanted in (
             self.recovery.deadline,
             ledger.queues.due,
-            ledger.keys.due,
+            ledger.keys.due if ledger.keys.ageing else None,
             self.reports.note_due,
             admission.acknowledge_due,
             admission.queues.due,

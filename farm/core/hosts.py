@@ -275,7 +275,7 @@ class Hosts:
             self._roomy.setdefault(host.name, host)
         else:
             self._roomy.pop(host.name, None)
-        if here and host.lends:
+        if here and host.waiting and host.lends:
             self.lending.setdefault(host.name, host)
         elif self.lending:
             self.lending.pop(host.name, None)

@@ -50,7 +50,7 @@ class Keys:
     def __init__(self, settings: "CoreSettings") -> None:
         self._settings = settings
         self._held: dict[Name, tuple[Batch, int]] = {}
-        self._ageing: deque[Batch] = deque()  # with idempotency keys, in the order of their time
+        self.ageing: deque[Batch] = deque()  # with idempotency keys, in the order of their time
         self._late: set[Batch] = set()  # whose time is over, and of which tasks are pending
         self.bytes = 0
         self.followers: dict[Batch, dict[Batch, None]] = {}
@@ -67,7 +67,7 @@ class Keys:
     @property
     def due(self) -> float | None:
         """When the time of the next idempotency keys is over."""
-        return self.free_at(self._ageing[0]) if self._ageing else None
+        return self.free_at(self.ageing[0]) if self.ageing else None
 
     def free_at(self, batch: "Batch") -> float:
         """When the time of a batch's idempotency keys is over; they may be held for longer."""
@@ -152,7 +152,7 @@ class Keys:
         for index in range(batch.count):
             self._hold(batch, index)
         if batch.held:
-            self._ageing.append(batch)
+            self.ageing.append(batch)
 
     def _hold(self, batch: "Batch", index: int) -> None:
         key = batch.keys[index]
@@ -188,8 +188,8 @@ class Keys:
         Those of tasks that are pending are held until these end.
         """
         free: list[Batch] = []
-        while self._ageing and self.free_at(self._ageing[0]) <= now:
-            batch = self._ageing.popleft()
+        while self.ageing and self.free_at(self.ageing[0]) <= now:
+            batch = self.ageing.popleft()
             for index, key in enumerate(batch.keys):
                 over = batch.states[index] >= State.SUCCEEDED
                 if over and not key.unique and self.held_by(batch, index):
@@ -212,7 +212,7 @@ class Keys:
                 if pending or (in_time and not key.unique):
                     self._hold(batch, index)
             if batch.held:
-                self._ageing.append(batch)
+                self.ageing.append(batch)
 
 
 def _name(owner: str, key: TaskKey) -> Name:

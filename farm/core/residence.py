@@ -52,6 +52,8 @@ class Residence:
 
     def __init__(self, settings: "CoreSettings", port: "Port", *, durable: bool) -> None:
         self.budget = settings.resident_payload_bytes if durable else None
+        self.limit = float("inf") if self.budget is None else self.budget
+        """With no more ``bytes`` than this there is nothing for ``settle`` to do."""
         self.window = max(1, min(WINDOW_BYTES_MAX, settings.resident_payload_bytes // WINDOW_SHARE))
         self.far_seconds = settings.far_seconds
         self.bytes = self.pinned_bytes = self.stored_bytes = self.reading_bytes = 0
@@ -136,7 +138,8 @@ class Residence:
                 self._drop(batch)
             elif batch.open:
                 order[batch] = None
-        self.settle()
+        if self.bytes > self.limit:
+            self.settle()
 
     # ------------------------------------------------------------ out of memory
 
