@@ -46,7 +46,7 @@ def _(patch):
     patch.setattr(Keys, "run_at", always_new)
 
 
-@bite("a restart knows who has which key", "one task a key", **RESTARTED)
+@bite("a restart knows who has which key", "one task a key", "pruned early", **RESTARTED)
 def _(patch):
     patch.setattr(Keys, "restore", lambda _self, _batches, _now: None)
 
@@ -72,7 +72,7 @@ def _(patch):
     patch.setattr(Keys, "free_at", lambda _self, batch: batch.at + 100.0)
 
 
-@bite("an idempotency key is not free before its time", "one task a key", **KEYED)
+@bite("an idempotency key is not free before its time", "one task a key", "pruned early", **KEYED)
 def _(patch):
     sweep = Keys.sweep
     patch.setattr(Keys, "sweep", lambda self, now: sweep(self, now + 59.0))

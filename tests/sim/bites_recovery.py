@@ -39,6 +39,13 @@ CUT_OFF_AND_RESTARTS = {
         "max_bytes": 1 << 20,
     },
 }
+LATE_CLAIMS = {
+    **PARTITIONS,
+    "faults": ["crash coordinator", "isolate"],
+    "durable": True,
+    "fault_seconds": 0.5,
+    "steps": 2000,
+}
 AWAY = {
     "faults": ["crash coordinator", "isolate", "crash host"],
     "fault_seconds": 0.5,
@@ -144,7 +151,10 @@ def _(patch):
 
 @bite("a row is pruned when every outcome of it was taken", "pruned early", "left behind")
 def _(patch):
-    patch.setattr(Retention, "_is_over", lambda _self, batch, _now: not batch.open)
+    def of_published_ones(_self, batch, _now):
+        return not batch.open and batch.finished_at is not None
+
+    patch.setattr(Retention, "_is_over", of_published_ones)
 
 
 @bite(
@@ -255,7 +265,7 @@ def _(patch):
     patch.setattr(recovery, "_adoptable", of_any_epoch)
 
 
-@bite("a claim of an ended attempt is not adopted", "invariants", "stale token", faults=RESTARTS)
+@bite("a claim of an ended attempt is not adopted", "invariants", "stale token", **LATE_CLAIMS)
 def _(patch):
     def of_any_attempt(batch, _claim, run):
         states = (State.QUEUED, State.SCHEDULED)

@@ -13,6 +13,8 @@ from tests.sim.truth import Lease, Violation
 if TYPE_CHECKING:
     from typing import Any
 
+    from farm.core.batch import Batch
+    from farm.core.ledger import Ledger
     from farm.protocol.messages import Assign
     from tests.sim.checks import Checks
     from tests.sim.network import Connection, Dealer
@@ -35,7 +37,7 @@ class LeaseChecks:
         self._truth = checks.truth
         self._reports: dict[Dealer, dict[int, Report]] = {}
         self._ready: dict[Id, Task] = {}  # new here, never leased, in order of arrival
-        self._given: list[tuple[int, Task]] = []  # in this turn, by the number of the lease
+        self._given: list[tuple[int, Task, Connection]] = []  # in this turn, by the lease's number
         self._given_to: dict[Connection, None] = {}
         self._windows: dict[Dealer, int] = {}  # as the coordinator heard them last
 
@@ -67,7 +69,7 @@ class LeaseChecks:
                 raise Violation("lease", f"{connection} is given {grant.count} tasks")
             for task in tasks:
                 self._leased(task, message.epoch, grant.attempt, connection.dealer)
-                self._given.append((grant.lease, task))
+                self._given.append((grant.lease, task, connection))
                 if not task.runs_once:  # room for such a one was taken before its commit
                     self._given_to[connection] = None
 
@@ -117,8 +119,8 @@ class LeaseChecks:
     def turn_over(self) -> None:
         """The coordinator has given out what it could."""
         given, self._given = self._given, []
-        for _, task in sorted(given, key=itemgetter(0)):
-            self._is_its_turn(task)
+        for _, task, connection in sorted(given, key=itemgetter(0)):
+            self._is_its_turn(task, connection)
         given_to, self._given_to = self._given_to, {}
         for connection in given_to:
             self._within_window(connection)
@@ -130,11 +132,12 @@ class LeaseChecks:
         if host and host.held > window:
             raise Violation("host window", f"{host.name} holds {host.held}, and may {window}")
 
-    def _is_its_turn(self, task: Task) -> None:
+    def _is_its_turn(self, task: Task, connection: Connection) -> None:
         """Higher priorities first; within one, new tasks of a session in order of arrival."""
         if self._ready.pop(task.id, None) is None:
             return
         waiting = [other for other in self._ready.values() if self._goes_with(other, task)]
+        waiting = self._for_the_slot(waiting, task, connection)
         ready = self._payloads_here(waiting)
         policy = self._checks.queues.policy(queue_of(task))
         for other in ready if policy.ageing_seconds >= NO_AGE else ():
@@ -146,6 +149,22 @@ class LeaseChecks:
         written = self._truth.written
         if first is not None and written[first.id].arrival < written[task.id].arrival:
             raise Violation("order", f"{task.name} goes before {first.name}")
+
+    def _for_the_slot(self, waiting: list[Task], task: Task, connection: Connection) -> list[Task]:
+        """Those that a slot was for, too, which a task got: one that is lent is for the deepest."""
+        coordinator = self._checks.world.coordinator
+        ledger = coordinator and coordinator.machine.ledger
+        host = ledger and ledger.host_of(connection.peer)
+        if not ledger or not host or not host.waiting or not (depth := _depth(ledger, task)):
+            return waiting
+        read = self._checks.being_read()  # the slot does not wait for these
+        return [
+            other
+            for other in waiting
+            if other.id not in read
+            and _depth(ledger, other) >= depth
+            and any(host.takes(batch) for batch in _batches(ledger, other))
+        ]
 
     def _payloads_here(self, waiting: list[Task]) -> list[Task]:
         """Those whose payloads are not being read, nor those of one before them in their line."""
@@ -211,6 +230,16 @@ class LeaseChecks:
             over = over or epoch < written.fence
         if task.durable and written.accepted and not over:
             raise Violation("noted before commit", f"{task.name}: end of ({epoch}, {attempt})")
+
+
+def _batches(ledger: Ledger, task: Task) -> list[Batch]:
+    session = ledger.sessions.get(task.id[0])
+    return [] if session is None else [one for one, _, _ in session.batches.overlap(task.id[1], 1)]
+
+
+def _depth(ledger: Ledger, task: Task) -> int:
+    """How many tasks wait for it, and for each other."""
+    return max((ledger.depth(batch) for batch in _batches(ledger, task)), default=0)
 
 
 def _line(task: Task) -> tuple[int, bytes]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.sim.checks import Checks
     from tests.sim.host import HostProcess
     from tests.sim.network import Connection
+    from tests.sim.truth import Task
 
 __all__ = ["RecallChecks"]
 
@@ -37,6 +38,7 @@ class RecallChecks:
         self._world = checks.world
         self._idle: dict[str, float] = {}  # since when, without a pause
         self._waits: dict[Waiting, float] = {}
+        self._said: dict[Connection, object] = {}  # of what was asked for, the last that was said
 
     @property
     def _machine(self) -> Core | None:
@@ -46,24 +48,50 @@ class RecallChecks:
     # ------------------------------------------------------------ nothing is asked for in vain
 
     def sent(self, connection: Connection, message: Recall) -> None:
-        """Only for a cancel more is asked back than others have room for."""
-        machine = self._machine
-        assert machine is not None
-        tasks = 0
+        """What is neither stopped nor cancelled is asked back only if others have room for it."""
         if message.grace is not None:  # a stop
             return
-        for epoch, number, first, count in message.runs:
-            session = self._checks.truth.leases.get((epoch, number), b"")
-            found = self._checks.truth.run(session, first, count)
-            if not found or any(task.cancel_asked for task in found):  # or it is to be once only
-                return
-            self._world.stats["recalls"] += 1
-            tasks += 1 if found[0].packed else count
+        machine = self._machine
+        assert machine is not None
+        runs = [self._named(run) for run in message.runs]
+        if not self._is_for_others(machine, connection, message):
+            self._is_cancelled(connection, runs)
+            return
+        self._world.stats["recalls"] += len(runs)
+        tasks = sum(1 if run[0].packed else len(run) for run in runs)
         hosts = machine.ledger.hosts.all.values()
         room = sum(h.room for h in hosts if h.held < h.slots and h.peer != connection.peer)
         if tasks > room:
             text = f"{connection} is asked for {tasks} tasks, and there is room for {room}"
             raise Violation("recall", text)
+
+    def _named(self, run: tuple[int, int, int, int]) -> list[Task]:
+        """The tasks of a run; none before the host hears of it, as those that run once."""
+        epoch, number, first, count = run
+        session = self._checks.truth.leases.get((epoch, number), b"")
+        return self._checks.truth.run(session, first, count)
+
+    def _is_for_others(self, machine: Core, connection: Connection, message: Recall) -> bool:
+        """Whether it is the one message that says what has just been asked for idle hosts."""
+        host = machine.ledger.host_of(connection.peer)
+        asked = machine.recalls.asked.get(host) if host is not None else None
+        if host is None or asked is None or asked is self._said.get(connection):
+            return False
+        named = [
+            (*key, host.leases[key].batch.first + lo, hi - lo)
+            for key, (lo, hi) in asked.runs.items()
+            if key in host.leases
+        ]
+        if named != message.runs:
+            return False
+        self._said[connection] = asked
+        return True
+
+    def _is_cancelled(self, connection: Connection, runs: list[list[Task]]) -> None:
+        for task in (task for run in runs for task in run):
+            if not task.cancel_asked:
+                text = f"{connection} is asked for {task.name}, which nobody cancels"
+                raise Violation("recall", text)
 
     # ------------------------------------------------------------ nothing waits in vain
 

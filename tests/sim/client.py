@@ -243,12 +243,20 @@ class ClientProcess(Process):
         elif isinstance(message, CancelReply):
             for run in message.cancelled:
                 for task in self.world.truth.run(*run):
-                    cancelled(task)
+                    if not self._is_undone(task):
+                        cancelled(task)
             for run in message.stopping:
                 for task in self.world.truth.run(*run):
                     # A store restored since then may have forgotten it.
                     mine = run[0] == self.session and task.settled is None
                     task.stop_promised = mine and not self.world.stats["restore store"]
+
+    def _is_undone(self, task: Task) -> bool:
+        """Whether a store that was restored since does not know of a cancel any more."""
+        outcome = self.world.truth.committed[task.id].outcome
+        is_cancelled = outcome is not None and outcome.ending is Ending.CANCELLED
+        restored = bool(self.world.stats["restore store"])
+        return restored and task.durable and not is_cancelled
 
     def rejected(self, code: str, message: str, retry: bool) -> None:
         self.world.said(self.name, "rejected", (code, message))

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from farm.protocol.messages import Rejected
+from farm.protocol.records import Remembered, SessionMark
 from tests.sim.plan import FAULTS, Plan
 from tests.sim.run import run_seed, run_seeds
 from tests.sim.world import World
@@ -61,20 +62,31 @@ def test_an_old_disk_is_not_served():
     plan.blobs = 0.0  # a backup without its folder misses some
     world = World(plan)
     backups = []
-    world.clock.at(1.0, lambda: backups.append(world.disk.copy()))
-    while world.clock.now < 4.0:
+    world.clock.at(1.0, lambda: backups.append((world.disk.copy(), world.truth.committed.copy())))
+    while world.clock.now < 4.0 or not _have_all_seen_more(world, backups[0][0].commit):
         world._step()
-    assert all(client.machine.commit_seen > backups[0].commit for client in world.clients)
-    world.disk, whole = backups[0], world.disk
+    whole = world.disk, world.truth.committed
+    world.disk, world.truth.committed = backups[0]
     world.crash_coordinator(restart_after=0.1)
     said = []
-    world.said = lambda who, to, what: said.append((who, what)) if to != "world" else None
+    world.said = lambda who, to, what: said.append((to, what)) if who == "coordinator" else None
     while not world.stats["stops"]:
         world._step()
-    told = {type(what) for who, what in said if who == "coordinator"}
+    written = {type(what[1]) for to, what in said if to == "journal"}
+    assert written <= {Remembered, SessionMark}  # what is over is forgotten, as on any start
+    told = {type(what) for to, what in said if to != "journal"}
     assert told <= {list, Rejected, str}  # at most deletions, a refusal, and why it stops
-    world.disk = whole
+    world.disk, world.truth.committed = whole
+    world.truth.crashed()
     world.run()
+
+
+def _have_all_seen_more(world, commit):
+    """Whether anybody who says HELLO first tells that a copy of that commit is too old."""
+    if None in world.hosts:
+        return False
+    clients = [client.machine.commit_seen for client in world.clients]
+    return min(clients + [host.machine._commit_seen for host in world.hosts]) > commit
 
 
 @pytest.mark.slow
