@@ -260,7 +260,7 @@ class Session:
     def _on_refused(self, message: m.Refused, now: float) -> None:
         first, stop, reason = message.first, message.first + message.count, message.reason
         pieces = self._outbox.refused(first, stop)
-        waits = (paced := self._settings.waits_for_room) or self._outbox.may_wait(self.open, pieces)
+        waits = (paced := self._settings.waits_for_room) or self._outbox.may_wait(pieces)
         if opens := self._jobs.again({piece.job for piece in pieces} if reason == "job" else ()):
             for job in opens:
                 self._port.send(job)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from copy import copy as copy_of
 
 from farm.client.session_shelf import Shelf, join, part_of_result
+from farm.client.session_siblings import Siblings
 from farm.model import DEFAULT_QUEUE, Ending
 from farm.protocol.messages import (
     BATCH_BYTES,
@@ -52,6 +53,7 @@ class Outbox:
 
     def __init__(self, *, paced: bool = True) -> None:
         self._paced = paced
+        self._siblings = Siblings()  # empty if it is
         self.fresh = Shelf()
         self.again = Shelf()
         self.unacked = Shelf()
@@ -110,6 +112,8 @@ class Outbox:
         for function in functions:
             self._functions[function.hash] = function
         for group in groups:
+            if not self._paced:
+                self._siblings.add(group)
             self._shelf(group).add(group, joined=True)
             self._next = max(self._next, group.first + group.count)
         if len(self._functions) > self._functions_max:
@@ -264,11 +268,16 @@ class Outbox:
 
     def refused(self, first: int, stop: int) -> list[Group]:
         """The coordinator does not have these tasks; what they are."""
-        return self.unacked.take(first, stop)
+        pieces = self.unacked.take(first, stop)
+        for piece in () if self._paced else pieces:
+            self._siblings.remove(piece.first, piece.first + piece.count)
+        return pieces
 
     def put_back(self, pieces: Iterable[Group]) -> None:
         """Refused tasks are to be sent again: they are fresh."""
         for piece in pieces:
+            if not self._paced:
+                self._siblings.add(piece)
             # A copy: what was sent once may be looked at elsewhere, and fresh groups grow.
             self._shelf(piece).add(_copy(piece))
 
@@ -323,14 +332,15 @@ class Outbox:
         shelves = (self.unacked, self.fresh, self.again, *self.parked.values())
         return any(counter in shelf for shelf in shelves)
 
-    def may_wait(self, among: RangeSet, refused: Iterable[Group]) -> bool:
+    def may_wait(self, refused: Iterable[Group]) -> bool:
         """Whether tasks that were refused may wait for room where nobody should have to.
 
-        As long as others of ``among`` are with the coordinator: they will make some. Once more if
-        there are none: they may have ended meanwhile.
+        As long as siblings of theirs are with the coordinator: they will make some. Others may
+        not, for they may be above these, and wait for them. Once more if there are none: they may
+        have ended meanwhile.
         """
-        found = RangeSet(among)
-        for groups in (refused, *(one for one in self._shelves if one is not self.retained)):
+        found = self._siblings.of(refused)
+        for groups in (one for one in self._shelves if one is not self.retained):
             for group in groups:
                 found.remove(group.first, group.first + group.count)
         alone, self._alone = self._alone, not found
@@ -357,6 +367,8 @@ class Outbox:
 
     def settled(self, first: int, stop: int) -> list[Group]:
         """These tasks are over; which of them were not known to be accepted."""
+        if not self._paced:
+            self._siblings.remove(first, stop)
         if self.retained:
             self.retained.take(first, stop)
         pieces: list[Group] = []

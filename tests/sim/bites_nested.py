@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from farm.client.session_siblings import Siblings
 from farm.core import hosts
 from farm.core.placement import Placement
+from farm.ranges import RangeSet
 from farm_workers import host_lending
 from farm_workers.host_backlog import Backlog
 from farm_workers.host_lending import Lending
@@ -55,3 +57,15 @@ def _(patch):
     patch.setattr(Lending, "may_begin", lambda *_: True)
     for module in (hosts, host_lending):
         patch.setattr(module, "lendable", lambda _most, depth: 50 + depth)
+
+
+@bite(
+    "who finds no room waits for nothing that may wait for it",
+    "starved",
+    **{**MANY_PARENTS, "stops": True, "core": {**MANY_PARENTS["core"], "max_tasks": 5}},
+)
+def _(patch):
+    def whatever_is_open(self, _):
+        return RangeSet(run for tasks in self._of.values() for run in tasks)
+
+    patch.setattr(Siblings, "of", whatever_is_open)

@@ -81,6 +81,27 @@ def test_what_is_refused_waits_while_others_are_at_the_farm():
     assert ("failed", (2, 1, "busy", "full")) in port.take()
 
 
+def test_what_is_refused_waits_for_no_task_that_may_be_above_it():
+    session, port = impatient()
+    above = m.Template(depth=1, parent=(b"other-parent-id!", 1))
+    session.submit([group(1, template=above)], [F], 0.0)
+    session.receive(m.Accepted(1, [(1, 1)]), 0.1)
+    # It runs in this very process now, and submits two: one has room.
+    below = m.Template(depth=2, parent=(ME, 1))
+    session.submit([group(2, 2, template=below)], [F], 0.2)
+    session.receive(m.Accepted(2, [(2, 1)]), 0.3)
+    for turn in range(3):
+        session.receive(busy(3), 0.4 + turn)
+        session.on_tick(1.0 + turn)
+    session.receive(m.Results(1, 3, [result(2)]), 4.0)
+    for turn in range(2):
+        assert 3 in session.open
+        session.receive(busy(3), 5.0 + turn)
+        session.on_tick(5.5 + turn)
+    assert ("failed", (3, 1, "busy", "full")) in port.take()
+    assert list(session.open) == [(1, 2)]
+
+
 def test_others_wait_for_room_as_ever():
     port = Recorder()
     session = Session(
