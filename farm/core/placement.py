@@ -1,5 +1,7 @@
 """Choosing hosts for tasks, by credit."""
 
+from typing import TYPE_CHECKING
+
 from farm.core.batch import Batch
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
@@ -9,6 +11,10 @@ from farm.core.states import Event
 from farm.protocol.messages import Assign, Function
 from farm.protocol.parts import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Grant
 from farm.protocol.records import Begun
+
+if TYPE_CHECKING:
+    from farm.core.queue import Queue
+    from farm.core.sessions import Session
 
 __all__ = ["Placement"]
 
@@ -149,11 +155,13 @@ class Placement:
     def _place_nested(self, parcels: dict[Host, _Parcel], now: float) -> int:
         """Tasks that others may wait for, on whatever slots there are; the same."""
         ledger, given = self._ledger, 0
+        reading: set[tuple[Session, Queue, int]] = set()  # lines whose next payloads are read
         for batch in ledger.nested.deepest():
             queue, depth = batch.queue, ledger.depth(batch)
+            line = batch.session, queue, batch.template.priority
             if not any(host.room_at(depth) for host in ledger.hosts.lending.values()):
                 break  # nor for what is less deep
-            if not depth or (ledger.short and not ledger.is_committed(batch)):
+            if not depth or line in reading or (ledger.short and not ledger.is_committed(batch)):
                 continue
             while not queue.closed(now, holds_back=ledger.holds_back):
                 entry, allowed = queue.ready.first_of(batch), queue.allowed(batch, now)
@@ -164,6 +172,7 @@ class Placement:
                     break
                 if batch.stored:
                     ledger.residence.call(batch)
+                    reading.add(line)
                     break
                 lo, hi, attempt = next(batch.attempt_runs(*entry[1:]))
                 if not batch.packed:

@@ -129,6 +129,22 @@ def test_a_paused_queue_and_a_key_at_its_most_keep_children_waiting():
     assert len(rig.grants(host)) == 1
 
 
+def test_children_of_which_the_first_is_being_read_keep_their_order():
+    rig, alice, host, worker = farm(resident_payload_bytes=50)
+    rig.submit(alice, group(1, 1))
+    assert len(rig.grants(host)) == 1
+    large = child(1)
+    large.payloads, large.size = [b"x" * 100], 100
+    rig.submit(worker, large)
+    rig.submit(worker, child(2))
+    batches = rig.ledger.sessions[session_id("worker")].batches
+    assert [batch.stored for batch in batches] == [True, False]
+    lends(rig, host, 1)
+    assert rig.grants(host) == []
+    rig.answer_loads()
+    assert [g.first for g in rig.grants(host)] == [1]
+
+
 def test_a_host_that_leaves_is_given_what_its_own_tasks_wait_for():
     rig, alice, host, worker = farm()
     rig.submit(alice, group(1, 2))
