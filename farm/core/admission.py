@@ -180,6 +180,7 @@ class Admission:
             self.queues.refuse(session, queue, cut(group, taken, group.count), now)
         elif taken < group.count:
             rest = cut(group, taken, group.count)
+            self.sessions.full = True
             self._refuse(session, rest, "busy", "", self.sessions.room_after(now))
         return found
 
@@ -218,8 +219,8 @@ class Admission:
                 f"the payload has {group.size} bytes; this farm takes at most "
                 f"{settings.payload_bytes_max} inline"
             )
-        if shortage := self._shortage() or self._too_many_wait(session):
-            return "busy", shortage
+        if why := self._why_busy(session):
+            return "busy", why
         if group.function not in self._ledger.functions:
             return "function", ""
         if group.job and group.job not in session.jobs:
@@ -232,6 +233,13 @@ class Admission:
         if len(session.jobs) >= most:
             return "jobs", f"job {number} is one too many: a client can have {most} that go on"
         return "job", f"job {number} was not opened, or is over; open it and submit again"
+
+    def _why_busy(self, session: Session) -> str:
+        """Why nothing of a client is accepted now; empty if it is."""
+        if shortage := self._shortage():
+            self.sessions.full = True  # whatever else keeps this client from sending
+            return shortage
+        return self._too_many_wait(session)
 
     def _too_many_wait(self, session: Session) -> str:
         waiting = len(session.outbox)
@@ -261,7 +269,7 @@ class Admission:
         seconds: float = BUSY_SECONDS,
     ) -> None:
         self._ledger.counters["refused"] += group.count
-        self.sessions.note_refused(session, full=reason == "busy")
+        self.sessions.note_refused(session, busy=reason == "busy")
         self._touched[session] = None
         if session.peer is not None:
             self._ledger.port.send(

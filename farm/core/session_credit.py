@@ -44,13 +44,10 @@ class SessionCredit:
         self._note_cut(tasks, size)
         return session.granted_tasks, session.granted_bytes
 
-    def note_refused(self, session: Session, *, full: bool) -> None:
-        """A session was refused tasks; ``full``: because the farm is, and it was told so."""
+    def note_refused(self, session: Session, *, busy: bool) -> None:
+        """A session was refused tasks; ``busy``: for want of room, and told when there may be."""
         session.refused = True
-        if full:
-            session.told_full = True
-            held = session in self.starved or session in self.limited
-            self.full = self.full or not held
+        session.told_full = session.told_full or busy
 
     def room_after(self, now: float) -> float:
         """In how many seconds the farm should have come below its low water."""

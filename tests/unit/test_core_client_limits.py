@@ -69,6 +69,21 @@ def test_who_has_used_up_its_credit_is_told_when_it_has_room_again():
     assert credit.retry_after >= 1.0
 
 
+def test_a_farm_that_is_full_of_results_gives_no_credit_to_who_has_room_of_its_own():
+    rig = Rig(session_max_tasks=1, max_result_bytes=50)
+    alice, bob, host = rig.client("alice"), rig.client("bob"), rig.host()
+    rig.submit(alice, group(1))
+    (grant,) = rig.grants(host)
+    rig.report(host, ended=[ended(grant, payloads=[b"x" * 100])])
+    rig.take()
+    rig.submit(bob, group(1))
+    (refused,) = [x for x in rig.take(bob) if not isinstance(x, m.Beat)]
+    assert (refused.reason, refused.message[:14]) == ("busy", "unread results")
+    rig.say(alice, m.Taken(1))
+    rig.commit()
+    assert [type(x) for x in rig.take(bob)] == [m.Credit]
+
+
 def test_the_count_survives_a_restart():
     rig = Rig(session_max_tasks=3)
     rig.submit(rig.client(), group(1, 2))
