@@ -157,12 +157,10 @@ class LeaseChecks:
         host = ledger and ledger.host_of(connection.peer)
         if not ledger or not host or not host.waiting or not (depth := _depth(ledger, task)):
             return waiting
-        read = self._checks.being_read()  # the slot does not wait for these
         return [
             other
             for other in waiting
-            if other.id not in read
-            and _depth(ledger, other) >= depth
+            if _depth(ledger, other) >= depth
             and any(host.takes(batch) for batch in _batches(ledger, other))
         ]
 
