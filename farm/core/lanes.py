@@ -174,13 +174,16 @@ class Lane:
         line.deficit = 0.0 if alone else max(line.deficit - cost, -turn_seconds)
 
     def leave(self, line: Line, turn_seconds: float) -> None:
-        """A line leaves the ring; if it was its turn, the next's has come, whoever joins now."""
+        """A line leaves the ring; if it was its turn, the next's has come, whoever joins now.
+
+        Unless the next is in the middle of its own: the line has come before it for its payloads.
+        """
         was_first = self.ring[0] is line
         self.ring.remove(line)
         line.out = True
         if self.oldest is line:
             self.oldest = None
-        if was_first and self.ring:
+        if was_first and self.ring and self.ring[0].deficit <= 0:
             self.ring[0].deficit += turn_seconds
 
     def since(self) -> float:

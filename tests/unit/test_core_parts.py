@@ -76,6 +76,31 @@ def test_the_queue_gives_by_priority_then_by_turn():
     assert found == [20, 40, 10, 30]
 
 
+def test_a_line_that_comes_and_goes_before_another_gives_it_no_second_turn():
+    queue, served = ReadyQueue(1.0, 60.0), []
+    for name, count in (("alice", 40), ("bob", 40), ("carol", 1)):
+        queue.push(of(name, count), 0, count)
+    while len(served) < 60:
+        one, lo, hi = queue.head()
+        if one.session == "carol":  # its payloads are read, and it is placed before its turn
+            queue.park()
+            queue.arrived(one)
+            one.move(lo, hi, Event.LEASE)
+            queue.withdraw(one, lo, hi)
+            queue.push(of("carol", 1), 0, 1)
+        else:
+            served.append(one.session)
+            one.move(lo, lo + 1, Event.LEASE)
+            queue.take(1, 1.0)
+    assert all(served[at] != served[at + 1] for at in range(59))
+
+
+def of(session, count):
+    one = batch(count=count)
+    one.session = session
+    return one
+
+
 def test_what_ended_while_it_waited_is_passed_over():
     queue = ReadyQueue(0.01, 60.0)
     one = batch(count=10)
