@@ -234,15 +234,22 @@ class World:
         self._until_quiet("the farm does not come to rest")
 
     def _until_quiet(self, complaint: str) -> None:
-        steps = 0
+        """Until nothing is open; as long as one task after the other ends, that may take long."""
+        steps = ended = 0
         while missing := unrest(self):
             steps += 1
+            before, ended = ended, self._ended()
+            steps = steps if ended == before else 0
             if steps > REST_STEPS:
                 if starved := starving(self):
                     raise Violation("starved", f"nobody begins {', '.join(starved)}")
                 raise Violation("stuck", f"{complaint}: {missing[:12]}")
             for _ in range(10):
                 self._step()
+
+    def _ended(self) -> int:
+        """How many tasks have an outcome, be they durable or not."""
+        return sum(task.settled is not None for task in self.truth.tasks.values())
 
     def _leave(self) -> None:
         """Clients close, hosts drain, and the coordinator is alone for a long time."""
