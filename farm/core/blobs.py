@@ -44,7 +44,7 @@ def live_blobs(ledger: "Ledger", dead: "DeadTasks") -> Counter[str]:
         for session in ledger.sessions.values()
         for batch in session.batches
         for names in (
-            names_in(batch.payloads),
+            names_in(batch.payloads) if batch.size >= BLOB_BYTES else (),
             *(outcome.blobs for outcome in batch.outcomes),
         )
         for name in names

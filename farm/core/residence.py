@@ -66,6 +66,7 @@ class Residence:
         self._committed = 0
         self._loading = True
         self._restored_bytes = 0
+        self._stands_in = False  # something of what was restored is in the store alone
         # Each batch once, as long as it is open; bounded by admission.
         self._fresh: deque[Batch] = deque()  # by their records, which are not committed
         self._order: OrderedDict[Batch, None] = OrderedDict()  # in memory; the last goes first
@@ -80,10 +81,10 @@ class Residence:
 
     def enter(self, batch: Batch) -> None:
         """A batch is open."""
-        size = batch.size
-        batch.inline = size if size < BLOB_BYTES else inline_bytes(batch.payloads)
+        batch.inline = _bytes_of(batch)
         if self.budget is not None and batch.inline:
-            if self._loading and any(isinstance(one, Stored) for one in batch.payloads):
+            in_store = self._stands_in and self._loading
+            if in_store and any(isinstance(one, Stored) for one in batch.payloads):
                 self._note_stored(batch)
                 if self.is_far(batch):
                     self._far.add(batch)
@@ -115,15 +116,15 @@ class Residence:
         """Keep of a record that is loaded what the budget has room for: the oldest, as a rule."""
         if self.budget is None:
             return
-        for group in record.groups:
-            if self._starts_late(group, record.at):
+        late = [self._starts_late(group, record.at) for group in record.groups]
+        groups = list(zip(record.groups, late, strict=True))
+        size = sum(_bytes_of(group) for group, is_late in groups if not is_late)
+        is_over = self._restored_bytes + size > self.budget
+        self._restored_bytes += 0 if is_over else size
+        for group, is_late in groups:
+            if is_over or is_late:
                 group.payloads = stored(group.payloads)
-        size = sum(_bytes_here(group) for group in record.groups)
-        if self._restored_bytes + size > self.budget:
-            for group in record.groups:
-                group.payloads = stored(group.payloads)
-        else:
-            self._restored_bytes += size
+                self._stands_in = True
 
     def on_committed(self, ref: int) -> None:
         """Everything up to ``ref`` is durable: what is over the budget can go."""
@@ -297,6 +298,6 @@ class Residence:
             self._order.move_to_end(batch, last=False)
 
 
-def _bytes_here(group: "Group") -> int:
-    """How many bytes of a group's payloads are in memory, and in no file."""
-    return inline_bytes(one for one in group.payloads if not isinstance(one, Stored))
+def _bytes_of(one: "Group | Batch") -> int:
+    """How many bytes of payloads are in no file; only those that are large enough can be."""
+    return one.size if one.size < BLOB_BYTES else inline_bytes(one.payloads)
