@@ -94,7 +94,7 @@ def _(patch):
     patch.setattr(Reserving, "_reserve", lambda *_: None)
 
 
-@bite("what no host has now stands in nobody's way", "stuck", "starvation", "starved", **SCARCE)
+@bite("what no host has now stands in nobody's way", "passed", **LARGE_AND_SMALL)
 def _(patch):
     patch.setattr(Placement, "_place_heads", one_after_the_other)
 
