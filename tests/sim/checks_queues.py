@@ -277,15 +277,13 @@ def _flows(lease: Lease) -> dict[Flow, int]:
 def _waiting(queue: Queue, quantum: float, ledger: Ledger) -> dict[Flow, float]:
     """The queue, and its sessions by priority, if they have tasks that any host could run.
 
+
     Those do not that wait until payloads are read, or, while the disk is full, for their commit.
-    While slots are lent, children go by how deep they are, and not by turns.
     """
-    lent = any(host.waiting for host in ledger.hosts.all.values())
     flows = [
         (batch, (queue.name, str(batch.template.priority), batch.session.id))
         for batch, _, _ in queue.ready
         if not ledger.short or ledger.is_committed(batch)
-        if not (lent and batch.template.depth)
     ]
     parked = {flow for batch, flow in flows if ledger.residence.is_sent_for(batch)}
     found: dict[Flow, float] = {
