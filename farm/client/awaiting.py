@@ -37,6 +37,7 @@ class Awaiter:
         """What is waited for is there. Never blocks; may be called from any thread."""
         loop = self._landing.get_loop()
         with _lock:
+            # One entry for each future that is awaited in the loop, until it looks.
             ended = _ended.setdefault(loop, deque())
             ended.append(self._landing)
             if len(ended) > 1:

@@ -27,7 +27,7 @@ class Held:
         """An entry waits for its key, as the last, or as the first if it was that before."""
         batch = entry[0]
         key = batch.template.concurrency_key
-        held = self._entries.setdefault(key, deque())
+        held = self._entries.setdefault(key, deque())  # of queued tasks: bounded by admission
         if self._released.get(key) is batch:
             del self._released[key]
             held.appendleft(entry)

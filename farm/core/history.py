@@ -47,7 +47,7 @@ class History:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.pages: deque[Page] = deque()
+        self.pages: deque[Page] = deque()  # bounded by history_rows and history_bytes
         self.rows = 0
         self.size = 0
         # The memories of the last pages, as long as they are small: at most SMALL_PAGES_MAX.

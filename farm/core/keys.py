@@ -50,7 +50,8 @@ class Keys:
     def __init__(self, settings: "CoreSettings") -> None:
         self._settings = settings
         self._held: dict[Name, tuple[Batch, int]] = {}
-        self.ageing: deque[Batch] = deque()  # with idempotency keys, in the order of their time
+        # With idempotency keys, in the order of their time; max_keys bounds how many are taken.
+        self.ageing: deque[Batch] = deque()
         self._late: set[Batch] = set()  # whose time is over, and of which tasks are pending
         self.bytes = 0
         self.followers: dict[Batch, dict[Batch, None]] = {}
