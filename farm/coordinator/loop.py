@@ -20,6 +20,7 @@ from farm.coordinator.journal import Journal, Release
 from farm.coordinator.metrics import Counters
 from farm.coordinator.settings import ExitCode
 from farm.core import Core
+from farm.identity import TRUSTED, Identity
 from farm.logs import Seldom
 from farm.model import Blob, Payload
 from farm.protocol.messages import HostHello, Message, Report, Shares, Submit
@@ -75,6 +76,10 @@ class ShellPort:
         if isinstance(peer, Connection):
             _note_gone(peer)
             self._routers[peer.side].close(peer)
+
+    def identity(self, peer: Hashable) -> Identity:
+        """See ``farm.core.port``."""
+        return peer.identity if isinstance(peer, Connection) else TRUSTED
 
     def persist(self, ref: int, record: Record) -> None:
         """See ``farm.core.port``."""

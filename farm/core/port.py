@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import Protocol
 
+from farm.identity import Identity
 from farm.model import Blob, Payload
 from farm.protocol.messages import ToClient, ToHost
 from farm.protocol.records import Record
@@ -26,6 +27,9 @@ class Port(Protocol):
 
     def close(self, peer: Peer) -> None:
         """Close a connection after what was sent."""
+
+    def identity(self, peer: Peer) -> Identity:
+        """Who is at the other end of a connection; the same for as long as it lasts."""
 
     def persist(self, ref: int, record: Record) -> None:
         """Append a record to the journal."""

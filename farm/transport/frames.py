@@ -11,9 +11,17 @@ from collections.abc import Sequence
 import zmq
 from zmq.backend import zmq_poll
 
-__all__ = ["read_frames", "readable", "send_frames"]
+__all__ = [
+    "descriptor_of",
+    "key_of",
+    "read_frames",
+    "read_signed",
+    "readable",
+    "send_frames",
+]
 
 _READABLE = int(zmq.POLLIN)
+_DESCRIPTOR = int(zmq.SRCFD)
 _NOW = int(zmq.DONTWAIT)
 _NOW_AND_MORE = int(zmq.DONTWAIT) | int(zmq.SNDMORE)
 
@@ -34,6 +42,29 @@ def read_frames(socket: "zmq.Socket[bytes]") -> list[bytes]:
         frame = socket.recv(_NOW, False)
         frames.append(frame.bytes)
     return frames
+
+
+def read_signed(socket: "zmq.Socket[bytes]") -> tuple[list[bytes], zmq.Frame]:
+    """The same, and the last of them as it came, which says who sent it."""
+    frame = socket.recv(_NOW, False)
+    frames = [frame.bytes]
+    while frame.more:
+        frame = socket.recv(_NOW, False)
+        frames.append(frame.bytes)
+    return frames, frame
+
+
+def key_of(frame: zmq.Frame) -> str:
+    """What the ZAP handler calls the key of whoever sent a frame; empty if it has none."""
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return ""
+
+
+def descriptor_of(frame: zmq.Frame) -> int:
+    """The file descriptor of the connection on which a frame came."""
+    return int(frame.get(_DESCRIPTOR))
 
 
 def send_frames(socket: "zmq.Socket[bytes]", frames: Sequence[bytes], *, copy: bool) -> None:

@@ -11,17 +11,25 @@ import logging
 import os
 import socket as sockets
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import zmq
 
 from farm.errors import ProtocolError
+from farm.identity import TRUSTED, Identity
 from farm.logs import Seldom
 from farm.protocol.codec import decoder
 from farm.protocol.messages import Message, Rejected
 from farm.transport.address import Address, AddressError, bind_address
-from farm.transport.frames import read_frames, readable, send_frames
+from farm.transport.frames import (
+    descriptor_of,
+    key_of,
+    read_frames,
+    read_signed,
+    readable,
+    send_frames,
+)
 from farm.transport.numbering import Gap, Numbering
 from farm.transport.options import (
     MESSAGES_HWM,
@@ -42,10 +50,12 @@ class Connection:
     """One connection as the coordinator sees it; compared by identity, never used again.
 
     ``label`` is for whoever logs about it, ``shares`` the peer's part of the blob folder, if it has
-    one.
+    one, ``identity`` who the peer is.
     """
 
     __slots__ = (
+        "descriptor",
+        "identity",
         "label",
         "numbering",
         "open",
@@ -56,8 +66,16 @@ class Connection:
         "side",
     )
 
-    def __init__(self, side: str, routing_id: bytes, numbering: Numbering[Any]) -> None:
+    def __init__(
+        self,
+        side: str,
+        routing_id: bytes,
+        numbering: Numbering[Any],
+        identity: Identity = TRUSTED,
+    ) -> None:
         self.side = side
+        self.identity = identity
+        self.descriptor = -1
         self.routing_id = routing_id
         self.numbering = numbering
         self.open = True
@@ -76,7 +94,10 @@ class Router:
 
     ``counters`` has what happened since the start; a ``stray`` came from a dropped connection, what
     is ``congested`` met a full socket and had to wait, and peers for which too much waited are
-    ``overflowed``: they were dropped.
+    ``overflowed``: they were dropped. A message whose key does not fit, or no more, is ``barred``.
+
+    ``identify`` says who has a key, by what the ZAP handler calls it, if that peer may send to this
+    side; without it no keys are in use.
     """
 
     def __init__(
@@ -85,10 +106,12 @@ class Router:
         side: Literal["client", "host"],
         *,
         hwm: int = MESSAGES_HWM,
+        identify: Callable[[str], Identity | None] | None = None,
     ) -> None:
         self.side = side
+        self._identify = identify
         self.counters = dict.fromkeys(
-            ("received", "sent", "garbled", "stray", "gone", "congested", "overflowed"), 0
+            ("received", "sent", "garbled", "stray", "gone", "congested", "overflowed", "barred"), 0
         )
         self.socket = context.socket(zmq.ROUTER)
         prepare(self.socket, hwm)
@@ -139,10 +162,19 @@ class Router:
         """
         found: list[tuple[Connection, Any]] = []
         size = 0
+        identity, last = TRUSTED, None
         while len(found) < limit and size < RECEIVE_BYTES and readable(self.socket):
-            routing_id, *frames = read_frames(self.socket)
+            if self._identify is None:
+                routing_id, *frames = read_frames(self.socket)
+            else:
+                (routing_id, *frames), last = read_signed(self.socket)
             size += sum(map(len, frames))
             connection = self._connections.get(routing_id)
+            if last is not None:
+                known = self._sender(last, connection)
+                if known is None:
+                    continue
+                identity = known
             numbering = connection.numbering if connection else Numbering(self._decoder)
             try:
                 message = numbering.unpack(frames)
@@ -150,7 +182,8 @@ class Router:
                 self._refuse(routing_id, connection, error)
                 continue
             if connection is None:
-                connection = Connection(self.side, routing_id, numbering)
+                connection = Connection(self.side, routing_id, numbering, identity)
+                connection.descriptor = -1 if last is None else descriptor_of(last)
                 self._connections[routing_id] = connection
             self.counters["received"] += 1
             found.append((connection, message))
@@ -158,6 +191,19 @@ class Router:
             found += [(connection, None) for connection in self._closed]
             self._closed.clear()
         return found
+
+    def _sender(self, last: zmq.Frame, connection: Connection | None) -> Identity | None:
+        """Who sent this message; None for a key that may not, or not under this routing id."""
+        key = key_of(last)
+        if connection is None:
+            known = self._identify and self._identify(key)
+        else:
+            known = connection.identity
+        if known is None or known.key != key:
+            self.counters["barred"] += 1
+            _shut(descriptor_of(last))
+            return None
+        return known
 
     def send(self, connection: Connection, message: Message) -> None:
         """Send, or let it wait; a connection that is gone shows up in ``receive``.
@@ -200,6 +246,17 @@ class Router:
         if connection.open:
             connection.open = False
             self._connections.pop(connection.routing_id, None)
+
+    def cut(self, key: str) -> int:
+        """End every connection of a key at once, without a word; how many there were.
+
+        ``receive`` then says that they are gone.
+        """
+        ended = [one for one in self._connections.values() if one.identity.key == key]
+        for connection in ended:
+            _shut(connection.descriptor)
+            self._drop(connection)
+        return len(ended)
 
     def shut(self, linger_seconds: float = 0.0) -> None:
         """Close the socket, giving what was sent that long to leave."""
@@ -247,6 +304,16 @@ class Router:
             self._try(teller, teller.numbering.pack(said))
         if connection is not None:
             self._drop(connection)
+
+
+def _shut(descriptor: int) -> None:
+    """End the TCP connection that libzmq has at this descriptor, which stays libzmq's to close.
+
+    If libzmq has closed it and opened another there, that one's peer connects again.
+    """
+    with contextlib.suppress(OSError), sockets.socket(fileno=os.dup(descriptor)) as twin:
+        if twin.family in (sockets.AF_INET, sockets.AF_INET6):
+            twin.shutdown(sockets.SHUT_RDWR)
 
 
 def _answers(path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from farm.core import Core
+from farm.identity import TRUSTED, Identity
 from farm.protocol.messages import Query
 from farm.protocol.records import Submitted
 from tests.sim.journal import Journal
@@ -33,6 +34,7 @@ class CoordinatorProcess(Process):
         self.side = "coordinator"
         self.checks = world.checks
         self.connections: dict[Any, Connection] = {}
+        self.identities: dict[Any, Identity] = {}  # of peers that are not trusted with everything
         self.short = False  # the core was told that the disk is full
         disk = world.disk
         self.journal = Journal(
@@ -114,6 +116,9 @@ class CoordinatorProcess(Process):
         connection = self.connections.pop(peer, None)
         if connection is not None:
             connection.close_by_server()
+
+    def identity(self, peer: Any) -> Identity:
+        return self.identities.get(peer, TRUSTED)
 
     def persist(self, ref: int, record: Record) -> None:
         self.world.said(self.name, "journal", (ref, record))

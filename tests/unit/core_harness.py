@@ -6,6 +6,7 @@ nothing is acknowledged, published or dispatched again before the record that it
 """
 
 from farm.core import Core, CoreSettings, invariants
+from farm.identity import TRUSTED
 from farm.model import Ending
 from farm.protocol import messages as m
 from farm.protocol import records as r
@@ -67,6 +68,7 @@ class Rig:
         self.stopped = None
         self.sides = {}
         self.peers = {}
+        self.identities = {}
         self.core = Core(
             self.settings,
             self,
@@ -115,6 +117,9 @@ class Rig:
 
     def close(self, peer):
         self.closed.append(peer)
+
+    def identity(self, peer):
+        return self.identities.get(peer, TRUSTED)
 
     def persist(self, ref, record):
         data = r.encode_record(record)

@@ -21,7 +21,14 @@ PACKAGES = {
     "farm_scheduler": "scheduler/farm_scheduler",
 }
 
-PLAIN = ("farm._version", "farm.errors", "farm.model", "farm.ranges", "farm.resources")
+PLAIN = (
+    "farm._version",
+    "farm.errors",
+    "farm.identity",
+    "farm.model",
+    "farm.ranges",
+    "farm.resources",
+)
 LEAVES = (
     *PLAIN,
     "farm.blobs",
@@ -43,6 +50,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm._version": (),
     "farm.errors": (),
     "farm.ranges": (),
+    "farm.identity": (),
     "farm.logs": (),
     "farm.parent": (),
     "farm.descriptors": (),
@@ -115,6 +123,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
 # types only is no import here: a machine may be handed a `random.Random`.
 PURE = (
     "farm.errors",
+    "farm.identity",
     "farm.model",
     "farm.ranges",
     "farm.resources",

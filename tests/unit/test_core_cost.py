@@ -7,6 +7,7 @@ import tracemalloc
 import pytest
 
 from farm.core import Core, CoreSettings
+from farm.identity import TRUSTED
 from farm.model import Ending
 from farm.protocol import messages as m
 from farm.protocol.codec import decoder, encode
@@ -22,6 +23,9 @@ class Port:
 
     def send(self, peer, message):
         self.sent.append(message)
+
+    def identity(self, peer):
+        return TRUSTED
 
     def persist(self, ref, record):
         self.ref = ref
