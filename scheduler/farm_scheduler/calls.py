@@ -2,16 +2,19 @@
 
 import importlib
 import inspect
+import os
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from farm_scheduler.command import run_command
 from farm_scheduler.core import Row, Schedule
 from farm_scheduler.cron import zone
 
-__all__ = ["Call", "Interval", "call_of", "find_function"]
+__all__ = ["Call", "Interval", "call_of", "check_target", "find_function", "target_of"]
 
 ASKED = ("nominal", "interval", "fire_id")
 """Names of parameters that are filled in, unless ``kwargs`` do."""
@@ -56,6 +59,33 @@ def find_function(reference: str) -> Callable[..., Any]:
         kind = type(found).__name__
         raise ValueError(f"run is {reference!r}, which is {kind}, not a function")  # noqa: TRY004
     return found  # type: ignore[no-any-return]
+
+
+def find_program(word: str) -> None:
+    """Raise ``ValueError`` if there is no such program here, saying what to do."""
+    if shutil.which(word) is not None:
+        return
+    if os.sep in word and Path(word).is_file():
+        raise ValueError(f"command is {word!r}, which may not be executed: chmod +x {word}")
+    where = "" if os.sep in word else f" where PATH says, {os.environ.get('PATH', '')}"
+    raise ValueError(
+        f"command is {word!r}, and there is no such program{where}; write its whole path, or, if "
+        f'only the hosts have it, ["sh", "-c", "{word} …"]'
+    )
+
+
+def target_of(schedule: Schedule) -> tuple[str, str]:
+    """The function and the program that a schedule runs; one of them is empty."""
+    return schedule.run, schedule.command[0] if schedule.command else ""
+
+
+def check_target(target: tuple[str, str]) -> None:
+    """Raise ``ValueError`` if what a schedule runs is not there, where it is asked."""
+    run, program = target
+    if run:
+        find_function(run)
+    else:
+        find_program(program)
 
 
 @lru_cache(4096)

@@ -8,15 +8,49 @@ import select
 import struct
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Final
 
-__all__ = ["Alarm"]
+__all__ = ["Alarm", "Watched", "utc_text"]
 
 REALTIME: Final = 0
 ABSOLUTE_AND_CANCEL_ON_SET: Final = 0b11
 NONBLOCK_AND_CLOEXEC: Final = os.O_NONBLOCK | os.O_CLOEXEC
 LOOK_SECONDS = 1.0
 """Where a clock that is set cannot wake us: how long it may be before we see it."""
+
+
+JUMP_SECONDS = 2.0
+"""By how much a clock may differ from what has passed before anything is said of it."""
+
+
+class Watched:
+    """Notices that the clock was set, by a clock that nobody can set."""
+
+    def __init__(self, now: float, passed: float) -> None:
+        self._now = now
+        self._passed = passed
+
+    def jumped(self, now: float, passed: float) -> str:
+        """What to say of it, if the clock was set since the last look."""
+        jump = (now - self._now) - (passed - self._passed)
+        self._now, self._passed = now, passed
+        if abs(jump) < JUMP_SECONDS:
+            return ""
+        if jump > 0:
+            return (
+                f"the clock is {jump:.0f} s ahead of what has passed: it was set, or this machine "
+                "slept; what was due meanwhile goes by misfire and catch_up"
+            )
+        return (
+            f"the clock was set back by {-jump:.0f} s: nothing fires twice, so schedules fire "
+            f"again after {utc_text(now - jump)}; set it right if that is wrong"
+        )
+
+
+def utc_text(at: float) -> str:
+    """An instant, as logs have it."""
+    return datetime.fromtimestamp(at, UTC).isoformat(" ", "seconds")
 
 
 class Alarm:

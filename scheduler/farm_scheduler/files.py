@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from farm.client.options import Settings, merge
 from farm.errors import ConfigError
-from farm_scheduler.calls import find_function
+from farm_scheduler.calls import check_target, find_function, target_of
 from farm_scheduler.core import Schedule
 from farm_scheduler.core.schedule import FIELDS
 from farm_scheduler.declare import Declared, declared_in
@@ -40,6 +40,10 @@ NOT_OURS = {
 """Options of tasks that a schedule may not have, and why."""
 
 
+Targets = dict[tuple[str, str], str]
+"""What schedules run, and what is wrong with it."""
+
+
 class Problem(NamedTuple):
     """An entry that is stopped, and what is wrong with it."""
 
@@ -59,13 +63,15 @@ class Found(NamedTuple):
 def read_files(names: Sequence[str], *, check: bool = True) -> Found:
     """All schedules of some files: ``*.toml``, ``*.py``, or the names of modules.
 
-    With ``check`` functions are imported, too, to see whether they are there. Raises
-    ``ConfigError`` naming the file that is none.
+    With ``check`` functions are imported and programs looked for, to see whether they are there.
+    Raises ``ConfigError`` naming the file that is none.
     """
     found = Found({}, {}, [])
+    importlib.invalidate_caches()
+    targets: Targets | None = {} if check else None
     for name in names:
         for own, made in _entries(name):
-            message = made if isinstance(made, str) else _problem(made, found, check=check)
+            message = made if isinstance(made, str) else _problem(made, found, targets)
             if message or isinstance(made, str):
                 found.problems.append(Problem(own, name, message))
             else:
@@ -74,7 +80,7 @@ def read_files(names: Sequence[str], *, check: bool = True) -> Found:
     return found
 
 
-def _problem(schedule: Schedule, found: Found, *, check: bool) -> str:
+def _problem(schedule: Schedule, found: Found, targets: Targets | None) -> str:
     """What is wrong with a schedule besides what it says itself."""
     name = schedule.name
     if name in found.schedules:
@@ -82,11 +88,21 @@ def _problem(schedule: Schedule, found: Found, *, check: bool) -> str:
     try:
         if schedule.options:
             _check_options(schedule.options)
-        if check and schedule.run:
-            find_function(schedule.run)
     except (ValueError, TypeError) as error:
         return f"schedule {name!r}: {error}"
-    return ""
+    wrong = "" if targets is None else _missing(target_of(schedule), targets)
+    return wrong and f"schedule {name!r}: {wrong}"
+
+
+def _missing(target: tuple[str, str], known: Targets) -> str:
+    """What is wrong with what a schedule runs; each is looked for once."""
+    if target not in known:
+        known[target] = ""
+        try:
+            check_target(target)
+        except ValueError as error:
+            known[target] = str(error)
+    return known[target]
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from farm.errors import ConfigError
+from farm_scheduler.calls import check_target, target_of
 from farm_scheduler.core import Entry, Row, Schedule
 from farm_scheduler.files import Problem, read_files
 from farm_scheduler.state import State
@@ -26,6 +27,7 @@ class Loader:
         self._files = files
         self._state = state
         self._hashes: dict[str, str] = {}
+        self._targets: set[tuple[str, str]] = set()
 
     @staticmethod
     def check(files: Sequence[str]) -> None:
@@ -38,6 +40,7 @@ class Loader:
         """What the last scheduler has kept; next times are looked up anew if zones have changed."""
         entries, rows = self._state.load()
         self.file = {entry.schedule.name: file for entry, file in entries if entry.retired is None}
+        self._targets = {target_of(one.schedule) for one, _ in entries if one.retired is None}
         version = zones_version()
         if self._state.meta("zones", version) != version:
             for entry, _ in entries:
@@ -45,17 +48,28 @@ class Loader:
         return [entry for entry, _ in entries], rows
 
     def read(self) -> Mapping[str, Schedule] | None:
-        """All schedules there are now; None if the files are those of the last time.
+        """All schedules there are now; None if that is what there was the last time.
 
-        Raises ``ConfigError`` if one cannot be read; then all stays as it was.
+        Raises ``ConfigError`` if a file cannot be read; then all stays as it was.
         """
         hashes = {name: _hash(name) for name in self._files}
-        if "" not in hashes.values() and hashes == self._state.files():
-            self.problems = self._state.problems()
+        if "" not in hashes.values() and hashes == self._state.files() and self._all_is_well():
             return None
         found = read_files(self._files)
         self.file, self.problems, self._hashes = found.file, found.problems, hashes
+        self._targets = {target_of(one) for one in found.schedules.values()}
         return found.schedules
+
+    def _all_is_well(self) -> bool:
+        """Whether no entry was stopped, and what the others run is still there."""
+        if self._state.problems():
+            return False
+        try:
+            for target in self._targets:
+                check_target(target)
+        except ValueError:
+            return False
+        return True
 
     def finish(self) -> None:
         """Remember that they have been read."""

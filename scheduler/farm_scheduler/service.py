@@ -20,7 +20,7 @@ from farm.client.client import Client
 from farm.errors import Busy, ConfigError, FarmError
 from farm.logs import setup
 from farm.parent import watch_parent
-from farm_scheduler.clock import Alarm
+from farm_scheduler.clock import Alarm, Watched, utc_text
 from farm_scheduler.core import Entry, Machine, Row, Schedule
 from farm_scheduler.core import State as Fate
 from farm_scheduler.hooks import Hooks
@@ -40,6 +40,11 @@ SETTLE_SECONDS = 0.3
 FORGET_SECONDS = 3600.0
 """How often old rows are dropped."""
 RETRY_SECONDS = 1.0
+AHEAD = (
+    "%d schedules were decided by a clock that was ahead: they fire again after the times that "
+    "have their rows, %s after %s; set the clock right if it is wrong, or give a schedule that "
+    "must not wait another name"
+)
 
 
 class Scheduler:
@@ -64,6 +69,7 @@ class Scheduler:
         self._later: list[tuple[float, int, Row, Schedule]] = []
         self._serial = 0
         self._next_forget = 0.0
+        self._clock = Watched(time.time(), time.monotonic())
         self.reload = False
 
     # ------------------------------------------------------------ from other threads
@@ -108,11 +114,25 @@ class Scheduler:
         self.turn()
         took = time.monotonic() - began
         logger.info("decides about %d schedules, after %.1f s", len(self._loader.file), took)
+        self._tell_of_the_future()
+
+    def _tell_of_the_future(self) -> None:
+        """Say so if a clock was ahead of today's when the last scheduler decided."""
+        ahead = {
+            name: entry.cursor
+            for name, entry in self.machine.entries.items()
+            if entry.cursor > time.time() + 1 and entry.retired is None
+        }
+        if ahead:
+            name, until = max(ahead.items(), key=lambda one: one[1])
+            logger.warning(AHEAD, len(ahead), name, utc_text(until))
 
     def turn(self) -> float | None:
         """Do all that is to be done now; returns when there is more."""
         while True:
             now = time.time()
+            if said := self._clock.jumped(now, time.monotonic()):
+                logger.warning("%s", said)
             self._listen(now)
             if self.reload:
                 self.reload = False

@@ -6,6 +6,7 @@ anything that it decided is done.
 """
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from math import inf
@@ -17,40 +18,16 @@ import msgspec
 from farm.errors import StoreError, StoreUnreadable
 from farm_scheduler.core import Entry, Pause, Row, Schedule
 from farm_scheduler.files import Problem
+from farm_scheduler.formats import VERSION, open_format
 
-__all__ = ["VERSION", "State"]
+__all__ = ["State"]
 
-VERSION = 1
+logger = logging.getLogger("farm.scheduler")
+
 BUSY_SECONDS = 10.0
 ANSWERED_SECONDS = 3600.0
-"""How long the answer to an order is kept."""
-TABLES = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS schedules (
-    name TEXT PRIMARY KEY, spec BLOB NOT NULL, file TEXT NOT NULL, cursor INTEGER NOT NULL,
-    next INTEGER, last INTEGER, pauses TEXT NOT NULL, retired REAL, at_once INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS ledger (
-    fire_id TEXT PRIMARY KEY, schedule TEXT NOT NULL, nominal INTEGER NOT NULL,
-    kind TEXT NOT NULL, state TEXT NOT NULL, due REAL NOT NULL, since INTEGER,
-    reason TEXT NOT NULL, "into" TEXT NOT NULL, task TEXT NOT NULL, outcome TEXT NOT NULL,
-    detail TEXT NOT NULL, begun REAL, ended REAL, until INTEGER, output TEXT NOT NULL,
-    forget REAL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS ledger_by_time ON ledger (schedule, nominal);
-CREATE INDEX IF NOT EXISTS ledger_open ON ledger (fire_id) WHERE state IN ('waiting', 'running');
-CREATE INDEX IF NOT EXISTS ledger_forget ON ledger (forget) WHERE forget IS NOT NULL;
-CREATE TABLE IF NOT EXISTS problems (
-    name TEXT NOT NULL, file TEXT NOT NULL, message TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS files (
-    path TEXT PRIMARY KEY, hash TEXT NOT NULL, position INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS orders (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, what TEXT NOT NULL,
-    arguments TEXT NOT NULL, answer TEXT
-);
-"""
+"""How long the answer to an order is kept; of one with a key it is a day."""
+KEY_SECONDS = 86_400.0
 Order = tuple[int, float, str, dict[str, Any]]
 COLUMNS = Row.__struct_fields__
 NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -76,18 +53,11 @@ class State:
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            self._check_version()
-            if not must_exist:
-                self._db.executescript(TABLES)
+            was = open_format(self._db, path, may_change=not must_exist)
+            if was not in {0, VERSION}:
+                logger.info("%s was in format %d, and is in format %d now", path, was, VERSION)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{path}: {error}") from error
-
-    def _check_version(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise StoreUnreadable(f"{self.path} was written by a newer version of the farm")
-        if version < VERSION:
-            self._db.execute(f"PRAGMA user_version={VERSION}")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -155,7 +125,9 @@ class State:
                 "(SELECT schedule FROM ledger)"
             )
             self._db.execute(
-                "DELETE FROM orders WHERE answer IS NOT NULL AND at < ?", (now - 3600,)
+                "DELETE FROM orders WHERE answer IS NOT NULL AND "
+                "at < CASE WHEN key IS NULL THEN ? ELSE ? END",
+                (now - ANSWERED_SECONDS, now - KEY_SECONDS),
             )
         return done
 
@@ -169,12 +141,24 @@ class State:
 
     # ------------------------------------------------------------ for people
 
-    def order(self, at: float, what: str, arguments: dict[str, Any]) -> int:
-        """Ask the scheduler for something; ``answer`` has what it said."""
-        cursor = self._db.execute(
-            "INSERT INTO orders (at, what, arguments) VALUES (?, ?, ?)",
-            (at, what, json.dumps(arguments)),
-        )
+    def order(self, at: float, what: str, arguments: dict[str, Any], key: str = "") -> int:
+        """Ask the scheduler for something; ``answer`` has what it said.
+
+        With a ``key`` that another order of the last day has, it is that one. Raises ``ValueError``
+        if the other asked for something else.
+        """
+        asked = what, json.dumps(arguments)
+        with self._transaction():
+            if key:
+                query = "SELECT id, what, arguments FROM orders WHERE key = ?"
+                for number, *same in self._db.execute(query, (key,)):
+                    if (*same,) != asked:
+                        raise ValueError("another order has this key, and asks for something else")
+                    return int(number)
+            cursor = self._db.execute(
+                "INSERT INTO orders (at, what, arguments, key) VALUES (?, ?, ?, ?)",
+                (at, *asked, key or None),
+            )
         return int(cursor.lastrowid or 0)
 
     def answer(self, number: int) -> Any:

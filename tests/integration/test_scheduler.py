@@ -282,6 +282,44 @@ def test_unchanged_files_are_not_read_again(place, monkeypatch):
     assert place.scheduler.machine.entries["a"].next == following
 
 
+def test_what_was_missing_at_the_last_start_is_looked_for_again(place):
+    tool = place.folder / "tool"
+    text = f'cron = "@yearly"\ncommand = ["{tool}"]\n[schedules.b]\ncron = "@yearly"\n'
+    place.write(entry(f'{text}run = "math:sqrt"\nargs = [4]'))
+    place.start()
+    assert set(place.scheduler.machine.entries) == {"b"}
+    (problem,) = place.scheduler.state.problems()
+    assert (problem.name, "no such program" in problem.message) == ("a", True)
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o700)
+    place.start()
+    assert place.scheduler.machine.entries["a"].retired is None
+    assert place.scheduler.state.problems() == []
+    tool.unlink()
+    place.start()  # its file is as it was
+    assert place.scheduler.machine.entries["a"].retired is not None
+    assert [one.name for one in place.scheduler.state.problems()] == ["a"]
+
+
+def test_a_clock_that_is_set_is_spoken_of(place, caplog):
+    place.write(entry('cron = "@yearly"\nrun = "math:sqrt"\nargs = [4]'))
+    scheduler = place.start()
+    scheduler._clock._now += 3600  # as if it had been an hour later before
+    scheduler.turn()
+    assert "the clock was set back by 3600 s: nothing fires twice" in caplog.text
+    scheduler._clock._now -= 7200
+    scheduler.turn()
+    assert "the clock is 7200 s ahead of what has passed: it was set, or" in caplog.text
+    kept = scheduler.machine.entries["a"]
+    kept.cursor = int(time.time()) + 9 * DAY
+    scheduler.state.commit([], [(kept, str(place.file))], {})
+    caplog.clear()
+    place.start()
+    assert "1 schedules were decided by a clock that was ahead" in caplog.text
+    assert place.scheduler.turn() is not None
+    assert "the clock" not in caplog.text.replace("set the clock right", "")
+
+
 def test_new_rules_of_time_zones_change_what_is_next(place, monkeypatch):
     place.write(entry('cron = "@yearly"\nrun = "math:sqrt"\nargs = [4]'))
     scheduler = place.start()

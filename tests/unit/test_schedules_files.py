@@ -63,6 +63,9 @@ def test_a_file_has_schedules_and_what_they_have_in_common(tmp_path):
         ('cron = "@daily"\nrun = "math:sin"\noptions = {retriess = 1}', "did you mean 'retries'"),
         ('cron = "@daily"\nrun = "math:sin"\noptions = {unique = "a"}', "leave it out; overlap"),
         ('cron = "@daily"\nrun = "math:sin"\nname = "b"', "has no option 'name'"),
+        ('cron = "@daily"\ncommand = ["no-such-program"]', "no such program where PATH says, .*/"),
+        ('cron = "@daily"\ncommand = ["./no/such"]', "'./no/such', and there is no such program;"),
+        ('cron = "@daily"\ncommand = ["/etc/passwd"]', r"executed: chmod \+x /etc/passwd"),
         ("cron = 7", "say what to run|cron is 7"),
     ],
 )

@@ -1,0 +1,108 @@
+"""The state file of schedulers: of every released format it is read, and a newer one is refused."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from farm.errors import StoreUnreadable
+from farm_scheduler.core.schedule import FIELDS
+from farm_scheduler.formats import SPEC, STEPS, VERSION
+from farm_scheduler.state import State
+from tests.golden import make_schedules as golden
+
+VERSIONS = range(1, VERSION + 1)
+
+
+def facts(entry):
+    names = ("schedule", "cursor", "next", "last", "pauses", "retired", "at_once")
+    return {name: getattr(entry, name) for name in names}
+
+
+def check(state):
+    """All that the script puts into a file is there."""
+    found, open_rows = state.load()
+    assert [(facts(one), file) for one, file in found] == [
+        (facts(one), file) for one, file in golden.entries()
+    ]
+    rows = golden.rows()
+    assert list(state.rows("1")) == rows
+    assert open_rows == [row for row in rows if not row.state.is_final]
+    assert (state.problems(), state.files()) == (golden.PROBLEMS, golden.FILES)
+    assert state.meta("zones") == golden.ZONES
+    assert state.answer(1) == golden.ANSWERED
+    assert state.waiting_orders() == [(2, *golden.WAITING)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_state_of_every_format_is_read_and_written_on(version, tmp_path):
+    path = tmp_path / "schedules.db"
+    shutil.copyfile(golden.FOLDER / f"schedules_v{version}.db", path)
+    state = State(path)
+    check(state)
+    number = state.order(golden.NOON + 9.0, "run", {"name": "night"}, "a key")
+    assert state.order(golden.NOON + 10.0, "run", {"name": "night"}, "a key") == number
+    state.commit(golden.rows()[:1], [], {"night": 1.0}, [(number, {"done": True})])
+    state.close()
+    with closing(State(path, must_exist=True)) as again:
+        assert again.answer(number) == {"done": True}
+        assert again.forget(golden.NOON + 60 + 2) == 1
+
+
+def test_the_script_makes_what_the_newest_file_has(tmp_path):
+    golden.make(tmp_path / "made.db")
+    dumps = [
+        list(db.iterdump())
+        for path in (tmp_path / "made.db", golden.FOLDER / f"schedules_v{VERSION}.db")
+        for db in [sqlite3.connect(path)]
+    ]
+    assert dumps[0] == dumps[1]
+
+
+def test_a_format_says_which_fields_a_schedule_has():
+    assert SPEC == FIELDS, "another set of fields is another format: see farm_scheduler.formats"
+    assert set(STEPS) == set(VERSIONS) - {1}
+
+
+def test_an_older_format_is_left_alone_by_all_but_the_scheduler(tmp_path):
+    path = tmp_path / "schedules.db"
+    shutil.copyfile(golden.FOLDER / "schedules_v1.db", path)
+    with pytest.raises(StoreUnreadable, match=r"older farm, in format 1; start `farm scheduler`"):
+        State(path, must_exist=True)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_a_newer_format_is_refused_by_name(tmp_path):
+    path = tmp_path / "schedules.db"
+    State(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version=99")
+    for must_exist in (True, False):
+        with pytest.raises(StoreUnreadable, match=r"schedules\.db was .* newer farm, in format 99"):
+            State(path, must_exist=must_exist)
+
+
+def test_what_is_no_state_is_refused(tmp_path):
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE t (x)")
+    with pytest.raises(StoreUnreadable, match=r"other\.db is a database, and not one of a sched"):
+        State(path)
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(StoreUnreadable, match="its scheduler is starting"):
+        State(tmp_path / "empty.db", must_exist=True)
+
+
+def test_orders_of_one_key_are_one_for_a_day(tmp_path):
+    with closing(State(tmp_path / "schedules.db")) as state:
+        first = state.order(1000.0, "run", {"name": "a"}, "k")
+        assert state.order(1001.0, "run", {"name": "a"}, "other") != first
+        with pytest.raises(ValueError, match="another order has this key"):
+            state.order(1002.0, "run", {"name": "b"}, "k")
+        state.commit([], [], {}, [(first, {"done": 1})])
+        state.forget(1000.0 + 7200)
+        assert state.order(8000.0, "run", {"name": "a"}, "k") == first
+        state.forget(1000.0 + 90_000)
+        assert state.order(91_000.0, "run", {"name": "a"}, "k") != first
