@@ -1,0 +1,155 @@
+"""What a farm keeps of its peers' keys: no secrets, only what recognises them."""
+
+import hashlib
+import hmac
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from farm.identity import Identity, Role
+from farm.keys.pairs import key_id
+
+__all__ = ["INVITED", "Entries", "Entry", "Kind", "Ring", "Server", "Verdict", "hash_of"]
+
+INVITED = "invite"
+"""The scope of who has an invite: all that it may do is exchange it for a key."""
+
+
+class Kind(StrEnum):
+    """How a key is shown: on a connection, as a bearer token, or once, for a key of one's own."""
+
+    CURVE = "curve"
+    HTTP = "http"
+    INVITE = "invite"
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One key. Times are seconds since 1970; ``expires`` 0 is never, ``revoked`` 0 is not."""
+
+    name: str
+    role: Role
+    scope: str
+    kind: Kind = Kind.CURVE
+    public: bytes = b""
+    tasks: bytes = b""
+    """The public key that a host's tasks have as clients of the farm."""
+    hash: bytes = b""
+    """Of a bearer token."""
+    made: float
+    expires: float = 0.0
+    revoked: float = 0.0
+    replaced: bool = False
+    """Its name has a newer one: it ends with the server key for which it was made."""
+    uses: int = 0
+    joined: tuple[str, ...] = ()
+    """Of an invite: how many may join with it, and who has."""
+    by: str = ""
+    """The invite that this key was given for."""
+
+    @property
+    def id(self) -> str:
+        """What the key is called in lists and logs."""
+        return key_id(self.public) if self.public else self.hash[:8].hex()
+
+    def identity(self) -> Identity:
+        """Who shows it."""
+        return Identity(self.name, self.role, self.scope, self.id)
+
+    def state(self, now: float) -> str:
+        """In one word."""
+        if self.revoked:
+            return "revoked"
+        if self.expires and now >= self.expires:
+            return "expired"
+        if self.kind is Kind.INVITE and len(self.joined) >= self.uses:
+            return "used"
+        return "replaced" if self.replaced else "valid"
+
+    def is_valid(self, now: float) -> bool:
+        """Whether it is good for anything at this time."""
+        return not self.revoked and not (self.expires and now >= self.expires)
+
+
+class Entries(msgspec.Struct, frozen=True, kw_only=True):
+    """The file of all keys."""
+
+    version: int = 1
+    keys: tuple[Entry, ...] = ()
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """The server's file: where peers find it, and its secret keys, the newest last.
+
+    There are two while it changes from one to the other; the second has ports of its own then.
+    """
+
+    version: int = 1
+    address: str = ""
+    secrets: tuple[bytes, ...] = ()
+
+
+class Verdict(NamedTuple):
+    """Whether a key may connect: who it is, or why not, in one word."""
+
+    identity: Identity | None
+    reason: str = ""
+
+
+def hash_of(bearer: str) -> bytes:
+    """What is kept of a bearer token. It is random and long: it needs no salt and no delay."""
+    return hashlib.sha256(bearer.encode("utf-8", "surrogatepass")).digest()
+
+
+class Ring:
+    """The keys as they were when they were read; never changes.
+
+    ``admit`` decides about new connections and ``identify`` about known ones, by the id.
+    """
+
+    def __init__(self, entries: tuple[Entry, ...] = ()) -> None:
+        self.entries = entries
+        self._bearers = [entry for entry in entries if entry.kind is Kind.HTTP]
+        self._publics: dict[bytes, tuple[Entry, Identity, str]] = {}
+        self._ids: dict[str, tuple[Entry, Identity, str]] = {}
+        for entry in entries:
+            if entry.public:
+                side = "host" if entry.role is Role.HOST else "client"
+                self._add(entry.public, entry, entry.identity(), side)
+            if entry.tasks:
+                tasks = Identity(entry.name, Role.CLIENT, "own", key_id(entry.tasks))
+                self._add(entry.tasks, entry, tasks, "client")
+
+    def _add(self, public: bytes, entry: Entry, identity: Identity, side: str) -> None:
+        self._publics[public] = self._ids[identity.key] = (entry, identity, side)
+
+    def admit(self, public: bytes, side: str, now: float) -> Verdict:
+        """Whether whoever has this key may connect where this side does."""
+        found = self._publics.get(public)
+        if found is None:
+            return Verdict(None, "unknown")
+        entry, identity, its_side = found
+        if not entry.is_valid(now):
+            return Verdict(None, entry.state(now))
+        if its_side != side:
+            return Verdict(None, "wrong_side")
+        return Verdict(identity)
+
+    def identify(self, key: str, side: str, now: float) -> Identity | None:
+        """Who has the key of this id, if that is still valid, and for this side."""
+        found = self._ids.get(key)
+        if found is None or found[2] != side or not found[0].is_valid(now):
+            return None
+        return found[1]
+
+    def valid(self, now: float) -> frozenset[str]:
+        """The ids of all keys that may be connected now."""
+        return frozenset(key for key, found in self._ids.items() if found[0].is_valid(now))
+
+    def bearer(self, text: str, now: float) -> Identity | None:
+        """Who shows this bearer token; one nearly right takes no longer than one all wrong."""
+        digest, found = hash_of(text), None
+        for entry in self._bearers:
+            if hmac.compare_digest(entry.hash, digest):
+                found = entry
+        return found.identity() if found is not None and found.is_valid(now) else None
