@@ -7,6 +7,7 @@ SEED ?= 1
 FRAMES ?= 1000000
 BASE ?=
 SECONDS ?=
+HOSTS ?=
 JOBS ?= 3
 
 VENV := .venv
@@ -40,8 +41,8 @@ bench: $(READY) ## measure against the standard library (BASE=<ref>: against ano
 sim: $(READY) ## run the simulator over SEEDS=1000 seeds
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
-chaos: $(READY) ## kill and stop real processes for SECONDS=120 by SEED=1, and judge what they did
-	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),120) --seed $(SEED)
+chaos: $(READY) ## kill and stop real processes for SECONDS=120 by SEED=1, and judge (HOSTS=1: cut cables, too)
+	$(BIN)/python -m tests.chaos $(if $(HOSTS),--hosts) --seconds $(or $(SECONDS),120) --seed $(SEED)
 
 http: $(READY) ## random requests and too many of them at the HTTP gateway, SECONDS=60 by SEED=1
 	$(BIN)/python -m tests.gateway --seconds $(or $(SECONDS),60) --seed $(SEED)

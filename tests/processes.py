@@ -45,7 +45,7 @@ class Service:
     A word ``{life}`` of its command becomes that number.
     """
 
-    def __init__(self, name, command, log, environ, folder):
+    def __init__(self, name, command, log, environ, folder, *, stdin=subprocess.DEVNULL):
         self.name = name
         self.command = command
         self.log = log
@@ -53,6 +53,7 @@ class Service:
         self.process = None
         self._environ = environ
         self._folder = folder
+        self._stdin = stdin
 
     def start(self):
         self.lives += 1
@@ -61,7 +62,8 @@ class Service:
                 [word.replace("{life}", str(self.lives)) for word in self.command],
                 cwd=self._folder,
                 env=self._environ,
-                stdin=subprocess.DEVNULL,
+                bufsize=0,
+                stdin=self._stdin,
                 stdout=log,
                 stderr=log,
             )
@@ -94,7 +96,12 @@ class Service:
             raise
 
     def wait(self, seconds=END_SECONDS):
-        return self.process.wait(seconds) if self.process is not None else None
+        if self.process is None:
+            return None
+        code = self.process.wait(seconds)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        return code
 
 
 class Place:
@@ -108,8 +115,7 @@ class Place:
         self.address = f"tcp://127.0.0.1:{free_ports()}" if tcp else f"ipc://{self.folder}/s"
         self.store = store or self.folder / "store" / "farm.db"
         self.services = []
-        # What ran before the place: other children of this process are not ours to end.
-        self._before = set(kin.children(os.getpid()))
+        self.spare_children()
 
     def __enter__(self):
         return self
@@ -124,10 +130,13 @@ class Place:
             _adopt_no_more()
         self._temporary.cleanup()
 
-    def service(self, name, command, **environ):
-        made = Service(
-            name, command, self.folder / f"{name}.log", own_environment() | environ, REPOSITORY
-        )
+    def spare_children(self):
+        """What runs at this moment is not the place's to end."""
+        self._before = set(kin.children(os.getpid()))
+
+    def service(self, name, command, *, stdin=subprocess.DEVNULL, **environ):
+        log, environment = self.folder / f"{name}.log", own_environment() | environ
+        made = Service(name, command, log, environment, REPOSITORY, stdin=stdin)
         self.services.append(made)
         return made
 
@@ -138,12 +147,17 @@ class Place:
         command = [sys.executable, "-m", module, "--settings", str(path)]
         return self.service(name, command, **environ)
 
+    def address_for(self, _name):
+        """Where the service of this name finds the coordinator."""
+        return self.address
+
     def coordinator(self, core=None, **settings):
         told = {"listen": self.address, "store": str(self.store), "core": core or {}}
         return self.module("coordinator", "farm.coordinator", told | settings)
 
     def agent(self, name, slots=2, imports=(), **environ):
-        told = {"address": self.address, "name": name, "slots": slots, "imports": list(imports)}
+        address = self.address_for(name)
+        told = {"address": address, "name": name, "slots": slots, "imports": list(imports)}
         return self.module(name, "farm_workers", told, **environ)
 
     def copy(self, folder):

@@ -45,15 +45,16 @@ class Faults:
     ``problems``: whoever was told to end and did not do so in order.
     """
 
-    def __init__(self, chance, coordinator, agents, clients, gateways=()):
-        self.counts = Counter()
+    def __init__(self, chance, coordinator, agents, clients, gateways=(), kinds=KINDS):
         self.problems = []
         self._chance = chance
         self._coordinator = coordinator
         self._agents = agents
         self._clients = clients
         self._gateways = gateways
-        self._kinds = {kind: n for kind, n in KINDS.items() if gateways or "gateway" not in kind}
+        self._services = [coordinator, *agents, *clients, *gateways]
+        self._kinds = {kind: n for kind, n in kinds.items() if gateways or "gateway" not in kind}
+        self.counts = Counter(dict.fromkeys(self._kinds, 0))
         self._later = []  # (when, number, action): what is to go on, or to start again
         self._number = 0
         self._next = time.monotonic() + self._gap()
@@ -107,7 +108,7 @@ class Faults:
                 return False
         except psutil.Error:
             return False
-        for service in (self._coordinator, *self._agents, *self._clients, *self._gateways):
+        for service in self._services:
             if service.process.pid == target.pid and what == "kill":
                 service.wait()
                 self._gone(service, now)
@@ -137,14 +138,7 @@ class Faults:
 
     def _target(self, whom):
         """A process of this kind, as one that signals cannot be sent to by mistake."""
-        if whom == "coordinator":
-            found = [self._coordinator]
-        elif whom == "gateway":
-            found = self._gateways
-        elif whom == "client":
-            found = self._clients
-        else:
-            found = self._agents
+        found = self._named(whom)
         living = [one for one in found if one.alive]
         if not living:
             return None
@@ -156,6 +150,15 @@ class Faults:
                 process = self._child(process)
             return process
         return None
+
+    def _named(self, whom):
+        """The services of this kind; those of workers and fork servers are the agents."""
+        known = {
+            "coordinator": [self._coordinator],
+            "gateway": self._gateways,
+            "client": self._clients,
+        }
+        return known.get(whom, self._agents)
 
     def _child(self, process):
         children = sorted(process.children(), key=lambda child: child.pid)

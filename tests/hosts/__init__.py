@@ -1,0 +1,1 @@
+"""Real processes on a network of namespaces, and faults between them as well as of them."""
