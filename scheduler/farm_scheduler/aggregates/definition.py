@@ -1,0 +1,121 @@
+"""An aggregate: what is computed of which rows, by what, how often, and what is promised of it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from farm.errors import ConfigError
+from farm.model import Duration, seconds
+from farm_scheduler.aggregates.measures import Count, Measure
+from farm_scheduler.aggregates.sources import Source
+from farm_scheduler.aggregates.windows import WORDS, Levels, parse_level
+
+__all__ = ["Aggregate"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """An aggregate, computed in advance and kept up as its source changes.
+
+    ``source`` is where the rows are, ``by`` the columns that they are grouped by, beside the window
+    of time: ``every`` is the length of the finest windows, ``rollup`` that of coarser ones, whose
+    days and longer are those of ``zone``. ``measures`` says what is computed, by name.
+
+    ``schedule`` is a cron expression for when to look for changes. Rows are expected up to
+    ``lateness`` after their time: the watermark is that much behind the latest row. Later ones are
+    folded in and counted or, ``drop_after`` behind the watermark, counted and set aside.
+    ``fresh_within`` is the age that is promised: what is late is computed first. Versions are kept
+    for ``keep``. Durations are seconds, a ``timedelta`` or text like ``"2h"``.
+
+    Raises ``ConfigError`` naming what makes no sense.
+    """
+
+    name: str
+    source: Source
+    by: Sequence[str] = ()
+    every: str = "1h"
+    rollup: Sequence[str] = ()
+    measures: Mapping[str, Measure] = field(default_factory=lambda: {"rows": Count()})
+    schedule: str = ""
+    lateness: Duration = 0.0
+    drop_after: Duration | None = None
+    fresh_within: Duration | None = None
+    zone: str = "UTC"
+    keep: Duration = "7d"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by", (self.by,) if isinstance(self.by, str) else tuple(self.by))
+        rollup = (self.rollup,) if isinstance(self.rollup, str) else tuple(self.rollup)
+        object.__setattr__(self, "rollup", rollup)
+        try:
+            self._check()
+        except ConfigError as error:
+            raise ConfigError(f"aggregate {self.name!r}: {error}") from None
+
+    def _check(self) -> None:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise ConfigError("its name must be letters, digits, '.', '_' and '-', 100 at most")
+        if not self.measures:
+            raise ConfigError("it has no measures, as in measures={'rows': Count()}")
+        for name, measure in self.measures.items():
+            if not isinstance(measure, Measure):
+                raise ConfigError(f"measure {name!r} is {measure!r}; write for instance Count()")
+            measure.check()
+        _check_zone(self.zone)
+        words = {*WORDS, "window", "fresh", "as_of", "version"}
+        for column in self.by:
+            if column in words:
+                raise ConfigError(f"by has {column!r}, which in a read names a window of time")
+        if not self.levels.all[0].step:
+            raise ConfigError(f"every is {self.every!r}; the finest windows are shorter than a day")
+        self._check_durations()
+
+    def _check_durations(self) -> None:
+        for what in ("lateness", "drop_after", "fresh_within", "keep"):
+            value = getattr(self, what)
+            if value is not None:
+                seconds(value, what)
+        if self.schedule:
+            _check_cron(self.schedule)
+
+    @cached_property
+    def levels(self) -> Levels:
+        """The levels of time."""
+        every = parse_level(self.every)
+        return Levels(every, [parse_level(one, "rollup") for one in self.rollup], self.zone)
+
+    def described(self) -> dict[str, Any]:
+        """What a reader needs to know who has a version only."""
+        return {
+            "by": list(self.by),
+            "levels": [str(one) for one in self.levels.all],
+            "zone": self.zone,
+            "measures": {name: str(one) for name, one in self.measures.items()},
+            "schedule": self.schedule,
+            "lateness": seconds(self.lateness),
+            "fresh_within": None if self.fresh_within is None else seconds(self.fresh_within),
+            "source": self.source.identity(),
+        }
+
+
+def _check_zone(zone: str) -> None:
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ConfigError(
+            f"there is no time zone {zone!r}; write for instance Europe/Berlin"
+        ) from None
+
+
+def _check_cron(expression: str) -> None:
+    from farm_scheduler.cron import parse  # noqa: PLC0415 - workers need no cron
+
+    try:
+        parse(expression)
+    except ValueError as error:
+        raise ConfigError(f"schedule: {error}") from None

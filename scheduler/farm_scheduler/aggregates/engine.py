@@ -1,0 +1,226 @@
+"""DuckDB and Arrow: rows to states, states to states, states to values.
+
+All of it runs in memory, on one thread, in whichever process calls: a worker of the farm as a rule.
+What comes out is in order of window and keys, and equal inputs give equal bytes.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from farm_scheduler.aggregates.measures import Columns, Custom, Kind, Measure, quoted
+
+__all__ = [
+    "Lift",
+    "Piece",
+    "connection",
+    "decode",
+    "encode",
+    "finish",
+    "kind_of",
+    "lift_rows",
+    "merge_pieces",
+]
+
+KEY_TYPES: dict[Kind, str] = {
+    "whole": "BIGINT", "real": "DOUBLE", "boolean": "BOOLEAN", "time": "TIMESTAMP",
+    "text": "VARCHAR", "other": "VARCHAR", "null": "VARCHAR",
+}  # fmt: skip
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys(
+        ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT",
+         "UINTEGER", "UBIGINT", "UHUGEINT"), "whole"),
+    **dict.fromkeys(("FLOAT", "DOUBLE"), "real"),
+    **dict.fromkeys(("VARCHAR", "UUID", "ENUM"), "text"),
+    **dict.fromkeys(("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP_S",
+                     "TIMESTAMP_MS", "TIMESTAMP_NS"), "time"),
+    "BOOLEAN": "boolean", '"NULL"': "null", "NULL": "null",
+}  # fmt: skip
+OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1))
+
+
+class Piece(NamedTuple):
+    """States of groups, a row for each, in order of its keys.
+
+    ``keys`` has ``w``, the start of its window, ``k0`` … , and ``n``, how many rows it has;
+    ``states`` the same rows for every measure.
+    """
+
+    keys: pa.Table
+    states: dict[str, pa.Table]
+
+
+class Lift(NamedTuple):
+    """A piece, how many rows had no time, and the first and last time, if any had one."""
+
+    piece: Piece
+    undated: int
+    first: int | None
+    last: int | None
+
+
+@functools.cache
+def connection() -> duckdb.DuckDBPyConnection:
+    """This process's DuckDB: in memory, one thread, UTC; used by one thread at a time."""
+    found = duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
+    found.execute("SET TimeZone='UTC'")
+    return found
+
+
+def kind_of(duckdb_type: str) -> Kind:
+    """What kind of column a DuckDB type is."""
+    base = duckdb_type.partition("(")[0]
+    return "real" if base == "DECIMAL" else KINDS.get(base, "other")
+
+
+def encode(table: pa.Table) -> bytes:
+    """A table as compressed Arrow IPC; equal tables give equal bytes."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
+        writer.write_table(table.combine_chunks())
+    found: bytes = sink.getvalue().to_pybytes()
+    return found
+
+
+def decode(data: bytes) -> pa.Table:
+    """The table of these bytes."""
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_all()
+
+
+def lift_rows(
+    source: str, at: str, by: Mapping[str, Kind], step: int, measures: Mapping[str, Measure],
+    columns: Columns,
+) -> Lift:  # fmt: skip
+    """States of the windows of ``step`` microseconds of a relation, by ``measures``' names.
+
+    ``source`` is a relation in SQL, ``at`` an expression for microseconds since 1970 in UTC; rows
+    for which that is NULL are counted and left out. ``by`` and ``columns`` say of which kind its
+    columns are.
+    """
+    db = connection()
+    names = sorted({column for measure in measures.values() for column in measure.columns})
+    keys = [
+        f"{quoted(name)}::{KEY_TYPES[kind]} AS k{number}"
+        for number, (name, kind) in enumerate(by.items())
+    ]
+    window = f"(moment - ((moment % {step}) + {step}) % {step})"
+    chosen = ", ".join([f"{window} AS w", "moment", *keys, *map(quoted, names)])
+    own = ", ".join(["w", *(f"k{number}" for number in range(len(keys)))])
+    try:
+        db.execute(
+            f"CREATE OR REPLACE TEMP TABLE raw AS SELECT {chosen} "  # noqa: S608
+            f"FROM (SELECT *, {at} AS moment FROM {source})"
+        )
+        db.execute(
+            "CREATE OR REPLACE TEMP TABLE groups AS SELECT *, "  # noqa: S608
+            f"row_number() OVER (ORDER BY {own}) - 1 AS g "
+            f"FROM (SELECT {own}, count(*) AS n FROM raw WHERE w IS NOT NULL GROUP BY {own})"
+        )
+        same = " AND ".join(
+            f"raw.{one} IS NOT DISTINCT FROM groups.{one}" for one in own.split(", ")
+        )
+        taken = ", ".join(["g", *map(quoted, names)])
+        db.execute(
+            f"CREATE OR REPLACE TEMP TABLE rows AS SELECT {taken} FROM raw JOIN groups ON {same}"  # noqa: S608
+        )
+        undated, first, last = db.execute(
+            "SELECT count(*) - count(moment), min(moment), max(moment) FROM raw"
+        ).fetchall()[0]
+        keys_table = db.sql(f"SELECT {own}, n FROM groups ORDER BY g").to_arrow_table()  # noqa: S608
+        count = keys_table.num_rows
+        states = {name: _lift(db, one, columns, count) for name, one in measures.items()}
+    finally:
+        for table in ("raw", "groups", "rows"):
+            db.execute(f"DROP TABLE IF EXISTS {table}")
+    return Lift(Piece(keys_table, states), undated, first, last)
+
+
+def _lift(
+    db: duckdb.DuckDBPyConnection, measure: Measure, columns: Columns, count: int
+) -> pa.Table:
+    if isinstance(measure, Custom):
+        taken = ", ".join(["g", *map(quoted, measure.columns)])
+        rows = db.sql(f"SELECT {taken} FROM rows ORDER BY ALL").to_arrow_table()  # noqa: S608
+        return pa.table({"s0": pa.array(measure.lift_groups(rows), pa.binary())})
+    return _aligned(db, measure.lift(columns), measure.WIDTH, count)
+
+
+def _aligned(db: duckdb.DuckDBPyConnection, query: str, width: int, count: int) -> pa.Table:
+    """The states of a query for every group from 0, NULL for those that it does not have."""
+    chosen = ", ".join(f"s{at}" for at in range(width))
+    return db.sql(
+        f"SELECT {chosen} FROM range({count}) AS one(g) LEFT JOIN ({query}) USING (g) ORDER BY g"  # noqa: S608
+    ).to_arrow_table()
+
+
+def merge_pieces(pieces: Sequence[Piece], measures: Mapping[str, Measure]) -> Piece:
+    """One piece of several, each group once. The order of the pieces is that of their merging."""
+    keys = pa.concat_tables([one.keys for one in pieces], promote_options="permissive")
+    own = [name for name in keys.column_names if name != "n"]
+    groups, keys_table = _number(keys, own)
+    states = {}
+    for name, measure in measures.items():
+        table = pa.concat_tables([one.states[name] for one in pieces], promote_options="permissive")
+        states[name] = _merge(measure, table.append_column("g", groups), keys_table.num_rows)
+    return Piece(keys_table, states)
+
+
+def _number(keys: pa.Table, own: Sequence[str]) -> tuple[pa.Array, pa.Table]:
+    """The number of each row's group, and the groups in order."""
+    db = connection()
+    by = ", ".join(own)
+    numbered = keys.append_column("row", pa.array(np.arange(keys.num_rows)))
+    db.register("keys", numbered)
+    try:
+        db.execute(
+            f"CREATE OR REPLACE TEMP TABLE numbered AS SELECT *, "  # noqa: S608
+            f"dense_rank() OVER (ORDER BY {by}) - 1 AS g FROM keys"
+        )
+        groups = db.sql("SELECT g FROM numbered ORDER BY row").to_arrow_table().column(0)
+        table = db.sql(
+            f"SELECT {by}, sum(n)::BIGINT AS n FROM numbered GROUP BY g, {by} ORDER BY g"  # noqa: S608
+        ).to_arrow_table()
+    finally:
+        db.execute("DROP TABLE IF EXISTS numbered")
+        db.unregister("keys")
+    return groups, table.cast(_keys_schema(keys, table))
+
+
+def _keys_schema(keys: pa.Table, found: pa.Table) -> pa.Schema:
+    return pa.schema([keys.schema.field(name) for name in found.column_names])
+
+
+def _merge(measure: Measure, states: pa.Table, count: int) -> pa.Table:
+    if isinstance(measure, Custom):
+        merged = measure.merge_groups(
+            states.column("s0").to_pylist(), states.column("g").to_pylist()
+        )
+        return pa.table({"s0": pa.array(merged, pa.binary())})
+    db = connection()
+    db.register("states", states)
+    try:
+        return _aligned(db, measure.merge(), measure.WIDTH, count)
+    finally:
+        db.unregister("states")
+
+
+def finish(piece: Piece, measures: Mapping[str, Measure], columns: Columns) -> pa.Table:
+    """Values: the keys, a column for each measure and, beside those not exact, ``name ±``."""
+    db = connection()
+    numbers = pa.array(np.arange(piece.keys.num_rows))
+    table = piece.keys
+    for name, measure in measures.items():
+        db.register("states", piece.states[name].append_column("g", numbers))
+        try:
+            values = measure.finish(lambda text: db.sql(text).to_arrow_table(), columns)
+        finally:
+            db.unregister("states")
+        table = table.append_column(f"m:{name}", values.value)
+        if values.error is not None:
+            table = table.append_column(f"e:{name}", values.error)
+    return table

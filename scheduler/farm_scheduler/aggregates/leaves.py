@@ -1,0 +1,253 @@
+"""The leaves of a run: partitions that have changed are lifted, and what comes late is counted."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+
+from farm.model import seconds
+from farm_scheduler.aggregates.catalog import Catalog
+from farm_scheduler.aggregates.code import hash_of
+from farm_scheduler.aggregates.definition import Aggregate
+from farm_scheduler.aggregates.late import count_late, splice
+from farm_scheduler.aggregates.lifting import Failed, Leaf, Recipe, lift
+from farm_scheduler.aggregates.manifest import Late, LeafRecord
+from farm_scheduler.aggregates.measures import Kind
+from farm_scheduler.aggregates.planning import Change, LeafInfo, Plan, info_key, joined, leaf_of
+from farm_scheduler.aggregates.sources import Partition, PartitionError
+from farm_scheduler.aggregates.tree import leaf_keys, shape_of
+
+__all__ = ["Leaves", "Mapper"]
+
+
+class Mapper(Protocol):
+    """What does the work: an executor, or a view of a client."""
+
+    def map(self, fn: Callable[[Any], Any], iterable: Iterable[Any], /) -> Iterator[Any]:
+        """Results in order."""
+
+
+class Leaves:
+    """Brings the leaves of one run up to date. ``failures``, ``late`` and ``lifted`` say how."""
+
+    def __init__(
+        self, aggregate: Aggregate, catalog: Catalog, workers: Mapper, plan: Plan, run: str
+    ) -> None:
+        self.failures: dict[str, str] = {}
+        self.late = Late()
+        self.lifted = 0
+        self._aggregate = aggregate
+        self._catalog = catalog
+        self._workers = workers
+        self._plan = plan
+        self._run = run
+        self._before: Mapping[str, LeafRecord] = {} if plan.head is None else plan.head.partitions
+        self._closed = None if plan.head is None else plan.head.watermark
+        self._identities = shape_of(aggregate.levels, aggregate.measures, {}).identities
+
+    def bring(self) -> dict[str, LeafRecord]:
+        """Records of all partitions, as they are now; what an ended run has lifted is found."""
+        records = {**self._plan.records, **dict(self._changed())}
+        self._refuse_kinds(records)
+        for name in self._plan.removed:
+            self._count(self._before[name], None, self._closed, None)
+        return records
+
+    def _changed(self) -> Iterator[tuple[str, LeafRecord]]:
+        plan, before = self._plan, self._before
+        todo: list[Partition] = []
+        for change in plan.changes:
+            record = self._known(change, before.get(change.partition.name))
+            if record is None:
+                todo.append(change.partition)
+            else:
+                yield change.partition.name, record
+        every = tuple(self._aggregate.measures)
+        for found in self._map([(partition, every) for partition in todo]):
+            name, old = found.partition.name, before.get(found.partition.name)
+            if isinstance(found, Failed):
+                self.failures[name] = found.message
+                empty = LeafRecord(found.partition.mark, plan.as_of, dict(found.partition.values))
+                yield name, msgspec.structs.replace(old or empty, failed=found.message)
+            else:
+                leaf = leaf_of(self._aggregate, found.partition, found.fingerprint)
+                info = self._keep(leaf, found)
+                yield name, self._record(found.partition, found.fingerprint, leaf, info, old)
+
+    def _known(self, change: Change, old: LeafRecord | None) -> LeafRecord | None:
+        """The record of content that was lifted before, by whatever run."""
+        fingerprint = change.fingerprint
+        if not fingerprint:
+            if self._plan.head is not None or not self._was_ended():
+                return None
+            try:
+                fingerprint = self._aggregate.source.fingerprint(change.partition)
+            except PartitionError:
+                return None
+        leaf = leaf_of(self._aggregate, change.partition, fingerprint)
+        data = self._catalog.nodes([info_key(leaf)])
+        if not data:
+            return None
+        info = msgspec.msgpack.decode(data[info_key(leaf)], type=LeafInfo)
+        return self._record(change.partition, fingerprint, leaf, info, old)
+
+    def _was_ended(self) -> bool:
+        """Whether a run before this one did not come to its end."""
+        runs = self._catalog.runs(self._aggregate.name, 2)
+        return any(one.state != "done" for one in runs if one.id != self._run)
+
+    def _map(self, todo: Sequence[tuple[Partition, tuple[str, ...]]]) -> Iterator[Leaf | Failed]:
+        if todo:
+            own = self._aggregate
+            recipe = Recipe(own.source, tuple(own.by), own.levels.all[0], own.measures)
+            yield from self._workers.map(partial(lift, recipe), todo)
+
+    def _keep(self, leaf: str, found: Leaf) -> LeafInfo:
+        """Put what was lifted into the catalog."""
+        info = LeafInfo(
+            found.kinds,
+            found.undated,
+            found.last,
+            {chunk: one.rows for chunk, one in found.chunks.items()},
+            found.seconds,
+        )
+        nodes = {info_key(leaf): msgspec.msgpack.encode(info)}
+        for chunk, one in found.chunks.items():
+            keys = leaf_keys(leaf, chunk, self._identities)
+            nodes[keys.keys] = one.keys
+            nodes.update({keys.states[name]: data for name, data in one.states.items()})
+        self._catalog.put(nodes)
+        self.lifted += 1
+        return info
+
+    def _record(
+        self, partition: Partition, fingerprint: str, leaf: str, info: LeafInfo,
+        old: LeafRecord | None,
+    ) -> LeafRecord:  # fmt: skip
+        record = self._plain_record(partition, fingerprint, leaf, info)
+        if self._closed is not None:
+            self._set_aside(old, record, self._closed)
+        return record
+
+    def _plain_record(
+        self, partition: Partition, fingerprint: str, leaf: str, info: LeafInfo
+    ) -> LeafRecord:
+        return LeafRecord(
+            partition.mark, self._plan.as_of, dict(partition.values), leaf, leaf, fingerprint,
+            info.kinds, info.undated, info.last, info.chunks, seconds=info.seconds,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------ what comes late
+
+    def _frozen(self, closed: int) -> int | None:
+        drop_after = self._aggregate.drop_after
+        if drop_after is None:
+            return None
+        every = self._aggregate.levels.all[0]
+        return self._aggregate.levels.start(every, closed - int(seconds(drop_after) * 1e6))
+
+    def _set_aside(self, old: LeafRecord | None, new: LeafRecord, closed: int) -> None:
+        """Count what is late; windows that take nothing any more stay as they were."""
+        frozen = self._frozen(closed)
+        late = self._count(old, new, closed, frozen)
+        if frozen is None or not late.quarantined:
+            return
+        chunks: dict[str, int] = {}
+        nodes: dict[str, bytes] = {}
+        leaf = hash_of("spliced", new.leaf, old.leaf if old else "", str(frozen))
+        for chunk in sorted({*new.chunks, *(old.chunks if old else ())}):
+            part = splice(self._sent(old, chunk), self._sent(new, chunk), frozen)
+            if part.rows:
+                keys = leaf_keys(leaf, chunk, self._identities)
+                nodes[keys.keys] = part.keys
+                nodes.update({keys.states[name]: data for name, data in part.states.items()})
+                chunks[chunk] = part.rows
+        self._catalog.put(nodes)
+        new.leaf, new.chunks = leaf, chunks
+
+    def _count(
+        self, old: LeafRecord | None, new: LeafRecord | None, closed: int | None, frozen: int | None
+    ) -> Late:
+        total = Late()
+        if closed is None:
+            return total
+        chunks = {*(old.chunks if old else ()), *(new.chunks if new else ())}
+        for chunk in sorted(chunks):
+            late = count_late(self._keys(old, chunk), self._keys(new, chunk), closed, frozen)
+            for one in (total, self.late):
+                one.folded += late.folded
+                one.quarantined += late.quarantined
+                one.removed += late.removed
+        return total
+
+    def _keys(self, record: LeafRecord | None, chunk: str) -> bytes | None:
+        if record is None or chunk not in record.chunks:
+            return None
+        key = leaf_keys(record.leaf, chunk, {}).keys
+        return self._catalog.nodes([key]).get(key)
+
+    def _sent(self, record: LeafRecord | None, chunk: str) -> tuple[bytes, dict[str, bytes]] | None:
+        if record is None or chunk not in record.chunks:
+            return None
+        keys = leaf_keys(record.leaf, chunk, self._identities)
+        found = self._catalog.nodes([keys.keys, *keys.states.values()])
+        return found[keys.keys], {name: found[key] for name, key in keys.states.items()}
+
+    # ------------------------------------------------------------ states that are not there
+
+    def lift_again(self, absent: set[str], records: dict[str, LeafRecord]) -> bool:
+        """Lift what has states or keys among ``absent``; whether leaves are others after that."""
+        todo: list[tuple[Partition, tuple[str, ...]]] = []
+        for name, record in records.items():
+            lacks: set[str] = set()
+            for chunk in record.chunks:
+                keys = leaf_keys(record.leaf, chunk, self._identities)
+                lacks |= {one for one, key in keys.states.items() if key in absent}
+                lacks |= set(keys.states) if keys.keys in absent else set()
+            if lacks:
+                partition = Partition(name, record.mark, record.values)
+                todo.append((partition, tuple(sorted(lacks))))
+        changed = False
+        for found in self._map(todo):
+            name = found.partition.name
+            record = records[name]
+            if isinstance(found, Failed):
+                raise PartitionError(f"{found.message}, and it is needed to compute what is new")
+            leaf = leaf_of(self._aggregate, found.partition, found.fingerprint)
+            info = self._keep(leaf, found)
+            if leaf != record.leaf:  # it has changed since, or had rows that were set aside
+                changed = True
+                records[name] = self._plain_record(found.partition, found.fingerprint, leaf, info)
+        return changed
+
+    # ------------------------------------------------------------ kinds of columns
+
+    def _refuse_kinds(self, records: dict[str, LeafRecord]) -> None:
+        """A partition whose columns are of another kind than everywhere else is not taken."""
+        order = [name for name in records if name in self._plan.records]
+        order += sorted(name for name in records if name not in self._plan.records)
+        seen: dict[str, tuple[Kind, str]] = {}
+        for name in order:
+            record = records[name]
+            wrong = "" if record.failed else _conflict(name, record, seen)
+            if wrong:
+                self.failures[name] = wrong
+                old = self._before.get(name)
+                empty = LeafRecord(record.mark, record.checked, record.values)
+                records[name] = msgspec.structs.replace(old or empty, failed=wrong)
+
+
+def _conflict(name: str, record: LeafRecord, seen: dict[str, tuple[Kind, str]]) -> str:
+    """What is wrong with the kinds of a partition's columns; remembers them if nothing is."""
+    for column, kind in record.kinds.items():
+        known, where = seen.get(column, ("null", ""))
+        if joined(known, kind) is None:
+            return (
+                f"{name}: column {column!r} is {kind} and in other partitions, as {where}, it is "
+                f"{known}; put the file right, or say what it is with columns={{{column!r}: …}}"
+            )
+    for column, kind in record.kinds.items():
+        known, where = seen.get(column, ("null", name))
+        seen[column] = (joined(known, kind) or kind, where if known != "null" else name)
+    return ""

@@ -1,0 +1,201 @@
+"""What a worker does with a partition: reads it, and makes states of its rows.
+
+The file is hashed before and looked at again after it was read, so that states belong to exactly
+the bytes of the fingerprint; one that changed meanwhile is read again.
+"""
+
+import difflib
+import re
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from farm.errors import ConfigError
+from farm_scheduler.aggregates.engine import Lift, Piece, connection, encode, kind_of, lift_rows
+from farm_scheduler.aggregates.measures import Columns, Measure, quoted
+from farm_scheduler.aggregates.sources import Opened, Partition, PartitionError, Source
+from farm_scheduler.aggregates.windows import Level, chunk_of
+
+__all__ = ["Failed", "Leaf", "LeafChunk", "Recipe", "lift"]
+
+TRIES = 5
+PAUSE_SECONDS = 0.2
+
+
+class Recipe(NamedTuple):
+    """How partitions of one aggregate are lifted."""
+
+    source: Source
+    by: tuple[str, ...]
+    every: Level
+    measures: Mapping[str, Measure]
+
+
+class LeafChunk(NamedTuple):
+    """What a partition has of one chunk: encoded keys, encoded states, and how many rows."""
+
+    keys: bytes
+    states: dict[str, bytes]
+    rows: int
+
+
+class Leaf(NamedTuple):
+    """A partition that was lifted."""
+
+    partition: Partition
+    fingerprint: str
+    kinds: Columns
+    undated: int
+    last: int | None
+    chunks: dict[str, LeafChunk]
+    seconds: float
+
+
+class Failed(NamedTuple):
+    """A partition that was not, and why."""
+
+    partition: Partition
+    message: str
+
+
+def lift(recipe: Recipe, wanted: tuple[Partition, tuple[str, ...]]) -> Leaf | Failed:
+    """Lift the measures of these names of a partition. What is wrong with it is no exception."""
+    partition, names = wanted
+    began = time.process_time()
+    measures = {name: recipe.measures[name] for name in names}
+    try:
+        partition, fingerprint, kinds, found = _lift_settled(recipe, partition, measures)
+    except (PartitionError, ConfigError) as error:
+        return Failed(partition, str(error))
+    except Exception as error:  # noqa: BLE001 - a bug, or a measure's own code: the others go on
+        return Failed(partition, f"{partition.name}: {type(error).__name__}: {error}")
+    chunks = _split(found.piece, recipe.every)
+    spent = time.process_time() - began
+    return Leaf(partition, fingerprint, kinds, found.undated, found.last, chunks, spent)
+
+
+def _lift_settled(
+    recipe: Recipe, partition: Partition, measures: Mapping[str, Measure]
+) -> tuple[Partition, str, Columns, Lift]:
+    """Lift a partition that is afterwards as it was before."""
+    for _ in range(TRIES):
+        fingerprint = recipe.source.fingerprint(partition)
+        kinds, found = _lift(recipe, partition, measures, careful=False)
+        now = recipe.source.again(partition)
+        if now is None:
+            raise PartitionError(f"{partition.name} was removed while it was read")
+        if now.mark == partition.mark:
+            return partition, fingerprint, kinds, found
+        partition = now
+        time.sleep(PAUSE_SECONDS)
+    raise PartitionError(
+        f"{partition.name} changed each time that it was read; write it under another name and "
+        "rename it when it is whole"
+    )
+
+
+def _lift(
+    recipe: Recipe, partition: Partition, measures: Mapping[str, Measure], *, careful: bool
+) -> tuple[Columns, Lift]:
+    source, db = recipe.source, connection()
+    named = {column for measure in recipe.measures.values() for column in measure.columns}
+    words = {
+        *named,
+        *recipe.by,
+        *re.findall(r"\w+", f"{source.time} {getattr(source, 'where', '')}"),
+    }
+    opened = source.open(partition, db, wanted=words, careful=careful)
+    try:
+        _check_columns(recipe, partition, opened)
+        kinds = {name: kind_of(kind) for name, kind in opened.columns.items()}
+        for measure in recipe.measures.values():
+            if wrong := measure.fit(kinds):
+                raise PartitionError(f"{partition.name}: {wrong}")
+        at = _moment(source, partition, opened)
+        by = {name: kinds[name] for name in recipe.by}
+        try:
+            found = lift_rows(opened.relation, at, by, recipe.every.step, measures, kinds)
+        except db_error() as error:
+            if not careful:
+                return _lift(recipe, partition, measures, careful=True)
+            reason = str(error).strip().split("\n")[0]
+            raise PartitionError(f"{partition.name} cannot be read: {reason}") from error
+    finally:
+        opened.close()
+    return {name: kinds[name] for name in (*recipe.by, *sorted(named))}, found
+
+
+def db_error() -> type[Exception]:
+    """What DuckDB raises."""
+    import duckdb  # noqa: PLC0415 - for its name only
+
+    return duckdb.Error
+
+
+def _check_columns(recipe: Recipe, partition: Partition, opened: Opened) -> None:
+    needs = [(f"by={list(recipe.by)}", name) for name in recipe.by]
+    needs += [(str(m), column) for m in recipe.measures.values() for column in m.columns]
+    for what, column in needs:
+        if column not in opened.columns:
+            near = difflib.get_close_matches(column, opened.columns, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise PartitionError(
+                f"{partition.name} has no column {column!r}, which {what} needs{hint} It has "
+                + ", ".join(sorted(opened.columns))
+            )
+
+
+def _moment(source: Source, partition: Partition, opened: Opened) -> str:
+    """SQL for microseconds since 1970 of a row's time, NULL where that cannot be read."""
+    time_sql = quoted(source.time) if source.time in opened.columns else f"({source.time})"
+    query = f"SELECT {time_sql} AS t FROM {opened.relation}"  # noqa: S608
+    try:
+        ((_, kind, *_),) = connection().execute(f"DESCRIBE {query}").fetchall()
+    except db_error() as error:
+        reason = str(error).strip().split("\n")[0]
+        raise PartitionError(
+            f"{partition.name}: time={source.time!r} is neither a column nor SQL: {reason}"
+        ) from error
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return f"epoch_us({time_sql})"
+    if kind_of(kind) in ("whole", "real"):
+        return f"round({time_sql} * 1000000)::BIGINT"
+    naive = f"try_cast({time_sql} AS TIMESTAMP)"
+    local = _in_zone(naive, source.zone)
+    if kind_of(kind) != "text":
+        return local
+    return (
+        f"CASE WHEN regexp_matches({time_sql}, '\\d([Zz]|[+-]\\d\\d(:?\\d\\d)?)$') AND "
+        f"contains({time_sql}, ':') THEN epoch_us(try_cast({time_sql} AS TIMESTAMPTZ)) "
+        f"ELSE {local} END"
+    )
+
+
+def _in_zone(naive: str, zone: str) -> str:
+    if zone == "UTC":
+        return f"epoch_us({naive})"
+    if match := re.fullmatch(r"([+-])(\d\d):(\d\d)", zone):
+        minutes = (int(match[2]) * 60 + int(match[3])) * (1 if match[1] == "+" else -1)
+        return f"(epoch_us({naive}) - {minutes * 60_000_000})"
+    return f"epoch_us(timezone('{zone}', {naive}))"
+
+
+def _split(piece: Piece, every: Level) -> dict[str, LeafChunk]:
+    """A piece by chunk; its rows are in order of window, so a chunk is a slice."""
+    starts = piece.keys.column("w").to_numpy()
+    counts = piece.keys.column("n").to_numpy()
+    firsts = np.flatnonzero(np.diff(starts, prepend=np.nan)) if len(starts) else starts
+    found: dict[str, LeafChunk] = {}
+    names = [chunk_of(every, int(starts[at])) for at in firsts]
+    begins = [
+        at for at, name, before in zip(firsts, names, ["", *names], strict=False) if name != before
+    ]
+    for begin, end in zip(begins, [*begins[1:], len(starts)], strict=True):
+        size = end - begin
+        states = {name: encode(one.slice(begin, size)) for name, one in piece.states.items()}
+        rows = int(counts[begin:end].sum())
+        chunk = chunk_of(every, int(starts[begin]))
+        found[chunk] = LeafChunk(encode(piece.keys.slice(begin, size)), states, rows)
+    return found

@@ -1,0 +1,124 @@
+"""How many different values: HyperLogLog.
+
+P. Flajolet and others, "HyperLogLog: the analysis of a near-optimal cardinality estimation
+algorithm" (2007); the estimate is that of O. Ertl, "New cardinality estimation algorithms for
+HyperLogLog sketches" (2017), which needs no corrections by range.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from farm.errors import ConfigError
+from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, quoted
+
+__all__ = ["Distinct"]
+
+HASH_BITS = 64
+RANK_BITS = 6
+
+
+@dataclass(frozen=True)
+class Distinct(Measure):
+    """How many different values a column has, NULL not counted, by HyperLogLog.
+
+    The error is relative, one standard deviation: 1.04 / sqrt(2 ** precision), 0.8 % for 14. States
+    are the registers that are not 0, as numbers ``register * 64 + rank``: few for few values. Any
+    split of the rows in any order gives the same state, byte for byte.
+    """
+
+    column: str
+    precision: int = 14
+    WIDTH: ClassVar[int] = 1
+
+    def check(self) -> None:
+        """The precision is 4 to 18."""
+        super().check()
+        if not isinstance(self.precision, int) or not 4 <= self.precision <= 18:  # noqa: PLR2004
+            raise ConfigError(f"{self}: precision must be 4 to 18")
+
+    def lift(self, columns: Columns) -> str:
+        """The greatest rank of each register: how many bits, up to the first that is set."""
+        last = (1 << self.precision) - 1
+        rest = f"(h >> {self.precision})::BIGINT"
+        rank = (
+            f"CASE WHEN {rest} = 0 THEN {HASH_BITS - self.precision + 1} "
+            f"ELSE bit_count(xor({rest}, {rest} - 1)) END"
+        )
+        return self._listed(
+            f"SELECT g, (h & {last})::BIGINT AS register, {rank} AS rank FROM (SELECT g, "  # noqa: S608
+            f"md5_number_lower({quoted(self.column)}::VARCHAR) AS h FROM rows "
+            f"WHERE {quoted(self.column)} IS NOT NULL)"
+        )
+
+    def merge(self) -> str:
+        """The greater rank of each register."""
+        return self._listed(
+            f"SELECT g, (s >> {RANK_BITS})::BIGINT AS register, s & {(1 << RANK_BITS) - 1} AS rank "  # noqa: S608
+            "FROM (SELECT g, unnest(s0) AS s FROM states)"
+        )
+
+    @staticmethod
+    def _listed(ranks: str) -> str:
+        return (
+            f"SELECT g, list(s ORDER BY s) AS s0 FROM (SELECT g, "  # noqa: S608
+            f"((register << {RANK_BITS}) | max(rank))::UINTEGER AS s FROM ({ranks}) "
+            "GROUP BY g, register) GROUP BY g"
+        )
+
+    def finish(self, query: Query, columns: Columns) -> Values:
+        """Whole numbers, and the relative error of each."""
+        states = query("SELECT s0 FROM states ORDER BY g").column(0).combine_chunks()
+        count = len(states)
+        registers, ranks = 1 << self.precision, HASH_BITS - self.precision + 2
+        sizes = np.diff(states.offsets.to_numpy()) if count else np.zeros(0, np.int64)
+        sizes = np.where(states.is_valid().to_numpy(zero_copy_only=False), sizes, 0)
+        flat = states.flatten().to_numpy() & ((1 << RANK_BITS) - 1)
+        owner = np.repeat(np.arange(count), sizes)
+        found = np.bincount(owner * ranks + flat, minlength=count * ranks).reshape(count, ranks)
+        found = found.astype(np.float64)
+        found[:, 0] = registers - sizes
+        estimate = np.rint(_estimates(found, registers)).astype(np.int64)
+        error = np.where(estimate > 1, 1.04 / np.sqrt(registers), 0.0)
+        return Values(pa.array(estimate), pa.array(error))
+
+
+def _estimates(found: "np.ndarray[Any, Any]", registers: int) -> "np.ndarray[Any, Any]":
+    """Estimates by how many registers have each rank (Ertl 2017, algorithm 6)."""
+    last = found.shape[1] - 1
+    z = registers * _tau(1 - found[:, last] / registers)
+    for rank in range(last - 1, 0, -1):
+        z = 0.5 * (z + found[:, rank])
+    with np.errstate(divide="ignore"):
+        z += registers * _sigma(found[:, 0] / registers)
+        return np.asarray(registers / (2 * np.log(2)) * registers / z)
+
+
+def _sigma(x: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """X + sum over k of x ** (2 ** k) * 2 ** (k - 1); infinite for 1, an empty sketch."""
+    full = x >= 1
+    power, weight = np.where(full, 0.0, x), 1.0
+    total = power.copy()
+    for _ in range(64):
+        power = power * power
+        total += power * weight
+        weight *= 2
+        if not power.any():
+            break
+    return np.where(full, np.inf, total)
+
+
+def _tau(x: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """(1 - x - sum over k of (1 - x ** (2 ** -k)) ** 2 * 2 ** -k) / 3; 0 for 0 and 1."""
+    power, weight = x.copy(), 1.0
+    total = 1 - x
+    for _ in range(64):
+        power = np.sqrt(power)
+        weight *= 0.5
+        term = (1 - power) ** 2 * weight
+        total = total - term
+        if not term.any():
+            break
+    return np.where((x == 0) | (x == 1), 0.0, total / 3)

@@ -1,0 +1,116 @@
+"""Quantiles of a column, by a summary that is thinned out when it grows.
+
+A state is a sorted list of values with weights. As long as a group has few different values it is
+exact. Past ``keep`` of them it is collapsed to ``keep`` points of equal weight, at the middles of
+equal shares of the ranks, as in G. Manku, S. Rajagopalan and B. Lindsay, "Approximate medians and
+other quantiles in one pass and with limited memory" (1998). Each collapse moves a rank by half a
+share at most; the state has the sum of that, so every answer says how wrong its rank may be.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from farm.errors import ConfigError
+from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, quoted
+
+__all__ = ["Quantiles"]
+
+
+@dataclass(frozen=True)
+class Quantiles(Measure):
+    """Quantiles of a column of numbers, ``at=(0.5, 0.9, 0.99)``; NULL and NaN are left out.
+
+    A value is ``{"p50": …, "p90": …, "p99": …}``, each a number that is in the column. The error is
+    that of the rank, as a share of all: 0 while a group has at most ``keep`` different values, and
+    then at most ``1 / (2 * keep)`` for each level of the tree that merged. The collapse depends on
+    how the rows are split; the tree of an aggregate is fixed, and so are its answers.
+    """
+
+    column: str
+    at: tuple[float, ...] = (0.5, 0.9, 0.99)
+    keep: int = 512
+    WIDTH: ClassVar[int] = 3
+    NEEDS: ClassVar[str] = "numbers"
+
+    def check(self) -> None:
+        """Shares are 0 to 1, and at least 16 points are kept."""
+        super().check()
+        if not self.at or not all(0 <= one <= 1 for one in self.at):
+            raise ConfigError(f"{self}: at must be numbers from 0 to 1, as in at=(0.5, 0.99)")
+        if not isinstance(self.keep, int) or self.keep < 16:  # noqa: PLR2004
+            raise ConfigError(f"{self}: keep must be at least 16")
+
+    def identity(self) -> list[object]:
+        """Which quantiles are asked for makes no difference to the states."""
+        return ["Quantiles", self.FORMAT, self.column, self.keep]
+
+    def lift(self, columns: Columns) -> str:
+        """Different values and how often each is there."""
+        name = f"{quoted(self.column)}::DOUBLE"
+        return self._collapsed(
+            f"SELECT g, {name} AS v, count(*)::DOUBLE AS w FROM rows "  # noqa: S608
+            f"WHERE {name} IS NOT NULL AND NOT isnan({name}) GROUP BY g, v",
+            "SELECT DISTINCT g, 0.0::DOUBLE AS e FROM points",
+        )
+
+    def merge(self) -> str:
+        """All points together."""
+        return self._collapsed(
+            "SELECT g, v, fsum(w) AS w FROM (SELECT g, unnest(s0) AS v, unnest(s1) AS w "
+            "FROM states) GROUP BY g, v",
+            "SELECT g, fsum(s2) AS e FROM states WHERE s2 IS NOT NULL GROUP BY g",
+        )
+
+    def _collapsed(self, points: str, errors: str) -> str:
+        """Lists of points; of groups with too many, only those at the middles of equal shares."""
+        keep = self.keep
+        return (
+            f"WITH points AS MATERIALIZED ({points}), errors AS ({errors}), "  # noqa: S608
+            "sizes AS MATERIALIZED "
+            "(SELECT g, count(*) AS n, fsum(w) AS total FROM points GROUP BY g), "
+            "few AS (SELECT g, v, w FROM points SEMI JOIN "
+            f"(SELECT g FROM sizes WHERE n <= {keep}) USING (g)), "
+            "ranked AS (SELECT g, v, w, total, sum(w) OVER (PARTITION BY g ORDER BY v) AS upto "
+            f"FROM points JOIN (SELECT g, total FROM sizes WHERE n > {keep}) USING (g)), "
+            f"shares AS (SELECT g, v, total, floor(upto * {keep} / total + 0.5) "
+            f"- floor((upto - w) * {keep} / total + 0.5) AS share FROM ranked), "
+            f"kept AS (SELECT * FROM few UNION ALL SELECT g, v, share * total / {keep} "
+            "FROM shares WHERE share > 0), "
+            "lists AS (SELECT g, list(v ORDER BY v) AS s0, list(w ORDER BY v) AS s1 "
+            "FROM kept GROUP BY g) "
+            f"SELECT g, s0, s1, e + CASE WHEN n > {keep} THEN total / {2 * keep} ELSE 0 END AS s2 "
+            "FROM lists JOIN errors USING (g) JOIN sizes USING (g)"
+        )
+
+    def finish(self, query: Query, columns: Columns) -> Values:
+        """A struct of the quantiles, and the error of the rank as a share."""
+        states = query("SELECT s0, s1, s2 FROM states ORDER BY g")
+        values, weights, errors = (one.combine_chunks() for one in states.columns)
+        present = values.is_valid().to_numpy(zero_copy_only=False)
+        sizes = (
+            np.where(present, np.diff(values.offsets.to_numpy()), 0)
+            if len(values)
+            else np.zeros(0, np.int64)
+        )
+        stop = np.cumsum(sizes, dtype=np.int64)
+        start = stop - sizes
+        flat = values.flatten().to_numpy()
+        weight = np.concatenate([[0.0], np.cumsum(weights.flatten().to_numpy())])
+        total = weight[stop] - weight[start]
+        names, found = [], []
+        for share in self.at:
+            # The least value with at least this share of the weight at or below it.
+            rank = weight[start] + share * total
+            at = np.searchsorted(weight[1:], rank - 1e-9 * np.maximum(total, 1.0))
+            at = np.clip(at, start, np.maximum(stop - 1, start))
+            picked = (
+                flat[np.minimum(at, max(len(flat) - 1, 0))] if len(flat) else np.zeros(len(values))
+            )
+            names.append(f"p{share * 100:g}")
+            found.append(pa.array(picked, mask=~present))
+        wrong = errors.fill_null(0.0).to_numpy(zero_copy_only=False) / np.maximum(total, 1.0)
+        value = pa.StructArray.from_arrays(found, names, mask=pa.array(~present))
+        return Values(value, pa.array(wrong))

@@ -1,0 +1,157 @@
+"""Measures whose state is a few numbers.
+
+Whole numbers are added exactly, so that any split of the rows in any order gives the same bytes.
+Other numbers are added with compensation (Kahan, as DuckDB's ``fsum`` does): the order of addition
+is fixed by the tree of an aggregate, and another order differs in the last bits at most.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, quoted
+
+__all__ = ["Count", "Max", "Mean", "Min", "Sum", "Variance"]
+
+
+@dataclass(frozen=True)
+class Count(Measure):
+    """How many rows; with a column, those in which it is not NULL."""
+
+    column: str | None = None
+
+    def _lift(self, columns: Columns) -> Sequence[str]:
+        return [f"count({'*' if self.column is None else quoted(self.column)})"]
+
+    def _merge(self) -> Sequence[str]:
+        return ["sum(s0)::BIGINT"]
+
+    def finish(self, query: Query, columns: Columns) -> Values:
+        """Whole numbers."""
+        return _column(query, "coalesce(s0, 0)")
+
+
+def _sums(column: str, columns: Columns) -> tuple[str, str]:
+    """The sum of a column of whole numbers, and that of one of others, NULL if it is not one."""
+    if columns[column] in ("whole", "boolean"):
+        return f"sum({quoted(column)})::HUGEINT", "NULL::DOUBLE"
+    return "NULL::HUGEINT", f"fsum({quoted(column)}::DOUBLE)"
+
+
+SUMS_MERGED = ("sum(s0)::HUGEINT", "fsum(s1)")
+TOTAL = "(coalesce(s0, 0)::DOUBLE + coalesce(s1, 0))"
+
+
+@dataclass(frozen=True)
+class Sum(Measure):
+    """The sum of a column, 0 if there is nothing to add; whole where the column is."""
+
+    column: str
+    WIDTH: ClassVar[int] = 2
+    NEEDS: ClassVar[str] = "numbers"
+
+    def _lift(self, columns: Columns) -> Sequence[str]:
+        return _sums(self.column, columns)
+
+    def _merge(self) -> Sequence[str]:
+        return SUMS_MERGED
+
+    def finish(self, query: Query, columns: Columns) -> Values:
+        """Whole or real numbers, as the column has."""
+        if columns[self.column] == "real":
+            return _column(query, TOTAL)
+        return _column(query, "coalesce(s0, 0)::BIGINT")
+
+
+@dataclass(frozen=True)
+class Mean(Measure):
+    """The mean of what is not NULL in a column; NULL if nothing is. Never a mean of means."""
+
+    column: str
+    WIDTH: ClassVar[int] = 3
+    NEEDS: ClassVar[str] = "numbers"
+
+    def _lift(self, columns: Columns) -> Sequence[str]:
+        return [*_sums(self.column, columns), f"count({quoted(self.column)})"]
+
+    def _merge(self) -> Sequence[str]:
+        return [*SUMS_MERGED, "sum(s2)::BIGINT"]
+
+    def finish(self, query: Query, columns: Columns) -> Values:
+        """Real numbers."""
+        return _column(query, f"CASE WHEN s2 > 0 THEN {TOTAL} / s2 END")
+
+
+@dataclass(frozen=True)
+class Min(Measure):
+    """The least of a column, of any kind that has an order; NULL if there is nothing."""
+
+    column: str
+
+    def _lift(self, columns: Columns) -> Sequence[str]:
+        return [f"min({quoted(self.column)})"]
+
+    def _merge(self) -> Sequence[str]:
+        return ["min(s0)"]
+
+    def finish(self, query: Query, columns: Columns) -> Values:
+        """Of the column's kind."""
+        return _column(query, "s0")
+
+
+@dataclass(frozen=True)
+class Max(Measure):
+    """The greatest of a column; see ``Min``."""
+
+    column: str
+
+    def _lift(self, columns: Columns) -> Sequence[str]:
+        return [f"max({quoted(self.column)})"]
+
+    def _merge(self) -> Sequence[str]:
+        return ["max(s0)"]
+
+    def finish(self, query: Query, columns: Columns) -> Values:
+        """Of the column's kind."""
+        return _column(query, "s0")
+
+
+@dataclass(frozen=True)
+class Variance(Measure):
+    """The variance of a column: of a sample (n - 1), or of a population with ``sample=False``.
+
+    The state is count, mean and sum of squared distances from the mean, merged as by Chan, Golub
+    and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
+    """
+
+    column: str
+    sample: bool = True
+    WIDTH: ClassVar[int] = 3
+    NEEDS: ClassVar[str] = "numbers"
+
+    def identity(self) -> list[object]:
+        """Both variances have the same states."""
+        return ["Variance", self.FORMAT, self.column]
+
+    def _lift(self, columns: Columns) -> Sequence[str]:
+        name = f"{quoted(self.column)}::DOUBLE"
+        return [f"count({name})", f"avg({name})", f"var_pop({name}) * count({name})"]
+
+    def merge(self) -> str:
+        """Twice over the states: for the mean of all, and for the distances from it."""
+        return (
+            "SELECT g, any_value(n) AS s0, any_value(m) AS s1, "
+            "fsum(s2 + s0 * (s1 - m) * (s1 - m)) AS s2 FROM (SELECT *, "
+            "(sum(s0) OVER (PARTITION BY g))::BIGINT AS n, "
+            "sum(s0 * s1) OVER (PARTITION BY g) / nullif(sum(s0) OVER (PARTITION BY g), 0) AS m "
+            "FROM states) GROUP BY g"
+        )
+
+    def finish(self, query: Query, columns: Columns) -> Values:
+        """Real numbers; NULL for fewer rows than it takes."""
+        least, less = (1, 1) if self.sample else (0, 0)
+        return _column(query, f"CASE WHEN s0 > {least} THEN s2 / (s0 - {less}) END")
+
+
+def _column(query: Query, expression: str) -> Values:
+    return Values(query(f"SELECT {expression} AS v FROM states ORDER BY g").column(0))  # noqa: S608

@@ -1,0 +1,198 @@
+"""What a run would do: which partitions have changed, and what follows from it."""
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from farm_scheduler.aggregates.catalog import Catalog
+from farm_scheduler.aggregates.code import hash_of
+from farm_scheduler.aggregates.definition import Aggregate
+from farm_scheduler.aggregates.manifest import LeafRecord, Manifest
+from farm_scheduler.aggregates.measures import Columns, Kind
+from farm_scheduler.aggregates.sources import Partition, PartitionError
+from farm_scheduler.aggregates.tree import Leaf, Node, grow, leaf_id, shape_of
+
+__all__ = ["Change", "LeafInfo", "Plan", "info_key", "kinds_of", "make_plan", "missing", "tree_of"]
+
+GUESS_SECONDS = 0.05
+"""What lifting a partition takes, where nothing is known."""
+
+
+class LeafInfo(msgspec.Struct):
+    """What is known of a partition once it was lifted; a node beside its states."""
+
+    kinds: Columns
+    undated: int
+    last: int | None
+    chunks: dict[str, int]
+    seconds: float
+
+
+class Change(NamedTuple):
+    """A partition to lift, and why; ``fingerprint`` is empty if it was not read yet."""
+
+    partition: Partition
+    why: str
+    fingerprint: str
+
+
+class Plan(NamedTuple):
+    """What is to be done, based on ``head``. ``records`` are partitions that stay as they were.
+
+    ``nodes`` is how many will be made again above the leaves, as far as can be told before reading,
+    ``seconds`` how much processor time the leaves will take, from what they took before.
+    """
+
+    name: str
+    as_of: float
+    head: Manifest | None
+    partitions: int
+    changes: list[Change]
+    removed: list[str]
+    records: dict[str, LeafRecord]
+    nodes: int
+    seconds: float
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything is as it was."""
+        return not (self.changes or self.removed or self.nodes)
+
+    def __str__(self) -> str:
+        said = [f"{len(self.changes)} of {self.partitions} partitions changed"]
+        if self.removed:
+            said.append(f"{len(self.removed)} removed")
+        said.append(f"{self.nodes} nodes")
+        return ", ".join(said) + f", about {self.seconds:.1f} s"
+
+
+def info_key(leaf: str) -> str:
+    """The address of a leaf's ``LeafInfo``."""
+    return hash_of(leaf, "info")
+
+
+def make_plan(aggregate: Aggregate, catalog: Catalog) -> Plan:
+    """Compare the source with what is published. Raises ``ConfigError`` if there is no source."""
+    now = time.time()
+    head = catalog.manifest(aggregate.name)
+    before = {} if head is None else head.partitions
+    partitions = aggregate.source.partitions()
+    changes: list[Change] = []
+    records: dict[str, LeafRecord] = {}
+    for partition in partitions:
+        record = before.get(partition.name)
+        change = _change(aggregate, partition, record, now)
+        if isinstance(change, Change):
+            changes.append(change)
+        else:
+            records[partition.name] = change
+    listed = {partition.name for partition in partitions}
+    removed = sorted(name for name in before if name not in listed)
+    nodes = _affected(aggregate, catalog, changes, before, records)
+    known = [one.seconds for one in before.values() if one.seconds]
+    usual = sum(known) / len(known) if known else GUESS_SECONDS
+    cost = sum(
+        before[c.partition.name].seconds or usual if c.partition.name in before else usual
+        for c in changes
+    )
+    return Plan(aggregate.name, now, head, len(partitions), changes, removed, records, nodes, cost)
+
+
+def _change(
+    aggregate: Aggregate, partition: Partition, record: LeafRecord | None, now: float
+) -> Change | LeafRecord:
+    """The record of a partition that is as it was, or what is to be done."""
+    source = aggregate.source
+    if record is None:
+        return Change(partition, "new", "")
+    if record.failed:
+        return Change(partition, f"failed before: {record.failed}", "")
+    same = record.mark == partition.mark and source.is_settled(partition, record.checked)
+    try:
+        fingerprint = record.fingerprint if same else source.fingerprint(partition)
+    except PartitionError as error:
+        return Change(partition, str(error), "")
+    if leaf_of(aggregate, partition, fingerprint) == record.origin:
+        return msgspec.structs.replace(
+            record, mark=partition.mark, checked=record.checked if same else now
+        )
+    why = "changed" if fingerprint != record.fingerprint else "is read in another way"
+    return Change(partition, why, fingerprint)
+
+
+def leaf_of(aggregate: Aggregate, partition: Partition, fingerprint: str) -> str:
+    """What stands for the content of a partition."""
+    source, every = aggregate.source.identity(), aggregate.levels.all[0]
+    return leaf_id(source, aggregate.by, every, partition.values, fingerprint)
+
+
+def tree_of(aggregate: Aggregate, records: Mapping[str, LeafRecord], kinds: Columns) -> list[Node]:
+    """The nodes over these partitions."""
+    shape = shape_of(aggregate.levels, aggregate.measures, kinds)
+    return grow(
+        shape, [Leaf(name, one.leaf, one.chunks) for name, one in records.items() if one.leaf]
+    )
+
+
+def missing(catalog: Catalog, nodes: list[Node]) -> dict[int, set[str]]:
+    """Which nodes, by place, have to be made, and the measures that each lacks.
+
+    Parts of a chunk that is there are not wanted. A node that only lacks values lacks no measure.
+    """
+    asked = {
+        key for node in nodes for key in (node.keys, node.values, *node.states.values()) if key
+    }
+    there = catalog.present(asked)
+    places = {id(node): at for at, node in enumerate(nodes)}
+    found: dict[int, set[str]] = {}
+    wanted: dict[int, set[str]] = {}
+    for at in reversed(range(len(nodes))):
+        node = nodes[at]
+        names = set(wanted.get(at, ())) if node.part else set(node.states)
+        lacks = {name for name in names if node.states[name] not in there}
+        if names and node.keys not in there:
+            lacks = set(node.states)
+        if lacks or (node.values and node.values not in there):
+            found[at] = lacks
+        for child in node.children:
+            if lacks and id(child) in places:
+                wanted.setdefault(places[id(child)], set()).update(lacks)
+    return found
+
+
+def kinds_of(records: Mapping[str, LeafRecord]) -> Columns:
+    """The kinds of the columns over all partitions."""
+    found: Columns = {}
+    for record in records.values():
+        for column, kind in record.kinds.items():
+            found[column] = joined(found.get(column, "null"), kind) or found[column]
+    return found
+
+
+def joined(one: Kind, other: Kind) -> Kind | None:
+    """The kind of a column that is of one kind here and another there; None if that cannot be."""
+    if other in (one, "null"):
+        return one
+    if one == "null":
+        return other
+    return "real" if {one, other} == {"whole", "real"} else None
+
+
+def _affected(
+    aggregate: Aggregate, catalog: Catalog, changes: list[Change],
+    before: Mapping[str, LeafRecord], records: Mapping[str, LeafRecord],
+) -> int:  # fmt: skip
+    """How many nodes will be made: those missing, if what changed had the same chunks as before."""
+    guess = dict(records)
+    for change in changes:
+        record = before.get(change.partition.name)
+        if record is not None and record.chunks:
+            guess[change.partition.name] = msgspec.structs.replace(
+                record, leaf=f"new {record.leaf}"
+            )
+    if not guess:
+        return 0
+    lacking = missing(catalog, tree_of(aggregate, guess, kinds_of(before) or kinds_of(guess)))
+    return len(lacking)

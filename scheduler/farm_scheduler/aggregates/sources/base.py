@@ -1,0 +1,72 @@
+"""What a source is: partitions that can be listed cheaply, told apart, and read.
+
+A source is pickled and sent to workers, which read it; only listing, and fingerprints of what may
+have changed, are done where the aggregate is planned.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from farm.errors import FarmError
+
+__all__ = ["Opened", "Partition", "PartitionError", "Source"]
+
+
+class PartitionError(FarmError):
+    """A partition cannot be read; the others are published without it."""
+
+
+class Partition(NamedTuple):
+    """A slice of a source.
+
+    ``mark`` is cheap to get and changes when the slice may have changed; ``values`` are columns
+    that all its rows have, as from the name of a file.
+    """
+
+    name: str
+    mark: str
+    values: Mapping[str, str]
+
+
+class Opened(NamedTuple):
+    """A partition ready to be queried: a relation in DuckDB's SQL, and columns by DuckDB type.
+
+    ``close`` lets go of what was made for it.
+    """
+
+    relation: str
+    columns: dict[str, str]
+    close: Callable[[], object]
+
+
+class Source(Protocol):
+    """See the module. Reading raises ``PartitionError``, naming the partition."""
+
+    time: str
+    """The column, or SQL expression, that says when a row happened."""
+    zone: str
+    """The zone of times that do not say their own."""
+
+    def identity(self) -> list[Any]:
+        """What sets what it reads apart, as plain data; not where it is read from."""
+
+    def partitions(self) -> list[Partition]:
+        """All partitions, by name. Raises ``ConfigError`` if there cannot be any."""
+
+    def is_settled(self, partition: Partition, now: float) -> bool:
+        """Whether an equal mark means equal content; not so for what changed just now."""
+
+    def fingerprint(self, partition: Partition) -> str:
+        """A hash of the content; changes if and only if that does."""
+
+    def again(self, partition: Partition) -> Partition | None:
+        """The partition as it is now; None if it is gone."""
+
+    def open(
+        self, partition: Partition, db: Any, *, wanted: Collection[str], careful: bool
+    ) -> Opened:
+        """Make a partition readable for this DuckDB connection.
+
+        Columns that are not ``wanted`` may be left out. ``careful``: guess nothing from a sample;
+        asked for where reading failed.
+        """

@@ -1,0 +1,258 @@
+"""Files by a pattern: CSV, JSON lines or Parquet, compressed or not; here, or behind a URL.
+
+``edits/{day}/{hour}.json.gz`` names a partition for each file that it matches; ``day`` and ``hour``
+are columns of its rows, as text. A URL (``s3://bucket/…``) is read through fsspec, if installed.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from farm.errors import ConfigError
+from farm_scheduler.aggregates.measures import quoted
+from farm_scheduler.aggregates.sources.base import Opened, Partition, PartitionError
+
+__all__ = ["Files"]
+
+FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
+           ".parquet": "parquet", ".pq": "parquet"}  # fmt: skip
+PACKED = {"", ".gz", ".zst"}
+SETTLED_SECONDS = 2.0
+"""A file changed less than this ago may change again without its time of change saying so."""
+READ_BYTES = 1 << 20
+SAMPLE_ROWS = "2000"
+"""Rows from which types are guessed; where that was too few, all are looked at."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files that match a pattern, each a partition.
+
+    ``time`` is a column, or a SQL expression over columns; ``zone`` is where its times are from
+    if they do not say so. ``format`` is told by the name unless given. ``null`` are texts of a CSV
+    that mean NULL, and ``columns`` types by name where DuckDB's guess is wrong. ``where`` is a SQL
+    condition that rows must meet.
+    """
+
+    pattern: str
+    time: str
+    zone: str = "UTC"
+    format: str = ""
+    null: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    where: str = ""
+
+    def identity(self) -> list[Any]:
+        """How files are read; not where they are."""
+        return [
+            "files", self.time, self.zone, self._format(self.pattern), list(self.null),
+            sorted(self.columns.items()), self.where,
+        ]  # fmt: skip
+
+    def _format(self, name: str) -> str:
+        if self.format:
+            return self.format
+        suffixes = [one.lower() for one in Path(name).suffixes[-2:]]
+        for suffix in reversed(suffixes):
+            if suffix in FORMATS:
+                return FORMATS[suffix]
+        raise ConfigError(
+            f"Files({self.pattern!r}): what kind of file is that? Say format='csv', 'json' or "
+            "'parquet'"
+        )
+
+    # ------------------------------------------------------------ listing
+
+    @property
+    def _is_remote(self) -> bool:
+        return "://" in self.pattern
+
+    def partitions(self) -> list[Partition]:
+        """One for each file that matches now."""
+        found = list(self._remote() if self._is_remote else self._local())
+        if not found:
+            raise ConfigError(
+                f"Files({self.pattern!r}) matches no file"
+                + ("" if self._is_remote else f", from {Path.cwd()}")
+                + "; {name} stands for one part of a path, ** for any number"
+            )
+        return sorted(found)
+
+    def _local(self) -> Iterator[Partition]:
+        matcher = _matcher(self.pattern)
+        base = Path(re.split(r"[{*?]", self.pattern)[0])
+        base = base if base.is_dir() and self.pattern.startswith(str(base)) else base.parent
+        for folder, folders, names in os.walk(base):
+            folders.sort()
+            for name in names:
+                path = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
+                match = matcher.fullmatch(path)
+                if match:
+                    yield Partition(path, _mark(os.stat(path)), match.groupdict())  # noqa: PTH116
+
+    def _remote(self) -> Iterator[Partition]:
+        files, root = _fsspec(self.pattern)
+        scheme = self.pattern.partition("://")[0]
+        matcher = _matcher(root)
+        glob = re.sub(r"\{\w+\}", "*", root)
+        for path, info in files.glob(glob, detail=True).items():
+            match = matcher.fullmatch(path)
+            if match and info.get("type", "file") == "file":
+                mark = _remote_mark(info)
+                yield Partition(f"{scheme}://{path}", mark, match.groupdict())
+
+    def is_settled(self, partition: Partition, now: float) -> bool:
+        """A local file that was changed just now is not."""
+        return self._is_remote or now - _changed(partition.mark) > SETTLED_SECONDS
+
+    # ------------------------------------------------------------ reading
+
+    def again(self, partition: Partition) -> Partition | None:
+        """The file as it is now."""
+        if self._is_remote:
+            files, path = _fsspec(partition.name)
+            return (
+                partition._replace(mark=_remote_mark(files.info(path)))
+                if files.exists(path)
+                else None
+            )
+        try:
+            return partition._replace(mark=_mark(os.stat(partition.name)))  # noqa: PTH116
+        except OSError:
+            return None
+
+    def fingerprint(self, partition: Partition) -> str:
+        """A hash of the bytes."""
+        found = hashlib.blake2b(digest_size=16)
+        try:
+            with self._bytes(partition.name) as file:
+                while data := file.read(READ_BYTES):
+                    found.update(data)
+        except (OSError, ValueError) as error:
+            raise PartitionError(f"{partition.name}: {_reason(error)}") from error
+        return found.hexdigest()
+
+    def _bytes(self, name: str) -> IO[bytes]:
+        if not self._is_remote:
+            return open(name, "rb")  # noqa: PTH123 - whoever asked closes it
+        files, path = _fsspec(name)
+        opened: IO[bytes] = files.open(path, "rb")
+        return opened
+
+    def open(
+        self, partition: Partition, db: Any, *, wanted: Collection[str], careful: bool = False
+    ) -> Opened:
+        """A query of the file, with what its name says as columns."""
+        path = self._fetched(partition) if self._is_remote else partition.name
+        close = partial(os.unlink, path) if self._is_remote else _nothing
+        try:
+            types, every = dict(self.columns), {}
+            if self._format(path) == "json" and not types:
+                # Parsing the columns that nobody wants would be most of the work.
+                every = _described(db, f"SELECT * FROM {self._reader(path, {}, careful=careful)}")  # noqa: S608
+                types = {name: kind for name, kind in every.items() if name in wanted} or every
+            reader = self._reader(path, types, careful=careful)
+            query = f"SELECT *{_constants(partition.values)} FROM {reader}"  # noqa: S608
+            if self.where:
+                query = f"SELECT * FROM ({query}) WHERE {self.where}"  # noqa: S608
+            return Opened(f"({query})", {**every, **_described(db, query)}, close)
+        except Exception as error:  # whatever DuckDB says of a broken file
+            close()
+            raise PartitionError(f"{partition.name} cannot be read: {_reason(error)}") from error
+
+    def _fetched(self, partition: Partition) -> str:
+        """A copy of a remote file."""
+        suffix = "".join(Path(partition.name).suffixes[-2:])
+        with (
+            tempfile.NamedTemporaryFile(prefix="farm-", suffix=suffix, delete=False) as copy,
+            self._bytes(partition.name) as file,
+        ):
+            shutil.copyfileobj(file, copy, READ_BYTES)
+        return copy.name
+
+    def _reader(self, path: str, types: Mapping[str, str], *, careful: bool) -> str:
+        text = _text(path)
+        sample = "-1" if careful else SAMPLE_ROWS
+        if self._format(path) == "parquet":
+            return f"read_parquet({text})"
+        if self._format(path) == "json":
+            typed = f", columns={_struct(types)}" if types else f", sample_size={sample}"
+            return f"read_json({text}, format='newline_delimited'{typed})"
+        options = f", sample_size={sample}" + (f", types={_struct(types)}" if types else "")
+        if self.null:
+            options += f", nullstr=[{', '.join(map(_text, self.null))}]"
+        return f"read_csv({text}{options})"
+
+
+def _nothing() -> None:
+    """There is nothing to let go of."""
+
+
+def _described(db: Any, query: str) -> dict[str, str]:
+    return {name: kind for name, kind, *_ in db.execute(f"DESCRIBE {query}").fetchall()}
+
+
+def _matcher(pattern: str) -> re.Pattern[str]:
+    """``{name}`` and ``*`` match within a part of a path, ``**`` any parts, ``?`` a character."""
+    parts = re.split(
+        r"(\{\w+\}|\*\*/?|\*|\?)", os.path.normpath(pattern) if "://" not in pattern else pattern
+    )
+    seen: set[str] = set()
+    text = ""
+    for part in parts:
+        if re.fullmatch(r"\{\w+\}", part):
+            name = part[1:-1]
+            text += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)"
+            seen.add(name)
+        else:
+            text += {"**": ".*", "**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}.get(
+                part
+            ) or re.escape(part)
+    return re.compile(text)
+
+
+def _mark(stat: os.stat_result) -> str:
+    return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
+
+
+def _remote_mark(info: Mapping[str, Any]) -> str:
+    """Whatever a file system says that changes with the content."""
+    keys = ("ETag", "etag", "checksum", "created", "mtime", "LastModified", "size")
+    return repr([info[key] for key in keys if key in info])
+
+
+def _changed(mark: str) -> float:
+    _, modified, changed, _ = map(int, mark.split(":"))
+    return max(modified, changed) / 1e9
+
+
+def _fsspec(url: str) -> tuple[Any, str]:
+    try:
+        import fsspec  # noqa: PLC0415 - asked for by a URL only
+    except ImportError:
+        raise ConfigError(f"{url}: files behind a URL need fsspec; pip install fsspec") from None
+    found: tuple[Any, str] = fsspec.core.url_to_fs(url)
+    return found
+
+
+def _constants(values: Mapping[str, str]) -> str:
+    return "".join(f", {_text(value)} AS {quoted(name)}" for name, value in values.items())
+
+
+def _struct(columns: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in columns.items()) + "}"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
