@@ -1,13 +1,15 @@
 """Schedules from their files or, where these are unchanged, as the last scheduler had them."""
 
+import contextlib
 import logging
+import sqlite3
 import zoneinfo
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
-from farm.errors import ConfigError
+from farm.errors import ConfigError, FarmError
 from farm_scheduler.calls import check_target, target_of
 from farm_scheduler.core import Entry, Row, Schedule
 from farm_scheduler.files import Problem, read_files
@@ -21,13 +23,33 @@ logger = logging.getLogger("farm.scheduler")
 class Loader:
     """``file``: the file of each schedule; ``problems``: entries that are stopped."""
 
-    def __init__(self, files: Sequence[str], state: State) -> None:
+    def __init__(
+        self, files: Sequence[str], state: State, known: dict[bytes, Schedule] | None = None
+    ) -> None:
         self.file: dict[str, str] = {}
         self.problems: list[Problem] = []
         self._files = files
         self._state = state
+        self._known = known or {}
         self._hashes: dict[str, str] = {}
         self._targets: set[tuple[str, str]] = set()
+
+    @staticmethod
+    def prepare(path: Path) -> dict[bytes, Schedule]:
+        """For whoever stands by: the schedules of a state file, and what they run imported.
+
+        Nothing if the file cannot be read yet; what is wrong with it is said by who decides.
+        """
+        try:
+            state = State(path, must_exist=True)
+            known = state.schedules()
+            state.close()
+        except (FarmError, sqlite3.Error):
+            return {}
+        for target in {target_of(one) for one in known.values()}:
+            with contextlib.suppress(ValueError):
+                check_target(target)
+        return known
 
     @staticmethod
     def check(files: Sequence[str]) -> None:
@@ -38,7 +60,8 @@ class Loader:
 
     def restore(self, now: float) -> tuple[list[Entry], list[Row]]:
         """What the last scheduler has kept; next times are looked up anew if zones have changed."""
-        entries, rows = self._state.load()
+        entries, rows = self._state.load(self._known)
+        self._known.clear()
         self.file = {entry.schedule.name: file for entry, file in entries if entry.retired is None}
         self._targets = {target_of(one.schedule) for one, _ in entries if one.retired is None}
         version = zones_version()

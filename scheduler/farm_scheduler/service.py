@@ -50,10 +50,16 @@ AHEAD = (
 class Scheduler:
     """One scheduler, from when it has its turn; runs in one thread, and is the machine's port."""
 
-    def __init__(self, settings: SchedulerSettings, client: Client, alarm: Alarm) -> None:
+    def __init__(
+        self,
+        settings: SchedulerSettings,
+        client: Client,
+        alarm: Alarm,
+        known: dict[bytes, Schedule] | None = None,
+    ) -> None:
         self.state = State(Path(settings.state))
         self.machine = Machine(self)
-        self._loader = Loader(settings.files, self.state)
+        self._loader = Loader(settings.files, self.state, known)
         self._alarm = alarm
         self._inbox: deque[Ended] = deque()  # bounded by the fires that run
         self._submitter = Submitter(client, self._hear)
@@ -286,8 +292,9 @@ def serve(settings: SchedulerSettings) -> int:
         return 0
     try:
         turn = Turn(Path(settings.state))
-        if _wait_for_turn(turn, alarm, stop):
-            _decide(settings, client, turn, alarm, stop, hang_up)
+        known = _wait_for_turn(turn, Path(settings.state), alarm, stop)
+        if known is not None:
+            _decide(settings, client, turn, alarm, stop, hang_up, known)
     finally:
         client.shutdown(wait=False)
     return 0
@@ -300,10 +307,11 @@ def _decide(
     alarm: Alarm,
     stop: threading.Event,
     hang_up: threading.Event,
+    known: dict[bytes, Schedule],
 ) -> None:
     ear = turn.ear()
     alarm.watch(ear)
-    scheduler = Scheduler(settings, client, alarm)
+    scheduler = Scheduler(settings, client, alarm, known)
     try:
         scheduler.take_over()
         while not stop.is_set():
@@ -330,10 +338,15 @@ def _connect(address: str, alarm: Alarm, stop: threading.Event) -> Client | None
     return None
 
 
-def _wait_for_turn(turn: Turn, alarm: Alarm, stop: threading.Event) -> bool:
-    """Return when this scheduler decides; False if it is told to stop before."""
+def _wait_for_turn(
+    turn: Turn, state: Path, alarm: Alarm, stop: threading.Event
+) -> dict[bytes, Schedule] | None:
+    """Return when this scheduler decides, with schedules that it has made ready meanwhile.
+
+    None if it is told to stop before.
+    """
     if turn.take():
-        return True
+        return {}
     taken = threading.Event()
 
     def take() -> None:
@@ -342,6 +355,8 @@ def _wait_for_turn(turn: Turn, alarm: Alarm, stop: threading.Event) -> bool:
 
     logger.info("another scheduler decides; this one stands by")
     turn.take_later(take)
+    known = Loader.prepare(state)
+    logger.info("%d schedules are ready to be taken over", len(known))
     while not (taken.is_set() or stop.is_set()):
         alarm.sleep(None)
-    return taken.is_set() and not stop.is_set()
+    return None if stop.is_set() else known

@@ -5,10 +5,12 @@ commands read, and write orders. Every turn of a scheduler is one transaction, c
 anything that it decided is done.
 """
 
+import gc
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -65,18 +67,29 @@ class State:
 
     # ------------------------------------------------------------ for the scheduler
 
-    def load(self) -> tuple[list[tuple[Entry, str]], list[Row]]:
-        """Entries with the files that they are from, and rows that are not final."""
+    def load(
+        self, known: Mapping[bytes, Schedule] | None = None
+    ) -> tuple[list[tuple[Entry, str]], list[Row]]:
+        """Entries with the files that they are from, and rows that are not final.
+
+        ``known``: what ``schedules`` had before, and need not be made again.
+        """
         query = "SELECT spec, file, cursor, next, last, pauses, retired, at_once FROM schedules"
-        entries = []
-        decode = msgspec.msgpack.Decoder().decode
-        for spec, file, cursor, following, last, pauses, *rest in self._db.execute(query):
-            entry = Entry(Schedule.restored(decode(spec)), 0, cursor, following)
-            entry.last, (entry.retired, entry.at_once) = last, rest
-            if pauses:
-                entry.pauses = _pauses(pauses)
-            entries.append((entry, file))
+        entries, known = [], known or {}
+        with _no_collection():  # all of it stays
+            for spec, file, cursor, following, last, pauses, *rest in self._db.execute(query):
+                entry = Entry(known.get(spec) or _schedule(spec), 0, cursor, following)
+                entry.last, (entry.retired, entry.at_once) = last, rest
+                if pauses:
+                    entry.pauses = _pauses(pauses)
+                entries.append((entry, file))
         return entries, list(self.rows("state IN ('waiting', 'running')"))
+
+    def schedules(self) -> dict[bytes, Schedule]:
+        """All schedules, by how they are written here."""
+        with _no_collection():
+            query = "SELECT spec FROM schedules"
+            return {spec: _schedule(spec) for (spec,) in self._db.execute(query)}
 
     def commit(
         self,
@@ -203,6 +216,22 @@ class _Transaction:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without looking for garbage where many objects are made and none is dropped."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _schedule(spec: bytes) -> Schedule:
+    return Schedule.restored(msgspec.msgpack.decode(spec))
 
 
 def _values(row: Row, keep: dict[str, float]) -> tuple[Any, ...]:

@@ -40,6 +40,7 @@ def test_a_scheduler_of_its_own(machine):
     first.log("decides about 1 schedules")
     second = machine.start("scheduler", "mine.toml")
     second.log("another scheduler decides; this one stands by")
+    second.log("1 schedules are ready to be taken over")
     file.write_text(FILE.format(path=gate.path))
     first.signal(signal.SIGHUP)
     first.log("this entry is stopped")

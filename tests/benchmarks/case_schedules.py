@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import psutil
 
 from tests.benchmarks.case import FARM, Case, Goal, Order
@@ -17,25 +18,31 @@ from tests.benchmarks.case import FARM, Case, Goal, Order
 __all__ = ["CASE"]
 
 COLD, WARM = "cold_start_seconds", "warm_start_seconds"
+TAKEOVER = "takeover_seconds"
 MEMORY = "memory_bytes"
+TICK = "tick_late_seconds"
 NEXT = "next_fire_seconds"
 BURST = "burst_seconds"
 BURST_FIRES = 1000
+TICKS = 5
 NEXT_FIRES = 20_000
 ZONES = ("America/New_York", "Europe/Berlin", "UTC", "Asia/Tokyo")
 
 
 def measure(order: Order) -> dict[str, float]:
-    """Seconds until a scheduler decides, first and again; its memory; seconds for 1,000 fires."""
+    """Seconds until a scheduler decides, at first, again, and for another; memory; fires."""
     file = order.folder / "schedules.toml"
     file.write_text("".join(map(_entry, range(order.size))))
     with TemporaryDirectory(prefix="farm-") as sockets, _coordinator(sockets) as address:
         cold = _alone(_start, str(file), address)
         warm = _alone(_start, str(file), address)
+        taken = _take_over(file, address)
         return {
             COLD: cold["seconds"],
             WARM: warm["seconds"],
-            MEMORY: max(cold["bytes"], warm["bytes"]),
+            TAKEOVER: taken["seconds"],
+            MEMORY: max(cold["bytes"], warm["bytes"], taken["bytes"]),
+            TICK: _alone(_tick, str(order.folder / "tick.toml"), address),
             NEXT: _alone(_next),
             BURST: _alone(_burst, str(order.folder / "burst.toml"), address),
         }
@@ -65,6 +72,56 @@ def _start(file: str, address: str) -> dict[str, float]:
     scheduler.close()
     client.shutdown(wait=False)
     return found
+
+
+def _take_over(file: Path, address: str) -> dict[str, float]:
+    """From when the scheduler that decides is killed until another one decides."""
+    settings = file.with_suffix(".json")
+    told = {"files": [str(file)], "address": address, "state": f"{file}.db", "log_level": "info"}
+    settings.write_bytes(msgspec.json.encode(told))
+    command = [sys.executable, "-m", "farm_scheduler", "--settings", str(settings)]
+    processes = []
+    try:
+        for said in ("decides about", "ready to be taken over"):
+            one = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            processes.append(one)
+            _hear(one, said)
+        first, second = processes
+        first.kill()
+        began = time.perf_counter()
+        _hear(second, "decides about")
+        seconds = time.perf_counter() - began
+        return {"seconds": seconds, "bytes": psutil.Process(second.pid).memory_info().rss}
+    finally:
+        for one in processes:
+            one.kill()
+            one.communicate()
+
+
+def _hear(process: "subprocess.Popen[str]", text: str) -> None:
+    for line in process.stderr or ():
+        if text in line:
+            return
+    raise AssertionError(f"it ended before it said {text!r}")
+
+
+def _tick(file: str, address: str) -> float:
+    """How late a fire is submitted at most, by a scheduler that has nothing else to do."""
+    import farm
+
+    Path(file).write_text('[schedules.a]\ncron = "@every 1s"\nrun = "math:sqrt"\nargs = [2]\n')
+    client = farm.Client(address)
+    scheduler = _scheduler(file, client)
+    alarm, worst = scheduler._alarm, 0.0
+    for _ in range(TICKS):
+        due = scheduler.machine.next_deadline() or 0.0
+        while time.time() < due:
+            alarm.sleep(due)
+        scheduler.turn()
+        worst = max(worst, time.time() - due)
+    scheduler.close()
+    client.shutdown(wait=False)
+    return worst
 
 
 def _next() -> float:
@@ -139,7 +196,9 @@ CASE = Case(
     goals=(
         Goal(COLD, at_most=15.0),
         Goal(WARM, at_most=3.0),
+        Goal(TAKEOVER, at_most=1.0),
         Goal(MEMORY, at_most=200e6),
+        Goal(TICK, at_most=50e-3),
         Goal(NEXT, at_most=100e-6),
         Goal(BURST, at_most=1.0),
     ),

@@ -1,9 +1,13 @@
-"""``python -m tests.chaos [--seconds N] [--seed S]``: real processes under faults, judged."""
+"""``python -m tests.chaos [--seconds N] [--seed S]``: real processes under faults, judged.
+
+A farm first, and then three schedulers on another one, for half as long.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
+from tests.chaos import schedulers
 from tests.chaos.run import run
 from tests.hosts import run as hosts
 from tests.hosts.net import why_not
@@ -23,8 +27,13 @@ def main() -> int:
         print(f"skipped: {reason}")
         return 0
     report = (hosts.run if options.hosts else run)(options.seed, options.seconds, keep=options.keep)
-    print(report)
-    return int(bool(report.broken))
+    print(report, flush=True)
+    if options.hosts:
+        return int(bool(report.broken))
+    keep = options.keep and options.keep / "schedulers"
+    fires = schedulers.run(options.seed, options.seconds / 2, keep=keep)
+    print(f"\n{fires}")
+    return int(bool(report.broken or fires.broken))
 
 
 if __name__ == "__main__":

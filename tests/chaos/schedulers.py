@@ -79,17 +79,28 @@ class Report:
     fates: Counter[str] = field(default_factory=Counter)
     runs: Counter[int] = field(default_factory=Counter)
     holders: set[int] = field(default_factory=set)
+    takeovers: list[float] = field(default_factory=list)
+    without_row: int = 0
+    rows_twice: int = 0
     broken: list[str] = field(default_factory=list)
 
     def __str__(self):
         rows = [
-            f"seed {self.seed}: {sum(self.faults.values())} faults in {self.seconds:.0f} s",
-            *(f"  {kind:22}{count:5}" for kind, count in self.faults.most_common()),
-            f"schedulers that decided {len(self.holders):5}",
-            f"nominal times           {sum(self.fates.values()):5}   "
+            (
+                f"three schedulers, seed {self.seed}: {sum(self.faults.values())} faults in "
+                f"{self.seconds:.0f} s"
+            ),
+            *(f"  {kind:30}{count:5}" for kind, count in self.faults.most_common()),
+            f"schedulers that decided         {len(self.holders):5}",
+            (
+                f"the lock after a SIGKILL        {len(self.takeovers):5}   longest "
+                f"{max(self.takeovers, default=0.0):.2f} s"
+            ),
+            f"nominal times                   {sum(self.fates.values()):5}   "
             + ", ".join(f"{fate} {count}" for fate, count in self.fates.most_common()),
-            "runs per fire                   "
-            + ", ".join(f"{times}x {count}" for times, count in sorted(self.runs.items())),
+            f"without a row                   {self.without_row:5}   with two: {self.rows_twice}",
+            f"fires that ran                  {sum(self.runs.values()):5}   runs per fire: "
+            + ", ".join(f"{times}× {count}" for times, count in sorted(self.runs.items())),
             *(f"BROKEN: {sentence}" for sentence in self.broken[:20]),
         ]
         return "\n".join(rows)
@@ -148,7 +159,12 @@ def _faults(schedulers, state, rng, report):
         elif kind == "SIGHUP":
             victim.signal(signal.SIGHUP)
         else:
+            decided = victim.pid if victim in decides else 0
             victim.kill() if kind == "SIGKILL" else victim.end()
+            if kind == "SIGKILL" and decided:
+                began = time.monotonic()
+                _await(lambda gone=decided: holder(state) not in {0, gone}, "another decides")
+                report.takeovers.append(time.monotonic() - began)
             victim.start()
 
 
@@ -191,6 +207,8 @@ def _judge(state, folder, report):
         while at is not None and at <= entry.cursor:
             expected.append(at)
             at = timing.next(at)
+        report.without_row += len(set(expected) - set(times))
+        report.rows_twice += len(times) - len(set(times))
         if sorted(times) != expected:
             report.broken.append(f"{name}: not one row for each nominal time")
     if not report.runs:

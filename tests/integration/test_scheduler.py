@@ -346,6 +346,21 @@ def test_who_takes_over_hears_of_what_the_other_has_started(place):
     assert row.outcome == "succeeded"
 
 
+def test_who_stands_by_has_the_schedules_ready(place):
+    place.write(entry('cron = "@yearly"\nrun = "math:factorial"\nargs = [5]'))
+    assert Loader.prepare(place.path) == {}
+    place.start()
+    known = Loader.prepare(place.path)
+    (schedule,) = known.values()
+    assert schedule == place.scheduler.machine.entries["a"].schedule
+    (found, _), *_ = place.scheduler.state.load(known)[0]
+    assert found.schedule is schedule
+    place.write(entry('cron = "@daily"\nrun = "math:factorial"\nargs = [5]'))
+    place.start()
+    (found, _), *_ = place.scheduler.state.load(known)[0]
+    assert found.schedule.cron == "@daily"
+
+
 def test_who_takes_over_submits_what_nobody_knows_of(place):
     place.write(entry('cron = "@yearly"\nrun = "math:factorial"\nargs = [5]'))
     scheduler = place.start()
