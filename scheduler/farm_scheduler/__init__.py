@@ -13,15 +13,53 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from farm_scheduler.aggregates import Aggregate
+    from farm_scheduler.aggregates.measures import (
+        Count,
+        Custom,
+        Distinct,
+        Max,
+        Mean,
+        Min,
+        Quantiles,
+        Sum,
+        TopK,
+        Variance,
+    )
+    from farm_scheduler.aggregates.sources import Files
     from farm_scheduler.calls import Interval
     from farm_scheduler.command import CommandFailed
     from farm_scheduler.core.schedule import Schedule
     from farm_scheduler.declare import schedule
 
-__all__ = ["CommandFailed", "Interval", "Schedule", "schedule"]
+__all__ = [
+    "Aggregate",
+    "CommandFailed",
+    "Count",
+    "Custom",
+    "Distinct",
+    "Files",
+    "Interval",
+    "Max",
+    "Mean",
+    "Min",
+    "Quantiles",
+    "Schedule",
+    "Sum",
+    "TopK",
+    "Variance",
+    "schedule",
+]
 
 # Imported when they are asked for: a worker runs commands without what parsing cron needs.
+_MEASURES = (
+    *("Count", "Custom", "Distinct", "Max", "Mean", "Min", "Quantiles", "Sum", "TopK"),
+    "Variance",
+)
 _LAZY = {
+    "Aggregate": "farm_scheduler.aggregates",
+    "Files": "farm_scheduler.aggregates.sources",
+    **dict.fromkeys(_MEASURES, "farm_scheduler.aggregates.measures"),
     "CommandFailed": "farm_scheduler.command",
     "Interval": "farm_scheduler.calls",
     "Schedule": "farm_scheduler.core.schedule",

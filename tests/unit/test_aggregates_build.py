@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from farm.errors import ConfigError, StoreError
-from farm_scheduler.aggregates import Aggregate, NoPartition
+from farm_scheduler import Aggregate
+from farm_scheduler.aggregates import NoPartition
 from farm_scheduler.aggregates.measures import Count, Distinct, Max, Mean, Quantiles, Sum, TopK
 from farm_scheduler.aggregates.sources import Files
 from tests.unit.aggregates_helpers import Desk, write_lines

@@ -5,11 +5,12 @@ values, and a version that is published as a whole. Every node of the tree is kn
 what it is made from, so that a run costs what has changed, and a read costs microseconds.
 """
 
+from farm_scheduler.aggregates.aggregate import Aggregate
 from farm_scheduler.aggregates.building import Built, NoPartition, build
 from farm_scheduler.aggregates.catalog import Catalog, VersionGone
-from farm_scheduler.aggregates.definition import Aggregate
 from farm_scheduler.aggregates.planning import Plan, make_plan
 from farm_scheduler.aggregates.snapshot import NoSuchRead, Reading, Snapshot
+from farm_scheduler.aggregates.view import UnknownAggregate, View
 
 __all__ = [
     "Aggregate",
@@ -20,7 +21,9 @@ __all__ = [
     "Plan",
     "Reading",
     "Snapshot",
+    "UnknownAggregate",
     "VersionGone",
+    "View",
     "build",
     "make_plan",
 ]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from farm.errors import FarmError
 from farm.model import seconds
 from farm_scheduler.aggregates.catalog import Catalog, Run
-from farm_scheduler.aggregates.definition import Aggregate
+from farm_scheduler.aggregates.definition import Definition
 from farm_scheduler.aggregates.leaves import Leaves, Mapper
 from farm_scheduler.aggregates.manifest import Late, LeafRecord, Manifest, NodeRef
 from farm_scheduler.aggregates.measures import Columns
@@ -44,7 +44,7 @@ class Built(NamedTuple):
     seconds: float
 
 
-def build(aggregate: Aggregate, catalog: Catalog, workers: Mapper, run: str = "") -> Built:
+def build(aggregate: Definition, catalog: Catalog, workers: Mapper, run: str = "") -> Built:
     """Bring an aggregate up to date and publish it; the caller holds ``catalog.writing()``.
 
     Raises ``NoPartition`` if nothing can be read, ``ConfigError`` if the source has no partition.
@@ -75,7 +75,7 @@ class _Build:
     """One run, from its plan on."""
 
     def __init__(
-        self, aggregate: Aggregate, catalog: Catalog, workers: Mapper, plan: Plan, run: str
+        self, aggregate: Definition, catalog: Catalog, workers: Mapper, plan: Plan, run: str
     ) -> None:
         self.leaves = Leaves(aggregate, catalog, workers, plan, run)
         self.merged = 0

@@ -152,10 +152,10 @@ class Catalog:
         found = self._db.execute("SELECT version FROM heads WHERE name = ?", (name,)).fetchone()
         return int(found[0]) if found else 0
 
-    def checked(self, name: str) -> float:
-        """When the version that is served was last found to have all that there was."""
-        found = self._db.execute("SELECT checked FROM heads WHERE name = ?", (name,)).fetchone()
-        return float(found[0]) if found else 0.0
+    def served(self, name: str) -> tuple[int, float]:
+        """The version that is served, 0 if none is, and when it last had all that there was."""
+        query = "SELECT version, checked FROM heads WHERE name = ?"
+        return self._db.execute(query, (name,)).fetchone() or (0, 0.0)
 
     def manifest(self, name: str, version: int = 0) -> Manifest | None:
         """A version, or the one that is served; None if there is none yet."""

@@ -13,27 +13,14 @@ from farm_scheduler.aggregates.measures import Count, Measure
 from farm_scheduler.aggregates.sources import Source
 from farm_scheduler.aggregates.windows import WORDS, Levels, parse_level
 
-__all__ = ["Aggregate"]
+__all__ = ["Definition"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True)
-class Aggregate:
-    """An aggregate, computed in advance and kept up as its source changes.
-
-    ``source`` is where the rows are, ``by`` the columns that they are grouped by, beside the window
-    of time: ``every`` is the length of the finest windows, ``rollup`` that of coarser ones, whose
-    days and longer are those of ``zone``. ``measures`` says what is computed, by name.
-
-    ``schedule`` is a cron expression for when to look for changes. Rows are expected up to
-    ``lateness`` after their time: the watermark is that much behind the latest row. Later ones are
-    folded in and counted or, ``drop_after`` behind the watermark, counted and set aside.
-    ``fresh_within`` is the age that is promised: what is late is computed first. Versions are kept
-    for ``keep``. Durations are seconds, a ``timedelta`` or text like ``"2h"``.
-
-    Raises ``ConfigError`` naming what makes no sense.
-    """
+class Definition:
+    """What an aggregate is, without what can be done with it; see ``Aggregate``."""
 
     name: str
     source: Source

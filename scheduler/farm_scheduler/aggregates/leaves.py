@@ -9,7 +9,7 @@ import msgspec
 from farm.model import seconds
 from farm_scheduler.aggregates.catalog import Catalog
 from farm_scheduler.aggregates.code import hash_of
-from farm_scheduler.aggregates.definition import Aggregate
+from farm_scheduler.aggregates.definition import Definition
 from farm_scheduler.aggregates.late import count_late, splice
 from farm_scheduler.aggregates.lifting import Failed, Leaf, Recipe, lift
 from farm_scheduler.aggregates.manifest import Late, LeafRecord
@@ -32,7 +32,7 @@ class Leaves:
     """Brings the leaves of one run up to date. ``failures``, ``late`` and ``lifted`` say how."""
 
     def __init__(
-        self, aggregate: Aggregate, catalog: Catalog, workers: Mapper, plan: Plan, run: str
+        self, aggregate: Definition, catalog: Catalog, workers: Mapper, plan: Plan, run: str
     ) -> None:
         self.failures: dict[str, str] = {}
         self.late = Late()

@@ -8,7 +8,7 @@ import msgspec
 
 from farm_scheduler.aggregates.catalog import Catalog
 from farm_scheduler.aggregates.code import hash_of
-from farm_scheduler.aggregates.definition import Aggregate
+from farm_scheduler.aggregates.definition import Definition
 from farm_scheduler.aggregates.manifest import LeafRecord, Manifest
 from farm_scheduler.aggregates.measures import Columns, Kind
 from farm_scheduler.aggregates.sources import Partition, PartitionError
@@ -73,7 +73,7 @@ def info_key(leaf: str) -> str:
     return hash_of(leaf, "info")
 
 
-def make_plan(aggregate: Aggregate, catalog: Catalog) -> Plan:
+def make_plan(aggregate: Definition, catalog: Catalog) -> Plan:
     """Compare the source with what is published. Raises ``ConfigError`` if there is no source."""
     now = time.time()
     head = catalog.manifest(aggregate.name)
@@ -101,7 +101,7 @@ def make_plan(aggregate: Aggregate, catalog: Catalog) -> Plan:
 
 
 def _change(
-    aggregate: Aggregate, partition: Partition, record: LeafRecord | None, now: float
+    aggregate: Definition, partition: Partition, record: LeafRecord | None, now: float
 ) -> Change | LeafRecord:
     """The record of a partition that is as it was, or what is to be done."""
     source = aggregate.source
@@ -122,13 +122,13 @@ def _change(
     return Change(partition, why, fingerprint)
 
 
-def leaf_of(aggregate: Aggregate, partition: Partition, fingerprint: str) -> str:
+def leaf_of(aggregate: Definition, partition: Partition, fingerprint: str) -> str:
     """What stands for the content of a partition."""
     source, every = aggregate.source.identity(), aggregate.levels.all[0]
     return leaf_id(source, aggregate.by, every, partition.values, fingerprint)
 
 
-def tree_of(aggregate: Aggregate, records: Mapping[str, LeafRecord], kinds: Columns) -> list[Node]:
+def tree_of(aggregate: Definition, records: Mapping[str, LeafRecord], kinds: Columns) -> list[Node]:
     """The nodes over these partitions."""
     shape = shape_of(aggregate.levels, aggregate.measures, kinds)
     return grow(
@@ -181,7 +181,7 @@ def joined(one: Kind, other: Kind) -> Kind | None:
 
 
 def _affected(
-    aggregate: Aggregate, catalog: Catalog, changes: list[Change],
+    aggregate: Definition, catalog: Catalog, changes: list[Change],
     before: Mapping[str, LeafRecord], records: Mapping[str, LeafRecord],
 ) -> int:  # fmt: skip
     """How many nodes will be made: those missing, if what changed had the same chunks as before."""
