@@ -30,8 +30,8 @@ ASKED_MAX = 500
 """The most keys in one query."""
 TABLES = """
 CREATE TABLE IF NOT EXISTS nodes (
-    key TEXT PRIMARY KEY, data BLOB NOT NULL, made REAL NOT NULL
-) WITHOUT ROWID;
+    key TEXT PRIMARY KEY, made REAL NOT NULL, data BLOB NOT NULL
+);
 CREATE TABLE IF NOT EXISTS versions (
     name TEXT NOT NULL, version INTEGER NOT NULL, published REAL NOT NULL, manifest BLOB NOT NULL,
     PRIMARY KEY (name, version)
@@ -247,7 +247,7 @@ class Catalog:
             self._db.executemany(
                 "INSERT INTO nodes VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE "
                 "SET made = excluded.made",
-                ((key, data, now) for key, data in nodes.items()),
+                ((key, now, data) for key, data in nodes.items()),
             )
 
     def touch(self, keys: Iterable[str]) -> None:

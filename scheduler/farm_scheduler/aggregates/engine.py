@@ -5,7 +5,7 @@ What comes out is in order of window and keys, and equal inputs give equal bytes
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import duckdb
@@ -133,29 +133,53 @@ def lift_rows(
         ).fetchall()[0]
         keys_table = db.sql(f"SELECT {own}, n FROM groups ORDER BY g").to_arrow_table()  # noqa: S608
         count = keys_table.num_rows
-        states = {name: _lift(db, one, columns, count) for name, one in measures.items()}
+        asked = {name: one.lift(columns) for name, one in _plain(measures)}
+        states = _answers(db, asked, "rows", count)
+        for name, measure in measures.items():
+            if isinstance(measure, Custom):
+                states[name] = _lift_custom(db, measure)
     finally:
         for table in ("raw", "groups", "rows"):
             db.execute(f"DROP TABLE IF EXISTS {table}")
     return Lift(Piece(keys_table, states), undated, first, last)
 
 
-def _lift(
-    db: duckdb.DuckDBPyConnection, measure: Measure, columns: Columns, count: int
-) -> pa.Table:
-    if isinstance(measure, Custom):
-        taken = ", ".join(["g", *map(quoted, measure.columns)])
-        rows = db.sql(f"SELECT {taken} FROM rows ORDER BY ALL").to_arrow_table()  # noqa: S608
-        return pa.table({"s0": pa.array(measure.lift_groups(rows), pa.binary())})
-    return _aligned(db, measure.lift(columns), measure.WIDTH, count)
+def _plain(measures: Mapping[str, Measure]) -> Iterator[tuple[str, Measure]]:
+    return ((name, one) for name, one in measures.items() if not isinstance(one, Custom))
 
 
-def _aligned(db: duckdb.DuckDBPyConnection, query: str, width: int, count: int) -> pa.Table:
-    """The states of a query for every group from 0, NULL for those that it does not have."""
-    chosen = ", ".join(f"s{at}" for at in range(width))
-    return db.sql(
-        f"SELECT {chosen} FROM range({count}) AS one(g) LEFT JOIN ({query}) USING (g) ORDER BY g"  # noqa: S608
-    ).to_arrow_table()
+def _lift_custom(db: duckdb.DuckDBPyConnection, measure: Custom) -> pa.Table:
+    taken = ", ".join(["g", *map(quoted, measure.columns)])
+    rows = db.sql(f"SELECT {taken} FROM rows ORDER BY ALL").to_arrow_table()  # noqa: S608
+    return pa.table({"s0": pa.array(measure.lift_groups(rows), pa.binary())})
+
+
+def _answers(
+    db: duckdb.DuckDBPyConnection, asked: Mapping[str, str | Sequence[str]], table: str, count: int
+) -> dict[str, pa.Table]:
+    """The states that are asked for, with a row for every group from 0."""
+    found: dict[str, pa.Table] = {}
+    together = {name: one for name, one in asked.items() if not isinstance(one, str)}
+    if together:
+        # One pass for all whose states are plain expressions.
+        terms = [
+            f"{term} AS s{number}_{at}"
+            for number, one in enumerate(together.values())
+            for at, term in enumerate(one)
+        ]
+        every = db.sql(
+            f"SELECT {', '.join(terms)} FROM {table} GROUP BY g ORDER BY g"  # noqa: S608
+        ).to_arrow_table()
+        for number, (name, one) in enumerate(together.items()):
+            own = every.select([f"s{number}_{at}" for at in range(len(one))])
+            found[name] = own.rename_columns([f"s{at}" for at in range(len(one))])
+    for name, query in asked.items():
+        if isinstance(query, str):
+            found[name] = db.sql(
+                f"SELECT * EXCLUDE (g) FROM range({count}) AS one(g) "  # noqa: S608
+                f"LEFT JOIN ({query}) USING (g) ORDER BY g"
+            ).to_arrow_table()
+    return found
 
 
 def merge_pieces(pieces: Sequence[Piece], measures: Mapping[str, Measure]) -> Piece:
@@ -163,11 +187,36 @@ def merge_pieces(pieces: Sequence[Piece], measures: Mapping[str, Measure]) -> Pi
     keys = pa.concat_tables([one.keys for one in pieces], promote_options="permissive")
     own = [name for name in keys.column_names if name != "n"]
     groups, keys_table = _number(keys, own)
-    states = {}
+    states = {
+        name: pa.concat_tables([one.states[name] for one in pieces], promote_options="permissive")
+        for name in measures
+    }
+    count = keys_table.num_rows
+    if count == keys.num_rows:  # every group is there once: nothing to merge
+        order = pa.array(np.argsort(groups.to_numpy()))
+        return Piece(keys_table, {name: one.take(order) for name, one in states.items()})
+    numbered = {name: one.append_column("g", groups) for name, one in states.items()}
+    return Piece(keys_table, _merged(numbered, measures, count))
+
+
+def _merged(
+    states: Mapping[str, pa.Table], measures: Mapping[str, Measure], count: int
+) -> dict[str, pa.Table]:
+    """States of which several may be of one group, as one for each group."""
+    db = connection()
+    found: dict[str, pa.Table] = {}
     for name, measure in measures.items():
-        table = pa.concat_tables([one.states[name] for one in pieces], promote_options="permissive")
-        states[name] = _merge(measure, table.append_column("g", groups), keys_table.num_rows)
-    return Piece(keys_table, states)
+        table = states[name]
+        if isinstance(measure, Custom):
+            own = [table.column(one).to_pylist() for one in ("s0", "g")]
+            found[name] = pa.table({"s0": pa.array(measure.merge_groups(*own), pa.binary())})
+            continue
+        db.register("states", table)
+        try:
+            found |= _answers(db, {name: measure.merge()}, "states", count)
+        finally:
+            db.unregister("states")
+    return found
 
 
 def _number(keys: pa.Table, own: Sequence[str]) -> tuple[pa.Array, pa.Table]:
@@ -193,20 +242,6 @@ def _number(keys: pa.Table, own: Sequence[str]) -> tuple[pa.Array, pa.Table]:
 
 def _keys_schema(keys: pa.Table, found: pa.Table) -> pa.Schema:
     return pa.schema([keys.schema.field(name) for name in found.column_names])
-
-
-def _merge(measure: Measure, states: pa.Table, count: int) -> pa.Table:
-    if isinstance(measure, Custom):
-        merged = measure.merge_groups(
-            states.column("s0").to_pylist(), states.column("g").to_pylist()
-        )
-        return pa.table({"s0": pa.array(merged, pa.binary())})
-    db = connection()
-    db.register("states", states)
-    try:
-        return _aligned(db, measure.merge(), measure.WIDTH, count)
-    finally:
-        db.unregister("states")
 
 
 def finish(piece: Piece, measures: Mapping[str, Measure], columns: Columns) -> pa.Table:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -65,23 +66,14 @@ def _read(node: Sent, names: Sequence[str]) -> Piece:
 
 def _within(levels: Levels, work: Merge, piece: Piece) -> Piece:
     """A piece with the windows of the level to make, of which only those of the chunk are kept."""
-    below = levels.below.get(work.level)
-    starts = piece.keys.column("w")
-    if below is not None:
-        starts = pa.chunked_array(
-            [pa.array(levels.parents(work.level, starts.to_pylist()), pa.int64())]
-        )
-    known: dict[int, bool] = {}
-    mask = [
-        known.setdefault(start, chunk_of(work.level, start) == work.chunk)
-        if start not in known
-        else known[start]
-        for start in starts.to_pylist()
-    ]
-    piece = Piece(piece.keys.set_column(0, "w", starts), piece.states)
-    if all(mask):
+    starts, places = np.unique(piece.keys.column("w").to_numpy(), return_inverse=True)
+    if work.level in levels.below:
+        starts = np.array(levels.parents(work.level, starts.tolist()), np.int64)
+    inside = np.array([chunk_of(work.level, one) == work.chunk for one in starts.tolist()], bool)
+    piece = Piece(piece.keys.set_column(0, "w", pa.array(starts[places])), piece.states)
+    if inside.all():
         return piece
-    chosen = pa.array(mask)
+    mask = pa.array(inside[places])
     return Piece(
-        piece.keys.filter(chosen), {name: one.filter(chosen) for name, one in piece.states.items()}
+        piece.keys.filter(mask), {name: one.filter(mask) for name, one in piece.states.items()}
     )

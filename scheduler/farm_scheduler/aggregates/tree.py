@@ -46,7 +46,7 @@ class Shape(NamedTuple):
 
 def shape_of(levels: Levels, measures: Mapping[str, Measure], kinds: Columns) -> Shape:
     """The shape of an aggregate's tree."""
-    identities = {name: plain(one.identity()) for name, one in measures.items()}
+    identities = {name: hash_of(plain(one.identity()))[:16] for name, one in measures.items()}
     return Shape(levels, identities, {name: repr(one) for name, one in measures.items()}, kinds)
 
 
@@ -96,8 +96,13 @@ def leaf_id(
 
 def leaf_keys(leaf: str, chunk: str, identities: Mapping[str, str]) -> LeafKeys:
     """The addresses of a chunk of a leaf."""
-    states = {name: hash_of(leaf, chunk, one) for name, one in identities.items()}
-    return LeafKeys(hash_of(leaf, chunk, "keys"), states)
+    keys = hash_of(leaf, chunk)
+    return LeafKeys(keys, _states(keys, identities))
+
+
+def _states(keys: str, identities: Mapping[str, str]) -> dict[str, str]:
+    """The addresses of states: what they are made from is known by the keys beside them."""
+    return {name: f"{keys}:{one}" for name, one in identities.items()}
 
 
 def grow(shape: Shape, leaves: Iterable[Leaf]) -> list[Node]:
@@ -151,10 +156,7 @@ def _node(shape: Shape, level: Level, chunk: str, part: str, children: tuple[Any
     else:
         about = plain([FORMAT, str(level), chunk, "" if level.step else shape.levels.zone.key])
         keys = hash_of("keys", about, *(one.keys for one in children))
-        states = {
-            name: hash_of("state", about, keys, *(one.states[name] for one in children))
-            for name in shape.identities
-        }
+        states = _states(keys, shape.identities)
     values = ""
     if not part:
         told = [[name, one, states[name]] for name, one in sorted(shape.shown.items())]

@@ -155,15 +155,15 @@ class Levels:
 def chunk_of(level: Level, start: int) -> str:
     """The chunk, a span of the calendar in UTC, that a window is kept in with its neighbours.
 
-    Chunks are what is computed again when something in them changes: some hundreds to some
-    thousands of windows each.
+    Chunks are what is computed again when something in them changes: up to some thousands of
+    windows each, and of longer windows a few dozen.
     """
     moment = EPOCH + timedelta(microseconds=start)
     if level.step and level.step < UNITS["h"]:
         return f"{moment:%Y-%m-%d}"
-    if level.step:
+    if level.step or level.unit == "d":
         return f"{moment:%Y-%m}"
-    return f"{moment:%Y}" if level.unit in "dw" else "all"
+    return "all" if level.unit == "y" else f"{moment:%Y}"
 
 
 def chunk_span(chunk: str) -> tuple[int, int]:

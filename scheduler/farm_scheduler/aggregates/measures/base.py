@@ -81,25 +81,17 @@ class Measure:
                 return f"{self} needs numbers, and column {column!r} has {columns[column]}"
         return ""
 
-    def lift(self, columns: Columns) -> str:
-        """A query for ``g`` and states over the table ``rows``."""
-        return _grouped(self._lift(columns), "rows")
+    def lift(self, columns: Columns) -> str | Sequence[str]:
+        """Over the table ``rows``: expressions for the states of a group, which need one pass.
 
-    def merge(self) -> str:
-        """A query for ``g`` and states over the table ``states``, where ``g`` is not unique."""
-        return _grouped(self._merge(), "states")
+        Or a query for ``g`` and states.
+        """
+        raise NotImplementedError
+
+    def merge(self) -> str | Sequence[str]:
+        """Over the table ``states``, where ``g`` is not unique: as for ``lift``."""
+        raise NotImplementedError
 
     def finish(self, query: Query, columns: Columns) -> Values:
         """The values of the table ``states``, in order of ``g``."""
         raise NotImplementedError
-
-    def _lift(self, columns: Columns) -> Sequence[str]:
-        raise NotImplementedError
-
-    def _merge(self) -> Sequence[str]:
-        raise NotImplementedError
-
-
-def _grouped(expressions: Sequence[str], table: str) -> str:
-    named = ", ".join(f"{text} AS s{at}" for at, text in enumerate(expressions))
-    return f"SELECT g, {named} FROM {table} GROUP BY g"  # noqa: S608 - made of our own words

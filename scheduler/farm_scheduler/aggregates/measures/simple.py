@@ -20,10 +20,12 @@ class Count(Measure):
 
     column: str | None = None
 
-    def _lift(self, columns: Columns) -> Sequence[str]:
+    def lift(self, columns: Columns) -> Sequence[str]:
+        """One pass over the rows."""
         return [f"count({'*' if self.column is None else quoted(self.column)})"]
 
-    def _merge(self) -> Sequence[str]:
+    def merge(self) -> Sequence[str]:
+        """One pass over the states."""
         return ["sum(s0)::BIGINT"]
 
     def finish(self, query: Query, columns: Columns) -> Values:
@@ -50,10 +52,12 @@ class Sum(Measure):
     WIDTH: ClassVar[int] = 2
     NEEDS: ClassVar[str] = "numbers"
 
-    def _lift(self, columns: Columns) -> Sequence[str]:
+    def lift(self, columns: Columns) -> Sequence[str]:
+        """One pass over the rows."""
         return _sums(self.column, columns)
 
-    def _merge(self) -> Sequence[str]:
+    def merge(self) -> Sequence[str]:
+        """One pass over the states."""
         return SUMS_MERGED
 
     def finish(self, query: Query, columns: Columns) -> Values:
@@ -71,10 +75,12 @@ class Mean(Measure):
     WIDTH: ClassVar[int] = 3
     NEEDS: ClassVar[str] = "numbers"
 
-    def _lift(self, columns: Columns) -> Sequence[str]:
+    def lift(self, columns: Columns) -> Sequence[str]:
+        """One pass over the rows."""
         return [*_sums(self.column, columns), f"count({quoted(self.column)})"]
 
-    def _merge(self) -> Sequence[str]:
+    def merge(self) -> Sequence[str]:
+        """One pass over the states."""
         return [*SUMS_MERGED, "sum(s2)::BIGINT"]
 
     def finish(self, query: Query, columns: Columns) -> Values:
@@ -88,10 +94,12 @@ class Min(Measure):
 
     column: str
 
-    def _lift(self, columns: Columns) -> Sequence[str]:
+    def lift(self, columns: Columns) -> Sequence[str]:
+        """One pass over the rows."""
         return [f"min({quoted(self.column)})"]
 
-    def _merge(self) -> Sequence[str]:
+    def merge(self) -> Sequence[str]:
+        """One pass over the states."""
         return ["min(s0)"]
 
     def finish(self, query: Query, columns: Columns) -> Values:
@@ -105,10 +113,12 @@ class Max(Measure):
 
     column: str
 
-    def _lift(self, columns: Columns) -> Sequence[str]:
+    def lift(self, columns: Columns) -> Sequence[str]:
+        """One pass over the rows."""
         return [f"max({quoted(self.column)})"]
 
-    def _merge(self) -> Sequence[str]:
+    def merge(self) -> Sequence[str]:
+        """One pass over the states."""
         return ["max(s0)"]
 
     def finish(self, query: Query, columns: Columns) -> Values:
@@ -133,7 +143,8 @@ class Variance(Measure):
         """Both variances have the same states."""
         return ["Variance", self.FORMAT, self.column]
 
-    def _lift(self, columns: Columns) -> Sequence[str]:
+    def lift(self, columns: Columns) -> Sequence[str]:
+        """One pass over the rows."""
         name = f"{quoted(self.column)}::DOUBLE"
         return [f"count({name})", f"avg({name})", f"var_pop({name}) * count({name})"]
 

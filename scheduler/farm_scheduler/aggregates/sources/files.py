@@ -153,12 +153,7 @@ class Files:
         path = self._fetched(partition) if self._is_remote else partition.name
         close = partial(os.unlink, path) if self._is_remote else _nothing
         try:
-            types, every = dict(self.columns), {}
-            if self._format(path) == "json" and not types:
-                # Parsing the columns that nobody wants would be most of the work.
-                every = _described(db, f"SELECT * FROM {self._reader(path, {}, careful=careful)}")  # noqa: S608
-                types = {name: kind for name, kind in every.items() if name in wanted} or every
-            reader = self._reader(path, types, careful=careful)
+            reader, every = self._reader(path, db, wanted, careful=careful)
             query = f"SELECT *{_constants(partition.values)} FROM {reader}"  # noqa: S608
             if self.where:
                 query = f"SELECT * FROM ({query}) WHERE {self.where}"  # noqa: S608
@@ -177,18 +172,30 @@ class Files:
             shutil.copyfileobj(file, copy, READ_BYTES)
         return copy.name
 
-    def _reader(self, path: str, types: Mapping[str, str], *, careful: bool) -> str:
+    def _reader(
+        self, path: str, db: Any, wanted: Collection[str], *, careful: bool
+    ) -> tuple[str, dict[str, str]]:
+        """A function of DuckDB that guesses no more, and columns that it may leave out."""
         text = _text(path)
         sample = "-1" if careful else SAMPLE_ROWS
         if self._format(path) == "parquet":
-            return f"read_parquet({text})"
+            return f"read_parquet({text})", {}
         if self._format(path) == "json":
-            typed = f", columns={_struct(types)}" if types else f", sample_size={sample}"
-            return f"read_json({text}, format='newline_delimited'{typed})"
-        options = f", sample_size={sample}" + (f", types={_struct(types)}" if types else "")
+            every = dict(self.columns)
+            how = f"{text}, format='newline_delimited'"
+            if not every:
+                every = _described(db, f"SELECT * FROM read_json({how}, sample_size={sample})")  # noqa: S608
+            # Parsing the columns that nobody wants would be most of the work.
+            types = {name: kind for name, kind in every.items() if name in wanted} or every
+            return f"read_json({how}, columns={_struct(types)})", every
+        options = f", sample_size={sample}"
+        if self.columns:
+            options += f", types={_struct(self.columns)}"
         if self.null:
             options += f", nullstr=[{', '.join(map(_text, self.null))}]"
-        return f"read_csv({text}{options})"
+        sniff = f"SELECT Prompt FROM sniff_csv({text}{options})"  # noqa: S608
+        ((prompt,),) = db.execute(sniff).fetchall()
+        return str(prompt).strip().rstrip(";").removeprefix("FROM "), {}
 
 
 def _nothing() -> None:
