@@ -35,6 +35,8 @@ KEYED = {
 SHORT = {**KEYED, "core": {**KEYED["core"], "key_ttl": 1.0}}
 RESTARTED = {**KEYED, "faults": RESTARTS, "fault_seconds": 0.5}
 DYING = {**KEYED, "faults": [*RESTARTS, "crash client"], "fault_seconds": 0.5}
+WITH_BLOBS = {**SHORT, "blobs": 1.0, "faults": ["crash client"], "clients": 3}
+WITH_BLOBS["core"] = {**SHORT["core"], "max_bytes": 1 << 29, "payload_bytes_max": 1 << 20}
 FEW = {**KEYED, "core": {**KEYED["core"], "max_keys": 2}}
 
 
@@ -116,3 +118,19 @@ def _(patch):
 @bite("no more keys are held than may", "invariants", **FEW)
 def _(patch):
     patch.setattr(Keys, "room", lambda _self: 1000)
+
+
+@bite(
+    "a duplicate keeps the blobs of its result", "invariants", "blob released early", **WITH_BLOBS
+)
+def _(patch):
+    settle = Duplicates._settle
+
+    def careless(self, run, first, now):
+        share, self._ledger.share = self._ledger.share, lambda _blobs: None
+        try:
+            settle(self, run, first, now)
+        finally:
+            self._ledger.share = share
+
+    patch.setattr(Duplicates, "_settle", careless)

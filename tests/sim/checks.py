@@ -157,6 +157,8 @@ class Checks:
         for task in ids(entry.session, entry.first, entry.count):
             if entry.attempt < self.truth.written[task].attempt:
                 raise Violation("token", f"{task[1]} goes back to {entry.attempt}")
+            if entry.retries > self.truth.written[task].retries:
+                self.truth.tasks[task].retried.add(entry.attempt - 1)
 
     def _admitted(self, task: Task, *, waits: bool) -> None:
         facts = self.truth.written[task.id]

@@ -29,10 +29,10 @@ def began(world: World, task: Task, execution: Execution) -> None:
     if world.truth.is_stale(task, execution.epoch, execution.attempt):
         world.stats["stale executions"] += 1
     world.checks.queues.began(task, execution)
-    spent = world.truth.written[task.id].retries
+    # What its store says of retries does not count: a copy may be older than what a host does yet.
     once = task.runs_once and world.disk.durable and not task.forgotten
-    if once and len(task.executions) - 1 > spent:
-        raise Violation("ran twice", f"{task.name} has {spent} retries: {task.executions}")
+    if once and len(task.executions) - 1 > len(task.retried):
+        raise Violation("ran twice", f"{task.name}, {task.retried} failed: {task.executions}")
 
 
 def cancelled(task: Task) -> None:
@@ -55,9 +55,18 @@ def settled(world: World, task: Task) -> None:
     assert outcome is not None
     if outcome not in task.undone:  # or it was on its way when its store was replaced
         still_stopped(task, outcome)
-    first = world.truth.first_of(task)
-    asked = task.cancel_asked or first.cancel_asked
-    task = first
+    errors: list[Violation] = []
+    for first in world.truth.made_as(task, outcome):
+        try:
+            _ended(world, first, outcome, asked=task.cancel_asked)
+            return
+        except Violation as error:
+            errors.append(error)
+    raise errors[-1]
+
+
+def _ended(world: World, task: Task, outcome: Outcome, *, asked: bool) -> None:
+    """A task, or one that has its key, has an outcome that it could have."""
     match outcome.ending:
         case Ending.OK:
             _made_by_an_execution(task, outcome)

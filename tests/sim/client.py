@@ -200,7 +200,9 @@ class ClientProcess(Process):
             if outcome.ending is not Ending.UNKNOWN:
                 raise Violation("endings", f"task {task[1]} never was, and ends as {outcome}")
         elif outcome.ending not in (Ending.UNKNOWN, Ending.DELIVERED):
-            if known.durable and known.published not in (None, outcome):  # None: since restored
+            said = (None, outcome)  # None: its store was restored since
+            undone = outcome in known.undone  # and this was on its way
+            if known.durable and known.published not in said and not undone:
                 raise Violation("two outcomes", f"{known.name}: a reader is told {outcome}")
         else:
             self._denied(known)

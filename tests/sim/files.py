@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from farm.model import Payload
     from farm.protocol.records import Record
     from tests.sim.journal import Disk
-    from tests.sim.truth import Truth
+    from tests.sim.truth import Book, Id, Truth
     from tests.sim.world import World
 
 __all__ = ["Files"]
@@ -128,17 +128,17 @@ class Files:
         self.there.intersection_update(live)
 
     def _not_needed(self, name: str, check: str) -> None:
-        for record in self.world.truth.committed.records.values():
-            if _needs(record, name, self.world.truth):
+        for ref, record in self.world.truth.committed.records.items():
+            if _needs(ref, record, name, self.world.truth):
                 raise Violation(check, f"{name} is named by {record}")
 
 
-def _needs(record: Record, name: str, truth: Truth) -> bool:
+def _needs(ref: int, record: Record, name: str, truth: Truth) -> bool:
     """Whether somebody would look for a blob because of this record."""
     match record:
         case Finished():
             return any(
-                truth.committed[entry.session, counter].submitted
+                _is_wanted(ref, (entry.session, counter), truth.committed)
                 for entry in record.entries
                 if _names(entry.payloads, name)
                 for i, counter in enumerate(range(entry.first, entry.first + entry.count))
@@ -155,6 +155,14 @@ def _needs(record: Record, name: str, truth: Truth) -> bool:
         case Buried():
             return _names(record.group.payloads, name)
     return False
+
+
+def _is_wanted(ref: int, task: Id, book: Book) -> bool:
+    """Whether an outcome is that of a task that is there, or of one that ends as that did."""
+    if book[task].submitted:
+        return True
+    alike = (book[one] for one in book.duplicates.get(task, ()))
+    return any(one.submitted and ref in one.finished for one in alike)
 
 
 def _names(payloads: list[Payload], name: str) -> bool:

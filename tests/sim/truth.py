@@ -152,7 +152,8 @@ class Task:
     stop_confirmed: bool = False  # somebody was told that no success of it counts any more
     stop_promised: bool = False  # its owner was
     forgotten: bool = False  # by a store that was restored from a copy without it
-    undone: list[Outcome] = field(default_factory=list)  # that stores had which were replaced
+    undone: list[Outcome] = field(default_factory=list)  # that stores had which are gone
+    retried: set[int] = field(default_factory=set)  # attempts after which it was to run again
     refused: bool = False
     key: TaskKey | None = None
     firsts: list[Id] = field(default_factory=list)  # as which it was to end, by any coordinator
@@ -340,6 +341,10 @@ class Truth:
         """It, and all as which it was to end: a word of them may be from before a restart."""
         return [task, *(self.tasks[first] for first in task.firsts)]
 
+    def made_as(self, task: Task, outcome: Outcome) -> list[Task]:
+        """The tasks as which it may have ended so: who had its key in a store that is gone?"""
+        return self.all_firsts(task) if outcome in task.undone else [self.first_of(task)]
+
     def run(self, session: bytes, first: int, count: int) -> list[Task]:
         return [self.tasks[task] for task in ids(session, first, count) if task in self.tasks]
 
@@ -349,8 +354,10 @@ class Truth:
 
     def wiped(self) -> None:
         """The store was in memory, and is gone: cancels are, too."""
-        self.committed = Book()
+        replaced, self.committed = self.committed, Book()
         for task in self.tasks.values():
+            if (undone := replaced[task.id].outcome) is not None:
+                task.undone.append(undone)
             task.cancel_confirmed = task.stop_confirmed = False
         self.crashed()
 
