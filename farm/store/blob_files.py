@@ -7,7 +7,7 @@ forgotten, though the record may hold outcomes of others, too. Only all records 
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from farm.model import BLOB_BYTES, Blob
 from farm.protocol.parts import Group, Result
@@ -26,12 +26,22 @@ class _Run(NamedTuple):
     blobs: list[Blob]
 
 
+class _Same(NamedTuple):
+    """Submitted tasks ``[first, stop)``, each of which ends as another does, from ``start`` on."""
+
+    session: bytes
+    first: int
+    stop: int
+    owner: bytes
+    start: int
+
+
 class BlobFiles:
     """The files in ``kept`` of the blob folder; see ``farm.store.sides.NamedFiles``."""
 
     def __init__(self) -> None:
         self._submitted: dict[int, list[_Run]] = {}
-        self._same: dict[int, list[_Run]] = {}  # whose outcomes submitted tasks have
+        self._same: dict[int, list[_Same]] = {}
         self._finished: dict[int, list[_Run]] = {}
         self._buried: dict[int, list[_Run]] = {}
 
@@ -40,8 +50,11 @@ class BlobFiles:
         match record:
             case Submitted():
                 self._submitted[ref] = list(_runs((record.session, g) for g in record.groups))
-                found = (g.same for g in record.groups if g.same is not None)
-                self._same[ref] = [_Run(one, n, n + 1, []) for one, n in found]
+                self._same[ref] = [
+                    _Same(record.session, g.first, g.first + g.count, *g.same)
+                    for g in record.groups
+                    if g.same is not None
+                ]
             case Finished():
                 self._finished[ref] = list(_runs((e.session, e) for e in record.entries))
             case Buried():
@@ -49,10 +62,17 @@ class BlobFiles:
 
     def needed(self, refs: Container[int]) -> dict[str, tuple[int, int]]:
         """The files that are needed when these records are there: ``(ref, size)`` by name."""
-        for kind in (self._submitted, self._same, self._finished, self._buried):
+        kinds: tuple[dict[int, Any], ...]
+        kinds = self._submitted, self._same, self._finished, self._buried
+        for kind in kinds:
             for ref in [ref for ref in kind if ref not in refs]:
                 del kind[ref]
-        known, over = _tasks(self._submitted, self._same), _tasks(self._finished)
+        known, over = _tasks(self._submitted), _tasks(self._finished)
+        for same in (same for found in self._same.values() for same in found):
+            # Those that have an outcome of their own were cancelled, each by itself.
+            for a, b in over[same.session].gaps(same.first, same.stop):
+                start = same.start + a - same.first
+                known[same.owner].add(start, start + b - a)
         found: dict[str, tuple[int, int]] = {}
         for ref, run in _naming(self._submitted):
             if over[run.session].gaps(run.first, run.stop):
@@ -79,9 +99,9 @@ def _runs(entries: Iterable[tuple[bytes, Group | Result]]) -> Iterator[_Run]:
                 yield _Run(session, first + i, first + i + 1, [blob])
 
 
-def _tasks(*kinds: dict[int, list[_Run]]) -> defaultdict[bytes, RangeSet]:
+def _tasks(records: dict[int, list[_Run]]) -> defaultdict[bytes, RangeSet]:
     found: defaultdict[bytes, RangeSet] = defaultdict(RangeSet)
-    for run in (run for records in kinds for runs in records.values() for run in runs):
+    for run in (run for runs in records.values() for run in runs):
         found[run.session].add(run.first, run.stop)
     return found
 

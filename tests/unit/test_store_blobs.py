@@ -83,6 +83,14 @@ def test_a_result_is_needed_as_long_as_a_task_that_ends_as_that_one_is_there():
     assert files.needed({2}) == {}
 
 
+def test_so_are_those_of_a_run_of_tasks_but_for_one_that_was_cancelled_by_itself():
+    files = BlobFiles()
+    files.add(1, Submitted(S, 1.0, [Group(7, 3, F, [], 0, same=(S, 1))]))
+    files.add(2, finished(8, "", ending=Ending.CANCELLED))
+    files.add(3, finished(1, "r", "s", "t"))
+    assert files.needed({1, 2, 3}) == {"r": (3, SIZE), "t": (3, SIZE)}
+
+
 # ---------------------------------------------------------------- backup
 
 
