@@ -57,6 +57,11 @@ class RangeSet:
             self._stops.append(stop)
             self._size += stop - start
             return
+        if start >= self._starts[-1]:  # the last range may grow, and nothing else
+            if stop > self._stops[-1]:
+                self._size += stop - self._stops[-1]
+                self._stops[-1] = stop
+            return
         first = bisect_left(self._stops, start)
         last = bisect_right(self._starts, stop)
         if first < last:
@@ -71,6 +76,8 @@ class RangeSet:
 
     def remove(self, start: int, stop: int) -> None:
         """Remove every integer of ``[start, stop)``; those that are not members are ignored."""
+        if not self._stops or start >= self._stops[-1]:
+            return
         first = bisect_right(self._stops, start)
         last = bisect_left(self._starts, stop)
         if start >= stop or first >= last:
@@ -85,7 +92,7 @@ class RangeSet:
 
     def overlap(self, start: int, stop: int) -> list[tuple[int, int]]:
         """The parts of ``[start, stop)`` that are members, in order."""
-        if start >= stop:
+        if start >= stop or not self._stops or start >= self._stops[-1]:
             return []
         first = bisect_right(self._stops, start)
         last = bisect_left(self._starts, stop)

@@ -20,6 +20,7 @@ from farm.protocol.parts import Group
 
 __all__ = ["Admission"]
 
+NEVER = float("inf")
 BUSY_SECONDS = 1.0
 """When to come again after what does not pass by work that is done: at least so soon."""
 
@@ -33,7 +34,7 @@ class Admission:
         self._duplicates = duplicates
         self._touched: dict[Session, None] = {}
         self._owed: dict[Session, None] = {}
-        self.acknowledge_due: float | None = None
+        self.acknowledge_due = NEVER
         self._unread = False  # results that nobody read fill the room for them
         self.sessions = SessionCredit(ledger)
         self.queues = QueueCredit(ledger)
@@ -225,7 +226,7 @@ class Admission:
             return "function", ""
         if group.job and group.job not in session.jobs:
             return self._why_no_job(session, group.job)
-        misspelt = why_misspelt(group.template, self._ledger)
+        misspelt = "" if group.template is None else why_misspelt(group.template, self._ledger)
         return ("resource", misspelt) if misspelt else None
 
     def _why_no_job(self, session: Session, number: int) -> tuple[str, str]:
@@ -239,9 +240,6 @@ class Admission:
         if shortage := self._shortage():
             self.sessions.full = True  # whatever else keeps this client from sending
             return shortage
-        return self._too_many_wait(session)
-
-    def _too_many_wait(self, session: Session) -> str:
         waiting = len(session.outbox)
         if waiting <= self._ledger.settings.session_outcomes:
             return ""
@@ -324,14 +322,16 @@ class Admission:
         if touched:
             self._touched = {}
             self._owed |= touched
-            if self.acknowledge_due is None:
+            if self.acknowledge_due == NEVER:
                 self.acknowledge_due = now + self._ledger.settings.reply_seconds
-        if self.acknowledge_due is not None and now >= self.acknowledge_due:
+        if now >= self.acknowledge_due:
             self._acknowledge()
         credit, among = self.sessions, 1
         fed = [*credit.feed(), *credit.drained()] if credit.starved or credit.limited else ()
         if self.queues.waited_for:
             self.queues.flush(now)
+        if not (touched or fed or credit.full):
+            return
         if credit.full:
             if self._shortage() or not credit.has_drained():
                 credit.tell_full(touched, now)
@@ -344,7 +344,7 @@ class Admission:
             credit.tell_full({one: None for one in touched if one in credit.limited}, now)
 
     def _acknowledge(self) -> None:
-        self.acknowledge_due = None
+        self.acknowledge_due = NEVER
         owed, self._owed = self._owed, {}
         for session in owed:
             if session.peer is not None and session.accepting:

@@ -34,6 +34,7 @@ ERROR_CHARS_MAX = 500
 
 DEFAULTS = Template()
 
+_SCHEDULED, _QUEUED = bytes((State.SCHEDULED,)), bytes((State.QUEUED,))
 _STATES = tuple(State)  # making them anew by number costs more than all else in a move
 _RUNS = {state: re.compile(b"%c+" % state) for state in (*State, SETTLED)}
 _UNSETTLED = re.compile(b"[^%c]+" % SETTLED)
@@ -88,7 +89,9 @@ class Outcome:
         self.first = result.first
         self.count = result.count
         self.ending = result.ending
-        self.size = self.inline_bytes = result.size + len(result.printed)
+        self.size = self.inline_bytes = result.size
+        if result.output or result.failure is not None:
+            self.size = self.inline_bytes = result.size + len(result.printed)
         self.blobs: list[str] = []
         self.failure = result.failure
         self.ref = ref
@@ -120,14 +123,18 @@ def start_of(template: Template, at: float, wall_offset: float = 0.0) -> float:
 
 
 class Batch:
-    """The tasks ``[first, first + count)`` of a session."""
+    """The tasks ``[first, stop)`` of a session.
+
+    ``durable``: the journal has it. ``runs_once``: its tasks may never run twice, whatever dies.
+    ``units``: how many tasks this counts as against bounds and credit.
+    """
 
     __slots__ = (
-        "at", "cancelling", "count", "diverged", "dropped", "expires_at", "fence", "finished_at",
-        "first", "function", "gone", "held", "inline", "job", "keys", "needs", "open", "outcomes",
-        "packed", "payloads", "pinned", "queue", "result_bytes", "row", "same", "session",
-        "settled", "size", "start", "starts_at", "states", "stopped", "stopping", "stored",
-        "suspended", "template", "tried", "watchers",
+        "at", "cancelling", "count", "diverged", "dropped", "durable", "expires_at", "fence",
+        "finished_at", "first", "function", "gone", "held", "inline", "job", "keys", "needs",
+        "open", "outcomes", "packed", "payloads", "pinned", "queue", "result_bytes", "row",
+        "runs_once", "same", "session", "settled", "size", "start", "starts_at", "states", "stop",
+        "stopped", "stopping", "stored", "suspended", "template", "tried", "units", "watchers",
     )  # fmt: skip
 
     def __init__(
@@ -143,6 +150,7 @@ class Batch:
         self.queue = queue
         self.first = group.first
         self.count = group.count
+        self.stop = group.first + group.count
         self.function = group.function
         # Its own: the record of them is never changed.
         self.payloads: list[Held] = list(group.payloads)
@@ -151,18 +159,20 @@ class Batch:
         self.size = group.size
         self.inline = 0  # of it, what its open tasks have that is in no blob
         self.packed = group.packed
+        self.units = 1 if group.packed else group.count
         self.start = group.start
-        self.template = group.template or DEFAULTS
-        self.needs = needs_of(self.template)
+        self.template = template = group.template or DEFAULTS
+        self.needs = None if template is DEFAULTS else needs_of(template)
+        self.durable = template.durable
+        self.runs_once = template.max_losses == 0 and template.durable and group.same is None
         self.job = job
         self.at = at
         self.keys = group.keys
         self.held = 0  # idempotency keys that are theirs: as long as that, outcomes are kept
         self.same = group.same  # (session, first) of the tasks that have their keys, if others have
-        self.starts_at = start_of(self.template, at, wall_offset)
+        self.starts_at = at if template is DEFAULTS else start_of(template, at, wall_offset)
         waits = self.starts_at > at or self.same is not None
-        self.states = bytearray([State.SCHEDULED if waits else State.QUEUED])
-        self.states *= group.count
+        self.states = bytearray((_SCHEDULED if waits else _QUEUED) * group.count)
         self.open = group.count
         self.settled = 0
         self.fence = 0
@@ -184,16 +194,6 @@ class Batch:
         self.expires_at: float | None = None
 
     @property
-    def stop(self) -> int:
-        """One past the last counter."""
-        return self.first + self.count
-
-    @property
-    def durable(self) -> bool:
-        """Whether the journal has it."""
-        return self.template.durable
-
-    @property
     def is_kept(self) -> bool:
         """Whether its outcomes stay readable for their time even when their owner has them."""
         if self.held:
@@ -204,16 +204,6 @@ class Batch:
             self.job is not None and bool(self.job.name)
         )
 
-    @property
-    def runs_once(self) -> bool:
-        """Whether its tasks may never run twice, whatever dies."""
-        return self.durable and self.template.max_losses == 0 and self.same is None
-
-    @property
-    def units(self) -> int:
-        """How many tasks this counts as against bounds and credit."""
-        return 1 if self.packed else self.count
-
     def move(self, lo: int, hi: int, event: Event) -> State:
         """Apply an event to the tasks ``[lo, hi)``, which are all in one state; the new state."""
         before = _STATES[self.states[lo]]
@@ -221,7 +211,7 @@ class Batch:
         if self.states.count(before, lo, hi) != hi - lo:
             raise ValueError(f"tasks {lo} to {hi} are not all {before.name}")
         self.states[lo:hi] = bytes((after,)) * (hi - lo)
-        if after.is_final:
+        if after >= State.SUCCEEDED:
             self.open -= hi - lo
             self._release(lo, hi)
         return after

@@ -62,6 +62,8 @@ class Connections:
         """When to look for silent ones, if there is an event at all."""
         self.due_for_hosts = NEVER
         """No lease ends before this: whatever a host says only puts its end off."""
+        self.due = 0.0
+        """The earlier of both."""
         self.has_hosts = False
         """Whether any host was connected, or held a lease, when they were last looked at."""
 
@@ -212,6 +214,7 @@ class Connections:
         host.last_seen = now
         self.has_hosts = True
         self.due_for_hosts = min(self.due_for_hosts, now + ledger.settings.lease_seconds)
+        self.due = min(self.due, self.due_for_hosts)
         host.slots = host.meter.slots = max(1, hello.slots)
         host.labels = label_texts(hello.labels)
         host.total = {
@@ -324,6 +327,7 @@ class Connections:
         if now >= self.due_for_hosts:
             self._end_leases(now)
             self._plan_look()
+        self.due = min(self.due_for_clients, self.due_for_hosts)
 
     def _end_leases(self, now: float) -> None:
         ledger = self._ledger

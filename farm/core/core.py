@@ -59,6 +59,9 @@ from farm.protocol.records import Record
 
 __all__ = ["Core"]
 
+NEVER = float("inf")
+GREETINGS = frozenset({ClientHello, HostHello, Bye})
+
 
 class Core:
     """The coordinator's brain.
@@ -113,7 +116,8 @@ class Core:
         queries = Queries(ledger, self.dead, self.history, self.watchdog, self.orders)
         self.questions = Questions(ledger)
         self.inquiries = Inquiries(ledger, queries, self.lookups, self.questions)
-        self._last_event: float | None = None
+        self._last_event = NEVER
+        self._away_seconds = 2 * settings.beat_seconds
         self._dirty = False
 
     # ------------------------------------------------------------ start
@@ -149,16 +153,27 @@ class Core:
 
         With hosts connected it is woken every beat, so two beats without an event are an absence.
         """
-        if self._last_event is not None:
-            gap = now - self._last_event
-            if gap > 2 * self.ledger.settings.beat_seconds and self.connections.has_hosts:
-                self.connections.extend(gap)
+        gap = now - self._last_event
+        if gap > self._away_seconds and self.connections.has_hosts:
+            self.connections.extend(gap)
         self._last_event = now
         self._dirty = True
 
     def receive(self, peer: Peer, message: FromClient | FromHost, now: float) -> None:
         """One message from a connection."""
         self._event(now)
+        who = self.ledger.peers.get(peer)
+        if who is None or type(message) in GREETINGS:
+            self._greet(peer, message, now)
+            return
+        who.last_seen = now
+        if isinstance(who, Session):
+            self._from_client(peer, who, message, now)
+        else:
+            self._from_host(peer, who, message, now)
+
+    def _greet(self, peer: Peer, message: Any, now: float) -> None:
+        """The first message of a connection, or the last."""
         ledger = self.ledger
         match message:
             case ClientHello():
@@ -167,12 +182,6 @@ class Core:
                 self.connections.on_host_hello(peer, message, now)
             case Bye():
                 self.connections.on_bye(peer, now)
-            case _ if (who := ledger.peers.get(peer)) is not None:
-                who.last_seen = now
-                if isinstance(who, Session):
-                    self._from_client(peer, who, message, now)
-                else:
-                    self._from_host(peer, who, message, now)
             case _:
                 ledger.counters["before_hello"] += 1
                 ledger.release(blob_names(entries_of(message)))
@@ -272,20 +281,28 @@ class Core:
         Call it after every batch of events, sockets drained first, and at ``next_deadline``.
         """
         self._event(now)
-        self._end_waits(now)
-        queues = self.ledger.queues
-        if queues.ring or queues.timed or self.placement.waits:
+        ledger, connections = self.ledger, self.connections
+        if (
+            (now >= ledger.delays.due or now >= ledger.expiries.due)
+            or (now >= connections.due or ledger.slow)
+            or self.recovery.deadline is not None
+        ):
+            self._end_waits(now)
+        queues, hosts = ledger.queues, ledger.hosts
+        if queues.ring or queues.timed or hosts.changed is not None:
             self.placement.place(now)
         if queues.timed:
             queues.plan(now)
         recalls = self.recalls
-        if recalls.asked or self.ledger.hosts.over or now >= recalls.due:
+        if hosts.over or recalls.asked or now >= recalls.due:
             recalls.look(now)
         if self.following.changed:  # before outcomes: a follower is told of a task first
             self.following.flush()
         if self.deliveries.waiting:
             self.deliveries.flush()
-        self.reports.flush(now)
+        reports = self.reports
+        if now >= reports.note_due or reports.starting or reports.notes:
+            reports.flush(now)
         if self.questions.asked:
             self.questions.on_tick(now)
         # Nobody waits for what follows.
@@ -321,9 +338,8 @@ class Core:
                     for a, b in list(batch.runs(lo, hi, state)):
                         self.endings.finish(batch, a, b, Event.EXPIRE, Ending.EXPIRED)
             self.endings.flush(now)
-        connections = self.connections
-        if now >= connections.due_for_hosts or now >= connections.due_for_clients or ledger.slow:
-            connections.on_tick(now)
+        if now >= self.connections.due or ledger.slow:
+            self.connections.on_tick(now)
 
     def _end_delays(self, now: float) -> None:
         """The time of delays has come, or nearly so."""
@@ -339,7 +355,9 @@ class Core:
 
     def next_deadline(self) -> float | None:
         """When ``on_tick`` must be called next; in the past if at once."""
-        if self._dirty or self._last_event is None:
+        if self._last_event == NEVER:
+            return None
+        if self._dirty:
             return self._last_event
         ledger, connections, admission = self.ledger, self.connections, self.admission
         due = min(
@@ -350,6 +368,8 @@ class Core:
             self.retention.next_deadline(),
             self.dead.due,
             self.questions.due,
+            self.reports.note_due,
+            admission.acknowledge_due,
         )
         if connections.has_hosts:
             due = min(due, self._last_event + ledger.settings.beat_seconds)
@@ -357,8 +377,6 @@ class Core:
             self.recovery.deadline,
             ledger.queues.due,
             ledger.keys.due if ledger.keys.ageing else None,
-            self.reports.note_due,
-            admission.acknowledge_due,
             admission.queues.due,
             self.watchdog.next_deadline(),
         ):

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from farm.core.batch import Batch, Outcome
 from farm.core.duplicates import as_duplicate
 from farm.core.ledger import Ledger
+from farm.core.rows import Row
 from farm.core.sessions import Delivery, Session
 from farm.model import Ending
 from farm.protocol.messages import Results
@@ -54,6 +55,8 @@ class Deliveries:
         if batch is None:
             return
         self.enqueue(batch.session, outcome, outcome.first, outcome.count)
+        if not batch.watchers:
+            return
         lo = outcome.first - batch.first
         for follower, wanted in batch.watchers.items():
             for a, b in wanted.overlap(lo, lo + outcome.count):
@@ -180,7 +183,9 @@ class Deliveries:
                 self._load_ahead(session)
                 break
             session.outbox.popleft()
-            entry = _part(outcome.result, delivery.first, delivery.count)
+            entry = outcome.result
+            if delivery.count != entry.count:
+                entry = _part(entry, delivery.first, delivery.count)
             self._sent(session, delivery)
             entries.append(entry)
             deliveries.append(delivery)
@@ -193,7 +198,8 @@ class Deliveries:
         ledger = self._ledger
         if 2 * ledger.held_bytes > ledger.settings.resident_result_bytes:
             ledger.let_go(session, delivery)
-        session.resident_bytes -= delivery.held
+        if delivery.holds:
+            session.resident_bytes -= delivery.outcome.inline_bytes
         delivery.waits = False
 
     def _tell_gone(self, session: Session) -> None:
@@ -259,6 +265,7 @@ class Deliveries:
         """The session has stored every ``Results`` up to ``number``."""
         ledger = self._ledger
         runs: list[TaskRun] = []
+        rows: dict[Row, None] = {}
         while session.inflight and session.inflight[0][0] <= number:
             _, size, deliveries = session.inflight.popleft()
             session.inflight_bytes -= size
@@ -269,16 +276,19 @@ class Deliveries:
                 if outcome.batch is None:
                     continue
                 if outcome.batch.session is session:
-                    self._settle(outcome.batch, delivery, runs)
-        self.waiting[session] = None
+                    self._settle(outcome.batch, delivery, runs, rows)
+        if session.outbox:  # its window may have kept that from it
+            self.waiting[session] = None
         if runs:
             ref = ledger.persist(Delivered(ledger.wall(now), runs))
-            for owner, first, count in runs:
-                for batch, _, _ in ledger.sessions[owner].batches.overlap(first, count):
-                    if batch.row is not None:
-                        ledger.rows.mention(batch.row, ref)
+            ledger.rows.touched.update(rows)
+            for row in rows:
+                ledger.rows.mention(row, ref)
 
-    def _settle(self, batch: Batch, delivery: Delivery, runs: list[TaskRun]) -> None:
+    def _settle(
+        self, batch: Batch, delivery: Delivery, runs: list[TaskRun], rows: dict[Row, None]
+    ) -> None:
+        """The owner has what was delivered; ``runs`` and ``rows`` get what that is a record of."""
         lo = delivery.first - batch.first
         if batch.gone or not self._ledger.settle(batch, lo, lo + delivery.count):
             return
@@ -286,7 +296,7 @@ class Deliveries:
             if batch.settled == batch.count:
                 self._ledger.over.append(batch)
             return
-        self._ledger.rows.touched[batch.row] = None
+        rows[batch.row] = None
         last = runs[-1] if runs else None
         if last and last[0] == batch.session.id and last[1] + last[2] == delivery.first:
             runs[-1] = (last[0], last[1], last[2] + delivery.count)
@@ -308,7 +318,7 @@ def _as_published(entry: Result) -> Result:
 
 def _part(result: Result, first: int, count: int) -> Result:
     """The part of an outcome that names ``[first, first + count)``; a packed one stays whole."""
-    if result.packed or count == result.count:
+    if result.packed:
         return result
     lo = first - result.first
     payloads = result.payloads[lo : lo + count]

@@ -15,7 +15,7 @@ from farm.core.duplicates import Duplicates
 from farm.core.evidence import ATTEMPTS_MAX
 from farm.core.ledger import Ledger
 from farm.core.states import Event
-from farm.model import Ending, State
+from farm.model import BLOB_BYTES, Ending, State
 from farm.protocol.parts import Failure, Group, Payload, Result
 from farm.protocol.records import AttemptEnd, AttemptsEnded, Finished
 
@@ -23,6 +23,8 @@ __all__ = ["Endings"]
 
 STOPPED = "it was cancelled when one of its attempts may have begun already"
 ENDED = "it was stopped while it ran"
+COUNTED = {ending: ending.name.lower() for ending in Ending}
+"""The names of their counters."""
 PAYLOAD_LOST = "its arguments are lost: the store has its record no more"
 BACKOFF_DOUBLINGS_MAX = 32
 CHARGED_TO_MAX = 8
@@ -67,22 +69,19 @@ class Endings:
         output: bytes = b"",
     ) -> None:
         """The tasks ``[lo, hi)``, all in one state, have this outcome."""
-        attempts = self._attempts(batch, lo, hi) if batch.diverged else []
-        waited = batch.states[lo]
-        attempt = batch.attempt(lo)
-        units, freed = batch.units_of(lo, hi), batch.bytes_of(lo, hi)
-        blobs, inline = batch.blobs_of(lo, hi), batch.inline_of(lo, hi, freed)
-        stored = batch.stored
+        attempts: list[Failure] = []
+        waited, attempt, stored = batch.states[lo], 1, batch.stored
+        if batch.diverged:
+            attempts, attempt = self._attempts(batch, lo, hi), batch.attempt(lo)
+        units, freed, inline = batch.units, batch.size, batch.size
+        blobs: list[str] = []
+        if hi - lo < batch.count or freed >= BLOB_BYTES:  # else it is all of them, as a rule
+            units, freed = batch.units_of(lo, hi), batch.bytes_of(lo, hi)
+            blobs, inline = batch.blobs_of(lo, hi), batch.inline_of(lo, hi, freed)
         batch.move(lo, hi, event)
         self._ledger.residence.free(batch, inline)
-        if stored and State.QUEUED not in batch.states:  # who waits behind it need not any more
-            self._ledger.queues.arrived(batch)
-        if waited == State.QUEUED:
-            batch.queue.ready.note_stale(hi - lo)
-            if batch.needs is not None:  # it is found only if it comes up
-                self._ledger.queues.unblock(batch.needs)
-        elif waited == State.SCHEDULED:
-            self._ledger.delays.note_stale(1)
+        if stored or waited != State.LEASED:
+            self._note_waited(batch, hi - lo, waited, stored=stored)
         result = Result(
             batch.session.id,
             batch.first + lo,
@@ -112,6 +111,18 @@ class Endings:
             result = copy(result)
             result.failure, result.attempts, result.output = failure, attempts, output
         self._results.append(result)
+
+    def _note_waited(self, batch: Batch, count: int, waited: int, *, stored: bool) -> None:
+        """Tasks have ended that did not run, or whose payloads are in the store alone."""
+        ledger = self._ledger
+        if stored and State.QUEUED not in batch.states:  # who waits behind it need not any more
+            ledger.queues.arrived(batch)
+        if waited == State.QUEUED:
+            batch.queue.ready.note_stale(count)
+            if batch.needs is not None:  # it is found only if it comes up
+                ledger.queues.unblock(batch.needs)
+        elif waited == State.SCHEDULED:
+            ledger.delays.note_stale(1)
 
     def take_blobs(self) -> set[str]:
         """The blobs that became part of outcomes since the last call."""
@@ -309,14 +320,15 @@ class Endings:
         ledger = self._ledger
         for batch, outcome, units, freed, blobs in finished:
             ledger.close(batch, units, freed)
-            batch.queue.meter.work(outcome.seconds)
+            queue = batch.queue
+            queue.meter.work(outcome.seconds)
             if units:
-                batch.queue.meter.end(units, now - batch.at, now)
-                batch.queue.throughput.end(units, freed, now)
+                queue.meter.end(units, now - batch.at, now)
+                queue.throughput.end(units, freed, now)
                 ledger.throughput.end(units, freed, now)
                 if ledger.settings.session_max_tasks or ledger.settings.session_max_bytes:
                     batch.session.throughput.end(units, freed, now)
-            ledger.counters[outcome.ending.name.lower()] += outcome.count
+            ledger.counters[COUNTED[outcome.ending]] += outcome.count
             batch.outcomes.append(outcome)
             outcome.at = now
             ledger.keep_result(batch, outcome.size)

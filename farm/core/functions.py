@@ -11,6 +11,8 @@ UNUSED_BYTES_MAX = 64 << 20
 TIMED_MAX = 10_000
 SMOOTHING = 0.3
 MEASURED_SECONDS_MAX = 1e9
+UNKNOWN = "?"
+"""The name of a function whose bytes nobody has sent."""
 
 
 class _Function:
@@ -50,12 +52,13 @@ class Functions:
         known.stored = known.stored or stored
 
     def __contains__(self, digest: bytes) -> bool:
-        return self.data(digest) is not None
+        known = self._known.get(digest)
+        return known is not None and known.data is not None
 
     def name(self, digest: bytes) -> str:
         """The function's name as its client gave it."""
         known = self._known.get(digest)
-        return known.name if known else "?"
+        return known.name if known else UNKNOWN
 
     def data(self, digest: bytes) -> bytes | None:
         """The function's bytes, or None."""
@@ -64,7 +67,9 @@ class Functions:
 
     def acquire(self, digest: bytes, *, durable: bool) -> None:
         """A batch begins to use a function; stores it before the first durable task that does."""
-        known = self._known.setdefault(digest, _Function("?", None))
+        known = self._known.get(digest)
+        if known is None:
+            known = self._known[digest] = _Function(UNKNOWN, None)
         if known.data is None:
             known.users += 1
             return
@@ -116,13 +121,15 @@ class Functions:
 
         Kept by name, not by hash: a closure pickled anew for each task is still one function.
         """
-        return self._seconds.get(self.name(digest), -1.0)
+        known = self._known.get(digest)
+        return self._seconds.get(known.name if known else UNKNOWN, -1.0)
 
     def measured(self, digest: bytes, count: int, seconds: float) -> None:
         """``count`` calls took ``seconds`` together; what is no time of a call is ignored."""
         if not 0.0 <= seconds <= MEASURED_SECONDS_MAX:
             return
-        name = self.name(digest)
+        known = self._known.get(digest)
+        name = known.name if known else UNKNOWN
         each = seconds / count
         before = self._seconds.get(name)
         self._seconds[name] = each if before is None else before + SMOOTHING * (each - before)

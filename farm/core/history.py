@@ -63,7 +63,9 @@ class History:
 
     def remember(self, batch: Batch, outcomes: list[Outcome]) -> None:
         """Outcomes of a batch are about to be forgotten."""
-        for outcome in sorted(outcomes, key=lambda one: one.first):
+        if len(outcomes) > 1:
+            outcomes = sorted(outcomes, key=lambda one: one.first)
+        for outcome in outcomes:
             if outcome.remembered:
                 continue
             outcome.remembered = True
@@ -77,15 +79,15 @@ class History:
                 self._new.append(memory)
 
     def _memory(self, batch: Batch, outcome: Outcome) -> Memory:
-        ledger, job = self._ledger, batch.job
+        ledger, job, offset = self._ledger, batch.job, self._ledger.wall_offset
         return Memory(
             batch.session.id,
             outcome.first,
             outcome.count,
             outcome.ending,
-            ledger.wall(batch.at),
-            ledger.wall(outcome.at - outcome.seconds) if outcome.host else 0.0,
-            ledger.wall(outcome.at),
+            batch.at + offset,
+            outcome.at - outcome.seconds + offset if outcome.host else 0.0,
+            outcome.at + offset,
             ledger.functions.name(batch.function),
             outcome.host,
             outcome.error,
@@ -169,11 +171,12 @@ class History:
 
 def _continues(last: Memory, memory: Memory) -> bool:
     return (
-        last.session == memory.session
+        last.submitted == memory.submitted  # what most often differs
+        and last.session == memory.session
         and last.first + last.count == memory.first
         and abs(memory.ended - last.ended) < ALIKE_SECONDS
-        and (last.ending, last.submitted, last.function, last.host, last.error, last.job)
-        == (memory.ending, memory.submitted, memory.function, memory.host, memory.error, memory.job)
+        and (last.ending, last.function, last.host, last.error, last.job)
+        == (memory.ending, memory.function, memory.host, memory.error, memory.job)
         and last.attempt == memory.attempt
     )
 

@@ -123,17 +123,19 @@ class Host:
     @property
     def is_open(self) -> bool:
         """Whether it may be given tasks in their turn."""
-        leaves = self.draining or self.leaving
-        return not (self.peer is None or self.unusable or leaves or not self.welcomed)
+        return self.welcomed and not (
+            self.peer is None or self.unusable or self.draining or self.leaving
+        )
 
     @property
     def room(self) -> int:
         """How many more tasks it may be given that need nothing but a slot."""
         if not self.is_open:
             return 0
+        room = self.window - self.held
         if self.kept:  # what waits behind others would keep the slots from ever being free
-            return max(0, min(self.window, self.slots + self.waiting) - self.held - self.kept)
-        return self._gap
+            room = min(self.window, self.slots + self.waiting) - self.held - self.kept
+        return max(0, room)
 
     @property
     def _gap(self) -> int:
@@ -279,9 +281,10 @@ class Hosts:
             self.lending.setdefault(host.name, host)
         elif self.lending:
             self.lending.pop(host.name, None)
-        if here and host.surplus > 0 and host.welcomed and host.peer is not None:
+        beyond = host.held > host.slots or host.held > host.window
+        if beyond and here and host.surplus > 0 and host.welcomed and host.peer is not None:
             self.over.setdefault(host.name, host)
-        else:
+        elif self.over:
             self.over.pop(host.name, None)
 
     def idle(self) -> list[Host]:

@@ -95,7 +95,7 @@ class Line:
 
     def forget_empty(self) -> None:
         """What nothing waits for any more is no kind of needs of this line."""
-        for kinds in (self.needy, self.shut) if self.needy or self.shut else ():
+        for kinds in (self.needy, self.shut):
             for needs in [one for one, entries in kinds.items() if not entries]:
                 del kinds[needs]
 

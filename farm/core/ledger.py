@@ -104,9 +104,9 @@ class Ledger:
 
     def persist(self, record: Record) -> int:
         """Append a record to the journal; its ref."""
-        self.last_ref += 1
-        self.port.persist(self.last_ref, record)
-        return self.last_ref
+        ref = self.last_ref = self.last_ref + 1
+        self.port.persist(ref, record)
+        return ref
 
     def mark(self, session: Session, now: float) -> list[int]:
         """Persist what a session has had accepted; the ref of the mark that this replaces."""
@@ -148,19 +148,22 @@ class Ledger:
 
         What has a key, and who has the same, stay in the order in which they came.
         """
-        parts: tuple[list[tuple[Batch, Group]], ...] = ([], [])
-        for batch, group in taken:
-            apart = self.residence.is_far(batch) and not (batch.keys or batch.same)
-            parts[apart].append((batch, group))
-        for part in parts:
-            if part:
-                groups = [group for _, group in part]
-                record = Submitted(session.id, self.wall(now), groups, self.epoch)
-                row = self.rows.open(self.persist(record))
-                row.batches = [batch for batch, _ in part]
-                row.count = sum(batch.count for batch in row.batches)
-                for batch in row.batches:
-                    batch.row = row
+        late = [one for one in taken if one[0].starts_at > now and self._is_apart(one[0])]
+        soon = [one for one in taken if not self._is_apart(one[0])] if late else taken
+        for part in (soon, late):
+            if not part:
+                continue
+            record = Submitted(
+                session.id, now + self.wall_offset, [group for _, group in part], self.epoch
+            )
+            row = self.rows.open(self.persist(record))
+            for batch, _ in part:
+                batch.row = row
+                row.batches.append(batch)
+                row.count += batch.count
+
+    def _is_apart(self, batch: Batch) -> bool:
+        return self.residence.is_far(batch) and not (batch.keys or batch.same)
 
     def delay(self, batch: Batch, lo: int, hi: int, due: float) -> None:
         """Let scheduled tasks wait until a time, if they are not woken before to be made ready."""
@@ -204,8 +207,9 @@ class Ledger:
     def on_committed(self, ref: int, now: float) -> None:
         """Everything up to ``ref`` is durable."""
         self.committed = max(self.committed, ref)
-        while self._after and self._after[0][0] <= self.committed:
-            self._after.popleft()[1](now)
+        after = self._after
+        while after and after[0][0] <= ref:
+            after.popleft()[1](now)
         self.residence.on_committed(self.committed)
 
     def session_of(self, peer: Peer) -> Session | None:
@@ -233,20 +237,22 @@ class Ledger:
         session.open_bytes += batch.size
         self.open_tasks += units
         self.open_bytes += batch.size
-        self.nested.open(batch)
+        if batch.template.parent is not None:
+            self.nested.open(batch)
         queue.open_tasks += units
         queue.open_bytes += batch.size
 
     def close(self, batch: Batch, units: int, size: int) -> None:
         """Give back what tasks of a batch had reserved."""
-        if not batch.open:
+        if batch.template.parent is not None and not batch.open:
             self.nested.close(batch)
-        batch.session.open_tasks -= units
-        batch.session.open_bytes -= size
+        session, queue = batch.session, batch.queue
+        session.open_tasks -= units
+        session.open_bytes -= size
         self.open_tasks -= units
         self.open_bytes -= size
-        batch.queue.open_tasks -= units
-        batch.queue.open_bytes -= size
+        queue.open_tasks -= units
+        queue.open_bytes -= size
 
     def depth(self, batch: Batch) -> int:
         """How many tasks above those of a batch may wait for them."""

@@ -55,10 +55,11 @@ class Meter:
 
     def _pass(self, now: float) -> _Half:
         half = self._half
-        if now > self._at:
-            passed = now - self._at
+        passed = now - self._at
+        if passed > 0:
             half.area += self._open * passed
-            half.busy += min(self._open, self.slots) * passed
+            if self.slots:
+                half.busy += min(self._open, self.slots) * passed
             self._at = now
             if now - half.since >= WINDOW_SECONDS / 2:
                 self._before, self._half = half, _Half(now)
@@ -80,13 +81,16 @@ class Meter:
         if wait is not None:
             half.waits[int(STEPS * log2(max(wait, WAIT_MIN) / WAIT_MIN))] += tasks
 
-    def end(self, tasks: int, seconds: float, now: float) -> None:
-        """Tasks have an outcome, so many seconds after they were accepted."""
+    def end(self, tasks: int, seconds: float, now: float, open_tasks: int | None = None) -> None:
+        """Tasks have an outcome, so many seconds after they were accepted.
+
+        ``open_tasks`` are open then, whatever was counted.
+        """
         half = self._pass(now)
         half.ended += tasks
         half.spent += tasks * seconds
         self.ended += tasks
-        self._open -= tasks
+        self._open = self._open - tasks if open_tasks is None else open_tasks
 
     def work(self, seconds: float) -> None:
         """Tasks took so long in their workers."""

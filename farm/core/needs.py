@@ -69,12 +69,12 @@ def why_never(needs: Needs, hosts: "Iterable[Host]") -> str:
     return f"needs {needs}, and no one host has all of it"
 
 
-def why_misspelt(template: Template | None, ledger: "Ledger") -> str:
+def why_misspelt(template: Template, ledger: "Ledger") -> str:
     """Which resource no host has or had, and which may be meant; empty if all are known.
 
     Before there was any host nobody knows.
     """
-    if template is None or not template.resources:
+    if not template.resources:
         return ""
     known = ledger.resource_names()
     if not known and not ledger.hosts.all:

@@ -66,7 +66,7 @@ class Placement:
             if self.waits:
                 self._reserving.prepare(now)
             given += self._place_heads(parcels, now)
-            if not self._reserving.is_outdated:
+            if not (ledger.hosts.reserved and self._reserving.is_outdated):
                 break
         if ledger.hosts.lending:
             given += self._place_nested(parcels, now)
@@ -132,7 +132,9 @@ class Placement:
             queues.park()
             return 0
         host, room = found
-        lo, hi, attempt = next(batch.attempt_runs(lo, hi))
+        attempt = 1
+        if batch.diverged:
+            lo, hi, attempt = next(batch.attempt_runs(lo, hi))
         hi, cost = self._cut(batch, lo, hi, room, expected, now)
         queues.take(hi - lo, cost)
         size = self._lease(host, batch, (lo, hi), attempt, expected, parcels, now)
@@ -144,7 +146,8 @@ class Placement:
         self, batch: Batch, count: int, expected: float, *, lent: bool
     ) -> tuple[Host, int] | None:
         """A host for the first of so many tasks that need only a slot, and the room it has."""
-        hosts, depth = self._ledger.hosts, self._ledger.depth(batch)
+        hosts = self._ledger.hosts
+        depth = self._ledger.depth(batch) if batch.template.depth else 0
         if lent:
             host = hosts.pick_lent(batch, depth)
             return None if host is None else (host, host.room_at(depth))
@@ -243,14 +246,17 @@ class Placement:
             template.memory_limit,
             template.retry_on,
             template.never_on,
-            ledger.depth(batch),
+            ledger.depth(batch) if template.depth else 0,
             template.resources,
         )
-        self._give_function(host, batch.function)
+        if batch.function not in host.functions:
+            self.on_need_function(host, batch.function)
         if batch.runs_once:
             self._assign_once(lease, grant, now)
             return grant.size
-        parcel = parcels.setdefault(host, _Parcel())
+        parcel = parcels.get(host)
+        if parcel is None:
+            parcel = parcels[host] = _Parcel()
         if parcel.grants and (
             parcel.payloads + len(payloads) > TASKS_PER_MESSAGE_MAX
             or parcel.size + grant.size > BATCH_BYTES
@@ -264,12 +270,12 @@ class Placement:
 
     def _count(self, lease: Lease, now: float) -> None:
         """A lease is given: its host holds its tasks."""
-        host, batch = lease.host, lease.batch
+        host, batch, units = lease.host, lease.batch, lease.units
         lease.since = now
         host.leases[lease.key] = lease
-        host.hold(batch, lease.units)
-        host.meter.arrive(lease.units, now)
-        batch.queue.placed(batch, lease.units, lease.attempt, now)
+        host.hold(batch, units)
+        host.meter.arrive(units, now)
+        batch.queue.placed(batch, units, lease.attempt, now)
         self._ledger.hosts.update(host)
 
     def _assign_once(self, lease: Lease, grant: Grant, now: float) -> None:
@@ -293,10 +299,6 @@ class Placement:
     def _send(self, host: Host, parcel: _Parcel) -> None:
         if host.peer is not None and parcel.grants:
             self._ledger.port.send(host.peer, Assign(self._ledger.epoch, parcel.grants))
-
-    def _give_function(self, host: Host, digest: bytes) -> None:
-        if digest not in host.functions:
-            self.on_need_function(host, digest)
 
     def on_need_function(self, host: Host, digest: bytes) -> None:
         """Send a host a function that it lacks."""

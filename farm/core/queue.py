@@ -174,8 +174,7 @@ class Queue:
         self.hold(batch, units)
         if self.bucket is not None:
             self.bucket.spend(units)
-        wait = now - batch.starts_at if attempt == 1 else None
-        self.meter.place(units, wait, now)
+        self.meter.place(units, now - batch.starts_at if attempt == 1 else None, now)
 
     def hold(self, batch: Batch, units: int) -> None:
         """A host holds so many more."""

@@ -112,10 +112,12 @@ class ReadyQueue:
     def _first(self, lane: Lane, line: Line, entries: deque[Entry]) -> Entry | None:
         """The first run that is really queued of those entries; None, and an entry less, if not."""
         self._at = lane, line, entries
-        batch, lo, hi = entries[0]
+        entry = batch, lo, hi = entries[0]
+        if batch.states.count(State.QUEUED, lo, hi) == hi - lo:  # as nearly always
+            return entry
         run = next(batch.runs(lo, hi, State.QUEUED), None)
         if run is None:
-            self._pop()
+            self._pop(lane, line, entries)
             self._drop_stale(hi - lo)
             self._held.free(batch)
             return None
@@ -181,9 +183,8 @@ class ReadyQueue:
             raise LookupError("nothing was asked for")
         return self._at
 
-    def _pop(self) -> Entry:
-        """Remove the entry that ``head`` found, and what is empty then."""
-        lane, line, entries = self._found()
+    def _pop(self, lane: Lane, line: Line, entries: deque[Entry]) -> Entry:
+        """Remove the first of entries, and what is empty then."""
         entry = entries.popleft()
         if (needs := entry[0].needs) is not None:
             self._count_needy(needs)
@@ -192,7 +193,8 @@ class ReadyQueue:
 
     def _tidy(self, lane: Lane, line: Line) -> None:
         """An entry has left a line."""
-        line.forget_empty()
+        if line.needy or line.shut:
+            line.forget_empty()
         if not line.empty:
             lane.popped(line)
             return
@@ -223,13 +225,15 @@ class ReadyQueue:
         """
         lane, line, entries = self._found()
         lane.pay(line, cost, self.turn_seconds)
-        if line in self._open:  # others with needs are next, if that is all that can be placed
+        if (
+            self._open and line in self._open
+        ):  # others with needs are next, if that is all that can be placed
             self._open[line] = self._open.pop(line)
         batch, lo, hi = entries[0]
         if lo + count < hi:
             entries[0] = (batch, lo + count, hi)
         else:
-            self._pop()
+            self._pop(lane, line, entries)
             if batch.template.concurrency_key:
                 self._held.free(batch)
         self._size -= count
@@ -290,7 +294,7 @@ class ReadyQueue:
 
     def hold(self) -> None:
         """Let the entry that ``head`` found wait until its key is released."""
-        entry = self._pop()
+        entry = self._pop(*self._found())
         self._held.add(entry)
         self._size -= entry[2] - entry[1]
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reports"]
 
+NEVER = float("inf")
 REPORTED = frozenset(
     {
         Ending.OK,
@@ -41,9 +42,11 @@ class Reports:
         self._endings = endings
         self._cancels = cancels
         self._noting: dict[Host, int] = {}
-        self.note_due: float | None = None
-        self._starting: dict[Session, None] = {}
-        self._notes: dict[Session, list[tuple[bytes, int, float, float, str]]] = {}
+        self.note_due = NEVER
+        self.starting: dict[Session, None] = {}
+        """Clients to be told of tasks that have begun."""
+        self.notes: dict[Session, list[tuple[bytes, int, float, float, str]]] = {}
+        """Clients to be told how far tasks are."""
         # Of what hosts hold no more, since the report began: how many, and since when in all.
         self._gone, self._gone_since = 0, 0.0
 
@@ -69,8 +72,7 @@ class Reports:
         host.waiting, host.leaving = message.waiting, message.leaving
         self._ledger.hosts.update(host)
         if self._gone:
-            host.meter.end(self._gone, now - self._gone_since / self._gone, now)
-            host.meter.settle(host.tasks, now)
+            host.meter.end(self._gone, now - self._gone_since / self._gone, now, host.tasks)
         action = partial(self._note, host, host.connection, message.number)
         self._ledger.after_commit(action, now)
 
@@ -100,9 +102,8 @@ class Reports:
         ``Hosts.update`` is for the caller, once.
         """
         host = lease.host
-        before = lease.units
         lease.left -= count
-        gone = before - lease.units
+        gone = count if not lease.batch.packed else int(not lease.left)
         host.hold(lease.batch, -gone)
         self._gone += gone
         self._gone_since += gone * lease.since
@@ -120,16 +121,17 @@ class Reports:
             return
         for lease, lo, hi in self._held(host, key, ended.first, ended.count):
             batch = lease.batch
-            runs = batch.stopping_runs(lo, hi)
+            runs = batch.stopping_runs(lo, hi) if batch.stopping else [(lo, hi, None)]
             if ended.packed and (hi - lo != ended.count or len(runs) > 1):
                 # A packed value cannot be cut: the rest was decided otherwise. Run these again.
                 self._cancels.resolve(batch, lo, hi, cancelled=False)
                 self._endings.give_back(batch, lo, hi, tried=True)
                 self._let_go(lease, hi - lo)
                 continue
-            if ended.ending in {Ending.OK, Ending.EXCEPTION}:
+            if ended.ending <= Ending.EXCEPTION:  # it ran to its end
                 self._ledger.functions.measured(batch.function, ended.count, ended.seconds)
-            self._cancels.resolve(batch, lo, hi, cancelled=False)
+            if batch.cancelling:
+                self._cancels.resolve(batch, lo, hi, cancelled=False)
             for a, b, grace in runs:
                 if grace is None:
                     self._end(batch, a, b, ended, now)
@@ -221,7 +223,7 @@ class Reports:
         session = batch.session
         if session.peer is not None:
             session.started.append((batch.first + lo, hi - lo))
-            self._starting[session] = None
+            self.starting[session] = None
 
     def _on_progress(
         self, host: Host, key: tuple[int, int], counter: int, note: tuple[float, float, str]
@@ -237,20 +239,20 @@ class Reports:
         for session in (batch.session, *watching):
             if session.peer is not None:
                 own = (batch.session.id, batch.first + index, *note)
-                self._notes.setdefault(session, []).append(own)
+                self.notes.setdefault(session, []).append(own)
 
     def flush(self, now: float) -> None:
         """Send what gathered: starts and progress to clients; now and then, notes to hosts."""
-        if self.note_due is not None and now >= self.note_due:
+        if now >= self.note_due:
             self._flush_notes()
-        if self._starting:
-            starting, self._starting = self._starting, {}
+        if self.starting:
+            starting, self.starting = self.starting, {}
             for session in starting:
                 runs, session.started = session.started, []
                 if session.peer is not None and runs:
                     self._ledger.port.send(session.peer, Started(runs))
-        if self._notes:
-            notes, self._notes = self._notes, {}
+        if self.notes:
+            notes, self.notes = self.notes, {}
             for session, own in notes.items():
                 if session.peer is not None:
                     self._ledger.port.send(session.peer, Progress(own))
@@ -258,11 +260,11 @@ class Reports:
     def _note(self, host: Host, connection: int, number: int, now: float) -> None:
         if host.peer is not None and host.connection == connection:
             self._noting[host] = max(self._noting.get(host, 0), number)
-            if self.note_due is None:
+            if self.note_due == NEVER:
                 self.note_due = now + self._ledger.settings.reply_seconds
 
     def _flush_notes(self) -> None:
-        self.note_due = None
+        self.note_due = NEVER
         noting, self._noting = self._noting, {}
         for host, number in noting.items():
             if host.peer is not None:

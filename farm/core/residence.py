@@ -81,7 +81,7 @@ class Residence:
 
     def enter(self, batch: Batch) -> None:
         """A batch is open."""
-        batch.inline = _bytes_of(batch)
+        batch.inline = batch.size if batch.size < BLOB_BYTES else inline_bytes(batch.payloads)
         if self.budget is not None and batch.inline:
             in_store = self._stands_in and self._loading
             if in_store and any(isinstance(one, Stored) for one in batch.payloads):
@@ -134,10 +134,12 @@ class Residence:
             batch = fresh.popleft()
             batch.pinned = False
             self.pinned_bytes -= batch.inline
-            if batch.open and self.is_far(batch) and self.may_drop(batch):
+            if not batch.open:
+                continue
+            if batch.starts_at > batch.at and self.is_far(batch) and self.may_drop(batch):
                 self._far.add(batch)
                 self._drop(batch)
-            elif batch.open:
+            else:
                 order[batch] = None
         if self.bytes > self.limit:
             self.settle()
@@ -298,6 +300,6 @@ class Residence:
             self._order.move_to_end(batch, last=False)
 
 
-def _bytes_of(one: "Group | Batch") -> int:
+def _bytes_of(one: "Group") -> int:
     """How many bytes of payloads are in no file; only those that are large enough can be."""
     return one.size if one.size < BLOB_BYTES else inline_bytes(one.payloads)

@@ -27,6 +27,7 @@ __all__ = ["Retention"]
 
 REWRITE_SHARE = 4
 SWEEP_SECONDS = 30.0
+NEVER = float("inf")
 
 
 class Retention:
@@ -35,7 +36,7 @@ class Retention:
     def __init__(self, ledger: Ledger, history: History) -> None:
         self._ledger = ledger
         self._history = history
-        self._due: float | None = None
+        self._due = NEVER
         self._sweep_at = 0.0
         self.recovered_refs: list[int] = []
         self._blobs: list[str] = []  # of outcomes that were forgotten
@@ -43,7 +44,7 @@ class Retention:
 
     def next_deadline(self) -> float:
         """When to call ``on_tick`` next."""
-        return self._sweep_at if self._due is None else min(self._due, self._sweep_at)
+        return min(self._due, self._sweep_at)
 
     def on_tick(self, now: float) -> None:
         """Forget what is over, together, after a short while."""
@@ -55,12 +56,12 @@ class Retention:
                     self._forget(batch)
         if ledger.result_bytes > ledger.settings.max_result_bytes:
             self._make_room()
-        if self._due is None and (ledger.rows.touched or self._history.waiting):
+        if self._due == NEVER and (ledger.rows.touched or self._history.waiting):
             self._due = now + ledger.settings.prune_seconds
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             self._sweep(now)
-        elif self._due is not None and now >= self._due:
+        elif now >= self._due:
             self._prune(list(ledger.rows.touched), now)
         if self._blobs:
             blobs, self._blobs = self._blobs, []
@@ -72,9 +73,10 @@ class Retention:
     def _is_past(self, batch: Batch, now: float) -> bool:
         if batch.open or batch.finished_at is None or batch.held:
             return False
-        ttl, settings = batch.template.result_ttl, self._ledger.settings
+        settings = self._ledger.settings
         limit = 0.0
         if batch.is_kept:
+            ttl = batch.template.result_ttl
             limit = settings.result_ttl if ttl is None else ttl
         if batch.settled < batch.count:
             limit = max(limit, settings.unclaimed_ttl)
@@ -102,7 +104,7 @@ class Retention:
             )
 
     def _prune(self, rows: list[Row], now: float) -> None:
-        self._due = None
+        self._due = NEVER
         ledger = self._ledger
         ledger.rows.touched.clear()
         refs: list[int] = []
@@ -222,8 +224,9 @@ class Retention:
         self._ledger.keep_result(batch, -batch.result_bytes)
         if batch.dropped:
             batch.session.dropped.add(batch.first, batch.stop)
-        for lo, hi in batch.unsettled(0, batch.count):
-            batch.session.outlived.add(batch.first + lo, batch.first + hi)
+        if batch.settled < batch.count:
+            for lo, hi in batch.unsettled(0, batch.count):
+                batch.session.outlived.add(batch.first + lo, batch.first + hi)
         batch.session.batches.remove(batch)
         self._ledger.functions.release(batch.function)
         job = batch.job
@@ -275,7 +278,12 @@ def _is_taken(batch: Batch, outcome: Outcome) -> bool:
 
 def _is_on_its_way(batch: Batch) -> bool:
     """Whether a reader is just being told of blobs, and may not have them yet."""
-    return any(outcome.blobs for outcome in batch.outcomes) and any(
+    for outcome in batch.outcomes:
+        if outcome.blobs:
+            break
+    else:
+        return False
+    return any(
         delivery.outcome.batch is batch
         for session in (batch.session, *batch.watchers)
         for _, _, deliveries in session.inflight

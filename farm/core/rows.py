@@ -6,7 +6,6 @@ deleted in the same change as the last of those: if outcomes went earlier, a res
 their tasks again.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,7 @@ class Rows:
 
     def __init__(self) -> None:
         self._rows: dict[int, Row] = {}
-        self._mentioned: Counter[int] = Counter()
+        self._mentioned: dict[int, int] = {}  # by how many rows
         self.touched: dict[Row, None] = {}
 
     def __len__(self) -> int:
@@ -71,7 +70,7 @@ class Rows:
         """The record ``ref`` says something about tasks of this row."""
         if ref not in row.mentions:
             row.mentions.add(ref)
-            self._mentioned[ref] += 1
+            self._mentioned[ref] = self._mentioned.get(ref, 0) + 1
 
     def close(self, row: Row) -> list[int]:
         """Forget a row; the refs that may now be deleted, its own among them."""
@@ -82,8 +81,10 @@ class Rows:
     def _release(self, refs: Iterable[int]) -> list[int]:
         free: list[int] = []
         for ref in refs:
-            self._mentioned[ref] -= 1
-            if not self._mentioned[ref]:
+            left = self._mentioned[ref] - 1
+            if left:
+                self._mentioned[ref] = left
+            else:
                 del self._mentioned[ref]
                 free.append(ref)
         return free

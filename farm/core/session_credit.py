@@ -156,16 +156,16 @@ class SessionCredit:
         if session.peer is None or session in self.starved or session in self.limited:
             return
         settings = self._ledger.settings
-        tasks, size = (-(-room // max(1, among)) for room in self._ledger.room())
-        own_tasks, own_size = self.room_of(session) or (tasks, size)
-        want_tasks = session.received_tasks + min(settings.session_tasks, tasks, own_tasks)
-        want_bytes = session.received_bytes + min(settings.session_bytes, size, own_size)
         low = (
             session.granted_tasks - session.received_tasks <= settings.session_tasks // 2
             or session.granted_bytes - session.received_bytes <= settings.session_bytes // 2
         )
         if not low and not session.refused:
             return
+        tasks, size = (-(-room // max(1, among)) for room in self._ledger.room())
+        own_tasks, own_size = self.room_of(session) or (tasks, size)
+        want_tasks = session.received_tasks + min(settings.session_tasks, tasks, own_tasks)
+        want_bytes = session.received_bytes + min(settings.session_bytes, size, own_size)
         # A client that was refused waits for its credit to grow, so it must.
         grown = 1 if session.refused else 0
         session.refused = session.told_full = False
