@@ -202,9 +202,8 @@ class BlobFolder:
         """A connection ended: perhaps its process did, too."""
         self._sweep_at = min(self._sweep_at, time.monotonic() + GONE_SECONDS)
 
-    def sweep(self) -> None:
+    def sweep(self, now: float) -> None:
         """Now and then: remove what peers that are gone have left."""
-        now = time.monotonic()
         if now < self._sweep_at:
             return
         self._sweep_at = now + SWEEP_SECONDS

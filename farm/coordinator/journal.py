@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from farm.coordinator.blobs import BlobFolder
 from farm.errors import StoreError
+from farm.model import BLOB_BYTES
 from farm.protocol.records import Delivered, Finished, Record, SessionMark, Submitted
 from farm.store import (
     Append,
@@ -62,13 +63,11 @@ FOREVER = inf
 Loaded = tuple[int, Record | None]
 
 
-def _payload_bytes(change: "Change | Release") -> int:
-    if isinstance(change, PutFunction):
-        return len(change.data)
-    if isinstance(change, Append):
-        match change.record:
-            case Submitted(groups=parts) | Finished(entries=parts):
-                return sum(part.size for part in parts)
+def _payload_bytes(record: Record) -> int:
+    if isinstance(record, Submitted):
+        return sum([group.size for group in record.groups])
+    if isinstance(record, Finished):
+        return sum([result.size for result in record.entries])
     return 0
 
 
@@ -121,8 +120,10 @@ class Journal:
         self._to_read = threading.Condition(self._lock)
         self._to_maintain = threading.Condition(self._lock)
         self._waiting: list[Change | Release] = []
-        self._waiting_bytes = 0
-        self._in_hand = (0, 0)  # changes and bytes of the commit that is running
+        # Changes and bytes of this life in all: appended, of these handed over, and committed.
+        # The last are written by the journal thread alone: they may be read without the lock.
+        self._appended_changes = self._appended_bytes = 0
+        self._handed = self._done = (0, 0)
         # One entry for each message that the core wants to dispatch and has not in memory.
         self._wanted: list[int] = []
         self._loaded: list[Loaded] = []
@@ -149,10 +150,11 @@ class Journal:
     @property
     def behind(self) -> bool:
         """Whether so much waits for the disk that nothing more should be read from clients."""
-        with self._lock:
-            changes = len(self._gathered) + len(self._waiting) + self._in_hand[0]
-            size = self._gathered_bytes + self._waiting_bytes + self._in_hand[1]
-        return changes > self._behind_changes or size > self._behind_bytes
+        changes, size = self._done
+        return (
+            self._appended_changes - changes > self._behind_changes
+            or self._appended_bytes - size > self._behind_bytes
+        )
 
     @property
     def failing(self) -> str:
@@ -162,15 +164,20 @@ class Journal:
     def append(self, change: Change | Release) -> None:
         """Gather a change; ``hand_over`` at the end of the turn sends it on its way."""
         kind: type = type(change)
+        size = 0
         if isinstance(change, Append):
-            kind = type(change.record)
-            if self._blobs is not None and self._store.durable:
+            kind, size = type(change.record), _payload_bytes(change.record)
+            if not self._first:
+                self._first = change.ref
+            if size >= BLOB_BYTES and self._blobs is not None and self._store.durable:
                 self._blobs.begin_sync(change.record)
+        elif isinstance(change, PutFunction):
+            size = len(change.data)
         self._patience = min(self._patience, PATIENCE_SECONDS.get(kind, 0.0))
-        if not self._first and isinstance(change, Append):
-            self._first = change.ref
         self._gathered.append(change)
-        self._gathered_bytes += _payload_bytes(change)
+        self._gathered_bytes += size
+        self._appended_changes += 1
+        self._appended_bytes += size
 
     def hand_over(self, now: float | None = None) -> None:
         """Give what was gathered to the journal thread; a store in memory has it on return.
@@ -191,11 +198,12 @@ class Journal:
             self._store.commit(_changes(gathered))
             self._note_committed(gathered)
             self._release(gathered)
+            self._done = self._appended_changes, self._appended_bytes
             return
         with self._lock:
             if self.fatal is None:  # otherwise nobody would ever take it
                 self._waiting.extend(gathered)
-                self._waiting_bytes += size
+                self._handed = self._appended_changes, self._appended_bytes
                 self._to_commit.notify()
 
     def read(self, ref: int) -> None:
@@ -221,6 +229,8 @@ class Journal:
 
     def take_loaded(self) -> list[Loaded]:
         """Every record read since the last call, with its ref; None if it was deleted."""
+        if not self._loaded:
+            return []
         with self._lock:
             loaded, self._loaded = self._loaded, []
         return loaded
@@ -254,7 +264,7 @@ class Journal:
                 if not isinstance(error, StoreError):
                     error = StoreFailed(f"the journal failed: {error!r}")
                 self.fatal = error
-            self._waiting, self._waiting_bytes = [], 0
+            self._waiting = []
             self._wanted.clear()
             for condition in (self._to_commit, self._to_read, self._to_maintain):
                 condition.notify()
@@ -270,13 +280,12 @@ class Journal:
                     if self.fatal is not None or not self._waiting:
                         return
                     batch, self._waiting = self._waiting, []
-                    self._in_hand = len(batch), self._waiting_bytes
-                    self._waiting_bytes = 0
+                    handed = self._handed
                 self._commit(batch)
                 self._release(batch)
                 with self._lock:
                     self._note_committed(batch)
-                    self._in_hand = 0, 0
+                    self._done = handed
                     if self._wanted:
                         self._to_read.notify()
                     if self._store.wants_maintenance:

@@ -154,9 +154,10 @@ class Loop:
         self._heap = Heap()
         self._bugs = Seldom(logging.getLogger("farm.coordinator"))
         self._poller = zmq.Poller()
-        self._poller.register(waker.fileno(), zmq.POLLIN)
+        self._wakes = waker.fileno()
+        self._poller.register(self._wakes, zmq.POLLIN)
         self._poller.register(self._hosts.socket, zmq.POLLIN)
-        self._reading_clients = False
+        self._reading_clients = True
         self._read_clients(wanted=True)
 
     def stop(self) -> None:
@@ -194,41 +195,44 @@ class Loop:
         return min(due, self._journal.due, now + 60.0) - now
 
     def _turn(self, timeout: float) -> None:
-        self._read_clients(wanted=not self._journal.behind)
+        journal = self._journal
+        if journal.behind is self._reading_clients:
+            self._read_clients(wanted=not self._reading_clients)
         # Rounded up: a deadline that is a fraction of a millisecond away is no reason to spin.
-        ready = {source for source, _ in self._poller.poll(max(0, int(timeout * 1000 + 0.999)))}
+        ready = dict(self._poller.poll(max(0, int(timeout * 1000 + 0.999))))
         self._counters.turns += 1
-        if self._waker.fileno() in ready:
+        if self._wakes in ready:
             self._waker.clear()
+        if self._has_news:
+            self._take(self._hosts.receive(0), time.monotonic())
+            self._take(self._clients.receive(0), time.monotonic())
         self._drain([one for one in (self._hosts, self._clients) if one.socket in ready])
         # Now, so that the disk works while the rest of the turn goes on.
-        self._journal.hand_over(time.monotonic())
-        self._hear_journal()
-        self._tick()
-        self._journal.hand_over(time.monotonic())
-        if self._journal.committed != self._committed:  # a store in memory commits at once
-            self._hear_journal()
-            self._tick()
-            self._journal.hand_over()
-        self._hosts.flush()
-        self._clients.flush()
+        now = time.monotonic()
+        journal.hand_over(now)
+        self._hear_journal(now)
+        self._tick(now)
+        journal.hand_over(now)
+        if journal.committed != self._committed:  # a store in memory commits at once
+            self._hear_journal(now)
+            self._tick(now)
+            journal.hand_over()
+        if self._hosts.backlog or self._clients.backlog:
+            self._hosts.flush()
+            self._clients.flush()
         if self._blobs is not None:
-            self._blobs.sweep()
+            self._blobs.sweep(now)
 
     def _read_clients(self, *, wanted: bool) -> None:
         """Listen to clients or not: while the disk is behind, they wait in their sockets."""
-        if wanted != self._reading_clients:
-            self._reading_clients = wanted
-            if wanted:
-                self._poller.register(self._clients.socket, zmq.POLLIN)
-            else:
-                self._poller.unregister(self._clients.socket)
+        self._reading_clients = wanted
+        if wanted:
+            self._poller.register(self._clients.socket, zmq.POLLIN)
+        else:
+            self._poller.unregister(self._clients.socket)
 
     def _drain(self, ready: list[Router]) -> None:
         """Take what has arrived, from hosts and clients by turns."""
-        for router in (self._hosts, self._clients):
-            if router.has_news:
-                self._take(router.receive(0), time.monotonic())
         for _ in range(TURN_MESSAGES // BATCH_MESSAGES):
             for router in tuple(ready):
                 arrived = router.receive(BATCH_MESSAGES)
@@ -257,16 +261,14 @@ class Loop:
                     self._blobs.adopt(connection.shares, message)
                 self._call(connection, self._core.receive, connection, message, now)
 
-    def _tick(self) -> None:
-        now = time.monotonic()
+    def _tick(self, now: float) -> None:
         deadline = self._core.next_deadline()
         if deadline is not None and now >= max(deadline, self._not_before):
             self._call(None, self._core.on_tick, now)
             self._heap.note(self._core.dropped_bytes, now)
 
-    def _hear_journal(self) -> None:
+    def _hear_journal(self, now: float) -> None:
         """Tell the core what is committed and loaded."""
-        now = time.monotonic()
         if (failing := self._journal.failing) != self._failing:
             self._failing = failing
             self._call(None, self._core.on_short, failing, now)
@@ -303,9 +305,10 @@ class Loop:
         if self._journal.fatal is not None:
             logger.error("the last commit failed: %s", self._journal.fatal)
             return ExitCode.JOURNAL
-        self._hear_journal()
-        self._tick()
-        self._call(None, self._core.on_stopping, time.monotonic())
+        now = time.monotonic()
+        self._hear_journal(now)
+        self._tick(now)
+        self._call(None, self._core.on_stopping, now)
         self._leave()
         return ExitCode.OK
 

@@ -285,7 +285,7 @@ class Core:
         if (
             (now >= ledger.delays.due or now >= ledger.expiries.due)
             or (now >= connections.due or ledger.slow)
-            or self.recovery.deadline is not None
+            or now >= self.recovery.deadline
         ):
             self._end_waits(now)
         queues, hosts = ledger.queues, ledger.hosts
@@ -328,7 +328,7 @@ class Core:
     def _end_waits(self, now: float) -> None:
         """What had to wait until now: recovery, delays, expiry, silence."""
         ledger = self.ledger
-        if self.recovery.deadline is not None and now >= self.recovery.deadline:
+        if now >= self.recovery.deadline:
             self.recovery.finish(now)
         if now >= ledger.delays.due:
             self._end_delays(now)
@@ -365,21 +365,20 @@ class Core:
             ledger.expiries.due,
             connections.due_for_hosts,
             self.recalls.due,
-            self.retention.next_deadline(),
+            self.retention.due,
+            self.retention.sweep_at,
             self.dead.due,
             self.questions.due,
             self.reports.note_due,
             admission.acknowledge_due,
+            admission.queues.due,
+            ledger.queues.due,
+            self.recovery.deadline,
         )
         if connections.has_hosts:
-            due = min(due, self._last_event + ledger.settings.beat_seconds)
-        for wanted in (
-            self.recovery.deadline,
-            ledger.queues.due,
-            ledger.keys.due if ledger.keys.ageing else None,
-            admission.queues.due,
-            self.watchdog.next_deadline(),
-        ):
-            if wanted is not None and wanted < due:
-                due = wanted
+            due = min(due, self._last_event + self._away_seconds / 2)
+        if ledger.keys.ageing:
+            due = min(due, ledger.keys.due)
+        if due > self.watchdog.due:
+            due = min(due, self.watchdog.next_deadline())
         return due

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Keys", "Run"]
 
+NEVER = float("inf")
 RETRY_SECONDS = 1.0
 """How soon a key may be free, at the least."""
 Name = tuple[str, bool, str]
@@ -66,9 +67,9 @@ class Keys:
     # ------------------------------------------------------------ looking
 
     @property
-    def due(self) -> float | None:
+    def due(self) -> float:
         """When the time of the next idempotency keys is over."""
-        return self.free_at(self.ageing[0]) if self.ageing else None
+        return self.free_at(self.ageing[0]) if self.ageing else NEVER
 
     def free_at(self, batch: "Batch") -> float:
         """When the time of a batch's idempotency keys is over; they may be held for longer."""
@@ -140,7 +141,7 @@ class Keys:
 
     def retry_after(self, now: float) -> float:
         """In how many seconds there may be room again; unique keys may be free at any time."""
-        return RETRY_SECONDS if self.due is None else max(RETRY_SECONDS, self.due - now)
+        return max(RETRY_SECONDS, self.due - now) if self.ageing else RETRY_SECONDS
 
     def held_by(self, batch: "Batch", index: int) -> bool:
         """Whether a task still has its key."""

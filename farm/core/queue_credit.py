@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QueueCredit", "by_size", "cut", "fitting"]
 
+NEVER = float("inf")
 UNUSED_SECONDS = 0.2
 """If there is still room when clients have had so long to use it, others are told of it."""
 
@@ -32,7 +33,7 @@ class QueueCredit:
         self._ledger = ledger
         self.waited_for: dict[Queue, tuple[int, int, QueuePolicy] | None] = {}
         """Queues, with what they held when their room was shared last: nothing changed since."""
-        self.due: float | None = None
+        self.due = NEVER
         """When room that was not used is to be shared again."""
 
     def refuse(self, session: Session, queue: Queue, group: Group, now: float) -> None:
@@ -75,9 +76,9 @@ class QueueCredit:
 
     def flush(self, now: float) -> None:
         """Tell those that wait how much they may send, where there is room."""
-        lapsed = self.due is not None and now >= self.due
+        lapsed = now >= self.due
         if lapsed:
-            self.due = None
+            self.due = NEVER
         for queue, shared in list(self.waited_for.items()):
             holds = queue.open_tasks, queue.open_bytes, queue.policy
             if shared == holds and not lapsed:
@@ -91,7 +92,7 @@ class QueueCredit:
                 queue.full = False
                 self._share(queue, now)
         if not self.waited_for:
-            self.due = None
+            self.due = NEVER
 
     def _forget_gone(self, queue: Queue) -> None:
         """A client that comes back sends again whatever it has."""
@@ -115,7 +116,7 @@ class QueueCredit:
         each = max(1, tasks // max(1, len(ready)))
         for session in ready:
             if tasks <= 0:
-                self.due = now + UNUSED_SECONDS if self.due is None else self.due
+                self.due = now + UNUSED_SECONDS if self.due == NEVER else self.due
                 break
             tasks -= each
             waits = queue.refused.pop(session)

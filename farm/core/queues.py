@@ -17,6 +17,7 @@ from farm.model import DEFAULT_QUEUE
 
 __all__ = ["Queues"]
 
+NEVER = float("inf")
 TURN_TASKS_MAX = 512
 """So many tasks end a turn, however short they are."""
 
@@ -35,7 +36,7 @@ class Queues:
         self._left: dict[Queue, None] = {}
         self.timed: list[Queue] = []
         """Those with a limit of the rate, for which ``refresh`` and ``plan`` are."""
-        self.due: float | None = None
+        self.due = NEVER
         """When a queue that waits for time to pass may have a task placed, as of ``plan``."""
         self.blocked: dict[Needs, None] = {}
         """What tasks need and no host has now."""
@@ -51,7 +52,7 @@ class Queues:
 
     def weigh(self) -> None:
         """Policies were set: the least weight has a turn of ``turn_seconds``."""
-        self.due = None
+        self.due = NEVER
         least = min(queue.policy.weight for queue in self.all.values())
         for queue in self.all.values():
             queue.quantum = self._turn_seconds * queue.policy.weight / least
@@ -214,14 +215,14 @@ class Queues:
 
     def plan(self, now: float) -> None:
         """What can be has been placed: find when time alone will let more."""
-        self.due = None
+        self.due = NEVER
         for queue in self.timed:
             if queue.bucket is None or queue.paused or not queue.ready:
                 continue
             queue.bucket.room(now)
             at = queue.bucket.due
-            if at is not None and (self.due is None or at < self.due):
-                self.due = at
+            if at is not None:
+                self.due = min(self.due, at)
 
     # ------------------------------------------------------------ what no host has now
 

@@ -21,6 +21,8 @@ from farm.ranges import RangeSet
 
 __all__ = ["Recovery"]
 
+NEVER = float("inf")
+
 Claimed = dict[Lease, list[tuple[int, int]]]
 
 
@@ -46,7 +48,7 @@ class Recovery:
         self._backlog: list[Batch] = []
         self._taken: dict[Batch, RangeSet] = {}  # of the backlog: adopted
         self._heard: set[bytes] = set()  # instances of hosts that said what they hold
-        self.deadline: float | None = None
+        self.deadline = NEVER
 
     def begin(self, hosts: dict[str, list[tuple[int, bytes]]], now: float) -> None:
         """The ledger is rebuilt: wait for the hosts of the last epoch if there is a backlog.
@@ -170,7 +172,7 @@ class Recovery:
         """Fence off every older token that was not adopted, and let the backlog run."""
         ledger = self._ledger
         ledger.recovering = False
-        self.deadline = None
+        self.deadline = NEVER
         tried = bool(self._dead or self._expected)
         backlog, self._backlog = self._backlog, []
         taken, self._taken = self._taken, {}

@@ -36,15 +36,12 @@ class Retention:
     def __init__(self, ledger: Ledger, history: History) -> None:
         self._ledger = ledger
         self._history = history
-        self._due = NEVER
-        self._sweep_at = 0.0
+        self.due = NEVER
+        self.sweep_at = 0.0
+        """When to call ``on_tick`` next is the earlier of these."""
         self.recovered_refs: list[int] = []
         self._blobs: list[str] = []  # of outcomes that were forgotten
         self._wanted: dict[int, Row] = {}  # being read, to be rewritten
-
-    def next_deadline(self) -> float:
-        """When to call ``on_tick`` next."""
-        return min(self._due, self._sweep_at)
 
     def on_tick(self, now: float) -> None:
         """Forget what is over, together, after a short while."""
@@ -56,12 +53,12 @@ class Retention:
                     self._forget(batch)
         if ledger.result_bytes > ledger.settings.max_result_bytes:
             self._make_room()
-        if self._due == NEVER and (ledger.rows.touched or self._history.waiting):
-            self._due = now + ledger.settings.prune_seconds
-        if now >= self._sweep_at:
-            self._sweep_at = now + SWEEP_SECONDS
+        if self.due == NEVER and (ledger.rows.touched or self._history.waiting):
+            self.due = now + ledger.settings.prune_seconds
+        if now >= self.sweep_at:
+            self.sweep_at = now + SWEEP_SECONDS
             self._sweep(now)
-        elif now >= self._due:
+        elif now >= self.due:
             self._prune(list(ledger.rows.touched), now)
         if self._blobs:
             blobs, self._blobs = self._blobs, []
@@ -104,7 +101,7 @@ class Retention:
             )
 
     def _prune(self, rows: list[Row], now: float) -> None:
-        self._due = NEVER
+        self.due = NEVER
         ledger = self._ledger
         ledger.rows.touched.clear()
         refs: list[int] = []

@@ -22,6 +22,7 @@ __all__ = ["Watchdog"]
 SLICE = 256
 """Entries, leases or batches looked at in one turn."""
 SLICE_SECONDS = 0.01
+NEVER = float("inf")
 SUSPECTS_MAX = 10_000
 WATCHED = (State.SCHEDULED, State.QUEUED, State.LEASED)
 Suspects = dict[tuple[Batch, int], tuple[int, int]]
@@ -67,9 +68,9 @@ class Watchdog:
         self._suspects: Suspects = {}
         self._checked = 0  # what was decided when they were found
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self) -> float:
         """When ``on_tick`` has something to look at."""
-        return self.due if self._ledger.open_tasks or self._walk or self.stuck else None
+        return self.due if self._ledger.open_tasks or self._walk or self.stuck else NEVER
 
     def on_tick(self, now: float) -> None:
         """Look at the next slice, or begin a pass, if it is time."""

@@ -52,7 +52,8 @@ _ENTRIES: dict[type, Callable[[Any], Sequence[Entry]]] = {
 
 def encode(number: int, message: Message) -> list[bytes]:
     """The frames of a message; ``number`` counts the messages of one direction."""
-    for entry in entries_of(message):
+    find = _ENTRIES.get(type(message))
+    for entry in find(message) if find is not None else ():
         if entry.size > ATTACH_BYTES:
             return _encode_attached(number, message)
     return [to_msgpack((number, message))]
@@ -98,14 +99,17 @@ class Decoder(Generic[M]):
             envelope: _Envelope[M] = self._decoder.decode(frames[0])
         except MALFORMED as error:
             raise ProtocolError(f"a malformed message arrived: {error}") from error
-        if len(envelope.places) != len(frames) - 1:
+        message, places = envelope.message, envelope.places
+        if len(places) != len(frames) - 1:
             raise ProtocolError(
-                f"a message names {len(envelope.places)} attachments and has {len(frames) - 1}"
+                f"a message names {len(places)} attachments and has {len(frames) - 1}"
             )
-        if envelope.places:
-            _attach(envelope.message, envelope.places, frames)
-        check_entries(entries_of(envelope.message))
-        return envelope.number, envelope.message
+        if places:
+            _attach(message, places, frames)
+        find = _ENTRIES.get(type(message))
+        if find is not None:
+            check_entries(find(message))
+        return envelope.number, message
 
 
 def _attach(message: object, places: list[tuple[int, int]], frames: Sequence[bytes]) -> None:

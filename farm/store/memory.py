@@ -53,18 +53,17 @@ class MemoryStore:
     def commit(self, changes: Sequence[Change]) -> None:
         """Make all changes, in order."""
         for change in changes:
-            match change:
-                case Append(ref, record):
-                    self._records[ref] = record
-                    self._commit = max(self._commit, ref)
-                case Delete(refs):
-                    for ref in refs:
-                        self._records.pop(ref, None)
-                case PutFunction(key, name, data):
-                    self._functions.setdefault(key, (name, data))
-                case _:
-                    for key in change.hashes:
-                        self._functions.pop(key, None)
+            if isinstance(change, Append):
+                self._records[change.ref] = change.record
+                self._commit = max(self._commit, change.ref)
+            elif isinstance(change, Delete):
+                for ref in change.refs:
+                    self._records.pop(ref, None)
+            elif isinstance(change, PutFunction):
+                self._functions.setdefault(change.hash, (change.name, change.data))
+            else:
+                for key in change.hashes:
+                    self._functions.pop(key, None)
 
     def maintain(self) -> None:
         """Nothing to do: memory is given back by deleting."""

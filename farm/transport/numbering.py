@@ -33,7 +33,7 @@ class Numbering(Generic[M]):
     def pack(self, message: Message) -> list[bytes]:
         """The frames of the next message to send; raises ``ProtocolError`` if it is too large."""
         frames = encode(self.sent, message)
-        size = sum(map(len, frames))
+        size = len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
         if size > MESSAGE_BYTES_MAX:
             raise ProtocolError(
                 f"a {type(message).__name__} of {size:,} bytes cannot be sent; "
@@ -47,7 +47,8 @@ class Numbering(Generic[M]):
 
         After an error the connection is of no more use.
         """
-        if sum(map(len, frames)) > MESSAGE_BYTES_MAX:
+        size = len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
+        if size > MESSAGE_BYTES_MAX:
             raise ProtocolError(f"a message is larger than {MESSAGE_BYTES_MAX:,} bytes")
         number, message = self._decoder.decode(frames)
         if number != self.received:

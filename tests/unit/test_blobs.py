@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -408,7 +409,7 @@ def test_only_what_a_peer_that_is_gone_has_left_is_removed(join, folder):
     left.give()  # nobody lets go of it
     del gone, left
     (path / "lock").touch()
-    folder.sweep()
+    folder.sweep(time.monotonic())
     assert not path.exists()
     assert read(kept) == LARGE
     assert read(alive.secure(own)) == LARGE
@@ -435,7 +436,7 @@ def test_a_folder_removed_under_the_coordinator_costs_what_was_in_it(join, folde
     folder.sync([record])
     folder.release([kept.name])
     folder.give_up_free()
-    folder.sweep()
+    folder.sweep(time.monotonic())
     assert blobs.keep(LARGE) == LARGE
     [lost] = adopted(folder, blobs, kept)
     with pytest.raises(PayloadError):
