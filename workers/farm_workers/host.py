@@ -80,6 +80,7 @@ class Host:
         self._grace_at = FOREVER
         self._give_up_at = FOREVER
         self._due: float | None = None  # when to tick, until something happens
+        self._window_now: int | None = None  # so is what it wants to hold
         self._expected_tick = FOREVER
         self._hold_until = FOREVER
 
@@ -321,7 +322,7 @@ class Host:
     def _see(self, now: float) -> None:
         """Something happens."""
         self._now = now
-        self._due = None
+        self._due = self._window_now = None
 
     def _find_due(self) -> float:
         due = min(self._work.next_deadline(), self._grace_at)
@@ -331,9 +332,7 @@ class Host:
             news = self._reports.has_room and self._is_news(self._window())
             if news or (self._reports.waiting and not self._may_hold()):
                 return self._now
-            if self._reports.waiting:
-                due = min(due, self._hold_until)
-            due = min(due, self._beat_at)
+            due = min(due, self._beat_at, self._hold_until if self._reports.waiting else FOREVER)
         if self._draining and not self.drained and self._work.is_idle:
             if self._reports.empty:
                 return self._now
@@ -350,8 +349,7 @@ class Host:
             self._port.send(Beat(stamp=self._now, running=running, load=load))
 
     def _flush(self) -> None:
-        window = self._window()
-        news = self._is_news(window)
+        news = self._is_news(window := self._window())
         if self._reports.waiting and not news and self._may_hold():
             self._hold_until = min(self._hold_until, self._now + HOLD_SECONDS)
             if self._now < self._hold_until:
@@ -385,9 +383,11 @@ class Host:
 
     def _window(self) -> int:
         """How many tasks this host wants to hold; outcomes that are not noted count against it."""
-        if self._trouble or (self._draining and not self._work.lending.waiting):
-            return 0
-        return window_of(self._settings, self._work, self._pace, self._reports)
+        if self._window_now is None:
+            off = self._trouble or (self._draining and not self._work.lending.waiting)
+            of = (self._settings, self._work, self._pace, self._reports)
+            self._window_now = 0 if off else window_of(*of)
+        return self._window_now
 
     def _leave(self) -> None:
         """Say goodbye once everything is said, or nobody listens."""

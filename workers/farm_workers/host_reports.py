@@ -65,12 +65,15 @@ class Reports:
     @property
     def waiting(self) -> bool:
         """Whether a flush would send something."""
-        return self.has_room and bool(
-            self._flying < len(self._kept)
-            or self._ended
-            or self._returned
-            or self._started
-            or self._progress
+        return (
+            bool(
+                self._ended
+                or self._flying < len(self._kept)
+                or self._returned
+                or self._started
+                or self._progress
+            )
+            and self.has_room
         )
 
     @property

@@ -74,7 +74,7 @@ class Link:
 
     def flush(self) -> None:
         """Try again to send what waits."""
-        if self._dealer is not None:
+        if self._dealer is not None and self._dealer.backlog:
             self._dealer.flush()
 
     @property

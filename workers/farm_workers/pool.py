@@ -123,6 +123,7 @@ class Pool:
         self._weighed: dict[int, int] = {}  # slots to be measured, and what would be too much
         self._blobs: Blobs | None = None
         self._listening = True
+        self._due = NEVER  # when a worker is to be looked after, at the earliest
 
     # ------------------------------------------------------------ what the host machine wants
 
@@ -198,6 +199,7 @@ class Pool:
         """Write a limit; later, what had begun by then is told."""
         self._pages[slot].limit(ordinal)
         self._workers[slot].ask_at = now + SETTLE_SECONDS
+        self._due = min(self._due, now + SETTLE_SECONDS)
 
     # ------------------------------------------------------------ events
 
@@ -219,13 +221,8 @@ class Pool:
 
     def on_time(self, host: PoolEvents, now: float) -> None:
         """Do what is due."""
-        for slot, worker in list(self._workers.items()):
-            if now >= worker.ask_at:
-                worker.ask_at = NEVER
-                host.on_worker_limited(slot, self._pages[slot].index, now)
-            if now >= worker.kill_at:
-                worker.kill_at = NEVER
-                self.kill(slot)
+        if now >= self._due:
+            self._look_after(host, now)
         while self._weighed:
             slot, limit = self._weighed.popitem()
             if pid := self._link.pids.get(slot):
@@ -237,10 +234,23 @@ class Pool:
         if self._link.has_left:
             self._link.reap(partial(self._exited, host, now))
         self.outputs.listen()
-        questions, self._questions = self._questions, []
-        for slot, question, what, since in questions:
-            self._find_out(slot, question, what, since, host, now)
+        if self._questions:
+            questions, self._questions = self._questions, []
+            for slot, question, what, since in questions:
+                self._find_out(slot, question, what, since, host, now)
         self._stacks.on_time(now, host.on_worker_told)
+
+    def _look_after(self, host: PoolEvents, now: float) -> None:
+        """A worker was asked to begin no more, or to end, some time ago."""
+        for slot, worker in list(self._workers.items()):
+            if now >= worker.ask_at:
+                worker.ask_at = NEVER
+                host.on_worker_limited(slot, self._pages[slot].index, now)
+            if now >= worker.kill_at:
+                worker.kill_at = NEVER
+                self.kill(slot)
+        times = [time for one in self._workers.values() for time in (one.ask_at, one.kill_at)]
+        self._due = min(times, default=NEVER)
 
     def listen(self, now: float, *, wanted: bool) -> None:
         """Hear what workers say, or let them wait with it."""
@@ -253,14 +263,17 @@ class Pool:
         """When ``on_time`` is next needed."""
         if self._weighed or self._questions:
             return now
-        due = min(self._link.next_deadline(now), self.outputs.next_deadline(now))
-        due = min(due, self._stacks.next_deadline())
-        for worker in self._workers.values():
-            due = min(due, worker.ask_at, worker.kill_at)
-        return due
+        return min(
+            self._due,
+            self._link.next_deadline(now),
+            self.outputs.next_deadline(now),
+            self._stacks.next_deadline(),
+        )
 
     def flush(self, now: float) -> None:
         """Send what this turn has for the workers."""
+        if not self._dirty:
+            return
         for slot in self._dirty:
             worker = self._workers.get(slot)
             if worker is not None:
@@ -333,6 +346,7 @@ class Pool:
             wanted |= POLLOUT if channel.behind else 0
         elif worker.kill_at == NEVER:
             worker.kill_at = now + PATIENCE_SECONDS
+            self._due = min(self._due, worker.kill_at)
         if wanted != worker.watched:
             worker.watched = wanted
             if wanted:

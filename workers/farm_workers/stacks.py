@@ -100,13 +100,17 @@ class Stacks:
 
     def on_time(self, now: float, answer: Answer) -> None:
         """Tell what is complete, or will not come."""
+        if not self._asked:
+            return
         for slot, asked in list(self._asked.items()):
             if now >= asked.due:
                 self._finish(slot, answer, NO_ANSWER)
 
     def next_deadline(self) -> float:
         """When ``on_time`` is next needed."""
-        return min((asked.due for asked in self._asked.values()), default=NEVER)
+        if not self._asked:
+            return NEVER
+        return min(asked.due for asked in self._asked.values())
 
     def close(self, slot: int, answer: Answer) -> None:
         """A worker is gone."""
