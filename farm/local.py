@@ -113,7 +113,8 @@ class LocalFarm:
     ``CoordinatorSettings`` and ``AgentSettings``. ``on_failed`` is called, on another thread, with
     the error when a service fails again and again and is given up; ``failed`` is it, too.
     ``gateway`` are the settings of one, as in ``GatewaySettings``, if there is to be one: then
-    ``http`` is its URL, or ``http_error`` why it does not serve, which the farm survives.
+    ``http`` is its URL, or ``http_error`` why it does not serve, which the farm survives;
+    ``gateway_module`` is run for it.
     """
 
     def __init__(  # noqa: PLR0913 - one for each process, and what they share
@@ -126,6 +127,7 @@ class LocalFarm:
         coordinator: Mapping[str, Any] | None = None,
         host: Mapping[str, Any] | None = None,
         gateway: Mapping[str, Any] | None = None,
+        gateway_module: str = "farm.gateway",
         on_failed: Callable[[FarmError], None] | None = None,
     ) -> None:
         self.failed: FarmError | None = None
@@ -167,7 +169,7 @@ class LocalFarm:
 
         self._gateway = gateway is not None and Service(
             "gateway",
-            "farm.gateway",
+            gateway_module,
             self._folder,
             self._launch_gateway,
             says_ready=True,

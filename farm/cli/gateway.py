@@ -4,6 +4,7 @@ import os
 import sys
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from farm.cli.options import (
     LogLevelOption,
 )
 from farm.cli.run import AddressOption, Run, command
+from farm.cli.settings import scheduler_state
 
 if TYPE_CHECKING:
     from farm.config import Config
@@ -53,6 +55,15 @@ def gateway(  # noqa: PLR0913 - one for each option
         bool,
         typer.Option("--docs", help="Show the API at /docs; its script comes from the internet."),
     ] = False,
+    schedules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What the schedulers on this machine keep. Default: schedules.db beside the"
+            " farm's store.",
+            show_default=False,
+        ),
+    ] = None,
     insecure: InsecureOption = False,
     address: AddressOption = None,
     log_format: LogFormatOption = None,
@@ -73,7 +84,7 @@ def gateway(  # noqa: PLR0913 - one for each option
     )
     if not _is_installed():
         raise Refused(MISSING)
-    from farm.gateway.service import serve
+    from farm.cli.gateway_process import serve_with_schedules
     from farm.gateway.settings import GatewaySettings
 
     settings = GatewaySettings(
@@ -81,9 +92,9 @@ def gateway(  # noqa: PLR0913 - one for each option
         insecure=insecure,
         log_format=config.log.format,
         log_level=config.log.level,
-        **_settings(config),
+        **_settings(config, schedules),
     )
-    raise typer.Exit(serve(settings))
+    raise typer.Exit(serve_with_schedules(settings))
 
 
 def _is_installed() -> bool:
@@ -109,12 +120,16 @@ def gateway_beside(
     return {"insecure": insecure, **_settings(config)}, must
 
 
-def _settings(config: "Config") -> dict[str, Any]:
-    """What a configuration says about a gateway."""
+def _settings(config: "Config", schedules: Path | None = None) -> dict[str, Any]:
+    """What a configuration says about a gateway; ``schedules``: the state of schedulers."""
     from msgspec.structs import asdict
 
-    modules = checked_modules(config.gateway.modules)
-    return {**asdict(config.gateway), "modules": modules, "sys_path": module_path()}
+    return {
+        **asdict(config.gateway),
+        "modules": checked_modules(config.gateway.modules),
+        "sys_path": module_path(),
+        "schedules": str((schedules or scheduler_state(config)).absolute()),
+    }
 
 
 def checked_modules(names: list[str]) -> list[str]:

@@ -16,13 +16,13 @@ from farm.cli.gateway import module_path
 from farm.cli.options import LogFormatOption, LogLevelOption
 from farm.cli.run import AddressOption, Run, command
 from farm.cli.schedules_words import FilesArgument
-from farm.cli.settings import state_folder, store_address
+from farm.cli.settings import scheduler_state
 
 if TYPE_CHECKING:
     from farm.config import Config
     from farm_scheduler.settings import SchedulerSettings
 
-__all__ = ["scheduler_beside", "scheduler_state"]
+__all__ = ["scheduler_beside"]
 
 MISSING = "the scheduler is not installed: pip install 'compute-farm[scheduler]'"
 
@@ -79,13 +79,6 @@ def _settings(
         log_format=config.log.format,
         log_level=config.log.level,
     )
-
-
-def scheduler_state(config: "Config") -> Path:
-    """Where a scheduler keeps what it knows: beside the store."""
-    from farm_scheduler.settings import state_path
-
-    return state_path(store_address(config), state_folder())
 
 
 @contextmanager

@@ -10,11 +10,11 @@ import typer
 from farm.cli.exitcodes import TaskFailed
 from farm.cli.output import Column
 from farm.cli.run import Run, command
-from farm.cli.scheduler import scheduler_state
 from farm.cli.schedules_try import GROUP, PANEL
 from farm.cli.schedules_words import fate, instant, local
+from farm.cli.settings import scheduler_state
 from farm.cli.words import count_text, dash, seconds_text
-from farm.errors import ConfigError, UnknownTask
+from farm.errors import ConfigError
 
 if TYPE_CHECKING:
     from farm_scheduler.core import Entry, Row
@@ -51,14 +51,12 @@ def _open(run: Run, state: Path | None) -> "State":
 
 def _entry(found: "State", name: str) -> "tuple[Entry, str]":
     """One schedule and its file; raises ``UnknownTask`` naming the nearest."""
-    from difflib import get_close_matches
+    from farm_scheduler.desk import unknown
 
-    entries = {entry.schedule.name: (entry, file) for entry, file in found.entries()}
-    if name in entries:
-        return entries[name]
-    near = get_close_matches(name, entries, 1)
-    hint = f"did you mean {near[0]!r}?" if near else "`farm schedules list` has them"
-    raise UnknownTask(f"there is no schedule {name!r}; {hint}")
+    entry = found.entry(name)
+    if entry is None:
+        raise unknown(found, name)
+    return entry
 
 
 @command(
@@ -77,9 +75,7 @@ def list_schedules(
     found = _open(run, state)
     now = time.time()
     rows = [
-        _described(found, entry, file, now)
-        for entry, file in found.entries()
-        if everything or entry.retired is None
+        _described(found, entry, file, now) for entry, file in found.entries(retired=everything)
     ]
     rows += [
         {"name": name, "file": file, "state": f"stopped: {message}"}
@@ -218,17 +214,15 @@ def _time(row: "Row", zones: dict[str, str]) -> str:
 
 def _order(run: Run, state: Path | None, what: str, **arguments: Any) -> dict[str, Any] | None:
     """Ask the scheduler for something; None if none runs, and it is done later."""
-    from farm_scheduler.turns import holder, poke
+    from farm_scheduler.desk import Desk
 
-    found = _open(run, state)
-    _entry(found, arguments["name"])
-    number = found.order(time.time(), what, arguments)
+    desk = Desk(state or scheduler_state(run.config()))
+    number = desk.order(what, **arguments)
     until = time.monotonic() + ANSWER_SECONDS
-    if not holder(found.path):
+    if not desk.decides():
         run.output.answer({"name": arguments["name"], "order": number, "done": False}, NOBODY)
         return None
-    poke(found.path)
-    while (answer := found.answer(number)) is None and time.monotonic() < until:
+    while (answer := desk.answer(number)) is None and time.monotonic() < until:
         time.sleep(LOOK_SECONDS)
     if answer is None:
         raise TaskFailed(

@@ -204,6 +204,7 @@ def _local_farm(
         },
         host=host_settings(config),
         gateway=None if http is None else logs | http,
+        gateway_module="farm.cli.gateway_process",
         on_failed=lambda _: stop.set(),
     )
 

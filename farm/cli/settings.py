@@ -11,7 +11,7 @@ from farm.cli.run import Run, command
 if TYPE_CHECKING:
     from farm.config import Config
 
-__all__ = ["state_folder", "store_address"]
+__all__ = ["scheduler_state", "state_folder", "store_address"]
 
 PANEL = "About"
 
@@ -63,3 +63,10 @@ def state_folder() -> Path:
     folder = Path(home).expanduser() / "farm"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+def scheduler_state(config: "Config") -> Path:
+    """Where a scheduler keeps what it knows: beside the store."""
+    from farm_scheduler.settings import state_path
+
+    return state_path(store_address(config), state_folder())

@@ -17,6 +17,7 @@ from farm.gateway.gateway import Gateway
 from farm.gateway.guard import Guard
 from farm.gateway.problems import MEDIA_TYPE, Problem
 from farm.gateway.routes import ROUTES
+from farm.gateway.routes_schedules import SCHEDULE_ROUTES
 from farm.registry import registered
 
 __all__ = ["Application"]
@@ -82,7 +83,7 @@ def _routes(gateway: Gateway) -> Litestar:
         return gateway
 
     return Litestar(
-        [*ROUTES, openapi, *([docs] if gateway.settings.docs else [])],
+        [*ROUTES, *SCHEDULE_ROUTES, openapi, *([docs] if gateway.settings.docs else [])],
         dependencies={"gateway": Provide(itself)},
         exception_handlers={
             Problem: _answer_problem,
@@ -175,6 +176,9 @@ _LABELS = [
         (r"/v1/(tasks|jobs)", r"/v1/\1"),
         (r"/v1/(tasks|jobs)/[^/]+", r"/v1/\1/{id}"),
         (r"/v1/jobs/[^/]+/(tasks|events)", r"/v1/jobs/{id}/\1"),
+        (r"/v1/schedules", "/v1/schedules"),
+        (r"/v1/schedules/[^/]+", "/v1/schedules/{name}"),
+        (r"/v1/schedules/[^/]+/(history|pause|resume|run)", r"/v1/schedules/{name}/\1"),
         (r"/v1/(functions|status|hosts|queues)", r"/v1/\1"),
         (r"/v1/queues/[^/]+/(pause|resume|purge)", r"/v1/queues/{name}/\1"),
         (r"/health/(live|ready)", r"/health/\1"),

@@ -11,6 +11,7 @@ from farm.gateway.events import job_events
 from farm.gateway.metrics import Metrics
 from farm.gateway.problems import busy, busy_if_away
 from farm.gateway.reading import Reading
+from farm.gateway.schedules import Desk, Schedules
 from farm.gateway.schemas import JobView
 from farm.gateway.settings import GatewaySettings
 from farm.gateway.submitting import Submitting
@@ -39,7 +40,7 @@ class _Waiting:
 class Gateway:
     """One for each process. ``stopping`` is set when it is to end."""
 
-    def __init__(self, settings: GatewaySettings, relay: Relay) -> None:
+    def __init__(self, settings: GatewaySettings, relay: Relay, desk: Desk | None = None) -> None:
         self.settings = settings
         self.relay = relay
         self.stopping = asyncio.Event()
@@ -48,6 +49,7 @@ class Gateway:
         self.callers = Callers(settings.max_pending)
         self.submitting = Submitting(relay, self.callers, settings)
         self.reading = Reading(relay, self.stopping)
+        self.schedules = Schedules(desk, self.stopping)
         self.metrics = Metrics()
 
     def waiting(self, wait: float) -> _Waiting:

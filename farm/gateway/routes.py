@@ -10,42 +10,17 @@ from litestar.response import Stream
 
 from farm.errors import FarmError
 from farm.gateway import schemas as s
+from farm.gateway.describing import Key, problems
 from farm.gateway.gateway import Gateway
 from farm.gateway.guard import caller_of
 from farm.gateway.metrics import CONTENT_TYPE
-from farm.gateway.problems import MEDIA_TYPE, Problem, ProblemBody, busy
-from farm.gateway.submitting import KEY_CHARS_MAX, Asker
+from farm.gateway.problems import Problem, busy
+from farm.gateway.submitting import Asker
 from farm.model import seconds
 
 __all__ = ["ROUTES"]
 
-REASONS = {
-    400: "It is no HTTP request, or its body no JSON",
-    404: "There is no such task, job or queue, or it is kept no longer",
-    408: "The body came too slowly",
-    409: "Another call has this idempotency key",
-    410: "The result went to the client that submitted the task, and is not kept",
-    413: "The body, or the job, is too large",
-    415: "The body is not sent as JSON",
-    421: "The gateway is not called so",
-    422: "A field is wrong: `field` says which",
-    429: "This caller has too many tasks pending; `Retry-After` says when to come back",
-    503: "The farm has no room, or cannot be reached; `Retry-After` says when to come back",
-}
 TASK = {"id": "The id of a task"}
-
-
-def _problems(*statuses: int) -> dict[int, ResponseSpec]:
-    """The answers of a route that are problems, for the OpenAPI document."""
-    return {
-        status: ResponseSpec(
-            ProblemBody,
-            description=REASONS[status],
-            media_type=MEDIA_TYPE,
-            generate_examples=False,
-        )
-        for status in (400, *statuses, 421)
-    }
 
 
 LOCATION = ResponseHeader(
@@ -74,16 +49,6 @@ Queue = Annotated[
     ),
 ]
 
-Key = Annotated[
-    str,
-    HeaderParameter(
-        name="Idempotency-Key",
-        max_length=KEY_CHARS_MAX,
-        description="Of calls with one key, within a day, one runs, and the others end as it does:"
-        " send the same key when you try again",
-    ),
-]
-
 
 class Tasks(Controller):
     """Calls of functions."""
@@ -93,7 +58,7 @@ class Tasks(Controller):
 
     @post(
         status_code=202,
-        responses=_problems(*WRITES, 429),
+        responses=problems(*WRITES, 429),
         response_headers=[LOCATION],
         summary="Run a function",
     )
@@ -111,7 +76,7 @@ class Tasks(Controller):
         url = f"/v1/tasks/{task}"
         return Response(s.TaskAccepted(task, url), headers={"location": url})
 
-    @get("/{task_id:str}", responses=_problems(404, 410, 422, 503), summary="Read a task")
+    @get("/{task_id:str}", responses=problems(404, 410, 422, 503), summary="Read a task")
     async def read(self, task_id: Id, gateway: "Gateway", wait: Wait = 0.0) -> s.TaskView:
         """A task as it stands; with `wait`, when it is over or after so many seconds."""
         async with gateway.waiting(wait) as allowed:
@@ -120,7 +85,7 @@ class Tasks(Controller):
     @delete(
         "/{task_id:str}",
         status_code=200,
-        responses=_problems(404, 415, 422, 503),
+        responses=problems(404, 415, 422, 503),
         summary="Cancel a task",
     )
     async def cancel(self, task_id: Id, gateway: "Gateway", grace: Grace = None) -> s.Cancelled:
@@ -136,7 +101,7 @@ class Jobs(Controller):
 
     @post(
         status_code=202,
-        responses=_problems(*WRITES, 429),
+        responses=problems(*WRITES, 429),
         response_headers=[LOCATION],
         summary="Run a function many times",
     )
@@ -154,13 +119,13 @@ class Jobs(Controller):
         url = f"/v1/jobs/{job}"
         return Response(s.JobAccepted(job, url, count), headers={"location": url})
 
-    @get("/{job_id:str}", responses=_problems(404, 422, 503), summary="Read a job")
+    @get("/{job_id:str}", responses=problems(404, 422, 503), summary="Read a job")
     async def read(self, job_id: Id, gateway: "Gateway", wait: Wait = 0.0) -> s.JobView:
         """A job as it stands; with `wait`, when it is over or after so many seconds."""
         async with gateway.waiting(wait) as allowed:
             return await gateway.reading.job(job_id, allowed)
 
-    @get("/{job_id:str}/tasks", responses=_problems(404, 422, 503), summary="List a job's tasks")
+    @get("/{job_id:str}/tasks", responses=problems(404, 422, 503), summary="List a job's tasks")
     async def tasks(
         self,
         job_id: Id,
@@ -174,7 +139,7 @@ class Jobs(Controller):
     @get(
         "/{job_id:str}/events",
         responses={
-            **_problems(404, 422, 503),
+            **problems(404, 422, 503),
             204: ResponseSpec(None, description="All has been told"),
         },
         media_type="text/event-stream",
@@ -210,7 +175,7 @@ class Jobs(Controller):
     @delete(
         "/{job_id:str}",
         status_code=200,
-        responses=_problems(404, 415, 422, 503),
+        responses=problems(404, 415, 422, 503),
         summary="Cancel a job",
     )
     async def cancel(self, job_id: Id, gateway: "Gateway", grace: Grace = None) -> s.Cancelled:
@@ -224,7 +189,7 @@ class Farm(Controller):
     path = "/v1"
     tags = ["farm"]  # noqa: RUF012 - as the framework has it
 
-    @get("/functions", responses=_problems(), summary="List the functions")
+    @get("/functions", responses=problems(), summary="List the functions")
     async def functions(self, gateway: "Gateway") -> list[s.Function]:
         """The functions that can be run, and their parameters."""
         return [
@@ -232,17 +197,17 @@ class Farm(Controller):
             for name, summary, signature in gateway.submitting.functions()
         ]
 
-    @get("/status", responses=_problems(503), summary="How the farm is")
+    @get("/status", responses=problems(503), summary="How the farm is")
     async def status(self, gateway: "Gateway") -> dict[str, Any]:
         """As `farm status --json` says it."""
         return await gateway.ask("status")  # type: ignore[no-any-return]
 
-    @get("/hosts", responses=_problems(503), summary="List the hosts")
+    @get("/hosts", responses=problems(503), summary="List the hosts")
     async def hosts(self, gateway: "Gateway") -> list[dict[str, Any]]:
         """As `farm hosts --json` says it."""
         return await gateway.ask("hosts")  # type: ignore[no-any-return]
 
-    @get("/queues", responses=_problems(503), summary="List the queues")
+    @get("/queues", responses=problems(503), summary="List the queues")
     async def queues(self, gateway: "Gateway") -> list[dict[str, Any]]:
         """As `farm queues --json` says it."""
         return await gateway.ask("queues")  # type: ignore[no-any-return]
@@ -250,7 +215,7 @@ class Farm(Controller):
     @post(
         "/queues/{name:str}/pause",
         status_code=200,
-        responses=_problems(404, 408, 413, 415, 503),
+        responses=problems(404, 408, 413, 415, 503),
         summary="Pause a queue",
     )
     async def pause(self, name: QueueName, gateway: "Gateway") -> dict[str, Any]:
@@ -260,7 +225,7 @@ class Farm(Controller):
     @post(
         "/queues/{name:str}/resume",
         status_code=200,
-        responses=_problems(404, 408, 413, 415, 503),
+        responses=problems(404, 408, 413, 415, 503),
         summary="Resume a queue",
     )
     async def resume(self, name: QueueName, gateway: "Gateway") -> dict[str, Any]:
@@ -270,7 +235,7 @@ class Farm(Controller):
     @post(
         "/queues/{name:str}/purge",
         status_code=200,
-        responses=_problems(404, 408, 413, 415, 503),
+        responses=problems(404, 408, 413, 415, 503),
         summary="Purge a queue",
     )
     async def purge(self, name: QueueName, gateway: "Gateway") -> dict[str, Any]:
@@ -278,13 +243,13 @@ class Farm(Controller):
         return await gateway.ask("purge_queue", name=name)  # type: ignore[no-any-return]
 
 
-@get("/health/live", tags=["health"], responses=_problems(), summary="Whether it runs")
+@get("/health/live", tags=["health"], responses=problems(), summary="Whether it runs")
 async def live() -> s.Health:
     """Whether this process answers."""
     return s.Health("ok")
 
 
-@get("/health/ready", tags=["health"], responses=_problems(503), summary="Whether it can be used")
+@get("/health/ready", tags=["health"], responses=problems(503), summary="Whether it can be used")
 async def ready(gateway: "Gateway") -> s.Health:
     """Whether the farm can be reached from here."""
     if not gateway.relay.connected:
@@ -296,7 +261,7 @@ async def ready(gateway: "Gateway") -> s.Health:
     "/metrics",
     tags=["health"],
     media_type=MediaType.TEXT,
-    responses=_problems(),
+    responses=problems(),
     summary="Numbers for Prometheus",
 )
 async def metrics(gateway: "Gateway") -> Response[bytes]:

@@ -1,5 +1,6 @@
 """The bodies of requests and answers: what the OpenAPI document shows."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -8,13 +9,18 @@ from msgspec import UNSET, Meta, UnsetType
 __all__ = [
     "Cancelled",
     "ErrorView",
+    "FireView",
     "Function",
     "Health",
     "JobAccepted",
     "JobRequest",
     "JobTask",
     "JobView",
+    "Ordered",
+    "PauseRequest",
+    "PauseView",
     "ProgressView",
+    "ScheduleView",
     "TaskAccepted",
     "TaskRequest",
     "TaskView",
@@ -168,3 +174,85 @@ class Health(msgspec.Struct):
     """How it is."""
 
     status: str
+
+
+class FireView(msgspec.Struct, omit_defaults=True):
+    """A nominal time of a schedule, and what became of it. Times are in the schedule's zone."""
+
+    fire_id: str
+    schedule: str
+    nominal: str
+    state: str
+    """``waiting``, ``running``; or ``ran``, ``coalesced``, ``skipped``."""
+    kind: str = "time"
+    """``time``, ``manual`` or ``backfill``."""
+    reason: str = ""
+    """Why it was skipped, in a word."""
+    detail: str = ""
+    """The same in full, or how the run failed."""
+    into: str = ""
+    """The fire that ran in its stead."""
+    task: str = ""
+    outcome: str = ""
+    output: str = ""
+    """The end of what a command wrote."""
+    due: str | None = None
+    since: str | None = None
+    """Where its interval begins, which ends at its nominal time."""
+    begun: str | None = None
+    ended: str | None = None
+    until: str | None = None
+    """This row stands for all nominal times from its own to before this one."""
+
+
+class PauseView(msgspec.Struct):
+    """A span of time in which nothing fires."""
+
+    since: str
+    until: str | None
+    who: str
+    why: str
+
+
+class ScheduleView(msgspec.Struct, omit_defaults=True):
+    """A schedule as it stands."""
+
+    name: str
+    state: str
+    """``works``, ``paused``, ``over``; ``retired``: in no file any more; ``stopped``: its entry is
+    wrong, and ``problem`` says what."""
+    file: str = ""
+    cron: str = ""
+    tz: str = ""
+    problem: str = ""
+    next: str | None = None
+    last: FireView | None = None
+    pauses: list[PauseView] = []
+    options: dict[str, Any] = {}
+    """All others; of one schedule, not in a list."""
+    next_times: list[str] = []
+    """The same."""
+
+
+class PauseRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """For how long a schedule is paused, and what people should know of it."""
+
+    until: Annotated[
+        datetime | None, Meta(description="Go on by itself then; never, if it is not said")
+    ] = None
+    why: Annotated[str, Meta(max_length=1000)] = ""
+    who: Annotated[str, Meta(max_length=200)] = ""
+    """Default: the address of the caller."""
+
+
+class Ordered(msgspec.Struct, omit_defaults=True):
+    """What the scheduler did."""
+
+    name: str
+    done: bool
+    """Or no scheduler has answered yet: the next one will do it."""
+    until: str | None = None
+    was_paused: bool | None = None
+    fire_id: str = ""
+    state: str = ""
+    reason: str = ""

@@ -26,6 +26,7 @@ from farm.errors import ConfigError, FarmError
 from farm.gateway.app import Application
 from farm.gateway.gateway import Gateway
 from farm.gateway.protocol import guarded
+from farm.gateway.schedules import Desk
 from farm.gateway.settings import ExitCode, GatewaySettings, Word, parse_listen
 from farm.logs import Seldom, setup
 from farm.parent import watch_parent
@@ -46,13 +47,13 @@ class Unsafe(ConfigError):
     """Other machines could connect, and nothing would keep them from running functions here."""
 
 
-def serve(settings: GatewaySettings) -> ExitCode:
-    """Run a gateway until it is told to stop or cannot go on."""
+def serve(settings: GatewaySettings, desk: Desk | None = None) -> ExitCode:
+    """Run a gateway until it is told to stop or cannot go on; ``desk`` is for schedules."""
     setup(settings.log_format, settings.log_level)
     _hear_server()
     watch_parent(lambda: os._exit(ExitCode.OK), settings.parent_fd, settings.parent_pid)
     try:
-        return _serve(settings)
+        return _serve(settings, desk)
     except FarmError as error:
         logger.error("the gateway cannot serve: %s", error)  # noqa: TRY400
         known = {*errors.__all__}
@@ -91,7 +92,7 @@ def _hear_server() -> None:
         server.propagate = False
 
 
-def _serve(settings: GatewaySettings) -> ExitCode:
+def _serve(settings: GatewaySettings, desk: Desk | None) -> ExitCode:
     if settings.sys_path is not None:
         sys.path[:] = settings.sys_path
         importlib.invalidate_caches()
@@ -101,7 +102,7 @@ def _serve(settings: GatewaySettings) -> ExitCode:
     with _listen(settings) as listening:
         relay = Relay(settings.address)
         try:
-            return asyncio.run(_run(settings, relay, listening))
+            return asyncio.run(_run(Gateway(settings, relay, desk), listening))
         finally:
             relay.close()
 
@@ -128,8 +129,8 @@ def _listen(settings: GatewaySettings) -> socket.socket:
     return listening
 
 
-async def _run(settings: GatewaySettings, relay: Relay, listening: socket.socket) -> ExitCode:
-    gateway = Gateway(settings, relay)
+async def _run(gateway: Gateway, listening: socket.socket) -> ExitCode:
+    settings, relay = gateway.settings, gateway.relay
     config = uvicorn.Config(
         Application(gateway),
         http=guarded(settings.max_connections),

@@ -49,6 +49,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How long one of them waits for a task, in seconds."""
     result_ttl: float = 86_400.0
     """How long a result can be read, in seconds, unless the request says otherwise."""
+    schedules: str = ""
+    """What the schedulers on this machine keep, if there are any."""
     sys_path: list[str] | None = None
     """In place of this process's ``sys.path`` when modules are imported."""
     parent_fd: int | None = None

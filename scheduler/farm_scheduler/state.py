@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from farm.errors import StoreError, StoreUnreadable
+from farm.errors import ConfigError, KeyConflict, StoreError, StoreUnreadable
 from farm_scheduler.core import Entry, Pause, Row, Schedule
 from farm_scheduler.files import Problem
 from farm_scheduler.formats import VERSION, open_format
@@ -30,6 +30,8 @@ BUSY_SECONDS = 10.0
 ANSWERED_SECONDS = 3600.0
 """How long the answer to an order is kept; of one with a key it is a day."""
 KEY_SECONDS = 86_400.0
+ORDERS_MAX = 10_000
+"""Orders that wait for a scheduler; of more, none is taken."""
 Order = tuple[int, float, str, dict[str, Any]]
 COLUMNS = Row.__struct_fields__
 NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -74,16 +76,23 @@ class State:
 
         ``known``: what ``schedules`` had before, and need not be made again.
         """
-        query = "SELECT spec, file, cursor, next, last, pauses, retired, at_once FROM schedules"
-        entries, known = [], known or {}
         with _no_collection():  # all of it stays
-            for spec, file, cursor, following, last, pauses, *rest in self._db.execute(query):
-                entry = Entry(known.get(spec) or _schedule(spec), 0, cursor, following)
-                entry.last, (entry.retired, entry.at_once) = last, rest
-                if pauses:
-                    entry.pauses = _pauses(pauses)
-                entries.append((entry, file))
+            entries = list(self._entries("ORDER BY name", known=known))
         return entries, list(self.rows("state IN ('waiting', 'running')"))
+
+    def _entries(
+        self, where: str, *values: Any, known: Mapping[bytes, Schedule] | None = None
+    ) -> Iterator[tuple[Entry, str]]:
+        query = "SELECT spec, file, cursor, next, last, pauses, retired, at_once FROM schedules "
+        known = known or {}
+        for spec, file, cursor, following, last, pauses, *rest in self._db.execute(
+            query + where, values
+        ):
+            entry = Entry(known.get(spec) or _schedule(spec), 0, cursor, following)
+            entry.last, (entry.retired, entry.at_once) = last, rest
+            if pauses:
+                entry.pauses = _pauses(pauses)
+            yield entry, file
 
     def schedules(self) -> dict[bytes, Schedule]:
         """All schedules, by how they are written here."""
@@ -157,8 +166,8 @@ class State:
     def order(self, at: float, what: str, arguments: dict[str, Any], key: str = "") -> int:
         """Ask the scheduler for something; ``answer`` has what it said.
 
-        With a ``key`` that another order of the last day has, it is that one. Raises ``ValueError``
-        if the other asked for something else.
+        With a ``key`` that another order of the last day has, it is that one. Raises
+        ``KeyConflict`` if the other asked for something else, ``ConfigError`` if too many wait.
         """
         asked = what, json.dumps(arguments)
         with self._transaction():
@@ -166,8 +175,15 @@ class State:
                 query = "SELECT id, what, arguments FROM orders WHERE key = ?"
                 for number, *same in self._db.execute(query, (key,)):
                     if (*same,) != asked:
-                        raise ValueError("another order has this key, and asks for something else")
+                        raise KeyConflict("another order has this key, and asks for something else")
                     return int(number)
+            (waiting,) = self._db.execute(
+                "SELECT count(*) FROM orders WHERE answer IS NULL"
+            ).fetchone()
+            if waiting >= ORDERS_MAX:
+                raise ConfigError(
+                    f"{waiting} orders wait already: start a scheduler, which does them"
+                )
             cursor = self._db.execute(
                 "INSERT INTO orders (at, what, arguments, key) VALUES (?, ?, ?, ?)",
                 (at, *asked, key or None),
@@ -180,10 +196,20 @@ class State:
         found = self._db.execute(query, (number,)).fetchone()
         return json.loads(found[0]) if found and found[0] is not None else None
 
-    def entries(self, name: str | None = None) -> list[tuple[Entry, str]]:
-        """All schedules, or one; with their files."""
-        found, _ = self.load()
-        return [one for one in found if name is None or one[0].schedule.name == name]
+    def entries(
+        self, *, after: str = "", limit: int = -1, retired: bool = True
+    ) -> Iterator[tuple[Entry, str]]:
+        """Schedules by name, with their files: some, after a name, retired ones too or not."""
+        condition = "" if retired else "AND retired IS NULL "
+        return self._entries(f"WHERE name > ? {condition}ORDER BY name LIMIT ?", after, limit)
+
+    def entry(self, name: str) -> tuple[Entry, str] | None:
+        """One schedule, and its file."""
+        return next(self._entries("WHERE name = ?", name), None)
+
+    def names(self) -> list[str]:
+        """Of all schedules."""
+        return [name for (name,) in self._db.execute("SELECT name FROM schedules ORDER BY name")]
 
     def problems(self) -> list[Problem]:
         """Entries that are stopped, and why."""

@@ -2,6 +2,10 @@
 
 import signal
 
+import httpx
+
+from tests.processes import free_ports
+
 FILE = """
 [schedules.held]
 cron = "@every 1s"
@@ -17,8 +21,11 @@ command = ["true"]
 def test_a_farm_beside_a_file_runs_it(machine):
     gate = machine.gate()
     (machine.folder / "schedules.toml").write_text(FILE.format(path=gate.path))
-    up = machine.up("--slots", "2", "--no-gateway")
+    http = f"127.0.0.1:{free_ports()}"
+    up = machine.up("--slots", "2", "--http", http)
     gate.wait_begun()
+    (of_bad, of_held) = httpx.get(f"http://{http}/v1/schedules").json()
+    assert (of_bad["state"], of_held["last"]["state"]) == ("stopped", "running")
     held, bad = machine.ask("schedules", "list")
     assert (held["name"], held["state"]) == ("held", "works")
     assert bad["state"].startswith("stopped: schedule 'bad': minute: '61' is not one")

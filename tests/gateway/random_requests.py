@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from farm_scheduler.core import Entry, Schedule
+from farm_scheduler.state import State
 from tests.integration.gateway_rig import rig
 
 __all__ = ["run"]
@@ -16,10 +18,23 @@ __all__ = ["run"]
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
+def _schedules(folder):
+    """The state of a scheduler that is not there now; it knows one schedule, named 0."""
+    path = Path(folder, "schedules.db")
+    schedule = Schedule("0", cron="@yearly", run="math:sqrt", args=[4])
+    state = State(path)
+    state.commit([], [(Entry(schedule, 0, 0, None), "")], {})
+    state.close()
+    return str(path)
+
+
 def run(seconds, seed):
     """The problems that were found, as text; and what the run says of itself."""
     schemathesis = Path(sys.executable).with_name("schemathesis")
-    with tempfile.TemporaryDirectory() as folder, rig(core={"queues": {"small": {}}}) as gateway:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        rig(core={"queues": {"small": {}}}, schedules=_schedules(folder)) as gateway,
+    ):
         done = subprocess.run(
             [
                 *(schemathesis, "--config-file", CONFIG, "run"),

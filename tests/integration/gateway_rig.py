@@ -86,6 +86,7 @@ def rig(slots=2, core=None, store="", **gateway):
             coordinator={"core": core or {}},
             host={"imports": [MODULE], "sys_path": path},
             gateway={"listen": listen, "modules": [MODULE], "sys_path": path, **gateway},
+            gateway_module="farm.cli.gateway_process" if "schedules" in gateway else "farm.gateway",
         )
         local.start()
         try:

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from farm.errors import StoreUnreadable
+from farm.errors import ConfigError, KeyConflict, StoreUnreadable
 from farm_scheduler.core.schedule import FIELDS
 from farm_scheduler.formats import SPEC, STEPS, VERSION
 from farm_scheduler.state import State
@@ -99,10 +99,20 @@ def test_orders_of_one_key_are_one_for_a_day(tmp_path):
     with closing(State(tmp_path / "schedules.db")) as state:
         first = state.order(1000.0, "run", {"name": "a"}, "k")
         assert state.order(1001.0, "run", {"name": "a"}, "other") != first
-        with pytest.raises(ValueError, match="another order has this key"):
+        with pytest.raises(KeyConflict, match="another order has this key"):
             state.order(1002.0, "run", {"name": "b"}, "k")
         state.commit([], [], {}, [(first, {"done": 1})])
         state.forget(1000.0 + 7200)
         assert state.order(8000.0, "run", {"name": "a"}, "k") == first
         state.forget(1000.0 + 90_000)
         assert state.order(91_000.0, "run", {"name": "a"}, "k") != first
+
+
+def test_so_many_orders_wait_and_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("farm_scheduler.state.ORDERS_MAX", 2)
+    with closing(State(tmp_path / "schedules.db")) as state:
+        numbers = [state.order(1.0, "run", {"name": "a"}) for _ in range(2)]
+        with pytest.raises(ConfigError, match="2 orders wait already: start a scheduler"):
+            state.order(1.0, "run", {"name": "a"})
+        state.commit([], [], {}, [(numbers[0], {})])
+        state.order(1.0, "run", {"name": "a"})

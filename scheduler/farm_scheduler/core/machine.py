@@ -23,6 +23,9 @@ LOOK_MAX = 100_000
 OLD_MAX = 1000
 """Nominal times before the catch-up window that get a row each; the rest get one for all."""
 
+PAUSES_MAX = 100
+"""Pauses of one schedule at a time."""
+
 RETIRED = Fate("retired", "its schedule is no longer in a file")
 
 
@@ -229,8 +232,12 @@ class Machine:
     # ------------------------------------------------------------ what people want
 
     def pause(self, name: str, pause: Pause) -> None:
-        """Skip what is due in a span of time."""
+        """Skip what is due in a span of time; what was said before, of the same end, is one."""
         entry = self.entries[name]
+        if any(one.at <= pause.at and one[1:] == pause[1:] for one in entry.pauses):
+            return
+        if len(entry.pauses) >= PAUSES_MAX:
+            raise ValueError(f"{name} has {PAUSES_MAX} pauses already; resume it first")
         entry.pauses = (*entry.pauses, pause)
         self._port.keep(entry)
 

@@ -1,0 +1,52 @@
+"""``python -m farm.cli.gateway_process --settings FILE``: a gateway that knows of schedules, too.
+
+The gateway and the scheduler do not import each other; here they are put together.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from farm.errors import ConfigError
+from farm.gateway.settings import ExitCode, GatewaySettings
+
+if TYPE_CHECKING:
+    from farm.gateway.schedules import Desk
+
+__all__ = ["main", "serve_with_schedules"]
+
+
+def serve_with_schedules(settings: GatewaySettings) -> ExitCode:
+    """Run a gateway, with the schedules of this machine if it is told where they are kept."""
+    from farm.gateway.service import serve
+
+    return serve(settings, _desk(settings.schedules))
+
+
+def _desk(state: str) -> "Desk | None":
+    if not state or find_spec("cronsim") is None:
+        return None
+    from farm_scheduler.desk import Desk
+
+    return Desk(state)
+
+
+def main(arguments: Sequence[str]) -> ExitCode:
+    """Read the settings and serve; the exit code says how it ended."""
+    match arguments:
+        case ["--settings", path]:
+            pass
+        case _:
+            sys.stderr.write("usage: python -m farm.cli.gateway_process --settings FILE\n")
+            return ExitCode.CONFIG
+    try:
+        settings = GatewaySettings.read(path)
+    except ConfigError as error:
+        sys.stderr.write(f"farm.gateway: {error}\n")
+        return ExitCode.CONFIG
+    return serve_with_schedules(settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
