@@ -37,15 +37,19 @@ def schedule(name: str = "", *, cron: str, **options: Any) -> Callable[[F], F]:
 
 
 def declared_in(module: ModuleType) -> Iterator[Declared | Schedule]:
-    """What a module declares: decorated functions of its own, and ``Schedule`` objects.
+    """What a module declares: decorated functions, ``Schedule`` objects, and aggregates.
 
     The latter may also stand in lists and tuples, for those made in a loop.
     """
-    for value in list(vars(module).values()):
+    for name, value in list(vars(module).items()):
         if isinstance(value, Schedule):
             yield value
+        elif getattr(value, "__farm_aggregate__", False) and not isinstance(value, type):
+            if value.schedule:
+                what = {"run": f"{module.__name__}:{name}", "cron": value.schedule}
+                yield Declared(value.name, {**what, "tz": value.zone})
         elif isinstance(value, list | tuple):
             yield from (one for one in value if isinstance(one, Schedule))
         elif callable(value) and getattr(value, "__module__", None) == module.__name__:
-            for name, options in getattr(value, MARK, ()):
-                yield Declared(name, {"run": value, **options})
+            for own, options in getattr(value, MARK, ()):
+                yield Declared(own, {"run": value, **options})

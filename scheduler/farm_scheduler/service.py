@@ -25,7 +25,8 @@ from farm_scheduler.core import Entry, Machine, Row, Schedule
 from farm_scheduler.core import State as Fate
 from farm_scheduler.hooks import Hooks
 from farm_scheduler.loading import Loader
-from farm_scheduler.settings import SchedulerSettings
+from farm_scheduler.refreshing import Refresher
+from farm_scheduler.settings import SchedulerSettings, catalog_beside
 from farm_scheduler.state import State
 from farm_scheduler.submitting import KEY_SECONDS, Ended, Submitter
 from farm_scheduler.turns import Turn
@@ -63,6 +64,8 @@ class Scheduler:
         self._alarm = alarm
         self._inbox: deque[Ended] = deque()  # bounded by the fires that run
         self._submitter = Submitter(client, self._hear)
+        catalog = catalog_beside(Path(settings.state))
+        self._refresher = Refresher(catalog, client, self._hear)
         self._hooks = Hooks()
         self._aside = ThreadPoolExecutor(1, "farm-stops")
         self._wishes = Wishes(self.machine, self.state)
@@ -161,6 +164,7 @@ class Scheduler:
         """Give everything back; what runs runs on."""
         self._aside.shutdown(wait=False, cancel_futures=True)
         self._hooks.close()
+        self._refresher.close()
         self.state.close()
 
     # ------------------------------------------------------------ parts of a turn
@@ -247,6 +251,8 @@ class Scheduler:
 
     def _stop(self, fire: str) -> None:
         """Stop a task; a fire for which the farm had no room yet ends here."""
+        if self._refresher.stop(fire):
+            return
         left = [one for one in self._later if one[2].fire_id != fire]
         if len(left) == len(self._later):
             self._aside.submit(self._submitter.stop, fire)
@@ -256,7 +262,12 @@ class Scheduler:
 
     def _submit(self, row: Row, schedule: Schedule, now: float) -> None:
         try:
-            task = self._submitter.submit(row, schedule, now)
+            aggregate = self._refresher.aggregate_of(schedule)
+            if aggregate is not None:
+                self._refresher.start(row.fire_id, aggregate)
+                task = ""  # whoever takes over begins it again
+            else:
+                task = self._submitter.submit(row, schedule, now)
         except Busy as busy:
             self._serial += 1
             heappush(self._later, (now + busy.retry_after, self._serial, row, schedule))

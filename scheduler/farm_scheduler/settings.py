@@ -6,9 +6,11 @@ import msgspec
 
 from farm.errors import ConfigError
 
-__all__ = ["SchedulerSettings", "state_path"]
+__all__ = ["CATALOG_NAME", "SchedulerSettings", "catalog_beside", "state_path"]
 
 STATE_NAME = "schedules.db"
+CATALOG_NAME = "aggregates.db"
+"""What the catalog of aggregates is called by default."""
 
 
 class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,3 +43,11 @@ def state_path(store: str, default: Path) -> Path:
         return default / STATE_NAME
     path = Path(store)
     return path.with_name(STATE_NAME if path.stem == "farm" else f"{path.stem}-{STATE_NAME}")
+
+
+def catalog_beside(state: Path) -> Path:
+    """The catalog of aggregates that belongs to a scheduler's state."""
+    name = (
+        state.name.removesuffix(STATE_NAME) if state.name.endswith(STATE_NAME) else f"{state.stem}-"
+    )
+    return state.with_name(f"{name}{CATALOG_NAME}")

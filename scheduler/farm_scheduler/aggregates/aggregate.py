@@ -45,6 +45,12 @@ class Aggregate(Definition):
     Raises ``ConfigError`` naming what makes no sense.
     """
 
+    __farm_aggregate__ = True
+
+    def __call__(self) -> Built:
+        """What its schedule does; see ``run``."""
+        return self.run()
+
     @cached_property
     def _catalog(self) -> Catalog:
         return Catalog(catalog_path())

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-__all__ = ["CATALOG_NAME", "catalog_beside", "catalog_path"]
+from farm_scheduler.settings import CATALOG_NAME
 
-CATALOG_NAME = "aggregates.db"
+__all__ = ["catalog_path"]
+
 VARIABLE = "FARM_CATALOG"
 
 
@@ -16,8 +17,3 @@ def catalog_path() -> Path:
         return Path(named)
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "farm" / CATALOG_NAME
-
-
-def catalog_beside(state: Path) -> Path:
-    """The catalog beside a scheduler's state: one of each for a store."""
-    return state.with_name(state.name.replace("schedules.db", CATALOG_NAME))
