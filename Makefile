@@ -40,6 +40,7 @@ bench: $(READY) ## measure against the standard library (BASE=<ref>: against ano
 
 sim: $(READY) ## run the simulator over SEEDS=1000 seeds
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+	$(BIN)/python -m tests.sim.schedulers --seeds $$(( ($(SEEDS) + 9) / 10 ))
 
 chaos: $(READY) ## kill and stop real processes for SECONDS=120 by SEED=1, and judge (HOSTS=1: cut cables, too)
 	$(BIN)/python -m tests.chaos $(if $(HOSTS),--hosts) --seconds $(or $(SECONDS),120) --seed $(SEED)
