@@ -1,8 +1,8 @@
-"""Three schedulers on one state, in a world of numbers: locks, crashes between any two steps, clocks.
+"""Three schedulers on one state, simulated: a lock, crashes between any two steps, clocks.
 
-What runs is the scheduler's own code, with its state in SQLite; simulated are the farm, time and the
-kernel that gives the lock on. A scheduler may be killed before and after each step of a turn: what
-it has not committed is gone, what it has submitted goes on. The clock is set back and forth.
+What runs is the scheduler's own code, with its state in SQLite; simulated are the farm, time and
+the kernel that gives the lock on. A scheduler may be killed before and after each step of a turn:
+what it has not committed is gone, what it has submitted goes on. The clock is set back and forth.
 
 ``python -m tests.sim.schedulers --seeds N`` runs many; a seed is one life of some hours.
 """
@@ -24,7 +24,7 @@ from farm_scheduler.core import State as Fate
 from farm_scheduler.settings import SchedulerSettings
 from farm_scheduler.state import State
 
-__all__ = ["World", "run_seed"]
+__all__ = ["World", "find", "run_seed"]
 
 NOON = 1_772_884_800.0
 SCHEDULERS = 3
@@ -274,6 +274,15 @@ class World:
 def _check(good, what, said):
     if not good:
         raise Broken(f"{what}: {said}")
+
+
+def find(seed):
+    """What a life broke, as text; empty if nothing."""
+    try:
+        run_seed(seed)
+    except Broken as error:
+        return str(error)
+    return ""
 
 
 def run_seed(seed):
