@@ -12,7 +12,8 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from farm.cli.exitcodes import ExitCode
 from farm.cli.main import ORDER, app
-from farm.config import SECTIONS, QueueConfig, settings
+from farm.config import SECTIONS, HostConfig, QueueConfig, settings
+from farm_workers.launchers.hosts import entry_settings
 from tests.conftest import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "reference"
@@ -67,6 +68,29 @@ max_running_per_key = 1
 [queues.mail.options]  # of tasks that do not say otherwise
 retries = 3
 time_limit = "30s"
+```
+"""
+
+HOSTS_INTRO = """\
+## The file of `farm launch ssh`
+
+A file of its own, often `hosts.toml`, with a table `[hosts.NAME]` for each host, and `[defaults]`
+for what is the same for many. What a host says of itself counts; `environment` and `resources` are
+added to those of the defaults. Paths of this machine (`identity`, `token_file`) are seen from the
+file's folder. The keys of `[host]` are here, too, but `name`, which is that of the table.
+
+```toml
+[defaults]
+address = "tcp://10.0.0.1:7070" # the farm, as the hosts reach it
+user = "farm"
+venv = "/opt/farm"              # a virtual environment there, with compute-farm in it
+
+[hosts.north]
+
+[hosts.south]
+ssh = "10.0.0.12"
+slots = 16
+labels = ["zone=b"]
 ```
 """
 
@@ -144,7 +168,7 @@ def configuration() -> str:
             f"## `[{section}]`\n\n{doc[0].upper()}{doc[1:]}\n\n"
             "| key | variable | default | |\n| --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
         )
-    return "\n".join([*parts, queues()])
+    return "\n".join([*parts, queues(), hosts()])
 
 
 def queues():
@@ -157,6 +181,18 @@ def queues():
         rows.append(f"| `{field.name}` | {default} | {get_args(hint)[1].description}. |")
     table = "| key | default | |\n| --- | --- | --- |\n" + "\n".join(rows)
     return f"{QUEUES_INTRO}\n{table}\n"
+
+
+def hosts():
+    """The file of a launcher."""
+    known = {field.name for field in msgspec.structs.fields(HostConfig)}
+    rows = [
+        f"| `{key}` | {_value(one)} | {one.description}. |"
+        for key, one in entry_settings("hosts").items()
+        if key not in known
+    ]
+    table = "| key | default | |\n| --- | --- | --- |\n" + "\n".join(rows)
+    return f"{HOSTS_INTRO}\n{table}\n"
 
 
 def _value(setting):

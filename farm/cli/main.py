@@ -11,6 +11,7 @@ from farm.cli import (  # noqa: F401 - they register their commands
     gateway,
     hosts,
     inside,
+    launch,
     look,
     queues,
     scheduler,
@@ -28,7 +29,7 @@ __all__ = ["app", "main"]
 
 # In help, as one meets them.
 ORDER = (
-    *("demo", "up", "coordinator", "worker", "gateway"),
+    *("demo", "up", "coordinator", "worker", "launch", "gateway"),
     *("submit", "result", "cancel", "stop", "replay", "dead"),
     *("scheduler", "schedules"),
     *("status", "queues", "jobs", "tasks", "explain", "stack", "logs"),

@@ -2,7 +2,6 @@
 
 import os
 import re
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -217,21 +216,6 @@ def test_settings_cannot_be_changed_by_accident():
     with pytest.raises(AttributeError):
         Config().client.address = "x"
     assert isinstance(Config().client, msgspec.Struct)
-
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-
-
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.toml")), ids=lambda path: path.name)
-def test_the_examples_are_right(path):
-    assert set(load(named=path, environ={}, folder=path.parent / "none").origins.values()) == {
-        str(path)
-    }
-
-
-def test_the_example_for_one_machine_says_the_defaults():
-    found = load(named=CONFIGS / "one-machine" / "farm.toml", environ={}, folder=CONFIGS)
-    assert msgspec.structs.replace(found, origins={}) == Config()
 
 
 # ---------------------------------------------------------------- what a host has

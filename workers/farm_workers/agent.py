@@ -8,6 +8,7 @@ that a message, a worker or a bug in the machine does ends the loop.
 import logging
 import time
 from collections.abc import Callable, Container
+from typing import NamedTuple
 
 import zmq
 
@@ -24,13 +25,22 @@ from farm_workers.link import Link
 from farm_workers.pool import Pool
 from farm_workers.settings import ExitCode
 
-__all__ = ["Agent"]
+__all__ = ["Agent", "AgentStatus"]
 
 logger = logging.getLogger("farm.host")
 
 IDLE_SECONDS = 60.0
 BUG_SECONDS = 0.25
 """How long a tick that raised is not tried again."""
+
+
+class AgentStatus(NamedTuple):
+    """How an agent is; ``trouble``: why it gets no work, or cannot do it."""
+
+    connected: bool
+    draining: bool
+    trouble: str
+    running: int
 
 
 class _Port:
@@ -97,8 +107,15 @@ class Agent:
         self._not_before = 0.0
         self._bugs = Seldom(logger)
 
+    @property
+    def status(self) -> AgentStatus:
+        """How it is now; from any thread."""
+        host = self._host
+        trouble = host.unusable or host.broken or self._disk.trouble
+        return AgentStatus(host.connected, host.draining, trouble, host.running)
+
     def stop(self) -> None:
-        """Drain and leave; may be called from a signal handler."""
+        """Drain and leave; may be called from a signal handler, and from any thread."""
         self._stopping = True
         self._waker.wake()
 

@@ -46,7 +46,7 @@ class Host:
 
     ``connected``: the coordinator has welcomed it. ``drained``: it has said goodbye and may end.
     ``unusable``: why the coordinator gives it no work. ``rejected``: the last refusal. ``broken``:
-    why no worker can be started.
+    why no worker can be started. ``draining``: it was told to finish and leave.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Host:
         self._beat_at = FOREVER
         self._probed_at = 0.0
         self._reported = False  # since the last beat
-        self._draining = False
+        self.draining = False
         self._grace_at = FOREVER
         self._give_up_at = FOREVER
         self._due: float | None = None  # when to tick, until something happens
@@ -90,9 +90,9 @@ class Host:
         return self._work.roster.broken
 
     @property
-    def draining(self) -> bool:
-        """Whether it was told to finish and leave."""
-        return self._draining
+    def running(self) -> int:
+        """How many of its workers have something to run."""
+        return sum(1 for slot in self._work.roster.slots if slot.pipe)
 
     @property
     def full(self) -> bool:
@@ -285,9 +285,9 @@ class Host:
 
         What still runs when the grace is over is ended and given back.
         """
-        if not self._draining:
+        if not self.draining:
             self._see(now)
-            self._draining = True
+            self.draining = True
             self._grace_at = now + self._settings.grace_seconds
             self._work.drain()
 
@@ -309,7 +309,7 @@ class Host:
         if self.connected:
             self._beat()
             self._flush()
-        if self._draining and not self.drained:
+        if self.draining and not self.drained:
             self._leave()
         self._expected_tick = self.next_deadline()
 
@@ -333,7 +333,7 @@ class Host:
             if news or (self._reports.waiting and not self._may_hold()):
                 return self._now
             due = min(due, self._beat_at, self._hold_until if self._reports.waiting else FOREVER)
-        if self._draining and not self.drained and self._work.is_idle:
+        if self.draining and not self.drained and self._work.is_idle:
             if self._reports.empty:
                 return self._now
             due = min(due, self._give_up_at)
@@ -365,7 +365,7 @@ class Host:
             self._work.backlog.waiting > 0
             and self._reports.is_small
             and not self._pace.is_dense
-            and not self._draining
+            and not self.draining
         )
 
     def _send_report(self, report: Report) -> None:
@@ -384,7 +384,7 @@ class Host:
     def _window(self) -> int:
         """How many tasks this host wants to hold; outcomes that are not noted count against it."""
         if self._window_now is None:
-            off = self._trouble or (self._draining and not self._work.lending.waiting)
+            off = self._trouble or (self.draining and not self._work.lending.waiting)
             of = (self._settings, self._work, self._pace, self._reports)
             self._window_now = 0 if off else window_of(*of)
         return self._window_now

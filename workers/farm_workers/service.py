@@ -21,6 +21,8 @@ from farm_workers.forkstart import ForkServer, ServerSettings
 from farm_workers.settings import AgentSettings, ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from farm_workers.agent import Agent
 
 __all__ = ["serve"]
@@ -33,13 +35,15 @@ LAST_WORDS_SECONDS = 2.0
 _agents: "list[Agent]" = []
 
 
-def serve(settings: AgentSettings) -> ExitCode:
-    """Run a host until it is drained, or cannot go on."""
+def serve(
+    settings: AgentSettings, assembled: "Callable[[Agent], object] | None" = None
+) -> ExitCode:
+    """Run a host until it is drained, or cannot go on; its agent is shown to ``assembled``."""
     setup(settings.log_format, settings.log_level)
     # The fork server ends the workers when this process is gone, however it went.
     watch_parent(_leave, settings.parent_fd, settings.parent_pid)
     try:
-        return _serve(settings)
+        return _serve(settings, assembled)
     except FarmError as error:
         logger.error("the host cannot start: %s", error)  # noqa: TRY400
         return ExitCode.CONFIG
@@ -48,7 +52,7 @@ def serve(settings: AgentSettings) -> ExitCode:
         return ExitCode.BUG
 
 
-def _serve(settings: AgentSettings) -> ExitCode:
+def _serve(settings: AgentSettings, assembled: "Callable[[Agent], object] | None") -> ExitCode:
     raise_file_limit()
     system.adopt_orphans()
     system.keep_freed_memory()
@@ -68,6 +72,8 @@ def _serve(settings: AgentSettings) -> ExitCode:
     agent = assemble(settings, place, group, forks)
     _agents.append(agent)
     _stop_on_signals(agent)
+    if assembled is not None:
+        assembled(agent)
     extra = {"host": agent.name, "version": __version__}
     logger.info("a host of %d slots starts", agent.slots, extra=extra)
     return agent.run()
