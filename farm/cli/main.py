@@ -6,6 +6,8 @@ import typer
 
 from farm._version import __version__
 from farm.cli import (  # noqa: F401 - they register their commands
+    aggregates,
+    aggregates_run,
     dead,
     demo,
     gateway,
@@ -31,7 +33,7 @@ __all__ = ["app", "main"]
 ORDER = (
     *("demo", "up", "coordinator", "worker", "launch", "gateway"),
     *("submit", "result", "cancel", "stop", "replay", "dead"),
-    *("scheduler", "schedules"),
+    *("scheduler", "schedules", "aggregates"),
     *("status", "queues", "jobs", "tasks", "explain", "stack", "logs"),
     *("hosts", "store", "config", "version"),
 )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from farm_scheduler.core.schedule import Schedule
 
-__all__ = ["Declared", "declared_in", "schedule"]
+__all__ = ["Declared", "aggregates_in", "declared_in", "schedule"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 MARK = "__farm_schedules__"
@@ -53,3 +53,10 @@ def declared_in(module: ModuleType) -> Iterator[Declared | Schedule]:
         elif callable(value) and getattr(value, "__module__", None) == module.__name__:
             for own, options in getattr(value, MARK, ()):
                 yield Declared(own, {"run": value, **options})
+
+
+def aggregates_in(module: ModuleType) -> Iterator[Any]:
+    """The aggregates of a module."""
+    for value in list(vars(module).values()):
+        if getattr(value, "__farm_aggregate__", False) and not isinstance(value, type):
+            yield value

@@ -20,9 +20,9 @@ from farm.errors import ConfigError
 from farm_scheduler.calls import check_target, find_function, target_of
 from farm_scheduler.core import Schedule
 from farm_scheduler.core.schedule import FIELDS
-from farm_scheduler.declare import Declared, declared_in
+from farm_scheduler.declare import Declared, aggregates_in, declared_in
 
-__all__ = ["DEFAULT_FILE", "Found", "Problem", "read_files"]
+__all__ = ["DEFAULT_FILE", "Found", "Problem", "read_aggregates", "read_files"]
 
 DEFAULT_FILE = "schedules.toml"
 """What is read where no file is named: in the current folder."""
@@ -130,6 +130,24 @@ def _entries(name: str) -> Entries:
             "its name"
         )
     return _from_module(name, str(Path.cwd()), name)
+
+
+def read_aggregates(names: Sequence[str]) -> dict[str, Any]:
+    """The aggregates of some modules, by name: ``*.py``, or the names of modules."""
+    found: dict[str, Any] = {}
+    for name in names:
+        path = Path(name)
+        if path.suffix == ".py":
+            if not path.is_file():
+                raise ConfigError(f"{name}: no such file")
+            module = _import(path.stem, str(path.parent.absolute()), name)
+        else:
+            module = _import(name, str(Path.cwd()), name)
+        for one in aggregates_in(module):
+            if one.name in found and found[one.name] is not one:
+                raise ConfigError(f"{name}: there is an aggregate {one.name!r} already")
+            found[one.name] = one
+    return found
 
 
 # ---------------------------------------------------------------- TOML

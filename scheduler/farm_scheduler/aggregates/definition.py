@@ -85,6 +85,7 @@ class Definition:
             "measures": {name: str(one) for name, one in self.measures.items()},
             "schedule": self.schedule,
             "lateness": seconds(self.lateness),
+            "keep": seconds(self.keep),
             "fresh_within": None if self.fresh_within is None else seconds(self.fresh_within),
             "source": self.source.identity(),
         }

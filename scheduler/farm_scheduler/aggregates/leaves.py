@@ -18,7 +18,7 @@ from farm_scheduler.aggregates.planning import Change, LeafInfo, Plan, info_key,
 from farm_scheduler.aggregates.sources import Partition, PartitionError
 from farm_scheduler.aggregates.tree import leaf_keys, shape_of
 
-__all__ = ["Leaves", "Mapper"]
+__all__ = ["Leaves", "Mapper", "lift_some"]
 
 
 class Mapper(Protocol):
@@ -26,6 +26,16 @@ class Mapper(Protocol):
 
     def map(self, fn: Callable[[Any], Any], iterable: Iterable[Any], /) -> Iterator[Any]:
         """Results in order."""
+
+
+def lift_some(
+    aggregate: Definition, workers: Mapper, todo: Sequence[tuple[Partition, tuple[str, ...]]]
+) -> Iterator[Leaf | Failed]:
+    """Lift some measures of some partitions, in order."""
+    if todo:
+        every = aggregate.levels.all[0]
+        recipe = Recipe(aggregate.source, tuple(aggregate.by), every, aggregate.measures)
+        yield from workers.map(partial(lift, recipe), todo)
 
 
 class Leaves:
@@ -64,7 +74,9 @@ class Leaves:
             else:
                 yield change.partition.name, record
         every = tuple(self._aggregate.measures)
-        for found in self._map([(partition, every) for partition in todo]):
+        for found in lift_some(
+            self._aggregate, self._workers, [(partition, every) for partition in todo]
+        ):
             name, old = found.partition.name, before.get(found.partition.name)
             if isinstance(found, Failed):
                 self.failures[name] = found.message
@@ -96,12 +108,6 @@ class Leaves:
         """Whether a run before this one did not come to its end."""
         runs = self._catalog.runs(self._aggregate.name, 2)
         return any(one.state != "done" for one in runs if one.id != self._run)
-
-    def _map(self, todo: Sequence[tuple[Partition, tuple[str, ...]]]) -> Iterator[Leaf | Failed]:
-        if todo:
-            own = self._aggregate
-            recipe = Recipe(own.source, tuple(own.by), own.levels.all[0], own.measures)
-            yield from self._workers.map(partial(lift, recipe), todo)
 
     def _keep(self, leaf: str, found: Leaf) -> LeafInfo:
         """Put what was lifted into the catalog."""
@@ -209,7 +215,7 @@ class Leaves:
                 partition = Partition(name, record.mark, record.values)
                 todo.append((partition, tuple(sorted(lacks))))
         changed = False
-        for found in self._map(todo):
+        for found in lift_some(self._aggregate, self._workers, todo):
             name = found.partition.name
             record = records[name]
             if isinstance(found, Failed):

@@ -104,17 +104,7 @@ class Snapshot:
         The window is given by the word for its level, ``hour="2015-09-12T13"``, or as
         ``window="15m", at="2015-09-12T13:15"``. Raises ``NoSuchRead`` for what there is not.
         """
-        level, text = self._window(where)
-        found = self._times.get((level, text))
-        if found is None:
-            found = self._time(level, text)
-        name, start = found
-        try:
-            key = (start, *[where[column] for column in self.by])
-        except KeyError as lacking:
-            raise NoSuchRead(self._lacks(str(lacking.args[0]))) from None
-        if len(where) != len(key) - 1:
-            raise NoSuchRead(self._unknown(where))
+        level, name, key = self._place(where)
         chunk = self._chunk(level, name)
         row = None if chunk is None else chunk.rows.get(key)
         if chunk is None or row is None:
@@ -130,7 +120,29 @@ class Snapshot:
             not own.failures, error,
         )  # fmt: skip
 
+    def resolve(self, where: dict[str, Any]) -> tuple[Level, int, tuple[Any, ...]]:
+        """The level, the start of the window and the keys that a read asks for."""
+        level, _, key = self._place(where)
+        return self._names[level], key[0], key[1:]
+
     # ------------------------------------------------------------ windows
+
+    def _place(self, where: dict[str, Any]) -> tuple[str, str, tuple[Any, ...]]:
+        """The level, the chunk and the row that a read asks for."""
+        level, text = self._window(where)
+        found = self._times.get((level, text))
+        if found is None:
+            found = self._time(level, text)
+        name, start = found
+        try:
+            key = (start, *[where[column] for column in self.by])
+        except KeyError as lacking:
+            wrong = where.keys() - set(self.by)
+            message = self._unknown(where) if wrong else self._lacks(str(lacking.args[0]))
+            raise NoSuchRead(message) from None
+        if len(where) != len(key) - 1:
+            raise NoSuchRead(self._unknown(where))
+        return level, name, key
 
     def _window(self, where: dict[str, Any]) -> tuple[str, str]:
         """Takes the window out of what was asked for."""
