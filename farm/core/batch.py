@@ -18,6 +18,7 @@ from farm.protocol.messages import Failure, Group, Result, Template
 from farm.protocol.parts import Payload
 
 if TYPE_CHECKING:
+    from farm.core.hosts import Lease
     from farm.core.jobs import Job
     from farm.core.queue import Queue
     from farm.core.rows import Row
@@ -131,8 +132,8 @@ class Batch:
 
     __slots__ = (
         "at", "cancelling", "count", "diverged", "dropped", "durable", "expires_at", "fence",
-        "finished_at", "first", "function", "gone", "held", "inline", "job", "keys", "needs",
-        "open", "outcomes", "packed", "payloads", "pinned", "queue", "result_bytes", "row",
+        "finished_at", "first", "function", "gone", "held", "inline", "job", "keys", "leases",
+        "needs", "open", "outcomes", "packed", "payloads", "pinned", "queue", "result_bytes", "row",
         "runs_once", "same", "session", "settled", "size", "start", "starts_at", "states", "stop",
         "stopped", "stopping", "stored", "suspended", "template", "tried", "units", "watchers",
     )  # fmt: skip
@@ -177,6 +178,7 @@ class Batch:
         self.settled = 0
         self.fence = 0
         self.row: Row | None = None
+        self.leases: dict[Lease, None] | None = None  # those that hold any of its tasks
         self.diverged: dict[int, Divergence] = {}
         self.outcomes: list[Outcome] = []
         self.result_bytes = 0  # of the outcomes that are kept

@@ -1,11 +1,11 @@
 """Cancelling what no worker has begun, and stopping what one has."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from farm.core.batch import Batch
 from farm.core.endings import Endings
-from farm.core.hosts import Host
+from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.port import Peer
 from farm.model import State
@@ -174,19 +174,23 @@ class Cancels:
             for row in rows:
                 self._ledger.rows.mention(row, ref)
 
-    def _tell_all(self, batches: Container[Batch]) -> None:
-        for host in self._ledger.hosts.all.values():
+    def _tell_all(self, batches: Iterable[Batch]) -> None:
+        leases: dict[Host, list[Lease]] = {}
+        for batch in batches:
+            for lease in batch.leases or ():
+                leases.setdefault(lease.host, []).append(lease)
+        for host, some in leases.items():
             if host.welcomed:
-                self.tell(host, batches)
+                self.tell(host, some)
 
-    def tell(self, host: Host, batches: Container[Batch] | None = None) -> None:
-        """Say to a host which of its tasks it is to stop, of these batches or of all."""
+    def tell(self, host: Host, leases: Iterable[Lease]) -> None:
+        """Say to a host which tasks of these leases of its own it is to stop."""
         if host.peer is None:
             return
         told: dict[float, list[tuple[int, int, int, int]]] = {}
-        for lease in host.leases.values():
+        for lease in leases:
             batch = lease.batch
-            if not batch.stopping or (batches is not None and batch not in batches):
+            if not batch.stopping:
                 continue
             for lo, hi in lease.live_runs():
                 for a, b, grace in batch.stopping_runs(lo, hi):
@@ -221,18 +225,15 @@ class Cancels:
     ) -> None:
         if not batch.states.count(State.LEASED, lo, hi):
             return
-        for host in self._ledger.hosts.all.values():
-            for lease in host.leases.values():
-                if lease.batch is not batch:
-                    continue
-                for c, d in lease.live_runs():
-                    for a, b in lease.started.gaps(max(c, lo), min(d, hi)):
-                        if self._waited + b - a > self._ledger.settings.cancel_tasks:
-                            continue  # not known to be cancelled, so it is not
-                        self._wait_for(request, batch, a, b)
-                        if host.peer is not None:
-                            run = (*lease.key, batch.first + a, b - a)
-                            recalls.setdefault(host.peer, []).append(run)
+        for lease in batch.leases or ():
+            for c, d in lease.live_runs():
+                for a, b in lease.started.gaps(max(c, lo), min(d, hi)):
+                    if self._waited + b - a > self._ledger.settings.cancel_tasks:
+                        continue  # not known to be cancelled, so it is not
+                    self._wait_for(request, batch, a, b)
+                    if lease.host.peer is not None:
+                        run = (*lease.key, batch.first + a, b - a)
+                        recalls.setdefault(lease.host.peer, []).append(run)
 
     def _wait_for(self, request: _Request, batch: Batch, lo: int, hi: int) -> None:
         self._waited += hi - lo

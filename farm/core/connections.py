@@ -204,7 +204,7 @@ class Connections:
         host.welcomed = True
         if host.draining:  # it may not have heard it
             ledger.port.send(peer, Drain(ASKED))
-        self._cancels.tell(host)
+        self._cancels.tell(host, host.leases.values())
         ledger.hosts.update(host)
 
     def _bind_host(self, peer: Peer, host: Host, hello: HostHello, now: float) -> None:
@@ -220,6 +220,7 @@ class Connections:
         host.total = {
             name: thousandths(amount) for name, amount in hello.resources.items() if name != SLOTS
         }
+        ledger.hosts.refit()
         host.functions.clear()
         host.welcomed = False
         host.window = max(0, hello.window)
@@ -309,6 +310,7 @@ class Connections:
         ledger = self._ledger
         if ledger.hosts.all.get(host.name) is host:
             del ledger.hosts.all[host.name]
+            ledger.hosts.refit()
             ledger.charges.part(host.instance, now)
         ledger.hosts.update(host)
         if host.joined_ref:
@@ -322,6 +324,7 @@ class Connections:
             self.due_for_clients = now + LOOK_AT_CLIENTS_SECONDS
             self._close_silent_clients(now)
             self._ledger.charges.drop(now)
+            self._ledger.hosts.forget_kinds(now)
         if self._ledger.slow:
             self._close_slow_readers(now)
         if now >= self.due_for_hosts:

@@ -1,8 +1,9 @@
 """What keeps the tasks of a queue from being placed, in sentences."""
 
 from farm.core.batch import Batch
-from farm.core.hosts import Host, Hosts
+from farm.core.hosts import Host
 from farm.core.needs import Needs, why_never
+from farm.core.rooms import Hosts
 from farm.resources import amount_text
 
 __all__ = ["explain_needs", "explain_queue", "lacking"]

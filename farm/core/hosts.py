@@ -1,6 +1,5 @@
-"""Hosts and the leases that they hold."""
+"""A host as the core knows it, and the leases that it holds."""
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from farm.core.batch import Batch
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from farm.core.needs import Needs
     from farm.core.port import Peer
 
-__all__ = ["TROUBLE_CHARS_MAX", "Host", "Hosts", "Lease"]
+__all__ = ["TROUBLE_CHARS_MAX", "Host", "Lease"]
 
 TROUBLE_CHARS_MAX = 500
 """Of what a host says is wrong with it."""
@@ -157,6 +156,12 @@ class Host:
             return self.room if short else min(self.room, self.slots - self.held - self.kept)
         return min(max(0, self.room - self.lent), self.room_at(depth))
 
+    def has_free(self, room: int) -> bool:
+        """Whether a slot is free for a task in its turn, given its room; of some depth at least."""
+        if not self.waiting:
+            return self.held + self.kept < self.slots
+        return room > self.lent
+
     @property
     def lent(self) -> int:
         """How many of the slots that are lent nobody has."""
@@ -189,6 +194,25 @@ class Host:
     def surplus(self) -> int:
         """How many of its tasks wait there: more than it has slots, or wants at all."""
         return self.held - self.waiting - min(self.slots, self.window - self.waiting)
+
+    # ------------------------------------------------------------ what it holds
+
+    def lease(self, lease: Lease) -> None:
+        """It holds this lease from now on."""
+        self.leases[lease.key] = lease
+        if lease.batch.leases is None:
+            lease.batch.leases = {lease: None}
+        else:
+            lease.batch.leases[lease] = None
+
+    def end_lease(self, lease: Lease) -> None:
+        """It holds this lease no more."""
+        del self.leases[lease.key]
+        of_batch = lease.batch.leases
+        if of_batch is not None:
+            del of_batch[lease]
+            if not of_batch:
+                lease.batch.leases = None
 
     # ------------------------------------------------------------ what tasks need
 
@@ -249,91 +273,3 @@ class Host:
         """Keep slots for those whose turn it is, as soon as slots are all that is missing."""
         needs = self.kept_for if self.keeps_slots else None
         self.kept = 0 if needs is None or self.lacks(needs) else needs.slots
-
-
-class Hosts:
-    """All hosts by name, and those with room, in turn.
-
-    ``over`` has those that hold more than they can run at once, ``lending`` those with room that
-    also lend slots. ``changed``, while it is not None, gathers those of which anything has changed.
-    ``reserved`` has the host that is kept for each kind of needs.
-    """
-
-    def __init__(self) -> None:
-        self.all: dict[str, Host] = {}
-        self.over: dict[str, Host] = {}
-        self.changed: dict[Host, None] | None = None
-        self.reserved: dict[Needs, Host] = {}
-        self.lending: OrderedDict[str, Host] = OrderedDict()
-        self._roomy: OrderedDict[str, Host] = OrderedDict()
-
-    def update(self, host: Host) -> None:
-        """Call after anything that changes a host's room, or what it holds."""
-        if self.changed is not None:
-            self.changed[host] = None
-            host.keep()
-        here = self.all.get(host.name) is host
-        if here and host.room:
-            self._roomy.setdefault(host.name, host)
-        else:
-            self._roomy.pop(host.name, None)
-        if here and host.waiting and host.lends:
-            self.lending.setdefault(host.name, host)
-        elif self.lending:
-            self.lending.pop(host.name, None)
-        beyond = host.held > host.slots or host.held > host.window
-        if beyond and here and host.surplus > 0 and host.welcomed and host.peer is not None:
-            self.over.setdefault(host.name, host)
-        elif self.over:
-            self.over.pop(host.name, None)
-
-    def idle(self) -> list[Host]:
-        """Those with a free slot of their own."""
-        return [host for host in self._roomy.values() if host.free]
-
-    def pick(self, depth: int, *, short: bool) -> Host | None:
-        """A host for the next task, in turn: one with a free slot, else, if short, with room."""
-        for name, host in self._roomy.items():
-            kept = host.held + host.kept
-            if host.room_for(depth, short=False) if host.waiting else kept < host.slots:
-                self._roomy.move_to_end(name)
-                return host
-        if short:
-            for name, host in self._roomy.items():
-                if not host.waiting:
-                    self._roomy.move_to_end(name)
-                    return host
-        return None
-
-    def pick_lent(self, batch: Batch, depth: int) -> Host | None:
-        """A host, in turn, that has a slot for tasks of this depth while it lends some."""
-        for name, host in self.lending.items():
-            if host.room_of(batch, depth) and host.takes(batch):
-                self.lending.move_to_end(name)
-                return host
-        return None
-
-    def pick_for(self, needs: "Needs") -> tuple[Host, int] | None:
-        """A host for a task with needs, in turn, and for how many of them."""
-        host = self.reserved.get(needs)
-        if host is not None and (count := host.fits(needs)):
-            return host, count
-        for name, host in self._roomy.items():
-            if count := host.fits(needs):
-                self._roomy.move_to_end(name)
-                return host, count
-        return None
-
-    def reserve(self, needs: "Needs", host: Host, *, slots: bool) -> None:
-        """Keep a host for tasks with these needs, and its slots, too, if it is their turn."""
-        self.reserved[needs] = host
-        host.kept_for, host.keeps_slots = needs, slots
-        self.update(host)
-
-    def reserve_no_more(self, needs: "Needs") -> None:
-        """Whatever was kept for tasks with these needs is free for others."""
-        host = self.reserved.pop(needs, None)
-        if host is not None:
-            host.kept_for = None
-            host.kept = 0
-            self.update(host)

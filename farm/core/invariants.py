@@ -5,7 +5,7 @@ from collections import Counter
 from farm.core.batch import SETTLED, Batch
 from farm.core.blobs import live_blobs
 from farm.core.core import Core
-from farm.core.hosts import Host
+from farm.core.hosts import Host, Lease
 from farm.core.invariants_memory import check_readers, check_residence
 from farm.core.ledger import Ledger
 from farm.model import State
@@ -89,18 +89,24 @@ def _check_results(ledger: Ledger, batches: list[Batch]) -> None:
 
 def _check_leases(ledger: Ledger, batches: list[Batch]) -> None:
     leased: Counter[int] = Counter()
+    held: set[Lease] = set()
     for host in ledger.hosts.all.values():
         for key, lease in host.leases.items():
             live = sum(hi - lo for lo, hi in lease.live_runs())
             name = f"lease {key} of host {host.name}"
             _require(holds=lease.left == live > 0, message=f"{name} has {live}, not {lease.left}")
             leased[id(lease.batch)] += live
+            known = lease in (lease.batch.leases or ())
+            _require(holds=known, message=f"{name} is unknown to its batch")
+            held.add(lease)
         _check_held(host)
     for batch in batches:
         _require(
             holds=batch.states.count(State.LEASED) == leased[id(batch)],
             message=f"batch {batch.first} has leased tasks that no host holds",
         )
+        stale = set(batch.leases or ()) - held
+        _require(holds=not stale, message=f"batch {batch.first} has leases that no host holds")
 
 
 def _check_held(host: Host) -> None:
@@ -171,6 +177,8 @@ def _check_nested(ledger: Ledger, batches: list[Batch]) -> None:
         b for b in ledger.nested.deepest() if id(b) in below and ledger.last_ref == ledger.committed
     ]
     _require(holds=not over, message=f"{len(over)} batches that are over have parents")
+    wrong = ledger.hosts.misplaced()
+    _require(holds=not wrong, message=f"hosts are not found where they belong: {wrong[:3]}")
     for name, host in ledger.hosts.lending.items():
         lends = host.lends and ledger.hosts.all.get(name) is host
         _require(holds=bool(lends), message=f"host {name} lends nothing")

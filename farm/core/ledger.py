@@ -8,13 +8,14 @@ from farm.core.charges import Charges
 from farm.core.delays import Delays
 from farm.core.evidence import Evidence
 from farm.core.functions import Functions
-from farm.core.hosts import Host, Hosts
+from farm.core.hosts import Host
 from farm.core.jobs import Jobs
 from farm.core.keys import Keys
 from farm.core.nested import Nested
 from farm.core.port import Peer, Port
 from farm.core.queues import Queues
 from farm.core.residence import Residence
+from farm.core.rooms import Hosts
 from farm.core.rows import Rows
 from farm.core.sessions import Delivery, Session
 from farm.core.settings import CoreSettings
@@ -198,7 +199,7 @@ class Ledger:
 
     def resource_names(self) -> set[str]:
         """The resources, beside those of every farm, that hosts have, or had not long ago."""
-        return self.resources.union(*(host.total for host in self.hosts.all.values()))
+        return self.resources | self.hosts.resource_names()
 
     def is_committed(self, batch: Batch) -> bool:
         """Whether a batch is durable, or need not be."""

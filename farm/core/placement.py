@@ -272,7 +272,7 @@ class Placement:
         """A lease is given: its host holds its tasks."""
         host, batch, units = lease.host, lease.batch, lease.units
         lease.since = now
-        host.leases[lease.key] = lease
+        host.lease(lease)
         host.hold(batch, units)
         host.meter.arrive(units, now)
         batch.queue.placed(batch, units, lease.attempt, now)

@@ -6,7 +6,9 @@ queued, the coordinator asks for some of that back (`Recall`). The host's word d
 gives back unbegun spends nothing, and is placed again once the end of its attempt is committed.
 """
 
+from collections import OrderedDict
 from functools import partial
+from itertools import islice
 from math import ceil
 from typing import NamedTuple
 
@@ -18,6 +20,10 @@ from farm.protocol.messages import Recall
 __all__ = ["Recalls"]
 
 NEVER = float("inf")
+HOSTS_MAX = 16
+"""So many hosts are looked at in a turn, of all that hold too much or were asked."""
+AGAIN_SECONDS = 0.01
+"""How soon the next of them are, if nothing else happens."""
 ROUND_TRIPS = 10
 """Of its host: younger tasks may have begun, and the word of it be on its way."""
 
@@ -42,8 +48,9 @@ class Recalls:
     def __init__(self, ledger: Ledger, placement: Placement) -> None:
         self._ledger = ledger
         self._placement = placement
-        self.asked: dict[Host, _Asked] = {}
+        self.asked: OrderedDict[Host, _Asked] = OrderedDict()
         """What is not decided yet, or not to be placed."""
+        self._tasks = 0  # of these
         self._settling: set[Host] = set()  # all of it is answered, and the commit to come
         self.due = NEVER
         """When a host comes to hold something for too long."""
@@ -59,11 +66,14 @@ class Recalls:
         idle = ledger.hosts.idle()
         if not idle or ledger.short or ledger.holds_back:
             return
-        asked = sum(asked.tasks for asked in self.asked.values())
-        free = sum(host.free for host in idle) - asked
-        room = sum(host.room for host in idle) - asked
+        free = sum(host.free for host in idle) - self._tasks
+        room = sum(host.room for host in idle) - self._tasks
         slots = sum(host.slots for host in idle)
-        for host in ledger.hosts.over.values():
+        over = ledger.hosts.over
+        if len(over) > HOSTS_MAX:
+            self.due = now + AGAIN_SECONDS
+        for name, host in list(islice(over.items(), HOSTS_MAX)):
+            over.move_to_end(name)
             if free <= 0:
                 return
             if host in self.asked or (at := self._overdue_at(host)) is None:
@@ -109,6 +119,7 @@ class Recalls:
             tasks += 1 if lease.batch.packed else hi - lo
         if runs and host.peer is not None:
             self.asked[host] = _Asked(host.connection, runs, tasks)
+            self._tasks += tasks
             self._ledger.counters["recalled"] += tasks
             first = {key: host.leases[key].batch.first for key in runs}
             named = [(*key, first[key] + lo, hi - lo) for key, (lo, hi) in runs.items()]
@@ -117,7 +128,10 @@ class Recalls:
 
     def _see_answers(self, now: float) -> None:
         """Whoever has answered may be asked again, as soon as what came back can be placed."""
-        for host, asked in list(self.asked.items()):
+        if len(self.asked) > HOSTS_MAX:
+            self.due = now + AGAIN_SECONDS
+        for host, asked in list(islice(self.asked.items(), HOSTS_MAX)):
+            self.asked.move_to_end(host)
             if host.peer is None or host.connection != asked.connection:
                 self._forget(host)  # it was not heard, and says in its HELLO what it holds
             elif host not in self._settling and not any(
@@ -133,7 +147,7 @@ class Recalls:
             self._forget(host)
 
     def _forget(self, host: Host) -> None:
-        del self.asked[host]
+        self._tasks -= self.asked.pop(host).tasks
         self._settling.discard(host)
 
 

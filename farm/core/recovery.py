@@ -133,7 +133,8 @@ class Recovery:
         lease = host.leases.get(key)
         held = 0 if lease is None else lease.units
         if lease is None:
-            lease = host.leases[key] = Lease(key, host, batch, run, claim.attempt)
+            lease = Lease(key, host, batch, run, claim.attempt)
+            host.lease(lease)
             lease.since = now
         lease.adopt(lo, hi)
         self._taken.setdefault(batch, RangeSet()).add(lo, hi)

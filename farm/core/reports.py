@@ -109,7 +109,7 @@ class Reports:
         self._gone_since += gone * lease.since
         self._ledger.queues.let_go(lease.batch, gone)
         if not lease.left:
-            del host.leases[lease.key]
+            host.end_lease(lease)
 
     # ------------------------------------------------------------ ends
 
@@ -280,7 +280,8 @@ class Reports:
             failure.attempt, failure.seconds = lease.attempt, max(0.0, now - lease.since)
             for lo, hi in lease.live_runs():
                 self._lose_run(lease, lo, hi, failure)
-        host.leases.clear()
+        for lease in list(host.leases.values()):
+            host.end_lease(lease)
         host.held = host.tasks = 0
         host.meter.settle(0, now)
         host.used.clear()

@@ -5,6 +5,7 @@ from tests.benchmarks import (
     case_bytes,
     case_fairness,
     case_first_result,
+    case_many_hosts,
     case_map,
     case_overload,
     case_pure_python,
@@ -31,5 +32,6 @@ CASES: dict[str, Case] = {
         case_short_behind_long,
         case_overload,
         case_schedules,
+        case_many_hosts,
     )
 }

@@ -177,7 +177,7 @@ def _(patch):
                     host.held -= before - lease.units
                     self._ledger.queues.let_go(batch, before - lease.units)
                     if not lease.left:
-                        del host.leases[lease.key]
+                        host.end_lease(lease)
 
     patch.setattr(cancels.Cancels, "_recall", at_once)
 

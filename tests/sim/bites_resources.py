@@ -104,7 +104,7 @@ def one_after_the_other(self, parcels, now, *, lent=False):
     queues, given = self._ledger.queues, 0
     while (head := queues.head(now, holds_back=self._ledger.holds_back)) is not None:
         needs = head[0].needs
-        if needs is not None and self._ledger.hosts.pick_for(needs) is None:
+        if needs is not None and self._ledger.hosts.pick_for(needs, now) is None:
             break
         size = self._place_head(head, parcels, now, turn=True, lent=lent)
         if size is None:

@@ -25,6 +25,7 @@ def case(*goals: Goal) -> Case:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # it is all of them
 def test_every_case_runs_once_in_its_smallest_size(tmp_path, capsys):
     path = tmp_path / "bench.json"
 

@@ -1,0 +1,130 @@
+"""A coordinator with a thousand hosts that all come back at once, and tasks for all of them."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter, sleep
+
+import psutil
+
+from tests.benchmarks.case import FARM, Case, Goal, Order
+from tests.benchmarks.functions import double
+
+__all__ = ["CASE"]
+
+JOINED, BACK, ANSWER = "joined_seconds", "back_seconds", "slowest_answer_seconds"
+RATE, MEMORY = "tasks_per_second", "bytes_per_host"
+SLOTS = 64
+CROWDS = 2
+"""Processes that play the hosts."""
+TASKS_PER_HOST = 200
+TIMEOUT_SECONDS = 60.0
+LOOK_SECONDS = 0.05
+
+
+def measure(order: Order) -> dict[str, float]:
+    """How soon all are there: at the start, and after the coordinator was killed; then tasks."""
+    store, address = order.folder / "farm.db", f"tcp://127.0.0.1:{_free_port()}"
+    with ExitStack() as stack:
+        before = _start(address, store)
+        stack.callback(_end, before)
+        empty = _memory(before, address)
+        began = perf_counter()
+        for number in range(CROWDS):
+            share = order.size // CROWDS
+            stack.enter_context(_crowd(address, number * share, share))
+        _await_hosts(address, order.size // CROWDS * CROWDS)
+        joined = perf_counter() - began
+        memory = (_memory(before, address) - empty) / order.size
+        _end(before)
+        after = _start(address, store)
+        stack.callback(_end, after)
+        began = perf_counter()
+        slowest = _await_hosts(address, order.size // CROWDS * CROWDS)
+        back = perf_counter() - began
+        rate = _run(address, order.size * TASKS_PER_HOST)
+    return {JOINED: joined, BACK: back, ANSWER: slowest, RATE: rate, MEMORY: memory}
+
+
+def _run(address: str, tasks: int) -> float:
+    import farm
+
+    with farm.Client(address) as client:
+        began = perf_counter()
+        for future in client.submit_many(double, range(tasks)):
+            future.result()
+        return tasks / (perf_counter() - began)
+
+
+def _await_hosts(address: str, count: int) -> float:
+    """Return when so many are connected: the longest time that an answer took meanwhile."""
+    import farm
+
+    slowest, until = 0.0, perf_counter() + TIMEOUT_SECONDS
+    with farm.Client(address) as client:
+        while perf_counter() < until:
+            asked = perf_counter()
+            status = client.query("status")
+            slowest = max(slowest, perf_counter() - asked)
+            if status["hosts"] >= count:
+                return slowest
+            sleep(LOOK_SECONDS)
+    raise TimeoutError(f"{count} hosts were not there in {TIMEOUT_SECONDS:.0f} s: {status}")
+
+
+def _memory(process: "subprocess.Popen[bytes]", address: str) -> int:
+    import farm
+
+    with farm.Client(address) as client:
+        client.query("status")
+    return psutil.Process(process.pid).memory_info().rss
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def _start(address: str, store: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "farm", "coordinator"]
+    command += ["--listen", address, "--store", str(store), "--log-level", "error"]
+    return subprocess.Popen(command)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()  # it owes nobody anything: what it accepted is committed
+    process.wait()
+
+
+@contextmanager
+def _crowd(address: str, first: int, count: int) -> Iterator[None]:
+    words = [address, str(first), str(count), str(SLOTS), str(os.getpid())]
+    process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.fake_hosts", *words])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+CASE = Case(
+    name="many-hosts",
+    title="a thousand hosts",
+    contenders=(FARM,),
+    size=1000,
+    quick=20,
+    measure=measure,
+    goals=(
+        Goal(JOINED, at_most=5.0),
+        Goal(BACK, at_most=5.0),
+        Goal(RATE, at_least=20_000.0),
+        Goal(ANSWER),
+        Goal(MEMORY),
+    ),
+)

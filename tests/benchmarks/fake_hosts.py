@@ -1,0 +1,180 @@
+"""Hosts without workers: ``python -m tests.benchmarks.fake_hosts ADDRESS FIRST COUNT SLOTS``.
+
+Each has a connection and a name of its own and speaks the protocol as an agent does, but every task
+it is given ends at once, with the value None. When its connection is lost it comes back as an agent
+does: after pauses that grow, with jitter. They end with the process that started them.
+"""
+
+import os
+import platform
+import random
+import select
+import sys
+import time
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+import zmq
+
+from farm.descriptors import raise_file_limit
+from farm.model import Ending
+from farm.parent import watch_parent
+from farm.payload import dump_value
+from farm.protocol import messages as m
+from farm.transport import Dealer, host_address, parse_address
+from farm_workers.link import PAUSE_SECONDS, PAUSE_SECONDS_MAX
+
+__all__ = ["main"]
+
+LOOK_SECONDS = 1.0
+"""How often a connection is looked after that has not come about."""
+SECONDS = 0.0001
+"""How long every task took, by what is reported."""
+MESSAGES_MAX = 256
+
+
+class FakeHost:
+    """One host; ``due``, if it is not None, is when ``look`` is to be called."""
+
+    def __init__(self, name: str, slots: int, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+        self.name = name
+        self.slots = slots
+        self._context = context
+        self._instance = os.urandom(16)
+        self._dealer: Dealer | None = None
+        self._greeted = False
+        self._connections = self._number = self._epoch = 0
+        self._pause = PAUSE_SECONDS
+        self._beat_seconds = 0.0
+        self._value = dump_value(None)
+
+    def connect(self, address: str, poller: "select.epoll") -> list[int]:
+        """Begin a connection; the descriptors to poll."""
+        self._dealer = Dealer(self._context, "host")
+        self._greeted = False
+        fds = [int(socket.getsockopt(zmq.FD)) for socket in self._dealer.sockets]
+        for fd in fds:
+            poller.register(fd, select.EPOLLIN | select.EPOLLET)
+        self._dealer.connect(host_address(parse_address(address)))
+        return fds
+
+    def look(self) -> bool:
+        """Do what there is to do; False if the connection is lost."""
+        dealer = self._dealer
+        assert dealer is not None
+        while True:
+            found = dealer.receive(MESSAGES_MAX)
+            if dealer.connected and not self._greeted:
+                self._greet(dealer)
+            for message in found:
+                self._on_message(dealer, message)
+            if dealer.lost:
+                dealer.close()
+                self._dealer = None
+                return False
+            if len(found) < MESSAGES_MAX:
+                return True
+
+    def beat(self) -> float:
+        """Show that it lives; in how many seconds it does so again."""
+        if self._dealer is not None and self._beat_seconds:
+            self._dealer.send(m.Beat(stamp=time.monotonic()))
+        return self._beat_seconds or LOOK_SECONDS
+
+    def pause(self) -> float:
+        """How long to wait before the next attempt."""
+        pause = self._pause * random.uniform(0.5, 1.5)
+        self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
+        self._beat_seconds = 0.0
+        return pause
+
+    def _greet(self, dealer: Dealer) -> None:
+        self._greeted = True
+        self._connections += 1
+        python = ".".join(platform.python_version_tuple()[:2])
+        facts = (self._connections, self.slots, self.slots, self._epoch, b"", 0, [])
+        dealer.send(m.HostHello(m.PROTOCOL_VERSION, "", python, self._instance, self.name, *facts))
+
+    def _on_message(self, dealer: Dealer, message: object) -> None:
+        if isinstance(message, m.HostWelcome):
+            self._epoch, self._pause = message.epoch, PAUSE_SECONDS
+            self._beat_seconds = message.beat_seconds
+        elif isinstance(message, m.Assign):
+            self._number += 1
+            ended = [self._ended(message.epoch, grant) for grant in message.grants]
+            dealer.send(m.Report(self._number, self.slots, ended))
+        elif isinstance(message, m.Beat) and message.stamp:
+            dealer.send(m.Beat(echo=message.stamp))
+
+    def _ended(self, epoch: int, grant: m.Grant) -> m.Ended:
+        values = [self._value] * grant.count
+        size = len(self._value) * grant.count
+        return m.Ended(
+            epoch, grant.lease, grant.attempt, grant.first, grant.count, Ending.OK, values, size,
+            False, SECONDS,
+        )  # fmt: skip
+
+
+class Crowd:
+    """Many of them on one thread: whatever wakes a socket is looked at, and nothing else."""
+
+    def __init__(self, address: str, first: int, count: int, slots: int) -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        context.set(zmq.MAX_SOCKETS, 8 * count + 64)
+        self._address = address
+        self._poller = select.epoll()
+        self._by_fd: dict[int, FakeHost] = {}
+        self._fds: dict[FakeHost, list[int]] = {}
+        self._due: list[tuple[float, int, FakeHost, bool]] = []  # with whether to connect then
+        self._turns = 0
+        for number in range(first, first + count):
+            self._later(0.0, FakeHost(f"fake-{number}", slots, context), connect=True)
+
+    def run(self) -> None:
+        """Be hosts, for ever."""
+        while True:
+            now = time.monotonic()
+            while self._due and self._due[0][0] <= now:
+                _, _, host, connect = heappop(self._due)
+                self._look_after(host, connect=connect)
+            wait = max(0.0, self._due[0][0] - now) if self._due else LOOK_SECONDS
+            for host in self._woken(wait):
+                self._look(host)
+
+    def _woken(self, seconds: float) -> Iterator[FakeHost]:
+        ready = self._poller.poll(seconds)
+        yield from dict.fromkeys(self._by_fd[fd] for fd, _ in ready if fd in self._by_fd)
+
+    def _look_after(self, host: FakeHost, *, connect: bool) -> None:
+        if not connect:
+            if host in self._fds:
+                self._later(host.beat(), host, connect=False)
+                self._look(host)
+            return
+        self._fds[host] = host.connect(self._address, self._poller)
+        self._by_fd |= dict.fromkeys(self._fds[host], host)
+        self._later(LOOK_SECONDS, host, connect=False)
+        self._look(host)
+
+    def _look(self, host: FakeHost) -> None:
+        if host not in self._fds or host.look():
+            return
+        for fd in self._fds.pop(host):
+            self._by_fd.pop(fd, None)  # closed, and so polled no more
+        self._later(host.pause(), host, connect=True)
+
+    def _later(self, seconds: float, host: FakeHost, *, connect: bool) -> None:
+        self._turns += 1
+        heappush(self._due, (time.monotonic() + seconds, self._turns, host, connect))
+
+
+def main(arguments: list[str]) -> None:
+    """Be hosts until the parent ends."""
+    address, first, count, slots, parent = arguments
+    watch_parent(lambda: os._exit(0), None, int(parent))
+    raise_file_limit()
+    Crowd(address, int(first), int(count), int(slots)).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
