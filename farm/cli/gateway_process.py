@@ -1,6 +1,6 @@
 """``python -m farm.cli.gateway_process --settings FILE``: a gateway that knows of schedules, too.
 
-The gateway and the scheduler do not import each other; here they are put together.
+The gateway and the scheduler, with its aggregates, do not import each other; here they meet.
 """
 
 import sys
@@ -12,6 +12,7 @@ from farm.errors import ConfigError
 from farm.gateway.settings import ExitCode, GatewaySettings
 
 if TYPE_CHECKING:
+    from farm.gateway.aggregates import Library
     from farm.gateway.schedules import Desk
 
 __all__ = ["main", "serve_with_schedules"]
@@ -21,7 +22,7 @@ def serve_with_schedules(settings: GatewaySettings) -> ExitCode:
     """Run a gateway, with the schedules of this machine if it is told where they are kept."""
     from farm.gateway.service import serve
 
-    return serve(settings, _desk(settings.schedules))
+    return serve(settings, _desk(settings.schedules), _library(settings.schedules))
 
 
 def _desk(state: str) -> "Desk | None":
@@ -30,6 +31,17 @@ def _desk(state: str) -> "Desk | None":
     from farm_scheduler.desk import Desk
 
     return Desk(state)
+
+
+def _library(state: str) -> "Library | None":
+    if not state or find_spec("duckdb") is None or find_spec("cronsim") is None:
+        return None
+    from pathlib import Path
+
+    from farm_scheduler.aggregates.library import Library
+    from farm_scheduler.settings import catalog_beside
+
+    return Library(catalog_beside(Path(state)))
 
 
 def main(arguments: Sequence[str]) -> ExitCode:

@@ -17,6 +17,7 @@ from farm.gateway.gateway import Gateway
 from farm.gateway.guard import Guard
 from farm.gateway.problems import MEDIA_TYPE, Problem
 from farm.gateway.routes import ROUTES
+from farm.gateway.routes_aggregates import AGGREGATE_ROUTES
 from farm.gateway.routes_schedules import SCHEDULE_ROUTES
 from farm.registry import registered
 
@@ -83,7 +84,13 @@ def _routes(gateway: Gateway) -> Litestar:
         return gateway
 
     return Litestar(
-        [*ROUTES, *SCHEDULE_ROUTES, openapi, *([docs] if gateway.settings.docs else [])],
+        [
+            *ROUTES,
+            *SCHEDULE_ROUTES,
+            *AGGREGATE_ROUTES,
+            openapi,
+            *([docs] if gateway.settings.docs else []),
+        ],
         dependencies={"gateway": Provide(itself)},
         exception_handlers={
             Problem: _answer_problem,
@@ -176,6 +183,10 @@ _LABELS = [
         (r"/v1/(tasks|jobs)", r"/v1/\1"),
         (r"/v1/(tasks|jobs)/[^/]+", r"/v1/\1/{id}"),
         (r"/v1/jobs/[^/]+/(tasks|events)", r"/v1/jobs/{id}/\1"),
+        (r"/v1/aggregates", "/v1/aggregates"),
+        (r"/v1/aggregates/[^/]+", "/v1/aggregates/{name}"),
+        (r"/v1/aggregates/[^/]+/manifest", "/v1/aggregates/{name}/manifest"),
+        (r"/v1/aggregates/[^/]+/nodes/[^/]+", "/v1/aggregates/{name}/nodes/{key}"),
         (r"/v1/schedules", "/v1/schedules"),
         (r"/v1/schedules/[^/]+", "/v1/schedules/{name}"),
         (r"/v1/schedules/[^/]+/(history|pause|resume|run)", r"/v1/schedules/{name}/\1"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from farm.client.relay import Relay
 from farm.errors import FarmError
+from farm.gateway.aggregates import Aggregates, Library
 from farm.gateway.callers import Callers
 from farm.gateway.events import job_events
 from farm.gateway.metrics import Metrics
@@ -40,7 +41,13 @@ class _Waiting:
 class Gateway:
     """One for each process. ``stopping`` is set when it is to end."""
 
-    def __init__(self, settings: GatewaySettings, relay: Relay, desk: Desk | None = None) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        relay: Relay,
+        desk: Desk | None = None,
+        library: Library | None = None,
+    ) -> None:
         self.settings = settings
         self.relay = relay
         self.stopping = asyncio.Event()
@@ -50,6 +57,7 @@ class Gateway:
         self.submitting = Submitting(relay, self.callers, settings)
         self.reading = Reading(relay, self.stopping)
         self.schedules = Schedules(desk, self.stopping)
+        self.aggregates = Aggregates(library)
         self.metrics = Metrics()
 
     def waiting(self, wait: float) -> _Waiting:

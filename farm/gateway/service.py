@@ -23,6 +23,7 @@ from farm import errors
 from farm._version import __version__
 from farm.client.relay import Relay
 from farm.errors import ConfigError, FarmError
+from farm.gateway.aggregates import Library
 from farm.gateway.app import Application
 from farm.gateway.gateway import Gateway
 from farm.gateway.protocol import guarded
@@ -47,13 +48,18 @@ class Unsafe(ConfigError):
     """Other machines could connect, and nothing would keep them from running functions here."""
 
 
-def serve(settings: GatewaySettings, desk: Desk | None = None) -> ExitCode:
-    """Run a gateway until it is told to stop or cannot go on; ``desk`` is for schedules."""
+def serve(
+    settings: GatewaySettings, desk: Desk | None = None, library: Library | None = None
+) -> ExitCode:
+    """Run a gateway until it is told to stop or cannot go on.
+
+    ``desk`` is for schedules, ``library`` for aggregates.
+    """
     setup(settings.log_format, settings.log_level)
     _hear_server()
     watch_parent(lambda: os._exit(ExitCode.OK), settings.parent_fd, settings.parent_pid)
     try:
-        return _serve(settings, desk)
+        return _serve(settings, desk, library)
     except FarmError as error:
         logger.error("the gateway cannot serve: %s", error)  # noqa: TRY400
         known = {*errors.__all__}
@@ -92,7 +98,7 @@ def _hear_server() -> None:
         server.propagate = False
 
 
-def _serve(settings: GatewaySettings, desk: Desk | None) -> ExitCode:
+def _serve(settings: GatewaySettings, desk: Desk | None, library: Library | None) -> ExitCode:
     if settings.sys_path is not None:
         sys.path[:] = settings.sys_path
         importlib.invalidate_caches()
@@ -102,7 +108,7 @@ def _serve(settings: GatewaySettings, desk: Desk | None) -> ExitCode:
     with _listen(settings) as listening:
         relay = Relay(settings.address)
         try:
-            return asyncio.run(_run(Gateway(settings, relay, desk), listening))
+            return asyncio.run(_run(Gateway(settings, relay, desk, library), listening))
         finally:
             relay.close()
 

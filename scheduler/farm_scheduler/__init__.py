@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         TopK,
         Variance,
     )
+    from farm_scheduler.aggregates.remote import open_aggregate as open  # noqa: A004 - a name of this package
     from farm_scheduler.aggregates.sources import Files
     from farm_scheduler.calls import Interval
     from farm_scheduler.command import CommandFailed
@@ -48,6 +49,7 @@ __all__ = [
     "Sum",
     "TopK",
     "Variance",
+    "open",
     "schedule",
 ]
 
@@ -56,7 +58,9 @@ _MEASURES = (
     *("Count", "Custom", "Distinct", "Max", "Mean", "Min", "Quantiles", "Sum", "TopK"),
     "Variance",
 )
+_NAMES = {"open": "open_aggregate"}
 _LAZY = {
+    "open": "farm_scheduler.aggregates.remote",
     "Aggregate": "farm_scheduler.aggregates",
     "Files": "farm_scheduler.aggregates.sources",
     **dict.fromkeys(_MEASURES, "farm_scheduler.aggregates.measures"),
@@ -69,6 +73,6 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        value = globals()[name] = getattr(import_module(_LAZY[name]), _NAMES.get(name, name))
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

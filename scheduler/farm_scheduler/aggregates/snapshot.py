@@ -120,6 +120,14 @@ class Snapshot:
             not own.failures, error,
         )  # fmt: skip
 
+    def is_ready(self, where: dict[str, Any]) -> bool:
+        """Whether a read would find its chunk in memory; so it is if it would raise."""
+        try:
+            level, name, _ = self._place(dict(where))
+        except NoSuchRead:
+            return True
+        return (level, name) in self._chunks
+
     def resolve(self, where: dict[str, Any]) -> tuple[Level, int, tuple[Any, ...]]:
         """The level, the start of the window and the keys that a read asks for."""
         level, _, key = self._place(where)

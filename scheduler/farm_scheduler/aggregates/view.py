@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 from farm.errors import UnknownTask
 from farm_scheduler.aggregates.catalog import Catalog
 from farm_scheduler.aggregates.manifest import Manifest
+from farm_scheduler.aggregates.planning import kinds_of
 from farm_scheduler.aggregates.snapshot import Reading, Snapshot
 from farm_scheduler.aggregates.windows import instant
 
-__all__ = ["UnknownAggregate", "View", "export_table"]
+__all__ = ["UnknownAggregate", "View", "export_table", "typed"]
 
 SNAPSHOTS_MAX = 8
 """The most versions that a view has in memory at once."""
@@ -81,6 +82,12 @@ class View:
         """What the version that is served is made of."""
         return self._newest().manifest
 
+    def is_ready(self, where: dict[str, str]) -> bool:
+        """Whether a read of the newest version has to fetch nothing."""
+        version, _ = self.catalog.served(self.name)
+        found = self._snapshots.get(version)
+        return found is not None and found.is_ready(typed(found.manifest, where))
+
     # ------------------------------------------------------------ reading
 
     def read(
@@ -109,6 +116,20 @@ class View:
     ) -> int:
         """Write a level as Parquet, whole or not at all; returns how many rows."""
         return export_table(self.table(level, version=version, errors=True), Path(path))
+
+
+def typed(manifest: Manifest, where: dict[str, str]) -> dict[str, Any]:
+    """What was asked for as text, with values of the kinds of their columns."""
+    kinds = kinds_of(manifest.partitions)
+    found: dict[str, Any] = {}
+    for name, text in where.items():
+        kind = kinds.get(name) if name in manifest.definition["by"] else None
+        try:
+            make = {"whole": int, "real": float}.get(kind or "", str)
+            found[name] = text == "true" if kind == "boolean" else make(text)
+        except ValueError:
+            found[name] = text  # there is no such group
+    return found
 
 
 def export_table(table: pa.Table, path: Path) -> int:

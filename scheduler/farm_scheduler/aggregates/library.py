@@ -1,0 +1,146 @@
+"""Published aggregates for those who ask over HTTP: text in, plain data out.
+
+One catalog, any thread. What is in memory is answered in microseconds; ``is_ready`` tells whether
+that is so.
+"""
+
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from farm_scheduler.aggregates.catalog import Catalog
+from farm_scheduler.aggregates.snapshot import Snapshot
+from farm_scheduler.aggregates.view import View, typed
+from farm_scheduler.cron import next_fires
+
+__all__ = ["Answer", "Library"]
+
+
+class Answer(NamedTuple):
+    """A reading as plain data, its version, and for how many seconds it is as good as a new one."""
+
+    data: dict[str, Any]
+    version: int
+    max_age: int
+
+
+class Library:
+    """See the module. Methods raise ``UnknownAggregate``, ``VersionGone`` and ``NoSuchRead``."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._lock = threading.Lock()
+        self._catalog: Catalog | None = None
+        self._views: dict[str, View] = {}  # bounded by the aggregates that there are
+        self._ages: dict[str, tuple[float, float]] = {}
+
+    def _view(self, name: str) -> View:
+        found = self._views.get(name)
+        if found is None:
+            if self._catalog is None:
+                self._catalog = Catalog(self._path, must_exist=True)
+            found = self._views[name] = View(name, self._catalog)
+        return found
+
+    def names(self) -> list[dict[str, Any]]:
+        """What is published, and how old it is."""
+        with self._lock:
+            if self._catalog is None and not self._path.exists():
+                return []
+            if self._catalog is None:
+                self._catalog = Catalog(self._path, must_exist=True)
+            return [self._described(name) for name in self._catalog.names()]
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """One of them: what it is kept by, and its versions."""
+        with self._lock:
+            found = self._described(name)
+            view = self._view(name)
+            found["versions"] = [
+                {"version": one.version, "published": _iso(one.published)}
+                for one in view.catalog.versions(name)
+            ]
+            return found
+
+    def _described(self, name: str) -> dict[str, Any]:
+        found = self._view(name).version()
+        own = found.manifest
+        age = time.time() - found.as_of
+        promised = own.definition["fresh_within"]
+        return {
+            "name": name,
+            "version": own.version,
+            "as_of": _iso(found.as_of),
+            "watermark": None if own.watermark is None else _iso(own.watermark / 1e6),
+            "staleness": age,
+            "fresh": promised is None or age <= promised,
+            "complete": own.complete,
+            "by": own.definition["by"],
+            "levels": own.definition["levels"],
+            "measures": own.definition["measures"],
+            "failures": own.failures,
+        }
+
+    def read(
+        self, name: str, where: dict[str, str], version: int | None, as_of: str | None
+    ) -> Answer:
+        """One group; see ``View.read``. Values of ``where`` are text."""
+        with self._lock:
+            view = self._view(name)
+            found = view.version(version, as_of)
+            reading = found.read(**typed(found.manifest, where))
+        data = {
+            "value": reading.value,
+            "as_of": _iso(reading.as_of),
+            "watermark": None if reading.watermark is None else _iso(reading.watermark),
+            "staleness": reading.staleness,
+            "version": reading.version,
+            "complete": reading.complete,
+            "exact": reading.exact,
+            "error": reading.error,
+        }
+        pinned = version is not None or as_of is not None
+        return Answer(data, reading.version, 86_400 if pinned else self._max_age(name, found))
+
+    def is_ready(self, name: str, where: dict[str, str]) -> bool:
+        """Whether a read of the newest version would find all in memory."""
+        if self._lock.locked():
+            return False
+        with self._lock:
+            view = self._views.get(name)
+            return view is not None and view.is_ready(where)
+
+    def manifest(self, name: str, version: int | None) -> tuple[int, float, bytes]:
+        """A version's number, when it was last found up to date, and its manifest as it is kept."""
+        with self._lock:
+            found = self._view(name).version(version)
+            number = found.manifest.version
+            return number, found.as_of, self._view(name).catalog.manifest_bytes(name, number)
+
+    def node(self, key: str) -> bytes:
+        """A node by its key."""
+        with self._lock:
+            if self._catalog is None:
+                self._catalog = Catalog(self._path, must_exist=True)
+            return self._catalog.node(key)
+
+    def _max_age(self, name: str, found: Snapshot) -> int:
+        """Seconds until its schedule has it looked at again; 0 if it has none."""
+        schedule = found.manifest.definition["schedule"]
+        if not schedule:
+            return 0
+        now = time.time()
+        since, until = self._ages.get(name, (0.0, 0.0))
+        if not since <= now < until:
+            after = datetime.fromtimestamp(now, UTC)
+            zone = found.manifest.definition["zone"]
+            fires = next_fires(schedule, zone, after, 1)
+            until = fires[0].timestamp() if fires else now
+            self._ages[name] = (now, until)
+        return max(int(until - now), 0)
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")

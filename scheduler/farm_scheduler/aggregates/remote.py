@@ -1,0 +1,202 @@
+"""An aggregate from anywhere: versions come from a gateway, are kept here, and are read here."""
+
+import json
+import os
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import zlib
+from pathlib import Path
+from typing import Any
+
+from farm.errors import ConfigError
+from farm_scheduler.aggregates.catalog import Catalog, Pin, Published, VersionGone
+from farm_scheduler.aggregates.manifest import Manifest, decode_manifest
+from farm_scheduler.aggregates.place import catalog_path
+from farm_scheduler.aggregates.view import UnknownAggregate, View
+
+__all__ = ["RemoteCatalog", "open_aggregate"]
+
+GATEWAY = "FARM_GATEWAY"
+TOKEN = "FARM_HTTP_TOKEN"  # noqa: S105 - the name of a variable
+LOOK_SECONDS = 1.0
+"""How often the gateway is asked whether there is a newer version."""
+TIMEOUT_SECONDS = 30.0
+CACHE_BYTES_MAX = 1 << 30
+"""Past this, nodes that were not read for the longest time are removed from the folder."""
+
+
+def open_aggregate(
+    name: str, *, catalog: str | Path | None = None, gateway: str | None = None
+) -> View:
+    """Read an aggregate without its definition: ``open("edits").read(channel=…, hour=…)``.
+
+    From the catalog of this machine (``catalog=``, ``FARM_CATALOG``, or the one of its scheduler)
+    or, if there is none of that name, from a gateway (``gateway=``, or ``FARM_GATEWAY``), as
+    ``http://farm-host:8080``; a token is taken from ``FARM_HTTP_TOKEN``. What comes from a gateway
+    is kept in a folder, and read from memory. Raises ``UnknownAggregate`` if nobody has it.
+    """
+    path = Path(catalog) if catalog is not None else catalog_path()
+    url = gateway or os.environ.get(GATEWAY, "")
+    if gateway is None and path.exists():
+        found = Catalog(path, must_exist=True)
+        if not url or name in found.names():
+            return View(name, found)
+        found.close()
+    if not url:
+        raise UnknownAggregate(
+            f"there is no {path} on this machine; name a gateway that has {name!r}, as in "
+            f"open({name!r}, gateway='http://farm-host:8080'), or set {GATEWAY}"
+        )
+    return View(name, RemoteCatalog(url))
+
+
+class RemoteCatalog(Catalog):
+    """The part of a catalog that readers need, through a gateway; one thread at a time.
+
+    Raises ``ConnectionError`` while the gateway cannot be reached and the answer is not here.
+    """
+
+    def __init__(self, url: str, cache: Path | None = None, token: str | None = None) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"{url!r} is no gateway; write http://HOST:PORT")
+        self._url = url.rstrip("/")
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        self._cache = cache or Path(base) / "farm" / "aggregates"
+        self._token = os.environ.get(TOKEN, "") if token is None else token
+        self._heads: dict[str, tuple[float, int, float]] = {}
+        self._lock = threading.Lock()
+        self.path = self._cache
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    # ------------------------------------------------------------ versions
+
+    def served(self, name: str) -> tuple[int, float]:
+        """The newest version, as the gateway said a moment ago."""
+        asked, version, checked = self._heads.get(name, (0.0, 0, 0.0))
+        if time.monotonic() - asked >= LOOK_SECONDS or not version:
+            try:
+                found = self._json(f"/v1/aggregates/{_quoted(name)}")
+            except ConnectionError:
+                if not version:
+                    raise
+                found = None  # what is here is as old as it says it is
+            if found is not None:
+                from datetime import datetime  # noqa: PLC0415 - seldom
+
+                version = int(found["version"])
+                checked = datetime.fromisoformat(found["as_of"]).timestamp()
+            self._heads[name] = (time.monotonic(), version, checked)
+        return version, checked
+
+    def head(self, name: str) -> int:
+        """See ``Catalog``."""
+        return self.served(name)[0]
+
+    def names(self) -> list[str]:
+        """See ``Catalog``."""
+        return [one["name"] for one in self._json("/v1/aggregates")]
+
+    def versions(self, name: str) -> list[Published]:
+        """See ``Catalog``."""
+        from datetime import datetime  # noqa: PLC0415 - seldom
+
+        found = self._json(f"/v1/aggregates/{_quoted(name)}")
+        return [
+            Published(
+                one["version"],
+                datetime.fromisoformat(one["published"]).timestamp(),
+                one["version"] == found["version"],
+            )
+            for one in found["versions"]
+        ]
+
+    def version_as_of(self, name: str, at: float) -> int:
+        """See ``Catalog``."""
+        found = [one.version for one in self.versions(name) if one.published <= at]
+        if not found:
+            raise VersionGone(f"{name} has no version that old")
+        return max(found)
+
+    def manifest(self, name: str, version: int = 0) -> Manifest | None:
+        """See ``Catalog``."""
+        version = version or self.head(name)
+        return decode_manifest(zlib.decompress(self.manifest_bytes(name, version)))
+
+    def manifest_bytes(self, name: str, version: int) -> bytes:
+        """See ``Catalog``."""
+        place = self._cache / f"{_quoted(name)}.{version}.manifest"
+        return self._kept(place, f"/v1/aggregates/{_quoted(name)}/manifest?version={version}")
+
+    def node(self, key: str) -> bytes:
+        """See ``Catalog``."""
+        place = self._cache / key[:2] / _quoted(key)
+        return self._kept(place, f"/v1/aggregates/-/nodes/{_quoted(key)}")
+
+    def pin(self, name: str, version: int) -> Pin:
+        """What has been fetched stays here; what was not may be collected."""
+        self.manifest_bytes(name, version)
+        return Pin(self._cache / "pins" / f"{_quoted(name)}.{version}")
+
+    # ------------------------------------------------------------ asking
+
+    def _kept(self, place: Path, path: str) -> bytes:
+        """A file of the cache, fetched if it is not there."""
+        try:
+            data = place.read_bytes()
+        except FileNotFoundError:
+            data = self._get(path)
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
+            draft.write_bytes(data)
+            draft.replace(place)
+            self._shrink()
+        else:
+            os.utime(place)
+        return data
+
+    def _shrink(self) -> None:
+        """Keep the folder within its bound."""
+        with self._lock:
+            files = [(one.stat(), one) for one in self._cache.glob("??/*") if one.is_file()]
+            size = sum(stat.st_size for stat, _ in files)
+            for stat, one in sorted(files, key=lambda found: found[0].st_mtime):
+                if size <= CACHE_BYTES_MAX:
+                    break
+                one.unlink(missing_ok=True)
+                size -= stat.st_size
+
+    def _json(self, path: str) -> Any:
+        return json.loads(self._get(path))
+
+    def _get(self, path: str) -> bytes:
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        request = urllib.request.Request(self._url + path, headers=headers)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+                data: bytes = answer.read()
+                return data
+        except urllib.error.HTTPError as error:
+            detail = _detail(error)
+            if error.code == 404:  # noqa: PLR2004
+                raise UnknownAggregate(f"{self._url}: {detail}") from None
+            if error.code == 410:  # noqa: PLR2004
+                raise VersionGone(f"{self._url}: {detail}") from None
+            raise ConnectionError(f"{self._url}{path}: {error.code}: {detail}") from None
+        except OSError as error:
+            raise ConnectionError(f"{self._url} does not answer: {error}") from None
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.loads(error.read()).get("detail", error.reason))
+    except ValueError:
+        return str(error.reason)
+
+
+def _quoted(text: str) -> str:
+    return urllib.parse.quote(text, safe="")

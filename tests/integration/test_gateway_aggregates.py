@@ -1,0 +1,130 @@
+"""Aggregates over HTTP, and read from elsewhere through it."""
+
+from dataclasses import replace
+
+import pytest
+
+import farm_scheduler
+from farm_scheduler import Aggregate, Count, Distinct, Files, Sum
+from farm_scheduler.aggregates import Catalog, Here, UnknownAggregate, VersionGone, View, build
+from farm_scheduler.aggregates.remote import RemoteCatalog
+from tests.integration.gateway_rig import rig
+from tests.unit.aggregates_helpers import write_lines
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory):
+    """A farm with a gateway, and an aggregate of which two versions are published."""
+    folder = tmp_path_factory.mktemp("aggregates")
+    write(folder, 10)
+    aggregate = Aggregate(
+        "edits",
+        Files(str(folder / "edits/*.json"), time="time"),
+        by=["channel", "robot"],
+        every="1h",
+        rollup=["1d"],
+        measures={"n": Count(), "added": Sum("added"), "users": Distinct("user")},
+        schedule="0 * * * *",
+    )
+    catalog = Catalog(folder / "aggregates.db")
+    with catalog.writing():
+        build(aggregate, catalog, Here())
+        build(replace(aggregate, name="other", schedule=""), catalog, Here())
+        write(folder, 20)
+        build(aggregate, catalog, Here())
+    with rig(schedules=str(folder / "schedules.db")) as made:
+        made.catalog = catalog
+        yield made
+    catalog.close()
+
+
+def write(folder, count):
+    rows = [
+        {
+            "time": "2015-09-12T03:30:00Z",
+            "channel": "#en",
+            "robot": 0,
+            "added": at,
+            "user": f"u{at}",
+        }
+        for at in range(count)
+    ]
+    write_lines(folder / "edits/03.json", rows)
+
+
+HOUR = {"channel": "#en", "robot": "0", "hour": "2015-09-12T03"}
+
+
+def get(gateway, path="", headers=None, **params):
+    return gateway.http.get(f"/v1/aggregates{path}", params=params or None, headers=headers)
+
+
+def test_a_group_is_read_with_its_version_as_etag(gateway):
+    found = get(gateway, "/edits", **HOUR)
+    assert found.status_code == 200, found.text
+    assert found.json()["value"] == {"n": 20, "added": 190, "users": 20}
+    assert found.json()["version"] == 2
+    assert found.headers["etag"] == '"2"'
+    assert 0 <= int(found.headers["cache-control"].split("max-age=")[1].split(",")[0]) <= 3600
+    again = get(gateway, "/edits", headers={"if-none-match": found.headers["etag"]}, **HOUR)
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_an_older_version_is_read_by_its_number(gateway):
+    found = get(gateway, "/edits", version="1", **HOUR)
+    assert found.json()["value"]["n"] == 10
+    gone = get(gateway, "/edits", version="9", **HOUR)
+    assert gone.status_code == 410
+    assert "there are: 2, 1" in gone.json()["detail"]
+
+
+def test_what_is_published_is_listed_and_described(gateway):
+    listed = {one["name"]: one for one in get(gateway).json()}
+    assert set(listed) == {"edits", "other"}
+    assert listed["edits"]["version"] == 2
+    described = get(gateway, "/edits").json()
+    assert described["by"] == ["channel", "robot"]
+    assert [one["version"] for one in described["versions"]] == [2, 1]
+
+
+def test_what_is_not_there_is_named(gateway):
+    assert "did you mean 'edits'" in get(gateway, "/edts").json()["detail"]
+    assert get(gateway, "/edts").status_code == 404
+    wrong = get(gateway, "/edits", chanel="#en", hour="2015-09-12T03")
+    assert wrong.status_code == 422
+    assert "not kept by 'chanel'" in wrong.json()["detail"]
+    nothing = get(gateway, "/edits", **{**HOUR, "channel": "#xx"})
+    assert (nothing.status_code, nothing.json()["value"]) == (200, None)
+
+
+def test_another_host_reads_it_without_its_definition(gateway, tmp_path, monkeypatch):
+    monkeypatch.setenv("FARM_CATALOG", str(tmp_path / "none.db"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    view = farm_scheduler.open("edits", gateway=gateway.local.http)
+    read = {"channel": "#en", "robot": 0, "hour": "2015-09-12T03"}
+    assert view.read(**read).value == {"n": 20, "added": 190, "users": 20}
+    assert view.read(version=1, **read).value["n"] == 10
+    assert view.table("day").column("n").to_pylist() == [20]
+    with pytest.raises(VersionGone):
+        view.read(version=9, **read)
+    with pytest.raises(UnknownAggregate, match="edits"):
+        farm_scheduler.open("edts", gateway=gateway.local.http)
+
+
+def test_what_was_fetched_is_read_while_the_gateway_is_away(gateway, tmp_path):
+    catalog = RemoteCatalog(gateway.local.http, tmp_path / "cache")
+    view = View("edits", catalog)
+    read = {"channel": "#en", "robot": 0, "hour": "2015-09-12T03"}
+    before = view.read(**read)
+    catalog._url = "http://127.0.0.1:9"
+    catalog._heads = {name: (0.0, *rest) for name, (_, *rest) in catalog._heads.items()}
+    assert view.read(**read).value == before.value
+    with pytest.raises(ConnectionError, match="does not answer"):
+        RemoteCatalog("http://127.0.0.1:9", tmp_path / "empty").served("edits")
+
+
+def test_nobody_to_ask_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("FARM_CATALOG", str(tmp_path / "none.db"))
+    monkeypatch.delenv("FARM_GATEWAY", raising=False)
+    with pytest.raises(UnknownAggregate, match="FARM_GATEWAY"):
+        farm_scheduler.open("edits")
