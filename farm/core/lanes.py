@@ -165,7 +165,8 @@ class Lane:
         while line.deficit <= 0:  # less than a turn below: the next one makes up for it
             ring.rotate(-1)
             line = ring[0]
-            line.deficit += turn_seconds
+            if line.deficit <= 0:  # else it is in the middle of its turn, and others came before it
+                line.deficit += turn_seconds
         return line
 
     def pay(self, line: Line, cost: float, turn_seconds: float) -> None:

@@ -162,10 +162,10 @@ class Placement:
         for batch in ledger.nested.deepest():
             queue, depth = batch.queue, ledger.depth(batch)
             line = batch.session, queue, batch.template.priority
+            if not depth or line in reading or (ledger.short and not ledger.is_committed(batch)):
+                continue  # such as what nobody waits for any more, however deep it was
             if not any(host.room_at(depth) for host in ledger.hosts.lending.values()):
                 break  # nor for what is less deep
-            if not depth or line in reading or (ledger.short and not ledger.is_committed(batch)):
-                continue
             while not queue.closed(now, holds_back=ledger.holds_back):
                 entry, allowed = queue.ready.first_of(batch), queue.allowed(batch, now)
                 if entry is None or allowed < 1:

@@ -152,6 +152,8 @@ class ReadyQueue:
         if first:
             lane.ring.appendleft(line)
         else:
+            if line.deficit > 0 and lane.ring:  # what is left of a turn, beside the one that comes
+                line.deficit += self.turn_seconds
             lane.ring.append(line)
         lane.oldest = None
         if len(lane.ring) == 1:

@@ -115,6 +115,22 @@ def test_a_task_whose_parent_is_over_is_as_any_other():
     assert grant.depth == 0
 
 
+def test_what_nobody_waits_for_any_more_keeps_no_child_of_others_waiting():
+    rig, alice, host, worker = farm(max_lent=4)
+    rig.submit(alice, group(1, 1))
+    (first,) = rig.grants(host)
+    rig.submit(worker, child(1, depth=5))
+    lends(rig, host, 1)
+    assert [g.depth for g in rig.grants(host)] == [5]
+    rig.report(host, number=2, window=1, ended=[ended(first)])  # its child runs on, for nobody
+    rig.submit(alice, group(2, 3, template=m.Template(priority=9)))  # the first of which waits
+    lends(rig, host, 1, number=3)
+    assert [(g.session, g.first) for g in rig.grants(host)] == [(session_id("alice"), 2)]
+    rig.submit(rig.client("other"), child(1, of=("alice", 2)))
+    lends(rig, host, 2, number=4)  # there is room for a child, and for nothing that is none
+    assert [(g.session, g.depth) for g in rig.grants(host)] == [(session_id("other"), 1)]
+
+
 def test_a_paused_queue_and_a_key_at_its_most_keep_children_waiting():
     rig, alice, host, worker = farm()
     rig.submit(alice, group(1, 1))

@@ -95,6 +95,26 @@ def test_a_line_that_comes_and_goes_before_another_gives_it_no_second_turn():
     assert all(served[at] != served[at + 1] for at in range(59))
 
 
+def test_a_line_that_is_served_before_another_gives_it_no_second_turn():
+    queue, served = ReadyQueue(1.0, 60.0), []
+    lines = {name: of(name, 90) for name in ("alice", "bob", "carol", "dave")}
+    for one in lines.values():
+        queue.push(one, 0, 90)
+    while len(served) < 80:
+        if len(served) % 4 == 0:  # all have to be read first, and are here in another order
+            for _ in lines:
+                queue.head()
+                queue.park()
+            for name in ("carol", "alice", "dave", "bob"):
+                queue.arrived(lines[name])
+        one, lo, _ = queue.head()
+        served.append(one.session)
+        one.move(lo, lo + 1, Event.LEASE)
+        queue.take(1, 1.0)
+    assert all(served[at] != served[at + 1] for at in range(79))
+    assert {served.count(name) for name in lines} == {20}
+
+
 def of(session, count):
     one = batch(count=count)
     one.session = session
