@@ -242,20 +242,23 @@ class Residence:
         self._left -= given
         if self._left > 0:
             return
-        size, refused = 0, False
-        near = {batch: None for batch in self.near if batch.stored}  # on their way
+        coming = {batch: None for batch in self.near if self.is_sent_for(batch)}
+        near, size, refused = coming.copy(), 0, False
+        left = self.window - sum(batch.inline for batch in coming)
         for batch, _, _ in islice(upcoming(), ENTRIES_MAX):
             if batch in near or not batch.inline:
                 continue
-            if size and size + batch.inline > self.window:
+            if size and size + batch.inline > left:  # the first is near, however large it is
                 break
             size += batch.inline
-            near[batch] = None
             if batch in self._order:
                 self._order.move_to_end(batch, last=False)
             elif batch.stored and batch.row is not None:
                 self._far.discard(batch)
-                refused = not self.read(batch.row) or refused
+                if not self.read(batch.row):
+                    refused = True  # as long as it is not on its way, this is done again
+                    continue
+            near[batch] = None
         self.near = near
         if not refused:
             self._left = max(1, min(self.window // LOOK_SHARE, size // 2))
@@ -291,6 +294,7 @@ class Residence:
             self.lost.append(batch)
             return
         batch.stored = False
+        self._left = 0  # it may be near, and what that leaves room for has changed
         self.stored -= 1
         self.stored_bytes -= batch.inline
         self.bytes += batch.inline

@@ -126,6 +126,33 @@ def test_a_payload_that_is_read_blocks_its_own_line_alone():
     assert rig.loads
 
 
+def test_what_could_not_be_read_ahead_is_read_as_soon_as_it_can_be():
+    rig, alice = farm(sized(1), budget=1)
+    (ref,) = rig.loads
+    rig.say(alice, m.Cancel(1, [(ALICE, 1, 1)]))
+    rig.commit()
+    rig.submit(rig.client("bob"), sized(1))
+    assert rig.loads == [ref]  # nothing beside what is being read
+    rig.answer_loads()
+    assert len(rig.loads) == 1
+
+
+def test_what_a_burial_has_brought_leaves_less_room_for_what_comes_next():
+    rig, _ = farm(sized(1, 2, template=m.Template(max_losses=0)), budget=1)
+    first = rig.host(slots=1, window=1)
+    rig.answer_loads()
+    rig.commit()
+    (grant,) = rig.grants(first)
+    _drop_all(rig)
+    rig.submit(rig.client("bob"), sized(1, 2, template=VOLATILE))
+    rig.host("second", slots=1, window=1)
+    assert len(rig.ledger.residence.near) == 2  # one of which is being read
+    failure = m.Failure("signal", "killed", code=-9)
+    rig.report(first, window=0, ended=[ended(grant, Ending.LOST, failure=failure)])
+    assert len(rig.ledger.residence.near) == 1
+    rig.answer_loads()  # for nobody
+
+
 def _drop_all(rig):
     rig.ledger.residence.near.clear()
     rig.ledger.residence.settle()
