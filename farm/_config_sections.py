@@ -161,6 +161,14 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
             " before any such host is there"
         ),
     ] = []
+    host_labels: Annotated[
+        list[str],
+        Meta(
+            extra=LABELS,
+            description="What every host must have, or it gets no work: `platform=linux-x86_64`,"
+            " `package.numpy=2.1`, labels of your own",
+        ),
+    ] = []
     session_ttl: Annotated[
         float,
         Meta(
@@ -234,6 +242,13 @@ class HostConfig(msgspec.Struct, frozen=True, kw_only=True):
     labels: Annotated[
         list[str],
         Meta(extra=LABELS, description='What tasks may ask of a host: `["ssd", "zone=a"]`'),
+    ] = []
+    packages: Annotated[
+        list[str],
+        Meta(
+            description="Packages whose versions it tells the farm, besides `cloudpickle` and"
+            " `numpy`; tasks may ask for them: `package.torch=2`"
+        ),
     ] = []
     max_memory_per_worker: Annotated[
         int,

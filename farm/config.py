@@ -150,7 +150,8 @@ class Setting(NamedTuple):
                 several = isinstance(plain, list)
                 plain = (parse_resources if several else _resources)(plain, self.path)
             elif self.kind == "labels":
-                label_table(plain, self.path)
+                if self.section != "coordinator":  # a host has one of each name
+                    label_table(plain, self.path)
                 plain = list(check_labels(plain, self.path))
             return msgspec.convert(plain, self.type, strict=not from_text)
         except (ConfigError, msgspec.ValidationError) as error:

@@ -16,7 +16,9 @@ from farm.model import byte_count
 __all__ = [
     "GPU",
     "KINDS",
+    "LABEL",
     "MEMORY",
+    "PACKAGE",
     "SLOTS",
     "Amounts",
     "amount_text",
@@ -30,6 +32,8 @@ __all__ = [
 ]
 
 SLOTS, MEMORY, GPU = "slots", "memory", "gpu"
+PACKAGE = "package."
+"""Begins the labels that say which packages a host has."""
 KINDS = (SLOTS, MEMORY, GPU)
 """The resources that every farm knows."""
 WHOLE = (SLOTS, GPU)

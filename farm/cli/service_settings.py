@@ -67,6 +67,7 @@ def host_settings(config: "Config") -> dict[str, Any]:
         "log_level": config.log.level,
         "resources": section.resources,
         "labels": label_table(section.labels, "host.labels"),
+        "packages": section.packages,
         "preload": section.preload,
         "imports": checked_modules(section.modules),
         "sys_path": module_path(),

@@ -1,8 +1,11 @@
 """HELLO, silence and goodbye: which connection speaks for which session or host."""
 
+from itertools import islice
+
 from farm.core.admission import Admission
 from farm.core.cancels import Cancels
 from farm.core.delivery import Deliveries
+from farm.core.fingerprint import PACKAGES_MAX, host_labels, why_unusable
 from farm.core.following import Following
 from farm.core.hosts import TROUBLE_CHARS_MAX, Host
 from farm.core.ledger import Ledger
@@ -25,7 +28,7 @@ from farm.protocol.messages import (
 )
 from farm.protocol.parts import Claim
 from farm.protocol.records import HostJoined
-from farm.resources import SLOTS, label_texts, thousandths
+from farm.resources import SLOTS, thousandths
 
 __all__ = ["Connections"]
 
@@ -216,7 +219,7 @@ class Connections:
         self.due_for_hosts = min(self.due_for_hosts, now + ledger.settings.lease_seconds)
         self.due = min(self.due, self.due_for_hosts)
         host.slots = host.meter.slots = max(1, hello.slots)
-        host.labels = label_texts(hello.labels)
+        host.labels = host_labels(hello)
         host.total = {
             name: thousandths(amount) for name, amount in hello.resources.items() if name != SLOTS
         }
@@ -226,13 +229,8 @@ class Connections:
         host.window = max(0, hello.window)
         host.trouble = hello.trouble[:TROUBLE_CHARS_MAX]
         host.waiting, host.leaving, host.max_lent = 0, False, hello.max_lent
-        python = ledger.settings.python
-        host.unusable = (
-            f"it runs Python {hello.python} and the farm {python}: tasks could not be unpickled "
-            "there; install the same minor version"
-            if python and hello.python != python
-            else ""
-        )
+        settings = ledger.settings
+        host.unusable = why_unusable(hello, settings.python, settings.host_labels, host.labels)
         host.facts = {
             "python": hello.python,
             "farm": hello.farm,
@@ -240,6 +238,8 @@ class Connections:
             "address": hello.address,
             "labels": hello.labels,
             "memory_limits": hello.memory_limits,
+            "platform": hello.platform,
+            "packages": dict(islice(hello.packages.items(), PACKAGES_MAX)),
         }
         ledger.peers[peer] = host
         if not host.joined_ref:

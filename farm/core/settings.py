@@ -99,6 +99,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long tasks are passed that need what no host has now, before one is kept for them."""
     resources: list[str] = []
     """Names of resources that hosts may have; those of hosts that have been here are known."""
+    host_labels: list[str] = []
+    """What every host must have; one that lacks any gets no work."""
     python: str = ""
     farm: str = ""
 

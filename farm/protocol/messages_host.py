@@ -28,6 +28,8 @@ class HostHello(Part, tag=40):
     ``sampled``, ``cgroup v1`` or ``cgroup v2``; empty, from older hosts: nobody knows. ``max_lent``
     is how many slots it may lend. ``resources`` is what it has for tasks, beside its slots, and
     ``labels`` what is said of it: ``{"ssd": "", "zone": "a"}`` for ``ssd`` and ``zone=a``.
+    ``platform`` and ``packages``, with their versions, are the environment of its tasks; an older
+    host tells neither.
     """
 
     protocol: int
@@ -49,6 +51,8 @@ class HostHello(Part, tag=40):
     memory_limits: str = ""
     max_lent: Counter = 0
     resources: dict[Name, Amount] = msgspec.field(default_factory=dict)
+    platform: str = ""
+    packages: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Report(Part, tag=41):

@@ -174,6 +174,8 @@ FROM_HOST = [
         {"gpu": "no"},
         "the disk is full",
         "cgroup v2",
+        platform="linux-x86_64",
+        packages={"numpy": "2.1.3"},
     ),
     Report(
         6,

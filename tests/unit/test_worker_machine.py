@@ -45,8 +45,8 @@ def test_so_does_that_of_a_cgroup_of_version_1(files):
 def tool(tmp_path, monkeypatch):
     """The vendor's tool, as a script."""
 
-    def make(script):
-        path = tmp_path / "nvidia-smi"
+    def make(script, name="nvidia-smi"):
+        path = tmp_path / name
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 
@@ -82,3 +82,14 @@ def test_what_is_said_is_not_looked_for(tool):
     tool("echo 0; echo 1")
     has = machine.find({"memory": 5.0, "gpu": 3.0, "licence": 1.0})
     assert has == ({"memory": 5.0, "gpu": 3.0, "licence": 1.0}, ("0", "1", "2"))
+
+
+def test_gpus_of_the_other_vendor_are_found_by_its_tool(tool):
+    tool("""echo '{"card0": {"GPU ID": "0x1"}, "card1": {"GPU ID": "0x1"}}'""", "rocm-smi")
+    assert machine.find({"memory": 5.0}) == ({"memory": 5.0, "gpu": 2.0}, ("0", "1"))
+
+
+def test_where_the_first_finds_none_the_other_is_asked(tool):
+    tool("exit 9")
+    tool("""echo '{"card0": {}}'""", "rocm-smi")
+    assert machine.find_gpus() == ("0",)

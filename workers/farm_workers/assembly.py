@@ -11,6 +11,7 @@ from farm_workers import machine
 from farm_workers.agent import Agent
 from farm_workers.cgroups import Place
 from farm_workers.channel import Setup
+from farm_workers.environment import package_versions, platform_name
 from farm_workers.forkstart import ForkServer
 from farm_workers.fuses import Fuses
 from farm_workers.host_slices import HostSettings
@@ -42,6 +43,8 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
         labels=settings.labels,
         resources=has.resources,
         devices=has.devices,
+        platform=platform_name(),
+        packages=package_versions(settings.packages),
         has_initializer=settings.initializer is not None or bool(settings.imports),
         window_max=settings.window_max,
         drain_seconds=settings.drain_seconds,

@@ -136,7 +136,7 @@ class Host:
                 self._trouble,
                 settings.memory_limits,
                 settings.max_lent,
-                settings.resources,
+                *(settings.resources, settings.platform, settings.packages),
             )
         )
         self._lent_told = (0, False)

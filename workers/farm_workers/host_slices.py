@@ -134,9 +134,10 @@ class HostSettings:
     may run on for ``grace_seconds``, and its last reports be noted within ``drain_seconds``.
     ``kill_seconds`` is how long a worker over a limit has to end before it is killed. Workers are
     replaced after ``max_tasks_per_worker`` tasks, or when they have ``max_memory_per_worker``
-    bytes; 0: never. ``memory_limits`` and ``resources`` as in ``HostHello``; ``devices`` names its
-    GPUs. ``max_lent`` is how many slots may be lent at a time while tasks wait for others; a worker
-    that is not needed any more leaves after ``spare_seconds``.
+    bytes; 0: never. ``memory_limits``, ``resources``, ``platform`` and ``packages`` as in
+    ``HostHello``; ``devices`` names its GPUs. ``max_lent`` is how many slots may be lent at a time
+    while tasks wait for others; a worker that is not needed any more leaves after
+    ``spare_seconds``.
     """
 
     slots: int
@@ -164,6 +165,8 @@ class HostSettings:
     spare_seconds: float = 30.0
     resources: dict[str, float] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
+    platform: str = ""
+    packages: dict[str, str] = field(default_factory=dict)
 
 
 class HostPort(Protocol):

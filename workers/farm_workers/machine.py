@@ -1,7 +1,11 @@
-"""What this machine has for tasks that need it: memory and GPUs."""
+"""What this machine has for tasks that need it: memory and GPUs.
+
+AMD's runtime keeps to ``CUDA_VISIBLE_DEVICES``, too: one variable does for both vendors.
+"""
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -18,6 +22,14 @@ logger = logging.getLogger("farm.host")
 ASK_SECONDS = 10.0
 """How long the driver's tool may take; it can take seconds for the first question."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+TOOLS = (
+    (
+        ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader"),
+        re.compile(r"(?m)^\s*(\d+)\s*$"),
+    ),
+    (("rocm-smi", "--showid", "--json"), re.compile(r'"card(\d+)"')),
+)
+"""What each vendor's driver is asked, and how its answer names a GPU."""
 
 
 class Has(NamedTuple):
@@ -65,10 +77,16 @@ def find_gpus() -> tuple[str, ...]:
 
     None where the driver's tool is missing, fails, or takes too long.
     """
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    question = [tool, "--query-gpu=index", "--format=csv,noheader"]
+    found: tuple[str, ...] = ()
+    for question, pattern in TOOLS:
+        if not found and (tool := shutil.which(question[0])):
+            found = _ask([tool, *question[1:]], pattern)
+    visible = _visible()
+    return found if visible is None else visible[: len(found)]
+
+
+def _ask(question: list[str], pattern: re.Pattern[str]) -> tuple[str, ...]:
+    """The numbers of the GPUs that a vendor's tool names."""
     try:
         answer = subprocess.run(
             question, capture_output=True, text=True, timeout=ASK_SECONDS, check=True
@@ -76,9 +94,7 @@ def find_gpus() -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError) as error:
         logger.warning("no GPUs are offered: %s", error)
         return ()
-    found = tuple(line.strip() for line in answer.stdout.splitlines() if line.strip().isdecimal())
-    visible = _visible()
-    return found if visible is None else visible[: len(found)]
+    return tuple(dict.fromkeys(pattern.findall(answer.stdout)))
 
 
 def _visible() -> tuple[str, ...] | None:

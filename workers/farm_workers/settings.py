@@ -49,6 +49,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     labels: dict[str, str] = {}
     resources: dict[str, float] = {}
     """What it has for tasks that need it; memory and GPUs are found out unless they are here."""
+    packages: list[str] = []
+    """Those of which it tells the farm the versions, besides some."""
     parent_fd: int | None = None
     """The process and its workers end at once when this pipe does."""
     parent_pid: int | None = None

@@ -66,6 +66,7 @@ def start_of(entry: HostEntry, address: str, token: str) -> Start:
         "slots": entry.slots or None,
         "labels": label_table(entry.labels, f"hosts.{entry.name}.labels"),
         "resources": entry.resources,
+        "packages": entry.packages,
         "preload": entry.preload,
         "imports": entry.modules,
         "grace_seconds": entry.grace or None,
