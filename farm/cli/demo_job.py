@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import typer
 
 import farm
+from farm.cli.demo_aggregate import keep_up
 from farm.cli.demo_report import show_packages
 from farm.cli.demo_tasks import Findings, analyse
 from farm.cli.exitcodes import TaskFailed
@@ -79,7 +80,16 @@ def run_demo(run: Run, path: Path | None, workers: int | None) -> None:
         run.output.note(f"A farm on this machine, started in {perf_counter() - begun:.2f} s:")
         outcome = _run_on(client, [name for name, _ in files], run.output)
         status: Any = client.query("status")
-    _report(run.output, root, outcome, alone=alone, slots=status["slots"])
+        data = _report(run.output, root, outcome, alone=alone, slots=status["slots"])
+        data["aggregate"] = keep_up(run.output, client.address, root, outcome.findings)
+    _conclude(run.output, data)
+
+
+def _conclude(output: Output, data: Mapping[str, Any]) -> None:
+    """The answer for programs, and for people what to try next."""
+    if output.listener is not Listener.PEOPLE:
+        output.answer(data, f"{data['speed_up']:.2f}")
+    output.note(NEXT)
 
 
 def _find(path: Path | None) -> tuple[Path, list[tuple[str, int]]]:
@@ -147,23 +157,13 @@ def _kill(worker: int) -> bool:
     return True
 
 
-def _report(output: Output, root: Path, outcome: Outcome, *, alone: float, slots: int) -> None:
+def _report(
+    output: Output, root: Path, outcome: Outcome, *, alone: float, slots: int
+) -> dict[str, Any]:
+    """Tell people what was found; returns the same for programs."""
     problems = [one for one in outcome.findings if one.problem]
     packages = show_packages(output, root, outcome.findings)
     speed_up = alone / outcome.seconds
-    if output.listener is not Listener.PEOPLE:
-        data = {
-            "folder": str(root),
-            "files": len(outcome.findings),
-            "seconds": outcome.seconds,
-            "seconds_alone": alone,
-            "speed_up": speed_up,
-            "slots": slots,
-            "killed_worker": outcome.killed or None,
-            "packages": packages,
-            "problems": {one.path: one.problem for one in problems},
-        }
-        output.answer(data, f"{speed_up:.2f}")
     for one in problems[:PROBLEMS_SHOWN]:
         output.note(f"not parsed: {os.path.relpath(one.path, root)}: {one.problem}")
     if len(problems) > PROBLEMS_SHOWN:
@@ -177,4 +177,14 @@ def _report(output: Output, root: Path, outcome: Outcome, *, alone: float, slots
             f"Worker {outcome.killed} was killed half way. Its task ran again on another, and every"
             " result is here."
         )
-    output.note(NEXT)
+    return {
+        "folder": str(root),
+        "files": len(outcome.findings),
+        "seconds": outcome.seconds,
+        "seconds_alone": alone,
+        "speed_up": speed_up,
+        "slots": slots,
+        "killed_worker": outcome.killed or None,
+        "packages": packages,
+        "problems": {one.path: one.problem for one in problems},
+    }

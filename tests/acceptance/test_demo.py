@@ -14,6 +14,7 @@ def test_the_demo_survives_a_killed_worker(machine):
     assert "every result is here" in err
     assert "times as fast" in err
     assert "all " in out
+    assert "A read takes" in err
 
 
 def test_the_demo_for_a_program(machine):
@@ -23,3 +24,8 @@ def test_the_demo_for_a_program(machine):
     assert data["files"] == sum(row["files"] for row in data["packages"]) > 20
     assert data["killed_worker"] > 0
     assert data["speed_up"] > 0
+    assert [plan.split(",")[0] for plan in data["aggregate"]["plans"]] == [
+        "2 of 2 partitions changed",
+        "1 of 2 partitions changed",
+        "1 of 2 partitions changed",
+    ]

@@ -123,7 +123,8 @@ def run_on_threads(tree, listener=Listener.PEOPLE):
     root, files = demo._find(tree)
     with ThreadPoolExecutor(1) as pool:
         outcome = demo._run_on(pool, [name for name, _ in files], output)
-    demo._report(output, root, outcome, alone=2 * outcome.seconds, slots=2)
+    data = demo._report(output, root, outcome, alone=2 * outcome.seconds, slots=2)
+    demo._conclude(output, data)
     return output.stdout.getvalue(), output.stderr.getvalue()
 
 
