@@ -34,6 +34,9 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(gt=0, extra=DURATION, description="How long to look for a farm before giving up"),
     ] = 10.0
+    token_file: Annotated[
+        str, Meta(description="A file with the token, if it is not in `FARM_TOKEN`")
+    ] = ""
 
 
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +55,10 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
             description="A path, or `memory:` for tasks that need not survive a restart; if empty,"
             " `farm.db` in the user's state folder"
         ),
+    ] = ""
+    keys: Annotated[
+        str,
+        Meta(description="The folder of its keys; if empty, `keys` in the user's state folder"),
     ] = ""
     max_tasks: Annotated[int, Meta(ge=1, description="How many unfinished tasks are accepted")] = (
         1_000_000

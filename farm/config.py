@@ -56,6 +56,9 @@ __all__ = [
 
 SYSTEM_FILE = Path("/etc/farm/farm.toml")
 
+OTHER_VARIABLES = ("FARM_CONFIG", "FARM_TOKEN")
+"""Those that are no settings: a secret stands in no file of settings, and in no list of them."""
+
 NEAR_VARIABLE = 0.9
 """How much an unknown ``FARM_*`` variable must resemble one of ours to be an error.
 
@@ -78,6 +81,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log: LogConfig = LogConfig()
     queues: dict[str, QueueConfig] = {}
     origins: dict[str, str] = {}
+
+    @property
+    def address(self) -> str:
+        """The farm's, if it is said; empty where a token may say it, or the usual one counts."""
+        return self.client.address if "client.address" in self.origins else ""
 
 
 Section = ClientConfig | CoordinatorConfig | HostConfig | GatewayConfig | LogConfig
@@ -279,8 +287,8 @@ def _from_environment(environ: Mapping[str, str], known: list[Setting]) -> list[
             # An empty variable is how a shell or a compose file says "not set".
             if text:
                 found.append((setting, setting.read(text, name, from_text=True), name))
-        elif name.startswith("FARM_") and name != "FARM_CONFIG":
-            near = get_close_matches(name, [*by_variable, "FARM_CONFIG"], 1, NEAR_VARIABLE)
+        elif name.startswith("FARM_") and name not in OTHER_VARIABLES:
+            near = get_close_matches(name, [*by_variable, *OTHER_VARIABLES], 1, NEAR_VARIABLE)
             if near:
                 raise ConfigError(f"the variable {name} is no setting; did you mean {near[0]}?")
     return found

@@ -69,7 +69,7 @@ def _workers(run: Run, address: str | None, *, here: bool) -> Iterator[Any]:
         return
     from farm.client.client import Client
 
-    with Client(run.config(client_address=address).client.address) as client:
+    with Client(run.config(client_address=address).address or None) as client:
         yield client.options(durable=False)
 
 

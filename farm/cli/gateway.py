@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from farm.cli.exitcodes import Refused
+from farm.cli.keys import token_file
 from farm.cli.options import (
     HttpOption,
     ImportOption,
@@ -88,7 +89,9 @@ def gateway(  # noqa: PLR0913 - one for each option
     from farm.gateway.settings import GatewaySettings
 
     settings = GatewaySettings(
-        address=config.client.address,
+        address=config.address,
+        token=token_file(config),
+        keys=config.coordinator.keys,
         insecure=insecure,
         log_format=config.log.format,
         log_level=config.log.level,

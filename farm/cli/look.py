@@ -56,6 +56,8 @@ def status(run: Run, address: AddressOption = None) -> None:
             for name, number in sorted(counters.items())
         )
     process = data.get("process", {})
+    if keys := _keys(process):
+        shown["keys"] = keys
     if process.get("congested") or process.get("overflowed"):
         shown["sockets"] = (
             f"{count_text(process.get('congested', 0))} messages met a full socket, and"
@@ -71,6 +73,23 @@ def status(run: Run, address: AddressOption = None) -> None:
         run.output.note("It was restarted and waits some seconds for the hosts that it had.")
     if data["hosts"] == 0:
         run.output.note(f"No host is connected, so nothing runs. Start one: farm worker {url}")
+
+
+def _keys(process: dict[str, Any]) -> str:
+    """Whether keys are in use, how many peers were not let in, and why."""
+    if process.get("insecure"):
+        return "NONE: whoever can connect to it can run code on it"
+    if "refused" not in process:
+        return ""
+    reasons = {
+        name.removeprefix("refused_").replace("_", " "): number
+        for name, number in process.items()
+        if name.startswith("refused_")
+    }
+    if not process["refused"]:
+        return "in use"
+    why = ", ".join(f"{count_text(number)} {name}" for name, number in reasons.items())
+    return f"in use, {count_text(process['refused'])} peers refused: {why}"
 
 
 def _memory(row: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from farm.cli import (  # noqa: F401 - they register their commands
     gateway,
     hosts,
     inside,
+    keys,
     launch,
     look,
     queues,
@@ -35,7 +36,7 @@ ORDER = (
     *("submit", "result", "cancel", "stop", "replay", "dead"),
     *("scheduler", "schedules", "aggregates"),
     *("status", "queues", "jobs", "tasks", "explain", "stack", "logs"),
-    *("hosts", "store", "config", "version"),
+    *("hosts", "keys", "store", "config", "version"),
 )
 CODES = "; ".join(f"[bold]{code.value}[/bold] {code.meaning}" for code in ExitCode)
 

@@ -69,9 +69,15 @@ class Run:
     def client(self, address: str | None) -> "Iterator[Client]":
         """A client of the farm, closed at the end without waiting for its tasks."""
         import farm
+        from farm.transport import token_said
 
-        config = self.config(client_address=address).client
-        client = farm.Client(config.address, connect_timeout=config.connect_timeout)
+        config = self.config(client_address=address)
+        client = farm.Client(
+            config.address,
+            connect_timeout=config.client.connect_timeout,
+            token=token_said(None, config.client.token_file) or None,
+            keys=config.coordinator.keys,
+        )
         try:
             yield client
         finally:

@@ -13,6 +13,7 @@ import typer
 
 from farm.cli.exitcodes import Refused
 from farm.cli.gateway import module_path
+from farm.cli.keys import token_file
 from farm.cli.options import LogFormatOption, LogLevelOption
 from farm.cli.run import AddressOption, Run, command
 from farm.cli.schedules_words import FilesArgument
@@ -58,7 +59,8 @@ def scheduler(
     from farm_scheduler.service import serve
 
     config = run.config(client_address=address, log_format=log_format, log_level=log_level)
-    settings = _settings(config, files or [DEFAULT_FILE], config.client.address, state)
+    way = {"token": token_file(config), "keys": config.coordinator.keys}
+    settings = _settings(config, files or [DEFAULT_FILE], config.address, way, state)
     raise typer.Exit(serve(settings))
 
 
@@ -67,13 +69,19 @@ def _is_installed() -> bool:
 
 
 def _settings(
-    config: "Config", files: Sequence[str], address: str, state: Path | None = None
+    config: "Config",
+    files: Sequence[str],
+    address: str,
+    way: Mapping[str, str],
+    state: Path | None = None,
 ) -> "SchedulerSettings":
     from farm_scheduler.settings import SchedulerSettings
 
     return SchedulerSettings(
         files=list(files),
         address=address,
+        token=way["token"],
+        keys=way["keys"],
         state=str((state or scheduler_state(config)).absolute()),
         sys_path=module_path(),
         log_format=config.log.format,
@@ -83,10 +91,11 @@ def _settings(
 
 @contextmanager
 def scheduler_beside(
-    run: Run, config: "Config", files: list[str] | None, address: str
+    run: Run, config: "Config", files: list[str] | None, address: str, way: Mapping[str, str]
 ) -> Iterator[None]:
     """Run the scheduler of ``farm up``, if there are schedules, while the context lasts.
 
+    ``way`` says with which token it goes to the farm, and where this user's keys are.
     Without ``files`` there are if the current folder has a ``schedules.toml``.
     """
     found = files or [name for name in ("schedules.toml",) if Path(name).is_file()]
@@ -103,7 +112,7 @@ def scheduler_beside(
     from farm_scheduler.loading import Loader
 
     Loader.check(found)
-    settings = asdict(_settings(config, [str(_whole(one)) for one in found], address))
+    settings = asdict(_settings(config, [str(_whole(one)) for one in found], address, way))
 
     def launch(parent_fd: int, _ready_fd: int | None) -> Mapping[str, Any]:
         return {**settings, "parent_fd": parent_fd, "parent_pid": os.getpid()}

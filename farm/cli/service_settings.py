@@ -8,7 +8,7 @@ from farm.resources import label_table
 if TYPE_CHECKING:
     from farm.config import Config
 
-__all__ = ["core_settings", "host_settings", "worker_flags"]
+__all__ = ["coordinator_keys", "core_settings", "host_settings", "own_way", "worker_flags"]
 
 
 def worker_flags(
@@ -57,6 +57,22 @@ def core_settings(config: "Config", *, here: bool = False) -> dict[str, Any]:
     except ValidationError as error:
         raise ConfigError(str(error)) from None
     return core
+
+
+def coordinator_keys(config: "Config", *, insecure: bool) -> str:
+    """The folder of the coordinator's keys; empty if it is to have none."""
+    from farm.keys import keys_folder
+
+    return "" if insecure else str(keys_folder(config.coordinator.keys))
+
+
+def own_way(config: "Config", *, insecure: bool) -> dict[str, str]:
+    """With what processes of this user go to their own farm, whatever ``FARM_TOKEN`` says."""
+    from farm.keys import LOCAL_TOKEN, keys_folder
+    from farm.transport.credentials import NO_KEY
+
+    folder = keys_folder(config.coordinator.keys)
+    return {"token": NO_KEY if insecure else str(folder / LOCAL_TOKEN), "keys": str(folder)}
 
 
 def host_settings(config: "Config") -> dict[str, Any]:

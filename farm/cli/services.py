@@ -8,6 +8,7 @@ import typer
 
 from farm.cli.exitcodes import Refused
 from farm.cli.gateway import gateway_beside
+from farm.cli.keys import token_file
 from farm.cli.options import (
     BeatOption,
     GraceOption,
@@ -32,7 +33,13 @@ from farm.cli.options import (
 )
 from farm.cli.run import Run, command
 from farm.cli.scheduler import scheduler_beside
-from farm.cli.service_settings import core_settings, host_settings, worker_flags
+from farm.cli.service_settings import (
+    coordinator_keys,
+    core_settings,
+    host_settings,
+    own_way,
+    worker_flags,
+)
 from farm.cli.settings import store_address
 from farm.errors import ConfigError, StoreError
 
@@ -120,7 +127,7 @@ def up(  # noqa: PLR0913 - one for each option
         log_format=log_format,
         log_level=log_level,
     )
-    _check_listen(config.coordinator.listen, insecure)
+    _check_listen(config, insecure=insecure)
     beside, must = gateway_beside(run, config, gateway, insecure=insecure)
     _run_farm(run, config, insecure, beside, must=must, schedules=schedules)
 
@@ -144,7 +151,8 @@ def _run_farm(
 
     path = store_address(config)
     stop = threading.Event()
-    local = _local_farm(config, path, stop, insecure=insecure, http=http)
+    way = own_way(config, insecure=insecure)
+    local = _local_farm(config, path, stop, insecure=insecure, http=http, way=way)
     _stop_on_signals(local, stop, run)
     try:
         local.start()
@@ -157,7 +165,7 @@ def _run_farm(
             if must:
                 raise Refused(str(local.http_error))
             run.output.note(f"It does not answer HTTP: {local.http_error}")
-        count = _slots(local.address, stop)
+        count = _slots(local.address, way, stop)
         said = f", its tasks in {path}" + (f", HTTP at {local.http}" if local.http else "")
         run.output.answer(
             {
@@ -170,7 +178,7 @@ def _run_farm(
             f"The farm is up at {local.address} with {count} slots{said}.",
         )
         run.output.note(UP)
-        with scheduler_beside(run, config, schedules, local.address):
+        with scheduler_beside(run, config, schedules, local.address, way):
             stop.wait()
     finally:
         local.stop(drain=local.failed is None)
@@ -187,6 +195,7 @@ def _local_farm(
     *,
     insecure: bool,
     http: dict[str, Any] | None,
+    way: dict[str, str],
 ) -> "LocalFarm":
     """The processes of a farm as configured, not started; ``stop`` is set if one is given up."""
     from farm.local import LocalFarm
@@ -200,20 +209,21 @@ def _local_farm(
         coordinator={
             **logs,
             "insecure": insecure,
+            "keys": coordinator_keys(config, insecure=insecure),
             "core": core_settings(config, here=True),
         },
-        host=host_settings(config),
-        gateway=None if http is None else logs | http,
+        host=host_settings(config) | way,
+        gateway=None if http is None else logs | http | way,
         gateway_module="farm.cli.gateway_process",
         on_failed=lambda _: stop.set(),
     )
 
 
-def _slots(address: str, stop: threading.Event) -> int:
+def _slots(address: str, way: dict[str, str], stop: threading.Event) -> int:
     """How many slots the farm has, once its host is connected; 0 if it takes too long."""
     import farm
 
-    client = farm.Client(address)
+    client = farm.Client(address, token=way["token"], keys=way["keys"])
     try:
         for _ in range(HOST_LOOKS):
             status: Any = client.query("status")
@@ -281,11 +291,12 @@ def coordinator(  # noqa: PLR0913 - one for each option
         log_format=log_format,
         log_level=log_level,
     )
-    _check_listen(config.coordinator.listen, insecure)
+    _check_listen(config, insecure=insecure)
     settings = CoordinatorSettings(
         listen=config.coordinator.listen,
         store=store_address(config),
         insecure=insecure,
+        keys=coordinator_keys(config, insecure=insecure),
         log_format=config.log.format,
         log_level=config.log.level,
         core=core_settings(config),
@@ -357,7 +368,9 @@ def worker(  # noqa: PLR0913 - one for each option
         log_level=log_level,
     )
     settings = AgentSettings(
-        address=config.client.address,
+        address=config.address,
+        token=token_file(config),
+        keys=config.coordinator.keys,
         slots=config.host.slots or None,
         name=config.host.name,
         **host_settings(config),
@@ -365,13 +378,13 @@ def worker(  # noqa: PLR0913 - one for each option
     raise typer.Exit(serve(settings))
 
 
-def _check_listen(address: str, insecure: bool) -> None:
+def _check_listen(config: "Config", *, insecure: bool) -> None:
     """Refuse here what the coordinator would refuse, before anything is started."""
+    from farm.coordinator.listening import Unsafe, check_safe
     from farm.transport import parse_address
 
-    if not parse_address(address).is_private and not insecure:
-        raise Refused(
-            f"{address} is open to other machines, and without keys everyone who can connect can"
-            " run code on this farm; listen on tcp://127.0.0.1 or ipc://, or allow it with"
-            " --insecure on a network where you trust everyone"
-        )
+    address = parse_address(config.coordinator.listen)
+    try:
+        check_safe(address, coordinator_keys(config, insecure=False), insecure=insecure)
+    except Unsafe as error:
+        raise Refused(str(error)) from None

@@ -17,7 +17,7 @@ from farm.client.options import Settings
 from farm.client.view import View
 from farm.model import Answer, Duration, TaskId, seconds
 from farm.task import current_task
-from farm.transport import parse_address
+from farm.transport import Credentials, token_said
 
 __all__ = ["Client", "Supervisor"]
 
@@ -38,16 +38,19 @@ class Supervisor(Protocol):
 class Client(View, Executor):
     """A connection to a farm, and an executor: ``submit``, ``map``, ``shutdown`` as in the library.
 
-    ``address`` is ``tcp://HOST:PORT`` or ``ipc:///PATH``; without it, ``FARM_ADDRESS`` or a
-    ``farm.toml`` says where. Raises ``ConnectionError`` if no farm answers there within
+    ``address`` is ``tcp://HOST:PORT`` or ``ipc:///PATH``; without it, ``FARM_ADDRESS``, a
+    ``farm.toml`` or the token says where. ``token`` is a token, or the path of a file with one;
+    without it, ``FARM_TOKEN`` or ``FARM_TOKEN_FILE`` says which, and a farm of the same user on
+    this machine needs none. Raises ``ConnectionError`` if no farm answers there within
     ``connect_timeout``, or at once if it is no address; a connection that is lost later is opened
     again, and nothing is lost. Closing a client cancels nothing; any client may fetch the results
     of another's tasks by id or by the name of their job.
 
     May be used from any thread, but not in a process that was forked from its own. ``supervisor``
     is for farms that end with their client, and are waited for when the program ends; ``nest`` for
-    the client of a worker's tasks, which they get from ``farm.current_client()``; ``flow`` bounds
-    what may be on the way, and only tests need another than the default.
+    the client of a worker's tasks, which they get from ``farm.current_client()``; ``keys`` is the
+    folder with the keys of this user's own farm; ``flow`` bounds what may be on the way, and only
+    tests need another than the default.
     """
 
     def __init__(
@@ -55,18 +58,27 @@ class Client(View, Executor):
         address: str | None = None,
         *,
         connect_timeout: Duration | None = None,
+        token: str | None = None,
+        keys: str | None = None,
         supervisor: Supervisor | None = None,
         nest: Nest | None = None,
         flow: Flow = USUAL,
     ) -> None:
-        flags = {"client.address": address, "client.connect_timeout": connect_timeout}
-        if address is None or connect_timeout is None:
-            found = config.load(flags).client
-            address, timeout = found.address, found.connect_timeout
+        file, private = "", address is not None and address.startswith("ipc:")
+        if address is None or connect_timeout is None or (keys is None and not private):
+            flags = {"client.address": address or None, "client.connect_timeout": connect_timeout}
+            found = config.load(flags)
+            address, timeout = found.address, found.client.connect_timeout
+            file, keys = found.client.token_file, keys or found.coordinator.keys
         else:
             timeout = seconds(connect_timeout, "connect_timeout")
         connection = Connection(
-            parse_address(address),
+            Credentials(
+                "client" if nest is None else "tasks",
+                address,
+                token_said(token, file),
+                keys=keys or "",
+            ),
             f"{sys.version_info.major}.{sys.version_info.minor}",
             may_block=_may_block,
             on_epoch=supervisor.note_epoch if supervisor else None,
@@ -76,7 +88,7 @@ class Client(View, Executor):
         )
         super().__init__(connection, Settings(), None)
         self._is_local = supervisor is not None
-        self._open(connection, address, timeout)
+        self._open(connection, str(connection.address), timeout)
         # One that is forgotten finishes what it has, and closes itself.
         weakref.finalize(self, connection.leave).atexit = False
         at_exit.watch(connection, waits=self._is_local)

@@ -29,7 +29,7 @@ from farm.errors import ConfigError, FarmError, UnknownTask
 from farm.model import Ending, Payload, TaskId, job_id
 from farm.payload import load_exception
 from farm.protocol import messages as m
-from farm.transport import Address
+from farm.transport import Credentials
 
 __all__ = ["Connection"]
 
@@ -51,7 +51,7 @@ class Connection:
 
     def __init__(
         self,
-        address: Address,
+        credentials: Credentials,
         python: str,
         *,
         may_block: Callable[[], bool] = lambda: True,
@@ -60,7 +60,7 @@ class Connection:
         nest: Nest | None = None,
         flow: Flow = USUAL,
     ) -> None:
-        self.address = address
+        self.address = credentials.address
         self.forked = False
         self.callbacks = CallbackThread()
         self.cancels = Cancelling(
@@ -71,7 +71,7 @@ class Connection:
         self._session = identity[0]
         self._waiting = Waiting(self._origin(self._session))
         self._loop = Loop(
-            address,
+            credentials,
             SessionSettings(__version__, python, flow.window_bytes, waits_for_room=nest is None),
             flow.messages_hwm,
             identity,

@@ -9,8 +9,9 @@ from typing import Any
 
 import zmq
 
+from farm.errors import ConfigError
 from farm.protocol.messages import Message
-from farm.transport import Address, Dealer, Waker
+from farm.transport import Credentials, Dealer, Waker
 from farm.transport.options import MESSAGES_HWM
 
 __all__ = ["Line"]
@@ -32,7 +33,7 @@ class Line:
 
     def __init__(
         self,
-        address: Address,
+        credentials: Credentials,
         waker: Waker,
         chance: Callable[[], float],
         hwm: int = MESSAGES_HWM,
@@ -40,7 +41,7 @@ class Line:
         self._hwm = hwm
         self.up = False
         self.trouble = ""
-        self._address, self._waker, self._chance = address, waker, chance
+        self._credentials, self._waker, self._chance = credentials, waker, chance
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._poller.register(waker.fileno(), zmq.POLLIN)
@@ -60,7 +61,11 @@ class Line:
         if dealer is None:
             if now < self._due:
                 return False, [], False
-            dealer = self._open()
+            try:
+                dealer = self._open()
+            except ConfigError as error:  # the token's file has gone, for instance
+                self.drop(str(error), now)
+                return False, [], False
         messages = dealer.receive(limit, self._ready)
         self._ready = None
         opened = dealer.connected and not self.up
@@ -74,6 +79,7 @@ class Line:
         """The coordinator speaks to us: after a loss try again at once."""
         self._pause = 0.0
         self.trouble = ""
+        self._credentials.welcomed()
 
     def send(self, message: Message) -> None:
         """Send on the present connection, if there is one."""
@@ -95,7 +101,9 @@ class Line:
                 self._poller.unregister(socket)
             dealer.close(linger_seconds)
         self._due = now + self._pause * (0.5 + 0.5 * self._chance())
-        most = PAUSE_SECONDS_MAX_PRIVATE if self._address.is_private else PAUSE_SECONDS_MAX
+        most = (
+            PAUSE_SECONDS_MAX_PRIVATE if self._credentials.address.is_private else PAUSE_SECONDS_MAX
+        )
         self._pause = min(max(2 * self._pause, PAUSE_SECONDS), most)
 
     def sleep(self, seconds: float) -> None:
@@ -119,8 +127,9 @@ class Line:
         self._waker.close()
 
     def _open(self) -> Dealer:
+        door = self._credentials.dial()
         dealer = self._dealer = Dealer(self._context, "client", hwm=self._hwm)
         for socket in dealer.sockets:
             self._poller.register(socket, zmq.POLLIN)
-        dealer.connect(self._address)
+        dealer.connect(*door)
         return dealer

@@ -24,7 +24,7 @@ from farm.client.waiting import Waiting, refusal
 from farm.client.watch import Watch
 from farm.errors import FarmError
 from farm.protocol import messages as m
-from farm.transport import Address, Waker
+from farm.transport import Credentials, Waker
 
 __all__ = ["Loop", "shut_down"]
 
@@ -54,7 +54,7 @@ class Loop:
 
     def __init__(  # noqa: PLR0913 - what its owner has to say
         self,
-        address: Address,
+        credentials: Credentials,
         settings: SessionSettings,
         hwm: int,
         identity: tuple[bytes, bytes, bytes],
@@ -84,8 +84,8 @@ class Loop:
         self.session = Session(settings, self, session=session, secret=secret, instance=instance)
         self._nest = nest
         self._on_epoch, self._on_ended = on_epoch, on_ended
-        self.line = Line(address, waker, random.random, hwm)
-        self._watch = Watch(str(address))
+        self.line = Line(credentials, waker, random.random, hwm)
+        self._watch = Watch(str(credentials.address))
         self._now = monotonic()
         self._rated_at, self._ended_tasks = self._now, 0
         self._room_at = 0.0  # for more tasks in the backlog, as far as this process can tell

@@ -28,7 +28,7 @@ from farm.model import Payload, TaskId
 from farm.payload import FunctionPayload
 from farm.protocol.messages import CancelReply, Function, TaskRun
 from farm.protocol.parts import TaskKey
-from farm.transport import parse_address
+from farm.transport import Credentials, token_said
 
 __all__ = ["Failed", "Outcome", "Relay"]
 
@@ -39,11 +39,15 @@ ANSWER_SECONDS = 10.0
 
 
 class Relay:
-    """A session of its own with the farm at ``address``; it connects in the background."""
+    """A session of its own with a farm; it connects in the background.
 
-    def __init__(self, address: str) -> None:
+    ``address``, ``token`` and ``keys`` as in ``Client``, but empty where they are not said.
+    """
+
+    def __init__(self, address: str, token: str = "", keys: str = "") -> None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        self._connection = Connection(parse_address(address), version)
+        credentials = Credentials("client", address, token_said(token), keys=keys)
+        self._connection = Connection(credentials, version)
         self._loop = self._connection._loop
         # Tasks that are followed, as long as they are not over or somebody looks at them.
         self._followed: WeakValueDictionary[TaskId, Future[Any]] = WeakValueDictionary()

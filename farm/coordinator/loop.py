@@ -15,6 +15,7 @@ from typing import Any
 import zmq
 
 from farm.coordinator.blobs import BlobFolder
+from farm.coordinator.gate import Gate
 from farm.coordinator.heap import Heap
 from farm.coordinator.journal import Journal, Release
 from farm.coordinator.metrics import Counters
@@ -23,7 +24,7 @@ from farm.core import Core
 from farm.identity import TRUSTED, Identity
 from farm.logs import Seldom
 from farm.model import Blob, Payload
-from farm.protocol.messages import HostHello, Message, Report, Shares, Submit
+from farm.protocol.messages import HostHello, Message, Rejected, Report, Shares, Submit
 from farm.protocol.records import Record
 from farm.store import Append, Delete, DropFunctions, PutFunction
 from farm.transport import Connection, Router, Waker
@@ -130,7 +131,7 @@ class ShellPort:
 class Loop:
     """Runs until it is told to stop, or cannot go on; ``run`` returns the exit code."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a process
         self,
         core: Core,
         port: ShellPort,
@@ -139,7 +140,10 @@ class Loop:
         routers: tuple[Router, Router],
         counters: Counters,
         blobs: BlobFolder | None = None,
+        *,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate
         self._core = core
         self._port = port
         self._journal = journal
@@ -192,6 +196,8 @@ class Loop:
         now = time.monotonic()
         deadline = self._core.next_deadline()
         due = now + 60.0 if deadline is None else max(deadline, self._not_before)
+        if self._gate is not None:
+            due = min(due, self._gate.next_deadline())
         return min(due, self._journal.due, now + 60.0) - now
 
     def _turn(self, timeout: float) -> None:
@@ -203,6 +209,8 @@ class Loop:
         self._counters.turns += 1
         if self._wakes in ready:
             self._waker.clear()
+        if self._gate is not None:  # before what revoked keys have sent
+            self._gate.step(time.monotonic())
         if self._has_news:
             self._take(self._hosts.receive(0), time.monotonic())
             self._take(self._clients.receive(0), time.monotonic())
@@ -253,6 +261,11 @@ class Loop:
             elif connection.open:
                 kind = type(message)
                 if kind is HostHello:
+                    if self._gate is not None and (
+                        why := self._gate.join(connection, message.name)
+                    ):
+                        self._turn_away(connection, why)
+                        continue
                     self._note_host(connection, message)
                 elif kind is Shares:
                     connection.shares = message.own
@@ -294,6 +307,10 @@ class Loop:
             elif connection.open:
                 self._port.close(connection)
                 self._call(None, self._core.on_closed, connection, time.monotonic())
+
+    def _turn_away(self, connection: Connection, why: str) -> None:
+        self._port.send(connection, Rejected("invite", why, retry=False))
+        self._port.close(connection)
 
     def _note_host(self, connection: Connection, hello: HostHello) -> None:
         connection.label = hello.name

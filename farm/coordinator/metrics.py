@@ -4,7 +4,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from farm.transport import Router
 
@@ -12,13 +12,24 @@ __all__ = ["Counters", "resident_bytes"]
 
 
 class Counters:
-    """Counts of this process since its start; ``snapshot`` has them as plain data."""
+    """Counts of this process since its start; ``snapshot`` has them as plain data.
 
-    def __init__(self, routers: Sequence[Router]) -> None:
+    ``refused``: how many peers, by the reason, where keys are in use.
+    """
+
+    def __init__(
+        self,
+        routers: Sequence[Router],
+        refused: Mapping[str, int] | None = None,
+        *,
+        insecure: bool = False,
+    ) -> None:
         self.turns = 0
         self.bugs = 0
         """Messages and ticks on which the core raised."""
         self._routers = routers
+        self._refused = refused
+        self._insecure = insecure
         self._since = time.monotonic()
 
     def snapshot(self) -> dict[str, int | float]:
@@ -31,6 +42,11 @@ class Counters:
             "bugs": self.bugs,
             "connections": sum(len(router) for router in self._routers),
         }
+        if self._insecure:
+            totals["insecure"] = 1
+        if self._refused is not None:
+            totals["refused"] = sum(self._refused.values())
+            totals |= {f"refused_{why}": count for why, count in self._refused.items() if count}
         for router in self._routers:
             for name, count in router.counters.items():
                 totals[name] = totals.get(name, 0) + count

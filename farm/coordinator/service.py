@@ -23,18 +23,18 @@ from farm import errors
 from farm._version import __version__
 from farm.coordinator.blobs import BlobFolder, temporary_folder
 from farm.coordinator.journal import Journal
+from farm.coordinator.listening import Unsafe, listen
 from farm.coordinator.loop import Loop, ShellPort
 from farm.coordinator.metrics import Counters
 from farm.coordinator.settings import CoordinatorSettings, ExitCode, Word
 from farm.core import Core, CoreSettings
 from farm.core.blobs import live_blobs
 from farm.descriptors import FILES_WANTED, raise_file_limit
-from farm.errors import ConfigError, FarmError, StoreError, StoreUnreadable
+from farm.errors import FarmError, StoreError, StoreUnreadable
 from farm.logs import setup
 from farm.parent import watch_parent
 from farm.store import Opened, Store, open_store
-from farm.transport import AddressError, Router, Waker, host_address, parse_address
-from farm.transport.options import MESSAGES_HWM, hwm_for
+from farm.transport import AddressError, Waker
 
 __all__ = ["serve"]
 
@@ -46,10 +46,6 @@ SWITCH_SECONDS = 0.0005
 
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-class Unsafe(ConfigError):
-    """Other machines could connect, and nothing would keep them from running code here."""
 
 
 def serve(settings: CoordinatorSettings) -> ExitCode:
@@ -97,20 +93,26 @@ def _serve(settings: CoordinatorSettings) -> tuple[ExitCode, int]:
     with contextlib.ExitStack() as cleanup:
         context = zmq.Context()
         cleanup.callback(context.destroy, linger=0)
-        routers = _listen(settings, context, core_settings.session_tasks)
+        waker = Waker()
+        gate, routers = listen(settings, context, core_settings.session_tasks, waker, cleanup)
         store = open_store(settings.store)
         cleanup.callback(store.close)
         opened = store.open(settings.epoch_floor, time.time_ns() // 1_000_000)
-        waker = Waker()
         blobs = _open_blobs(settings, store, opened.epoch, cleanup)
         journal = Journal(store, waker.wake, blobs)
-        counters = Counters(routers)
+        counters = Counters(
+            routers,
+            gate.guard.refused if gate else None,
+            insecure=gate is None and not settings.listen.startswith("ipc:"),
+        )
         port = ShellPort(routers, journal, counters, blobs)
         core = _load(core_settings, port, store, settings.store, opened)
         if blobs is not None:
             blobs.clean(live_blobs(core.ledger, core.dead))
-        loop = Loop(core, port, journal, waker, routers, counters, blobs)
+        loop = Loop(core, port, journal, waker, routers, counters, blobs, gate=gate)
         _stop_on_signals(loop)
+        if gate is not None:
+            signal.signal(signal.SIGHUP, lambda *_: gate.guard.look())
         logger.info(
             "serving at %s",
             settings.listen,
@@ -142,26 +144,6 @@ def _open_blobs(
     if blobs is not None:
         cleanup.callback(blobs.close)
     return blobs
-
-
-def _listen(
-    settings: CoordinatorSettings, context: "zmq.Context[zmq.Socket[bytes]]", session_tasks: int
-) -> tuple[Router, Router]:
-    """The sockets for hosts and for clients, bound."""
-    address = parse_address(settings.listen)
-    if not address.is_private and not settings.insecure:
-        raise Unsafe(
-            f"{address} is open to other machines, and without keys everyone who can connect can "
-            "run code on this farm: listen on tcp://127.0.0.1 or ipc://, or allow it with "
-            "--insecure on a network where you trust everyone"
-        )
-    if address.scheme == "tcp" and address.is_private:
-        logger.warning("without keys, every user of this machine can use %s", address)
-    hwm = settings.messages_hwm or max(MESSAGES_HWM, hwm_for(session_tasks))
-    hosts, clients = Router(context, "host", hwm=hwm), Router(context, "client", hwm=hwm)
-    clients.bind(address)
-    hosts.bind(host_address(address))
-    return hosts, clients
 
 
 def _load(settings: CoreSettings, port: ShellPort, store: Store, path: str, opened: Opened) -> Core:

@@ -37,6 +37,8 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     store: str = "memory:"
     blob_folder: str = ""
     """Where large payloads lie; by default beside the store, or in a temporary folder."""
+    keys: str = ""
+    """The folder of its keys; empty: everybody who can connect is trusted. Not for ipc."""
     insecure: bool = False
     """Listen where other machines can connect, although there are no keys."""
     epoch_floor: int = 0

@@ -106,7 +106,7 @@ def _serve(settings: GatewaySettings, desk: Desk | None, library: Library | None
     if not registered():
         logger.info("no function is registered: name the modules that have them with --import")
     with _listen(settings) as listening:
-        relay = Relay(settings.address)
+        relay = Relay(settings.address, settings.token, settings.keys)
         try:
             return asyncio.run(_run(Gateway(settings, relay, desk, library), listening))
         finally:

@@ -24,9 +24,13 @@ class ExitCode(IntEnum):
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One gateway. ``address`` is where clients of the farm connect."""
+    """One gateway. ``address`` is where clients of the farm connect, empty: what the token says."""
 
     address: str
+    token: str = ""
+    """The path of a file with its token; if empty, what ``FARM_TOKEN`` says."""
+    keys: str = ""
+    """The folder with the keys of this user's own farm; empty: the usual one."""
     listen: str = "127.0.0.1:8080"
     modules: list[str] = []
     """Imported at the start; their registered functions can be run."""

@@ -13,11 +13,11 @@ from farm.keys.pairs import key_id
 __all__ = ["INVITED", "Entries", "Entry", "Kind", "Ring", "Server", "Verdict", "hash_of"]
 
 INVITED = "invite"
-"""The scope of who has an invite: all that it may do is exchange it for a key."""
+"""The scope of a host that came with an invite: those that have joined with it."""
 
 
 class Kind(StrEnum):
-    """How a key is shown: on a connection, as a bearer token, or once, for a key of one's own."""
+    """How a key is shown: on a connection, as a bearer token, or by several hosts that join."""
 
     CURVE = "curve"
     HTTP = "http"
@@ -43,9 +43,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Its name has a newer one: it ends with the server key for which it was made."""
     uses: int = 0
     joined: tuple[str, ...] = ()
-    """Of an invite: how many may join with it, and who has."""
-    by: str = ""
-    """The invite that this key was given for."""
+    """Of an invite: how many hosts may join with it, and which have."""
 
     @property
     def id(self) -> str:
@@ -68,7 +66,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def is_valid(self, now: float) -> bool:
         """Whether it is good for anything at this time."""
-        return not self.revoked and not (self.expires and now >= self.expires)
+        # What has joined stays; a new host's name is looked at when it says it.
+        return not self.revoked and (bool(self.joined) or not 0 < self.expires <= now)
 
 
 class Entries(msgspec.Struct, frozen=True, kw_only=True):

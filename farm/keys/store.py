@@ -25,7 +25,7 @@ from farm.keys.token import Token
 __all__ = ["LOCAL_TOKEN", "ROTATED_PORTS", "KeyStore", "keys_folder"]
 
 SERVER, PEERS = "server.json", "peers.json"
-LOCAL_TOKEN = "local.token"
+LOCAL_TOKEN = "local.token"  # noqa: S105 - the name of a file
 """The file with which this user's processes on this machine connect."""
 LOCAL = ("local", "local-host")
 """Names of the keys that this user's processes on this machine have."""
@@ -245,16 +245,8 @@ class KeyStore:
         addresses = self._addresses(server)
         if entry.role is Role.HOST:
             tasks = Pair.make()
-            invite = entry.kind is Kind.INVITE
-            token = Token(
-                addresses,
-                public,
-                host=pair.secret,
-                tasks=b"" if invite else tasks.secret,
-                invite=invite,
-            )
-            if not invite:
-                entry = msgspec.structs.replace(entry, tasks=tasks.public)
+            token = Token(addresses, public, host=pair.secret, tasks=tasks.secret)
+            entry = msgspec.structs.replace(entry, tasks=tasks.public)
         else:
             token = Token(addresses, public, client=pair.secret)
         return token.text(), msgspec.structs.replace(entry, public=pair.public)
@@ -273,7 +265,7 @@ class KeyStore:
         return f"{head}:{int(port) + ROTATED_PORTS}", server.address
 
     def invite(self, name: str, *, uses: int, expires: float) -> str:
-        """Make a token that up to ``uses`` new hosts exchange for keys of their own."""
+        """Make a token with which up to ``uses`` hosts join until it expires; see ``join``."""
         self._check_name(name)
         with locked(self.folder):
             entries, now = self.ring().entries, self._clock()
@@ -292,34 +284,23 @@ class KeyStore:
             self._save([*entries, entry])
             return text
 
-    def join(self, invite: str, name: str, public: bytes, tasks: bytes) -> str:
-        """Exchange an invite, by its id, for a key of this name; returns why not, or nothing.
+    def join(self, invite: str, host: str) -> str:
+        """Count a host as one of those that an invite, by its id, lets in; or say why it is not.
 
-        To ask again with the same key, because the answer was lost, is no second use.
+        One that has joined may come back as often as it likes, also when the invite has expired.
         """
         with locked(self.folder):
             entries, now = list(self.ring().entries), self._clock()
-            if any(one.public == public and one.name == name for one in entries):
-                return ""
             found = next((one for one in entries if one.id == invite), None)
-            if found is None or found.state(now) != "valid":
-                return f"the invite is {found.state(now) if found else 'unknown'}"
-            if not NAME.fullmatch(name) or name in LOCAL:
-                return f"{name!r} is no name for a key"
-            if any(one.name == name and one.is_valid(now) for one in entries):
-                return f"there is a key {name!r} already: give this host another --name"
-            entry = Entry(
-                name=name,
-                role=Role.HOST,
-                scope="all",
-                public=public,
-                tasks=tasks,
-                made=now,
-                by=found.name,
-            )
+            if found is None or found.revoked:
+                return "the invite was revoked"
+            if host in found.joined:
+                return ""
+            if found.state(now) != "valid":
+                return f"the invite is {found.state(now)}, and this host did not join before"
             at = entries.index(found)
-            entries[at] = msgspec.structs.replace(found, joined=(*found.joined, name))
-            self._save([*entries, entry])
+            entries[at] = msgspec.structs.replace(found, joined=(*found.joined, host))
+            self._save(entries)
             return ""
 
     def revoke(self, name: str) -> list[Entry]:
@@ -360,5 +341,5 @@ class KeyStore:
 
 def _is_old(entry: Entry, now: float) -> bool:
     """Whether nobody needs to be told any more why this key is refused."""
-    ended = entry.revoked or entry.expires
+    ended = entry.revoked or (0.0 if entry.joined else entry.expires)
     return bool(ended) and now > ended + FORGET_SECONDS

@@ -29,7 +29,6 @@ class Token(msgspec.Struct, frozen=True, array_like=True, repr_omit_defaults=Tru
 
     ``client`` is for where clients connect, ``host`` for where hosts do, ``tasks`` is what a host
     gives to its tasks, for the farm's clients that they are; empty is a key that there is not.
-    An ``invite`` has a ``host`` key that is only good for being exchanged.
     """
 
     addresses: tuple[str, ...]
@@ -37,7 +36,6 @@ class Token(msgspec.Struct, frozen=True, array_like=True, repr_omit_defaults=Tru
     client: bytes = b""
     host: bytes = b""
     tasks: bytes = b""
-    invite: bool = False
 
     def __repr__(self) -> str:
         return f"<token for {' or '.join(self.addresses) or 'this machine'}>"

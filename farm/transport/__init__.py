@@ -6,6 +6,7 @@ on the way into a connection that is gone, never into an exception.
 """
 
 from farm.transport.address import Address, AddressError, host_address, parse_address
+from farm.transport.credentials import Credentials, Door, token_said
 from farm.transport.dealer import Dealer
 from farm.transport.router import Connection, Router
 from farm.transport.waker import Waker
@@ -14,9 +15,12 @@ __all__ = [
     "Address",
     "AddressError",
     "Connection",
+    "Credentials",
     "Dealer",
+    "Door",
     "Router",
     "Waker",
     "host_address",
     "parse_address",
+    "token_said",
 ]

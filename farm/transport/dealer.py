@@ -26,6 +26,7 @@ from farm.transport.options import (
     OUTBOX_BYTES_MAX,
     OUTBOX_MESSAGES_MAX,
     prepare,
+    show_key,
 )
 
 __all__ = ["Dealer"]
@@ -40,10 +41,24 @@ _REASONS = {
     zmq.EVENT_CLOSED: "nothing answers at {address}",
     zmq.EVENT_CONNECT_RETRIED: "nothing answers at {address}",  # alone if the name is unknown
     zmq.EVENT_DISCONNECTED: "{address} closed the connection",
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "{address} is no farm: it does not speak its protocol",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "",  # see _why
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "{address} is no farm: it does not speak its protocol",
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "{address} refused the key",
 }
+_MISMATCH = zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
+_NEEDS_KEY = (
+    "{address} lets only those in who have a key: set FARM_TOKEN (farm keys new, where it runs,"
+    " makes one)"
+)
+_HAS_NO_KEY = (
+    "{address} is a farm without keys, and this process has one, so it does not trust it;"
+    " FARM_TOKEN=none goes without"
+)
+_HUNG_UP = "{address} is no farm, or one that lets only those in who have a key (FARM_TOKEN)"
+_WRONG_KEY = (
+    "{address} does not let this key in: the token is another farm's, or was revoked or replaced,"
+    " or has expired; or that farm is one without keys"
+)
 _EVENTS = _CONNECTED | sum(_REASONS)
 
 
@@ -76,6 +91,7 @@ class Dealer:
         self._outbox_bytes = 0
         self._address = ""
         self._ended = ""
+        self._has_key = False
         self._give_up = float("inf")
         self._seldom = Seldom(logging.getLogger("farm.transport"))
 
@@ -89,9 +105,15 @@ class Dealer:
         """How many messages wait for ``flush``; then do not wait long for the next event."""
         return len(self._outbox)
 
-    def connect(self, address: Address) -> None:
-        """Begin to connect; ``connected`` or ``lost`` comes with a later ``receive``."""
+    def connect(self, address: Address, server: bytes = b"", secret: bytes = b"") -> None:
+        """Begin to connect; ``connected`` or ``lost`` comes with a later ``receive``.
+
+        With keys, the farm must have the ``server`` one, and may know ours by the ``secret`` one.
+        """
         self._address = str(address)
+        self._has_key = bool(secret)
+        if secret:
+            show_key(self.socket, server, secret)
         self._give_up = time.monotonic() + ATTEMPT_SECONDS
         try:
             self.socket.connect(self._address)
@@ -165,14 +187,24 @@ class Dealer:
         """Take the socket's events."""
         while readable(self._monitor):
             event, _ = read_frames(self._monitor)
-            kind = struct.unpack_from("=H", event)[0]
+            kind, value = struct.unpack_from("=HI", event)
             if kind == _CONNECTED:
                 self.connected = True
             else:
                 # Kept while messages that came before the end still wait to be read.
-                self._ended = self._ended or _REASONS.get(kind, "").format(address=self._address)
+                self._ended = self._ended or self._why(kind, value).format(address=self._address)
         if not (self._ended or self.connected) and time.monotonic() > self._give_up:
             self._lose(f"nothing answers at {self._address}")
+
+    def _why(self, kind: int, value: int) -> str:
+        """What an event says about the end of the connection."""
+        if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == _MISMATCH:
+            return _HAS_NO_KEY if self._has_key else _NEEDS_KEY
+        in_handshake = kind in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_DISCONNECTED)
+        if in_handshake and not self.connected:
+            # Whoever finds out first hangs up, and the other does not hear why.
+            return _WRONG_KEY if self._has_key else _HUNG_UP
+        return next((text for event, text in _REASONS.items() if event == kind), "")
 
     def _lose(self, reason: str) -> None:
         self.lost = self.lost or reason

@@ -6,6 +6,7 @@ mark. What a socket still holds is dropped when it is closed, for what matters i
 
 import zmq
 
+from farm.keys.pairs import Pair
 from farm.protocol.messages import MESSAGE_BYTES_MAX
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "MESSAGES_HWM",
     "OUTBOX_BYTES_MAX",
     "OUTBOX_MESSAGES_MAX",
+    "ask_for_keys",
     "hwm_for",
     "prepare",
+    "show_key",
 ]
 
 CREDIT_TASKS = 65_536
@@ -73,3 +76,21 @@ def prepare(socket: "zmq.Socket[bytes]", hwm: int = MESSAGES_HWM) -> None:
     for option, value in (_COMMON | own | marks).items():
         socket.setsockopt(option, value)
     socket.copy_threshold = COPY_BYTES_MAX
+
+
+def ask_for_keys(socket: "zmq.Socket[bytes]", side: str, secret: bytes) -> None:
+    """What is bound from now on has this secret key, and asks the ZAP handler about each peer.
+
+    Without a handler nobody gets in. ``side`` is what the handler calls this socket.
+    """
+    socket.setsockopt(zmq.ZAP_DOMAIN, side.encode("ascii"))
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
+
+
+def show_key(socket: "zmq.Socket[bytes]", server: bytes, secret: bytes) -> None:
+    """Connect with this secret key, and only to who has the server's."""
+    socket.setsockopt(zmq.CURVE_SERVERKEY, server)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, Pair.of(secret).public)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, secret)

@@ -35,6 +35,7 @@ from farm.transport.options import (
     MESSAGES_HWM,
     OUTBOX_BYTES_MAX,
     OUTBOX_MESSAGES_MAX,
+    ask_for_keys,
     prepare,
 )
 
@@ -123,8 +124,13 @@ class Router:
         self._told: OrderedDict[bytes, None] = OrderedDict()
         self._seldom = Seldom(logging.getLogger("farm.transport"))
 
-    def bind(self, address: Address) -> None:
-        """Listen; raises ``AddressError`` saying why that cannot be, and what to do."""
+    def bind(self, address: Address, secret: bytes = b"") -> None:
+        """Listen, with a secret key if keys are in use.
+
+        Raises ``AddressError`` saying why that cannot be, and what to do.
+        """
+        if secret:
+            ask_for_keys(self.socket, self.side, secret)
         bound = bind_address(address)
         if bound.scheme == "ipc" and _answers(bound.host):
             raise AddressError(
@@ -141,6 +147,10 @@ class Router:
                 else f"{zmq.strerror(error.errno or 0)}"
             )
             raise AddressError(f"cannot listen on {address}: {remedy}") from None
+
+    def unbind(self, address: Address) -> None:
+        """Listen there no more; what is connected stays. The address is free a little later."""
+        self.socket.unbind(str(bind_address(address)))
 
     def __len__(self) -> int:
         return len(self._connections)

@@ -298,7 +298,7 @@ def serve(settings: SchedulerSettings) -> int:
         signal.signal(signal.SIGINT, end)
         signal.signal(signal.SIGHUP, reload)
     Loader.check(settings.files)
-    client = _connect(settings.address, alarm, stop)
+    client = _connect(settings, alarm, stop)
     if client is None:
         return 0
     try:
@@ -335,12 +335,17 @@ def _decide(
         scheduler.close()
 
 
-def _connect(address: str, alarm: Alarm, stop: threading.Event) -> Client | None:
+def _connect(settings: SchedulerSettings, alarm: Alarm, stop: threading.Event) -> Client | None:
     """A client, as soon as there is a farm; None if there is none until it is told to stop."""
     said = False
     while not stop.is_set():
         try:
-            return Client(address, connect_timeout=RETRY_SECONDS)
+            return Client(
+                settings.address,
+                connect_timeout=RETRY_SECONDS,
+                token=settings.token or None,
+                keys=settings.keys,
+            )
         except ConnectionError as error:
             if not said:
                 logger.warning("%s; it is tried again until there is one", error)

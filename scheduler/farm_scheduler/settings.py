@@ -16,12 +16,16 @@ CATALOG_NAME = "aggregates.db"
 class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``files`` as ``read_files`` takes them; ``state`` is the path of the state file.
 
+    ``address`` may be empty where the token says it. ``token`` is the path of a file with it, if
+    ``FARM_TOKEN`` is not to be used; ``keys`` the folder with the keys of this user's own farm.
     ``parent_fd`` and ``parent_pid``: see ``farm.parent``.
     """
 
     files: list[str]
     address: str
     state: str
+    token: str = ""
+    keys: str = ""
     sys_path: list[str] = []
     log_format: str = "text"
     log_level: str = "info"

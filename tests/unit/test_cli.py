@@ -10,6 +10,7 @@ import pytest
 import farm
 from farm.cli import main
 from farm.cli.exitcodes import ExitCode, exit_code
+from farm.config import DEFAULT_ADDRESS
 from farm.errors import (
     Busy,
     ConfigError,
@@ -101,8 +102,9 @@ ROW = {
 class FakeClient:
     """Answers queries from a table and runs what is submitted at once."""
 
-    def __init__(self, address, *, connect_timeout):
-        self.address, self.connect_timeout = address, connect_timeout
+    def __init__(self, address, *, connect_timeout, token, keys):
+        self.address, self.connect_timeout = address or DEFAULT_ADDRESS, connect_timeout
+        self.token, self.keys = token, keys
         self.connection = self
         self.acknowledged = False
         self.asked, self.used = [], {}

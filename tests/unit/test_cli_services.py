@@ -44,7 +44,7 @@ class FakeClient:
 
     answers: ClassVar = []
 
-    def __init__(self, address):
+    def __init__(self, address, *, token, keys):
         pass
 
     def query(self, what):
@@ -288,7 +288,7 @@ def test_without_the_gateways_packages_there_is_no_http(cli, monkeypatch):
 def test_a_gateway_is_told_what_the_settings_say(cli, served, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "farm.gateway.service.serve",
-        lambda settings, desk: served.update(settings=settings, desk=desk) or 75,
+        lambda settings, desk, _library: served.update(settings=settings, desk=desk) or 75,
     )
     (tmp_path / "farm.toml").write_text('[gateway]\nmax_body = "1MiB"\nnames = ["farm.example"]')
     words = ["--import", "json", "--listen", "127.0.0.1:9", "--docs", "--address", "tcp://h:1"]

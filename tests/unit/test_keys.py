@@ -224,35 +224,31 @@ def test_a_rotation_has_two_server_keys_and_ends_what_it_replaced(store):
 
 def test_an_invite_is_good_for_so_many_hosts(store, clock):
     token = Token.parse(store.invite("autoscale", uses=2, expires=3600.0), "it")
-    assert token.invite
-    assert not token.tasks
     invite = admit(store, token.host, "host").identity
-    assert invite.scope == "invite"
-    pairs = [(Pair.make(), Pair.make()) for _ in range(3)]
-    publics = [(host.public, tasks.public) for host, tasks in pairs]
-    assert store.join(invite.key, "a", *publics[0]) == ""
-    assert store.join(invite.key, "a", *publics[0]) == ""  # its answer was lost
-    assert "another --name" in store.join(invite.key, "a", *publics[1])
-    assert store.join(invite.key, "b", *publics[1]) == ""
-    assert store.join(invite.key, "c", *publics[2]) == "the invite is used"
+    assert (invite.name, invite.role, invite.scope) == ("autoscale", Role.HOST, "invite")
+    assert store.join(invite.key, "a") == ""
+    assert store.join(invite.key, "a") == ""  # it comes back
+    assert store.join(invite.key, "b") == ""
     again = KeyStore(store.folder, clock)  # what was used is remembered
-    assert again.join(invite.key, "c", *publics[2]) == "the invite is used"
-    assert admit(again, pairs[0][0].secret, "host").identity.name == "a"
-    assert admit(again, pairs[0][1].secret).identity.role is Role.CLIENT
-    clock.now += 3600.0
-    assert admit(again, token.host, "host") == (None, "expired")
-    assert admit(again, pairs[0][0].secret, "host").identity  # its own key goes on
+    assert "the invite is used" in again.join(invite.key, "c")
+    assert again.join(invite.key, "b") == ""
+    clock.now += 40 * DAY  # those that have joined stay
+    again.new("ann", Role.CLIENT)
+    assert again.join(invite.key, "b") == ""
+    assert "the invite is expired" in again.join(invite.key, "c")
+    assert admit(again, token.host, "host").identity
+    assert admit(again, token.tasks).identity.role is Role.CLIENT
+    again.revoke("autoscale")
+    assert again.join(invite.key, "b") == "the invite was revoked"
+    assert admit(again, token.host, "host") == (None, "revoked")
 
 
-def test_an_invite_that_is_over(store, clock):
+def test_an_invite_with_which_nobody_joined_in_time(store, clock):
     token = Token.parse(store.invite("autoscale", uses=2, expires=3600.0), "it")
-    key = key_id(Pair.of(token.host).public)
-    assert "unknown" in store.join("0" * 16, "a", b"x" * 32, b"y" * 32)
-    assert "no name" in store.join(key, "local", b"x" * 32, b"y" * 32)
     clock.now += 3600.0
-    assert store.join(key, "a", b"x" * 32, b"y" * 32) == "the invite is expired"
-    store.revoke("autoscale")
-    assert store.join(key, "a", b"x" * 32, b"y" * 32) == "the invite is revoked"
+    assert admit(store, token.host, "host") == (None, "expired")
+    assert "the invite is expired" in store.join(key_id(Pair.of(token.host).public), "a")
+    assert "revoked" in store.join("0" * 16, "a")
 
 
 def test_those_who_change_the_store_at_once_lose_nothing(store):

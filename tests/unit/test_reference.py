@@ -18,7 +18,7 @@ def test_the_reference_is_what_the_code_says(name):
 def test_the_settings_of_the_coordinator_have_the_defaults_of_the_core():
     core, ours = CoreSettings(), CoordinatorConfig()
     shared = set(CoreSettings.__struct_fields__) & set(CoordinatorConfig.__struct_fields__)
-    assert shared == set(CoordinatorConfig.__struct_fields__) - {"listen", "store"}
+    assert shared == set(CoordinatorConfig.__struct_fields__) - {"keys", "listen", "store"}
     assert {name: getattr(ours, name) for name in shared} == {
         name: getattr(core, name) for name in shared
     }

@@ -15,7 +15,7 @@ import zmq
 from farm.blobs import Sharing
 from farm.logs import Seldom
 from farm.protocol.messages import Beat, FromHost, HostWelcome, Report
-from farm.transport import Address, Waker
+from farm.transport import Credentials, Waker
 from farm.transport.options import MESSAGES_HWM
 from farm_workers.channel import FunctionData
 from farm_workers.disk import Disk
@@ -83,7 +83,7 @@ class Agent:
     def __init__(
         self,
         settings: HostSettings,
-        address: Address,
+        credentials: Credentials,
         make_pool: Callable[[zmq.Poller], Pool],
         *,
         instance: bytes,
@@ -92,11 +92,11 @@ class Agent:
         now = time.monotonic()
         self.name = settings.name
         self.slots = settings.slots
-        self._address = address
+        self._address = credentials.address
         self._waker = Waker()
         self._poller = zmq.Poller()
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
-        self._link = Link(address, self._poller, now, hwm or MESSAGES_HWM)
+        self._link = Link(credentials, self._poller, now, hwm or MESSAGES_HWM)
         self._pool = make_pool(self._poller)
         self._sharing = Sharing()
         port = _Port(self._pool, self._link, self._sharing)

@@ -6,7 +6,7 @@ import sys
 
 import zmq
 
-from farm.transport import host_address, parse_address
+from farm.transport import Credentials, token_said
 from farm_workers import machine
 from farm_workers.agent import Agent
 from farm_workers.cgroups import Place
@@ -28,7 +28,8 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
 
     ``group``: where in ``place`` its memory cgroup is to be, if it can have one.
     """
-    address = host_address(parse_address(settings.address))
+    token = token_said(settings.token)
+    credentials = Credentials("host", settings.address, token, keys=settings.keys)
     pid = os.getpid()
     name = settings.host_name(pid)
     slots = settings.slot_count()
@@ -62,9 +63,11 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
             settings.initializer,
             imports=settings.imports,
             address=settings.address,
+            token=credentials.for_tasks(),
+            keys=settings.keys,
             max_lent=host.max_lent,
         )
         return Pool(slots, setup, forks, poller, fuses)
 
     instance = os.urandom(INSTANCE_BYTES)
-    return Agent(host, address, make_pool, instance=instance, hwm=settings.messages_hwm)
+    return Agent(host, credentials, make_pool, instance=instance, hwm=settings.messages_hwm)

@@ -65,7 +65,8 @@ class Setup(Message, tag=2):
 
     ``group`` is the memory cgroup that this worker may make, and of which version it is;
     ``imports`` are modules that register functions.
-    ``address`` is where its tasks are clients of the farm, ``max_lent`` as in ``HostSettings``.
+    ``address``, ``token`` and ``keys`` are with what its tasks are clients of the farm, as
+    ``Credentials`` takes it, ``max_lent`` is as in ``HostSettings``.
     """
 
     host: str
@@ -74,6 +75,8 @@ class Setup(Message, tag=2):
     imports: list[str] = []
     address: str = ""
     max_lent: int = 0
+    token: str = ""
+    keys: str = ""
 
 
 class FunctionData(Message, tag=3):

@@ -9,8 +9,9 @@ from typing import Any
 
 import zmq
 
+from farm.errors import ConfigError
 from farm.protocol.messages import FromHost
-from farm.transport import Address, Dealer
+from farm.transport import Credentials, Dealer
 from farm.transport.options import MESSAGES_HWM
 
 __all__ = ["Link"]
@@ -32,12 +33,12 @@ class Link:
     """``up``: a connection is there; it changes in ``receive`` and ``drop`` only."""
 
     def __init__(
-        self, address: Address, poller: zmq.Poller, now: float, hwm: int = MESSAGES_HWM
+        self, credentials: Credentials, poller: zmq.Poller, now: float, hwm: int = MESSAGES_HWM
     ) -> None:
         self.up = False
         self._hwm = hwm
         self._congested = self._overflowed = 0  # by the dealers before this one
-        self._address = address
+        self._credentials = credentials
         self._poller = poller
         self._context = zmq.Context()
         self._dealer: Dealer | None = None
@@ -47,6 +48,7 @@ class Link:
     def welcomed(self) -> None:
         """The other side is what it should be: the next pause will be short."""
         self._pause = PAUSE_SECONDS
+        self._credentials.welcomed()
 
     def receive(self, now: float, ready: Container[object]) -> tuple[list[Any], str]:
         """What has arrived, and why the connection is lost, if it is; dials when it is time.
@@ -56,10 +58,15 @@ class Link:
         if self._dealer is None:
             if now < self._dial_at:
                 return [], ""
+            try:
+                door = self._credentials.dial()
+            except ConfigError as error:  # the token's file has gone, for instance
+                self._put_off(now)
+                return [], str(error)
             self._dealer = Dealer(self._context, "host", hwm=self._hwm)
             for socket in self._dealer.sockets:
                 self._poller.register(socket, zmq.POLLIN)
-            self._dealer.connect(self._address)
+            self._dealer.connect(*door)
         dealer = self._dealer
         found = dealer.receive(TURN_MESSAGES, ready)
         self.up = self.up or dealer.connected
@@ -95,6 +102,9 @@ class Link:
         self._congested += self._dealer.congested
         self._overflowed += self._dealer.overflowed
         self._dealer = None
+        self._put_off(now)
+
+    def _put_off(self, now: float) -> None:
         self._dial_at = now + self._pause * random.uniform(0.5, 1.5)  # noqa: S311
         self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
 

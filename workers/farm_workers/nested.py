@@ -67,6 +67,8 @@ class Nested:
                 client = Client(
                     self._setup.address,
                     connect_timeout=CONNECT_SECONDS,
+                    token=self._setup.token or None,
+                    keys=self._setup.keys,
                     nest=Nest(self._parent),
                 )
                 waits.listen(self._waits)

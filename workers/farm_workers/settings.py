@@ -29,9 +29,16 @@ class ExitCode(IntEnum):
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One host. ``address`` is where clients connect; where hosts do follows from it."""
+    """One host. ``address`` is where clients connect; where hosts do follows from it.
+
+    It may be empty where the token says it.
+    """
 
     address: str
+    token: str = ""
+    """The path of a file with its token; if empty, what ``FARM_TOKEN`` says."""
+    keys: str = ""
+    """The folder with the keys of this user's own farm; empty: the usual one."""
     slots: int | None = None
     """Tasks at a time; None: the CPUs that this process may use."""
     name: str = ""

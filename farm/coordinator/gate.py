@@ -1,0 +1,102 @@
+"""Where a coordinator with keys listens, as its keys change while it runs.
+
+A second server key has ports of its own, two above the first's, as long as there are two: then the
+newer one takes over the first ports. Used on the loop's thread, which owns the sockets.
+"""
+
+import logging
+from collections.abc import Sequence
+
+from farm.coordinator.guard import Guard
+from farm.keys import INVITED, ROTATED_PORTS, Server
+from farm.logs import Seldom
+from farm.transport import Address, AddressError, Connection, Router, host_address
+
+__all__ = ["Gate"]
+
+logger = logging.getLogger("farm.coordinator")
+
+RETRY_SECONDS = 0.05
+"""How soon an address that could not be bound is tried again: it may have been just let go."""
+
+
+class Gate:
+    """The addresses of both routers, each bound with the key that it should have."""
+
+    def __init__(self, guard: Guard, address: Address, routers: Sequence[Router]) -> None:
+        self.guard = guard
+        self._address = address
+        self._routers = {router.side: router for router in routers}
+        self._bound: dict[Address, bytes] = {}
+        self._wanted: dict[Address, bytes] = {}
+        self._due = float("inf")
+        self._seldom = Seldom(logger)
+
+    def open(self) -> None:
+        """Listen where it should; raises ``AddressError`` if that cannot be."""
+        server = self.guard.take_server()
+        if server is not None:
+            self._wanted = self._ports(server)
+        for address, secret in self._wanted.items():
+            self._bind(address, secret)
+
+    def join(self, peer: Connection, host: str) -> str:
+        """Whether a host that comes with an invite may: why not, or nothing."""
+        return self.guard.join(peer.identity.key, host) if peer.identity.scope == INVITED else ""
+
+    def next_deadline(self) -> float:
+        """When ``step`` has to be called in any case."""
+        return self._due
+
+    def step(self, now: float) -> None:
+        """Do what changed keys ask for: cut connections, and listen as it should be now."""
+        if not self.guard.has_news and now < self._due:
+            return
+        for key in self.guard.take_gone():
+            count = sum(router.cut(key) for router in self._routers.values())
+            if count:
+                logger.info("%d connections of a key that has ended are cut", count)
+        server = self.guard.take_server()
+        if server is not None:
+            self._wanted = self._ports(server)
+            self._due = now
+        if now >= self._due:
+            self._rearrange(now)
+
+    def _rearrange(self, now: float) -> None:
+        for address, secret in list(self._bound.items()):
+            if self._wanted.get(address) != secret:
+                self._unbind(address)
+        self._due = float("inf")
+        for address, secret in self._wanted.items():
+            if address not in self._bound:
+                try:
+                    self._bind(address, secret)
+                except AddressError as error:
+                    self._seldom.warning(f"{error}; it is tried again")
+                    self._due = now + RETRY_SECONDS
+                else:
+                    logger.info("listening at %s with a new key", address)
+
+    def _ports(self, server: Server) -> dict[Address, bytes]:
+        first, *second = server.secrets
+        found = {self._address: first}
+        for secret in second:
+            found[self._address._replace(port=self._address.port + ROTATED_PORTS)] = secret
+        return found
+
+    def _bind(self, address: Address, secret: bytes) -> None:
+        """Both of the pair of ports or none."""
+        clients, hosts = self._routers["client"], self._routers["host"]
+        clients.bind(address, secret)
+        try:
+            hosts.bind(host_address(address), secret)
+        except AddressError:
+            clients.unbind(address)
+            raise
+        self._bound[address] = secret
+
+    def _unbind(self, address: Address) -> None:
+        self._routers["client"].unbind(address)
+        self._routers["host"].unbind(host_address(address))
+        del self._bound[address]

@@ -1,0 +1,156 @@
+"""Where a process finds its farm, and with which key it goes there.
+
+The key comes from the first of these that there is: what the program says, ``FARM_TOKEN`` (a token,
+or the path of a file with one), ``FARM_TOKEN_FILE``, and, on loopback, the key that a farm of the
+same user keeps on this machine. ``none`` means to go without. A token in a file is read again
+for each connection, so it can be replaced while the process runs.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from farm.config import DEFAULT_ADDRESS
+from farm.keys import LOCAL_TOKEN, Token, TokenError, keys_folder
+from farm.keys.files import read_private
+from farm.keys.token import PREFIX
+from farm.transport.address import Address, host_address, parse_address
+
+__all__ = ["NO_KEY", "TOKEN_VARIABLE", "Credentials", "Door", "token_said"]
+
+NO_KEY = "none"
+TOKEN_VARIABLE = "FARM_TOKEN"  # noqa: S105 - the name of one
+
+Part = Literal["client", "host", "tasks"]
+
+_NEEDED = {"client": "client's or an admin's", "host": "host's", "tasks": "host's"}
+
+
+class Door(NamedTuple):
+    """One address and what opens it: the farm's public key and our secret one, or neither."""
+
+    address: Address
+    server: bytes = b""
+    secret: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<door {self.address}>"
+
+
+def token_said(token: str | None, file: str = "", environ: Mapping[str, str] | None = None) -> str:
+    """The token, or the path of its file, that a process is to use; empty: none is said.
+
+    ``token`` is what the program says, ``file`` what its settings do.
+    """
+    environ = os.environ if environ is None else environ
+    return token or environ.get(TOKEN_VARIABLE, "").strip() or file
+
+
+class Credentials:
+    """What one connection after another is opened with.
+
+    ``part`` is as what this process comes; ``address`` the farm's, if it is empty what the token
+    says, or the usual one. ``token`` is as ``token_said`` gives it; ``keys`` is the folder in which
+    this user's own farm keeps its. Raises ``ConfigError`` for an address or token that is none.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        address: str,
+        token: str = "",
+        *,
+        keys: str | Path = "",
+    ) -> None:
+        self._part: Part = part
+        self._token = token
+        self._own = Path(keys or keys_folder()) / LOCAL_TOKEN
+        self._address = parse_address(address) if address else None
+        self._at = -1
+        self._good = False
+        self.address = self.doors()[0].address
+        """Where it connects first; the address that clients use."""
+
+    def __repr__(self) -> str:
+        return f"<credentials for {self.address}>"
+
+    def doors(self) -> list[Door]:
+        """All ways in, the best first; their addresses are those that clients use."""
+        where = self._address or parse_address(DEFAULT_ADDRESS)
+        if where.scheme == "ipc":  # only this user gets in there
+            return [Door(where)]
+        token = self._read(where)
+        if token is None:
+            return [Door(where)]
+        secret: bytes = getattr(token, self._part)
+        if not secret:
+            raise TokenError(
+                f"{self._where} is not a {_NEEDED[self._part]} token; farm keys new NAME --role"
+                f" {'client' if self._part == 'client' else 'host'}  makes one"
+            )
+        if self._address or not token.addresses:
+            return [Door(where, token.server, secret)]
+        return [Door(parse_address(one), token.server, secret) for one in token.addresses]
+
+    def dial(self) -> Door:
+        """The way to try now: the last one if it was good, else the next."""
+        doors = self.doors()
+        if not self._good:
+            self._at += 1
+        self._good = False
+        door = doors[self._at % len(doors)]
+        return door if self._part != "host" else door._replace(address=host_address(door.address))
+
+    def welcomed(self) -> None:
+        """The last way tried was good."""
+        self._good = True
+
+    def for_tasks(self) -> str:
+        """What a host's tasks, as clients of the farm, are to use: no more than they need."""
+        if not self._token:
+            return ""
+        if self._token == NO_KEY or not self._token.startswith(PREFIX):
+            return self._token
+        token = Token.parse(self._token, self._where)
+        return msgspec.structs.replace(token, host=b"", client=b"").text()
+
+    @property
+    def _where(self) -> str:
+        """What the token is called in errors, which must not show it."""
+        if self._token.startswith(PREFIX):
+            return "the token in FARM_TOKEN"
+        return f"the token in {self._token or self._own}"
+
+    def _read(self, address: Address) -> Token | None:
+        if self._token == NO_KEY:
+            return None
+        if self._token.startswith(PREFIX):
+            return Token.parse(self._token, self._where)
+        if self._token:
+            return self._from_file(Path(self._token).expanduser())
+        if address.is_private:
+            try:
+                return self._from_file(self._own)
+            except FileNotFoundError:
+                return None
+        return None
+
+    def _from_file(self, path: Path) -> Token:
+        try:
+            data = read_private(path)
+        except FileNotFoundError:
+            if path == self._own and not self._token:
+                raise
+            raise TokenError(
+                f"{TOKEN_VARIABLE} is neither a token nor the path of a file with one"
+                if len(str(path)) > 200  # noqa: PLR2004 - what was pasted is not shown
+                else f"there is no file {path}, which should hold a token"
+            ) from None
+        except OSError as error:
+            raise TokenError(
+                f"{path}, which should hold a token, cannot be read: {error}"
+            ) from None
+        return Token.parse(data.decode("utf-8", "replace"), str(path))

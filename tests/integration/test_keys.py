@@ -1,0 +1,340 @@
+"""Keys over real sockets: who gets in, who does not, and what becomes of them."""
+
+import os
+import socket
+import time
+
+import psutil
+import pytest
+import zmq
+
+from farm import Client
+from farm.errors import FarmError
+from farm.identity import Role
+from farm.keys import KeyStore, Pair, Token
+from farm.protocol import messages as m
+from farm.transport import Dealer, host_address, parse_address
+from tests.processes import Place
+
+WAIT_SECONDS = 30.0
+DAY = 86_400.0
+
+
+def double(number):
+    return 2 * number
+
+
+@pytest.fixture
+def place():
+    with Place("keys", tcp=True) as made:
+        yield made
+
+
+@pytest.fixture
+def store(place):
+    made = KeyStore(place.folder / "keys")
+    made.create(place.address)
+    return made
+
+
+@pytest.fixture
+def farm(place, store):
+    """A coordinator with keys, that listens."""
+    service = place.coordinator(keys=str(store.folder))
+    service.start()
+    place.local = str(store.folder / "local.token")
+    client = Client(place.address, connect_timeout=WAIT_SECONDS, token=place.local, keys="")
+    client.place = place
+    yield client
+    client.shutdown(wait=False)
+    assert place.complaints() == []
+
+
+def until(condition, what):
+    """Wait until it is so; fails the test if it never is."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def refused(client, reason=""):
+    found = client.query("status")["process"]
+    return found.get(f"refused_{reason}" if reason else "refused", 0)
+
+
+def strangers(client):
+    """Those who showed no key: which of the two it is, depends on which side hangs up first."""
+    return refused(client, "without_key") + refused(client, "half_open")
+
+
+class Peer:
+    """A DEALER that wants in."""
+
+    def __init__(self, context, address, side="client"):
+        self.dealer = Dealer(context, side)
+        self.address = address if side == "client" else host_address(address)
+
+    def connect(self, server=b"", secret=b""):
+        self.dealer.connect(self.address, server, secret)
+        return self
+
+    def end(self):
+        """Why it did not get in, or empty if it did."""
+        until(
+            lambda: self.dealer.receive(1) or self.dealer.lost or self.dealer.connected, "neither"
+        )
+        return self.dealer.lost
+
+
+@pytest.fixture
+def context():
+    made = zmq.Context()
+    yield made
+    made.destroy(linger=0)
+
+
+@pytest.fixture
+def peer(context, place):
+    made = []
+
+    def make(side="client"):
+        made.append(Peer(context, parse_address(place.address), side))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.dealer.close()
+
+
+def server_of(store):
+    return Pair.of(store.server().secrets[0]).public
+
+
+def test_those_with_a_key_run_tasks_and_their_tasks_run_others(farm, place, store):
+    host = store.new("north", Role.HOST)
+    place.agent("north", FARM_TOKEN=host).start()
+    with Client(place.address, token=store.new("ann", Role.CLIENT), keys="") as client:
+        assert client.submit(double, 21).result(WAIT_SECONDS) == 42
+        assert client.submit(_doubled_there).result(WAIT_SECONDS) == 42
+        assert client.submit(_secrets).result(WAIT_SECONDS) == []
+    assert refused(farm) == 0
+
+
+def _doubled_there():
+    import farm
+
+    return farm.current_client().submit(double, 21).result(30)
+
+
+def _secrets():
+    """What looks like a token, in the environment or the command line of this worker."""
+    own = psutil.Process()
+    words = [*own.cmdline(), *own.environ().values(), *os.environ.values()]
+    for parent in own.parents()[:2]:  # the fork server; and the agent's command line
+        words += parent.cmdline()
+    return [word for word in words if "farm1-" in word]
+
+
+def test_without_a_key_nobody_gets_in(farm, peer):
+    assert "who have a key" in peer().connect().end()
+    until(lambda: strangers(farm) == 1, "it is not counted")
+
+
+def test_a_password_is_no_key(farm, context, place):
+    for count, kind in enumerate((zmq.DEALER, zmq.REQ), 1):
+        plain = context.socket(kind)
+        plain.plain_username, plain.plain_password = b"admin", b"admin"
+        plain.connect(place.address)
+        until(lambda count=count: strangers(farm) == count, "it is not counted")
+        plain.close(linger=0)
+
+
+def test_with_another_server_s_key_nobody_gets_in(farm, peer, store):
+    token = Token.parse(store.new("ann", Role.CLIENT), "it")
+    assert "does not let this key in" in peer().connect(Pair.make().public, token.client).end()
+    until(lambda: strangers(farm) == 1, "it is not counted")
+
+
+def test_a_key_that_the_farm_does_not_know(farm, peer, store):
+    assert "does not let this key in" in peer().connect(server_of(store), Pair.make().secret).end()
+    assert refused(farm, "unknown") == 1
+
+
+def test_a_revoked_key(farm, peer, store):
+    token = Token.parse(store.new("ann", Role.CLIENT), "it")
+    store.revoke("ann")
+    assert peer().connect(token.server, token.client).end()
+    assert refused(farm, "revoked") == 1
+
+
+def test_an_expired_key(farm, place, peer, store):
+    past = KeyStore(store.folder, lambda: time.time() - 2 * DAY)
+    token = Token.parse(past.new("ann", Role.CLIENT, expires=DAY), "it")
+    assert peer().connect(token.server, token.client).end()
+    assert refused(farm, "expired") == 1
+
+
+def test_a_client_that_poses_as_a_host_and_the_reverse(farm, peer, store):
+    token = Token.parse(store.new("ann", Role.ADMIN), "it")
+    assert peer("host").connect(token.server, token.client).end()
+    host = Token.parse(store.new("north", Role.HOST), "it")
+    assert peer("client").connect(host.server, host.host).end()
+    assert refused(farm, "wrong_side") == 2
+    assert farm.query("hosts") == []
+
+
+def test_a_revoked_host_is_cut_at_once_and_its_tasks_go_elsewhere(farm, place, store):
+    place.agent("north", slots=1, FARM_TOKEN=store.new("north", Role.HOST)).start()
+    client = Client(place.address, token=store.new("ann", Role.CLIENT), keys="")
+    future = client.submit(time.sleep, 600)
+    until(future.running, "the task is not started")
+    store.revoke("north")
+    until(lambda: not farm.query("hosts")[0]["connected"], "it is connected still")
+    assert client.query("status")["tasks"]  # the client is not cut
+    until(lambda: refused(farm, "revoked") >= 2, "the host does not try again")
+    client.shutdown(wait=False)
+
+
+def test_a_revoked_client_is_cut_at_once(farm, place, store):
+    client = Client(place.address, token=store.new("ann", Role.CLIENT), keys="")
+    assert farm.query("status")["sessions"] == 2
+    store.revoke("ann")
+    until(lambda: farm.query("status")["sessions"] == 1, "it is connected still")
+    until(lambda: "does not let this key in" in client.connection.trouble, "it was not told")
+    client.shutdown(wait=False)
+
+
+def test_a_connection_that_said_nothing_before_its_key_was_revoked(farm, peer, store):
+    token = Token.parse(store.new("ann", Role.CLIENT), "it")
+    silent = peer().connect(token.server, token.client)
+    assert silent.end() == ""
+    store.revoke("ann")
+    assert peer().connect(token.server, token.client).end()  # the farm has noticed
+    silent.dealer.send(m.Query(1, "status", {}))
+    until(lambda: silent.dealer.receive(1) or silent.dealer.lost, "it is connected still")
+    assert silent.dealer.lost
+    assert farm.query("status")["process"]["barred"] == 1
+
+
+def test_a_key_ends_when_its_time_comes(farm, place, store):
+    token = store.new("ann", Role.CLIENT, expires=2.0)
+    client = Client(place.address, token=token, keys="")
+    until(lambda: farm.query("status")["sessions"] == 1, "it is connected still")
+    client.shutdown(wait=False)
+
+
+def test_another_peer_s_routing_id_gives_nobody_its_place(farm, context, place, store):
+    """A routing id is free as soon as its owner is gone, before the coordinator has noticed."""
+    ann = Token.parse(store.new("ann", Role.CLIENT), "it")
+    eve = Token.parse(store.new("eve", Role.CLIENT), "it")
+
+    def connect(token):
+        socket = context.socket(zmq.DEALER)
+        socket.linger, socket.routing_id = 1000, b"ann's"
+        socket.curve_serverkey = token.server
+        socket.curve_secretkey, socket.curve_publickey = token.client, Pair.of(token.client).public
+        socket.connect(place.address)
+        return socket
+
+    from farm.protocol.codec import encode
+
+    first = connect(ann)
+    first.send_multipart(encode(0, m.ClientHello(*HELLO)))
+    until(lambda: first.poll(100), "no answer")
+    before = farm.query("status")["process"]["barred"]
+    first.close(linger=0)
+    second = connect(eve)
+    second.send_multipart(encode(1, m.Query(1, "status", {})))
+    until(lambda: farm.query("status")["process"]["barred"] > before, "it was let through")
+    assert not second.poll(100)
+    second.close(linger=0)
+
+
+HELLO = (m.PROTOCOL_VERSION, "", "", b"", b"a" * 16, b"b" * 16, 1, 0, b"", 0, 1 << 20, [])
+
+
+@pytest.mark.timeout(180)
+def test_ten_thousand_half_open_connections(farm, place, store):
+    """Each says nothing, or half of a greeting; the service stays up and lets go of them."""
+    process = psutil.Process(place.services[0].pid)
+    at_rest = process.num_fds()
+    port = parse_address(place.address).port
+    most = 0
+    waves, each = 40, 250
+    for wave in range(waves):
+        open_ones = [socket.create_connection(("127.0.0.1", port + wave % 2)) for _ in range(each)]
+        for one in open_ones[::2]:
+            one.sendall(b"\xff\0\0\0")
+        assert farm.query("status")["sessions"] == 1
+        most = max(most, process.num_fds())
+        for one in open_ones:
+            one.close()
+    assert most <= at_rest + 2 * each + 100
+    until(lambda: process.num_fds() <= at_rest + 5, "descriptors are not given back")
+    until(lambda: refused(farm, "half_open") >= waves * each, "they are not all counted")
+
+
+def test_half_open_connections_are_ended_by_the_farm(farm, place):
+    silent = [
+        socket.create_connection(("127.0.0.1", parse_address(place.address).port))
+        for _ in range(20)
+    ]
+    for one in silent:
+        one.settimeout(WAIT_SECONDS)
+        while one.recv(4096):  # its greeting; then it hangs up
+            pass
+        one.close()
+    until(lambda: refused(farm, "half_open") == 20, "they are not counted")
+
+
+def test_an_invite_lets_so_many_hosts_in(farm, place, store):
+    token = store.invite("autoscale", uses=1, expires=3600.0)
+    place.agent("first", FARM_TOKEN=token).start()
+    until(lambda: farm.query("status")["hosts"] == 1, "it does not join")
+    second = place.agent("second", FARM_TOKEN=token)
+    second.start()
+    assert second.wait() == 11
+    assert "the invite is used" in second.log.read_text()
+    assert [host["name"] for host in farm.query("hosts")] == ["first"]
+    store.revoke("autoscale")
+    until(lambda: farm.query("status")["hosts"] == 0, "it is connected still")
+
+
+def test_a_new_key_counts_at_once(farm, place, store):
+    with Client(place.address, token=store.new("ann", Role.CLIENT), keys="") as client:
+        assert client.query("status")["sessions"] == 2
+
+
+def test_a_rotation_without_downtime(farm, place, store):
+    port = parse_address(place.address).port
+    old_token = place.folder / "ann.token"
+    _write(old_token, store.new("ann", Role.CLIENT))
+    first = Client(token=str(old_token), address="", connect_timeout=WAIT_SECONDS, keys="")
+    store.rotate()
+    fresh = store.new("ann", Role.CLIENT, again=True)
+    second = Client(token=fresh, address="", connect_timeout=WAIT_SECONDS, keys="")
+    assert second.connection.address.port == port + 2
+    assert first.query("status")["sessions"] == 3
+    _write(old_token, fresh)  # the peer's file is replaced while it runs
+    assert store.finish_rotation() == ["ann"]
+    # Who has the new token goes on, on the first ports; the old key is cut, and comes with the new.
+    until(lambda: _serves(first), "the first client does not come back")
+    assert second.query("status")
+    with Client(token=fresh, address=place.address, connect_timeout=WAIT_SECONDS, keys="") as third:
+        assert third.query("status")["sessions"] == 4
+    assert farm.query("status")  # by the local token, which has the new key now
+    for client in (first, second):
+        client.shutdown(wait=False)
+
+
+def _serves(client):
+    try:
+        return client.query("status")["sessions"] == 3
+    except (FarmError, ConnectionError):
+        return False
+
+
+def _write(path, token):
+    path.write_text(token)
+    path.chmod(0o600)
