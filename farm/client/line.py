@@ -106,6 +106,11 @@ class Line:
         )
         self._pause = min(max(2 * self._pause, PAUSE_SECONDS), most)
 
+    def renew(self, reason: str, now: float) -> None:
+        """Whatever connection there is, is not to be trusted: open another at once."""
+        self.drop(reason, now)
+        self._due, self._pause = now, 0.0
+
     def sleep(self, seconds: float) -> None:
         """Return when something arrives, somebody wakes us, or after so many seconds."""
         self._ready = dict(self._poller.poll(max(0, int(seconds * 1000 + 0.999))))

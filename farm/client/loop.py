@@ -11,7 +11,7 @@ import random
 import threading
 from collections.abc import Callable
 from copy import copy
-from time import monotonic
+from time import monotonic, time
 from typing import Protocol
 
 from farm.blobs import Sharing
@@ -24,13 +24,13 @@ from farm.client.waiting import Waiting, refusal
 from farm.client.watch import Watch
 from farm.errors import FarmError
 from farm.protocol import messages as m
-from farm.transport import Credentials, Waker
+from farm.transport import Credentials, Naps, Waker
+from farm.transport.naps import LOOK_SECONDS
 
 __all__ = ["Loop", "shut_down"]
 
 RECEIVE_MESSAGES_MAX = 64
 """Messages handled before the rest of a turn has its turn."""
-SLEEP_SECONDS_MAX = 60.0
 RATE_SECONDS = 1.0
 """How long outcomes are counted for their rate."""
 
@@ -87,6 +87,7 @@ class Loop:
         self.line = Line(credentials, waker, random.random, hwm)
         self._watch = Watch(str(credentials.address))
         self._now = monotonic()
+        self._naps = Naps(self._now, time())
         self._rated_at, self._ended_tasks = self._now, 0
         self._room_at = 0.0  # for more tasks in the backlog, as far as this process can tell
         self._settled: list[m.Result] = []
@@ -110,6 +111,9 @@ class Loop:
         now = self._now = monotonic()
         if entries := self.backlog.take():
             self._submit(entries, now)
+        if reason := self._naps.slept(now, time()):
+            self.line.renew(reason, now)
+            self.session.on_disconnected(now)
         opened, messages, lost = self.line.step(RECEIVE_MESSAGES_MAX, now)
         if opened:
             self.session.on_connected(now)
@@ -214,7 +218,7 @@ class Loop:
 
     def _sleep(self, now: float) -> None:
         due = [at for at in (self.session.next_deadline(), self._watch.due()) if at is not None]
-        seconds = max(0.0, min([SLEEP_SECONDS_MAX, *(at - now for at in due)]))
+        seconds = max(0.0, min([LOOK_SECONDS, *(at - now for at in due)]))
         seconds = self.line.patience(seconds, now)
         backlog = self.backlog
         backlog.sleeping = True

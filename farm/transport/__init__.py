@@ -8,6 +8,7 @@ on the way into a connection that is gone, never into an exception.
 from farm.transport.address import Address, AddressError, host_address, parse_address
 from farm.transport.credentials import Credentials, Door, token_said
 from farm.transport.dealer import Dealer
+from farm.transport.naps import Naps
 from farm.transport.router import Connection, Router
 from farm.transport.waker import Waker
 
@@ -18,6 +19,7 @@ __all__ = [
     "Credentials",
     "Dealer",
     "Door",
+    "Naps",
     "Router",
     "Waker",
     "host_address",

@@ -29,6 +29,7 @@ class FakeFarm:
         self.held = False  # tasks are accepted and not run
         self.refuse = ""  # a reason to refuse all submissions with
         self.reject = None  # a Rejected to answer every HELLO with
+        self.hellos = []
         self.groups = []  # every group that was ever accepted
         self.sealed = {}
         self.jobs = {}
@@ -116,6 +117,7 @@ class FakeFarm:
         send = self._router.send
         match message:
             case m.ClientHello():
+                self.hellos.append(message)
                 if self.reject:
                     send(peer, self.reject)
                     return

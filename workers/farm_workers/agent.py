@@ -15,7 +15,8 @@ import zmq
 from farm.blobs import Sharing
 from farm.logs import Seldom
 from farm.protocol.messages import Beat, FromHost, HostWelcome, Report
-from farm.transport import Credentials, Waker
+from farm.transport import Credentials, Naps, Waker
+from farm.transport.naps import LOOK_SECONDS
 from farm.transport.options import MESSAGES_HWM
 from farm_workers.channel import FunctionData
 from farm_workers.disk import Disk
@@ -29,7 +30,6 @@ __all__ = ["Agent", "AgentStatus"]
 
 logger = logging.getLogger("farm.host")
 
-IDLE_SECONDS = 60.0
 BUG_SECONDS = 0.25
 """How long a tick that raised is not tried again."""
 
@@ -93,6 +93,7 @@ class Agent:
         self.name = settings.name
         self.slots = settings.slots
         self._address = credentials.address
+        self._naps = Naps(now, time.time())
         self._waker = Waker()
         self._poller = zmq.Poller()
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
@@ -145,6 +146,8 @@ class Agent:
         # Rounded up: a deadline that is a fraction of a millisecond away is no reason to spin.
         ready = dict(self._poller.poll(max(0, int(timeout * 1000 + 0.999))))
         now = time.monotonic()
+        if reason := self._naps.slept(now, time.time()):
+            self._renew(reason, now)
         for source in ready:
             if source == self._waker.fileno():
                 self._waker.clear()
@@ -163,6 +166,12 @@ class Agent:
         self._link.flush()
         self._tell()
 
+    def _renew(self, reason: str, now: float) -> None:
+        """Time passed without us: nobody has to find out that the connection did not survive it."""
+        logger.warning("%s: the connection is made anew", reason)
+        self._link.renew(now)
+        self._call(self._host.on_disconnected, now)
+
     def _timeout(self, now: float) -> float:
         due = min(
             max(self._host.next_deadline(), self._not_before),
@@ -170,7 +179,7 @@ class Agent:
             self._link.next_deadline(now),
             self._disk.next_deadline(),
         )
-        return min(due - now, IDLE_SECONDS)
+        return min(due - now, LOOK_SECONDS)
 
     def _hear(self, now: float, ready: Container[object]) -> None:
         """Whatever the coordinator has said, and whether it is there."""

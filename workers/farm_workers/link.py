@@ -108,6 +108,11 @@ class Link:
         self._dial_at = now + self._pause * random.uniform(0.5, 1.5)  # noqa: S311
         self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
 
+    def renew(self, now: float) -> None:
+        """Whatever connection there is, is not to be trusted: open another at once."""
+        self.drop(now)
+        self._dial_at, self._pause = now, PAUSE_SECONDS
+
     def next_deadline(self, now: float) -> float:
         """When ``receive`` is next needed, whether or not a socket is readable."""
         if self._dealer is None:

@@ -1,0 +1,58 @@
+"""Clients and hosts come back by themselves, as who they were, on a connection of their own."""
+
+import signal
+import time
+
+import pytest
+
+import farm
+from farm.client import loop
+from farm.transport.naps import GAP_SECONDS
+from tests.integration.agent_rig import AgentProcess, Coordinator
+from tests.integration.fake_farm import FakeFarm
+
+HOUR = 3600.0
+
+
+def test_a_client_whose_machine_slept_opens_another_connection_at_once(tmp_path, monkeypatch):
+    asleep = 0.0
+    monkeypatch.setattr(loop, "time", lambda: time.time() + asleep)
+    fake = FakeFarm(tmp_path).start()
+    fake.held = True
+    with farm.Client(fake.address) as client:
+        future = client.submit(abs, -1)
+        fake.wait(lambda fake: fake.groups)
+        asleep = HOUR
+        client.submit(abs, -2)  # whatever wakes the thread, or a few seconds
+        fake.wait(lambda fake: len(fake.hellos) > 1)
+        fake.release()
+        assert future.result(20) == 1
+    first, second, *_ = fake.hellos
+    assert (second.session, second.secret) == (first.session, first.secret)
+    assert (first.connection, second.connection) == (1, 2)
+    assert sum(group.count for group in fake.groups) == 2, "a task was taken twice"
+    fake.stop()
+
+
+@pytest.mark.slow
+def test_a_host_that_was_stopped_for_long_opens_another_connection_and_keeps_its_tasks(tmp_path):
+    url = f"ipc://{tmp_path}/farm"
+    coordinator = Coordinator(url)
+    agent = AgentProcess(tmp_path, address=url, slots=1)
+    try:
+        counters = coordinator.submit(time.sleep, [(GAP_SECONDS + 3.0,)])
+        coordinator.run(lambda: coordinator.started)
+        agent.signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        coordinator.run(lambda: time.monotonic() > stopped + GAP_SECONDS + 1.0, 2 * GAP_SECONDS)
+        agent.signal(signal.SIGCONT)
+        coordinator.run(lambda: len(coordinator.hellos) > 1)
+        first, second = coordinator.hellos
+        assert (second.name, second.instance) == (first.name, first.instance)
+        assert (first.connection, second.connection) == (1, 2)
+        assert [claim.first for claim in second.claims] == counters
+        assert coordinator.values(counters) == [None]
+        assert "was stopped for" in agent.text()
+    finally:
+        agent.end()
+        coordinator.close()
