@@ -9,6 +9,7 @@ from farm.core.fingerprint import PACKAGES_MAX, host_labels, why_unusable
 from farm.core.following import Following
 from farm.core.hosts import TROUBLE_CHARS_MAX, Host
 from farm.core.ledger import Ledger
+from farm.core.names import why_taken
 from farm.core.port import Peer
 from farm.core.recovery import Recovery
 from farm.core.reports import Reports
@@ -172,6 +173,9 @@ class Connections:
         ledger = self._ledger
         host = ledger.hosts.all.get(hello.name)
         if host is not None and host.instance != hello.instance:
+            if taken := why_taken(host, ledger, now):
+                self._reject(peer, "name", taken, retry=True)
+                return False
             self._retire(host, "a new agent took its name", now)
             host = None
         if host is not None and hello.connection <= host.connection:

@@ -110,6 +110,7 @@ class Host:
         self.functions: set[bytes] = set()
         self.last_seen = now
         self.since = now
+        self.asked_at: float | None = None  # for a sign of life, as another wants its name
         self.unusable = ""
         self.trouble = ""  # why it wants nothing now, in its own words
         self.draining = False  # it was asked to finish what it has and leave

@@ -351,7 +351,8 @@ class Shares(Part, tag=84):
 class Rejected(Part, tag=82):
     """The connection is refused and will be closed; ``code`` is for programs, the rest for people.
 
-    Codes: ``version``, ``hello``, ``secret``, ``replaced``, ``garbled``, ``slow``.
+    Codes: ``version``, ``hello``, ``secret``, ``replaced``, ``garbled``, ``slow``,
+    ``name`` (another host has it, and may be alive).
     ``retry`` says whether trying again can help.
     """
 

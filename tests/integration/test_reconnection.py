@@ -10,8 +10,17 @@ from farm.client import loop
 from farm.transport.naps import GAP_SECONDS
 from tests.integration.agent_rig import AgentProcess, Coordinator
 from tests.integration.fake_farm import FakeFarm
+from tests.processes import Place
 
 HOUR = 3600.0
+PATIENCE = 30.0
+
+
+def wait(until):
+    deadline = time.monotonic() + PATIENCE
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_client_whose_machine_slept_opens_another_connection_at_once(tmp_path, monkeypatch):
@@ -56,3 +65,21 @@ def test_a_host_that_was_stopped_for_long_opens_another_connection_and_keeps_its
     finally:
         agent.end()
         coordinator.close()
+
+
+def test_of_two_hosts_of_one_name_the_first_works_on_until_it_is_gone():
+    with Place("names") as place:
+        place.coordinator().start()
+        told = {"address": place.address, "name": "twin", "slots": 1}
+        first, second = (place.module(f"twin-{n}", "farm_workers", told) for n in (1, 2))
+        first.start()
+        wait(lambda: "connected to" in first.log.read_text())
+        second.start()
+        wait(lambda: "a name of its own" in second.log.read_text())
+        with farm.Client(place.address) as client:
+            assert client.submit(abs, -3).result(PATIENCE) == 3
+            (host,) = client.query("hosts")
+            assert host["pid"] == first.pid
+            first.kill()
+            wait(lambda: "connected to" in second.log.read_text())
+            assert client.submit(abs, -4).result(PATIENCE) == 4

@@ -302,3 +302,42 @@ def test_unused_functions_are_bounded():
     known = [n for n in range(100) if b"%016d" % n in rig.ledger.functions]
     assert len(known) <= 32
     assert 99 in known
+
+
+def newcomer(rig):
+    """Another agent comes with the name of a host; its refusals."""
+    rig.take()
+    peer = rig.host(instance=b"another agent...")
+    return [one for to, one in rig.take() if to == peer and isinstance(one, m.Rejected)]
+
+
+def test_a_host_that_lives_keeps_its_name_and_its_tasks():
+    rig = Rig()
+    host, client = rig.host(), rig.client()
+    rig.submit(client, group(1, 1))
+    for _ in range(5):  # as often as the other comes
+        (refused,) = newcomer(rig)
+        assert (refused.code, refused.retry) == ("name", True)
+        assert "a name of its own" in refused.message
+        rig.tick(1.0)
+        rig.say(host, m.Beat(echo=1.0))
+    assert sum(lease.left for lease in rig.ledger.hosts.all["host"].leases.values()) == 1
+
+
+def test_a_newcomer_has_the_name_of_a_host_that_does_not_answer_for_a_beat():
+    rig = Rig()
+    host = rig.host()
+    assert newcomer(rig)
+    rig.tick(rig.settings.beat_seconds - 0.1)
+    assert newcomer(rig)
+    rig.tick(0.2)
+    assert not newcomer(rig)
+    assert host in rig.closed
+
+
+def test_a_newcomer_has_the_name_of_a_host_whose_connection_is_gone_at_once():
+    rig = Rig()
+    host = rig.host()
+    assert newcomer(rig)
+    rig.drop(host)
+    assert not newcomer(rig)
