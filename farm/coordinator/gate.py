@@ -41,8 +41,16 @@ class Gate:
             self._bind(address, secret)
 
     def join(self, peer: Connection, host: str) -> str:
-        """Whether a host that comes with an invite may: why not, or nothing."""
-        return self.guard.join(peer.identity.key, host) if peer.identity.scope == INVITED else ""
+        """Whether a host that comes with an invite may: why not, or nothing.
+
+        Then it is a host like any other.
+        """
+        if peer.identity.scope != INVITED:
+            return ""
+        why = self.guard.join(peer.identity.key, host)
+        if not why:
+            peer.identity = peer.identity._replace(scope="all")
+        return why
 
     def next_deadline(self) -> float:
         """When ``step`` has to be called in any case."""

@@ -5,6 +5,7 @@ from tests.benchmarks import (
     case_bytes,
     case_fairness,
     case_first_result,
+    case_keys,
     case_many_hosts,
     case_map,
     case_overload,
@@ -22,6 +23,7 @@ CASES: dict[str, Case] = {
     module.CASE.name: module.CASE
     for module in (
         case_submit,
+        case_keys,
         case_map,
         case_round_trip,
         case_pure_python,
