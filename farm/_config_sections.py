@@ -21,6 +21,7 @@ DURATION = {"kind": "duration"}
 SIZE = {"kind": "size"}
 RESOURCES = {"kind": "resources"}
 LABELS = {"kind": "labels"}
+ADDRESSES = {"kind": "addresses"}
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +29,12 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     address: Annotated[
         str,
-        Meta(min_length=1, description="The farm: `tcp://HOST:PORT` or `ipc://PATH`"),
+        Meta(
+            min_length=1,
+            extra=ADDRESSES,
+            description="The farm: `tcp://HOST:PORT` or `ipc://PATH`; several of it, as a list or"
+            " with commas, are tried in turn",
+        ),
     ] = DEFAULT_ADDRESS
     connect_timeout: Annotated[
         float,

@@ -101,6 +101,7 @@ SECTIONS: dict[str, type[Section]] = {
 _EXPECTED = {
     "size": "a number of bytes, or text such as '512MiB', '4GiB'",
     "resources": "amounts by name: {gpu = 2, memory = '32GB'}; gpu=2,memory=32GB in a variable",
+    "addresses": "an address, or a list of some: 'tcp://farm:7070'",
     "labels": "a list of labels: 'ssd', 'zone=a'",
 }
 
@@ -115,7 +116,7 @@ class Setting(NamedTuple):
     default: Any
     description: str
     kind: str
-    """``duration``, ``size``, ``resources``, ``labels``, or empty."""
+    """``duration``, ``size``, ``resources``, ``labels``, ``addresses``, or empty."""
 
     @property
     def path(self) -> str:
@@ -152,6 +153,8 @@ class Setting(NamedTuple):
                 plain = seconds(value)
             elif self.kind == "size":
                 plain = byte_count(value)
+            elif self.kind == "addresses" and isinstance(value, list):
+                plain = ",".join(map(str, value))
             elif from_text and self.is_several:
                 plain = [part for part in re.split(r"[,\s]+", value) if part]
             if self.kind == "resources":

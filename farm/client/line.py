@@ -1,7 +1,8 @@
 """The line to the coordinator: one dealer after another, opened again when one is lost.
 
 After a loss the next attempt comes at once, then after growing pauses with jitter, so that many
-clients of a coordinator that restarts do not come all at the same moment. Belongs to one thread.
+clients of a coordinator that restarts do not come all at the same moment. If the farm has several
+addresses, all are tried between two pauses. Belongs to one thread.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import zmq
 
 from farm.errors import ConfigError
 from farm.protocol.messages import Message
-from farm.transport import Credentials, Dealer, Waker
+from farm.transport import Address, Credentials, Dealer, Waker
 from farm.transport.options import MESSAGES_HWM
 
 __all__ = ["Line"]
@@ -49,6 +50,7 @@ class Line:
         self._ready: dict[Any, int] | None = None  # of the poller's, if this turn began with it
         self._due = 0.0  # when the next attempt is
         self._pause = 0.0
+        self._reasons: dict[Address, str] = {}  # by address why it was lost; bounded by addresses
 
     @property
     def congested(self) -> int:
@@ -79,6 +81,7 @@ class Line:
         """The coordinator speaks to us: after a loss try again at once."""
         self._pause = 0.0
         self.trouble = ""
+        self._reasons.clear()
         self._credentials.welcomed()
 
     def send(self, message: Message) -> None:
@@ -95,11 +98,15 @@ class Line:
         """Close the present connection; the next attempt comes after a pause."""
         dealer, self._dealer = self._dealer, None
         self.up = False
-        self.trouble = reason
+        self._reasons[self._credentials.way] = reason
+        self.trouble = "; ".join(dict.fromkeys(self._reasons.values()))
         if dealer is not None:
             for socket in dealer.sockets:
                 self._poller.unregister(socket)
             dealer.close(linger_seconds)
+        if self._credentials.goes_on():
+            self._due = now
+            return
         self._due = now + self._pause * (0.5 + 0.5 * self._chance())
         most = (
             PAUSE_SECONDS_MAX_PRIVATE if self._credentials.address.is_private else PAUSE_SECONDS_MAX
@@ -132,9 +139,13 @@ class Line:
         self._waker.close()
 
     def _open(self) -> Dealer:
-        door = self._credentials.dial()
-        dealer = self._dealer = Dealer(self._context, "client", hwm=self._hwm)
+        dealer = Dealer(self._context, "client", hwm=self._hwm)
+        try:
+            self._credentials.dial(dealer)
+        except ConfigError:
+            dealer.close()
+            raise
+        self._dealer = dealer
         for socket in dealer.sockets:
             self._poller.register(socket, zmq.POLLIN)
-        dealer.connect(*door)
         return dealer

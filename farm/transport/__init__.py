@@ -5,7 +5,14 @@ one. Both encode, decode and number messages, send without blocking, and turn wh
 on the way into a connection that is gone, never into an exception.
 """
 
-from farm.transport.address import Address, AddressError, host_address, parse_address
+from farm.transport.address import (
+    Address,
+    AddressError,
+    Route,
+    host_address,
+    parse_address,
+    parse_route,
+)
 from farm.transport.credentials import Credentials, Door, token_said
 from farm.transport.dealer import Dealer
 from farm.transport.naps import Naps
@@ -20,9 +27,11 @@ __all__ = [
     "Dealer",
     "Door",
     "Naps",
+    "Route",
     "Router",
     "Waker",
     "host_address",
     "parse_address",
+    "parse_route",
     "token_said",
 ]

@@ -1,4 +1,4 @@
-"""Addresses of a farm: ``tcp://host:port`` and ``ipc:///path``.
+"""Addresses of a farm: ``tcp://host:port`` and ``ipc:///path``, or several of one farm.
 
 A farm has one address, the one clients use; the address for hosts follows from it. Everything
 wrong with an address is an ``AddressError`` that says what to write instead; nothing here opens
@@ -17,9 +17,11 @@ __all__ = [
     "IPC_PATH_BYTES_MAX",
     "Address",
     "AddressError",
+    "Route",
     "bind_address",
     "host_address",
     "parse_address",
+    "parse_route",
 ]
 
 IPC_PATH_BYTES_MAX = 107 if sys.platform == "linux" else 103
@@ -47,6 +49,17 @@ class Address(NamedTuple):
         return f"tcp://{host}:{self.port}"
 
     @property
+    def is_name(self) -> bool:
+        """Whether a resolver has to be asked, which may know several addresses."""
+        if self.scheme == "ipc" or self.host == "localhost":
+            return False
+        try:
+            ipaddress.ip_address(self.host.partition("%")[0])
+        except ValueError:
+            return True
+        return False
+
+    @property
     def is_private(self) -> bool:
         """Whether only this machine can reach it: ipc, or an address of the loopback."""
         if self.scheme == "ipc" or self.host == "localhost":
@@ -55,6 +68,26 @@ class Address(NamedTuple):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+class Route(tuple[Address, ...]):
+    """The addresses of one coordinator, at least one, in the order in which they are tried."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only this machine can reach any of them."""
+        return all(address.is_private for address in self)
+
+
+def parse_route(text: str) -> Route:
+    """Read one URL, or several with commas between; raises ``AddressError`` as below."""
+    # A path may have commas, so only what is before another URL parts them.
+    return Route(dict.fromkeys(map(parse_address, re.split(r"[,\s]+(?=\w+://)", text.strip()))))
 
 
 def parse_address(text: str) -> Address:

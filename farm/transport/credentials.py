@@ -17,12 +17,16 @@ from farm.config import DEFAULT_ADDRESS
 from farm.keys import LOCAL_TOKEN, Token, TokenError, keys_folder
 from farm.keys.files import read_private
 from farm.keys.token import PREFIX
-from farm.transport.address import Address, host_address, parse_address
+from farm.transport.address import Address, Route, host_address, parse_address, parse_route
+from farm.transport.dealer import Dealer
 
 __all__ = ["NO_KEY", "TOKEN_VARIABLE", "Credentials", "Door", "token_said"]
 
 NO_KEY = "none"
 TOKEN_VARIABLE = "FARM_TOKEN"  # noqa: S105 - the name of one
+
+ONE_OF_SEVERAL_SECONDS, ALONE_SECONDS = 3.0, 6.0
+"""How long an attempt may take: if there are others to try, each has less."""
 
 Part = Literal["client", "host", "tasks"]
 
@@ -35,9 +39,20 @@ class Door(NamedTuple):
     address: Address
     server: bytes = b""
     secret: bytes = b""
+    ipv4: bool = False
+    """Only what the resolver knows of this kind counts."""
 
     def __repr__(self) -> str:
         return f"<door {self.address}>"
+
+
+def _doors(route: Route, server: bytes = b"", secret: bytes = b"") -> list[Door]:
+    """Ways to these addresses; to a name two, as its IPv6 address may lead nowhere."""
+    found = []
+    for address in route:
+        keys = (b"", b"") if address.scheme == "ipc" else (server, secret)
+        found += [Door(address, *keys), Door(address, *keys, ipv4=True)][: 1 + address.is_name]
+    return found
 
 
 def token_said(token: str | None, file: str = "", environ: Mapping[str, str] | None = None) -> str:
@@ -52,9 +67,10 @@ def token_said(token: str | None, file: str = "", environ: Mapping[str, str] | N
 class Credentials:
     """What one connection after another is opened with.
 
-    ``part`` is as what this process comes; ``address`` the farm's, if it is empty what the token
-    says, or the usual one. ``token`` is as ``token_said`` gives it; ``keys`` is the folder in which
-    this user's own farm keeps its. Raises ``ConfigError`` for an address or token that is none.
+    ``part`` is as what this process comes; ``address`` the farm's, or several of it; if it is empty
+    what the token says, or the usual one. ``token`` is as ``token_said`` gives it; ``keys`` is the
+    folder in which this user's own farm keeps its. Raises ``ConfigError`` for an address or token
+    that is none.
     """
 
     def __init__(
@@ -68,45 +84,67 @@ class Credentials:
         self._part: Part = part
         self._token = token
         self._own = Path(keys or keys_folder()) / LOCAL_TOKEN
-        self._address = parse_address(address) if address else None
+        self._route = parse_route(address) if address else None
         self._at = -1
         self._good = False
-        self.address = self.doors()[0].address
-        """Where it connects first; the address that clients use."""
+        self._ways = 1
+        self._tried = 0  # in this round of all ways
+        self.way = self.doors()[0].address
+        """Where it connected last, as clients would; at first, where it will."""
+        self.address = self._route or Route([self.way])
+        """Where the farm is: the addresses that clients use."""
 
     def __repr__(self) -> str:
         return f"<credentials for {self.address}>"
 
     def doors(self) -> list[Door]:
         """All ways in, the best first; their addresses are those that clients use."""
-        where = self._address or parse_address(DEFAULT_ADDRESS)
-        if where.scheme == "ipc":  # only this user gets in there
-            return [Door(where)]
+        where = self._route or parse_route(DEFAULT_ADDRESS)
+        if all(one.scheme == "ipc" for one in where):  # only this user gets in there
+            return _doors(where)
         token = self._read(where)
         if token is None:
-            return [Door(where)]
+            return _doors(where)
         secret: bytes = getattr(token, self._part)
         if not secret:
             raise TokenError(
                 f"{self._where} is not a {_NEEDED[self._part]} token; farm keys new NAME --role"
                 f" {'client' if self._part == 'client' else 'host'}  makes one"
             )
-        if self._address or not token.addresses:
-            return [Door(where, token.server, secret)]
-        return [Door(parse_address(one), token.server, secret) for one in token.addresses]
+        if not self._route and token.addresses:
+            where = Route(map(parse_address, token.addresses))
+        return _doors(where, token.server, secret)
 
-    def dial(self) -> Door:
-        """The way to try now: the last one if it was good, else the next."""
+    def dial(self, dealer: Dealer) -> None:
+        """Have a dealer connect by the last way if it was good, else by the next."""
         doors = self.doors()
         if not self._good:
             self._at += 1
         self._good = False
+        self._ways = len(doors)
+        self._tried += 1
         door = doors[self._at % len(doors)]
-        return door if self._part != "host" else door._replace(address=host_address(door.address))
+        self.way = door.address
+        several = len({one.address for one in doors}) > 1
+        dealer.connect(
+            door.address if self._part != "host" else host_address(door.address),
+            door.server,
+            door.secret,
+            ipv4=door.ipv4,
+            seconds=ONE_OF_SEVERAL_SECONDS if several else ALONE_SECONDS,
+        )
 
     def welcomed(self) -> None:
         """The last way tried was good."""
         self._good = True
+        self._tried = 0
+
+    def goes_on(self) -> bool:
+        """After a failure: whether another way is to be tried at once; else it is time to pause."""
+        if 0 < self._tried < self._ways:
+            return True
+        self._tried = 0
+        return False
 
     def for_tasks(self) -> str:
         """What a host's tasks, as clients of the farm, are to use: no more than they need."""
@@ -124,7 +162,7 @@ class Credentials:
             return "the token in FARM_TOKEN"
         return f"the token in {self._token or self._own}"
 
-    def _read(self, address: Address) -> Token | None:
+    def _read(self, address: Route) -> Token | None:
         if self._token == NO_KEY:
             return None
         if self._token.startswith(PREFIX):

@@ -105,16 +105,28 @@ class Dealer:
         """How many messages wait for ``flush``; then do not wait long for the next event."""
         return len(self._outbox)
 
-    def connect(self, address: Address, server: bytes = b"", secret: bytes = b"") -> None:
+    def connect(
+        self,
+        address: Address,
+        server: bytes = b"",
+        secret: bytes = b"",
+        *,
+        ipv4: bool = False,
+        seconds: float = float("inf"),
+    ) -> None:
         """Begin to connect; ``connected`` or ``lost`` comes with a later ``receive``.
 
         With keys, the farm must have the ``server`` one, and may know ours by the ``secret`` one.
+        A name is looked up for this connection: with ``ipv4`` only for addresses of that kind, else
+        for IPv6 before IPv4. It is lost if it takes more than ``seconds`` to come about.
         """
         self._address = str(address)
         self._has_key = bool(secret)
         if secret:
             show_key(self.socket, server, secret)
-        self._give_up = time.monotonic() + ATTEMPT_SECONDS
+        self._give_up = time.monotonic() + min(seconds, ATTEMPT_SECONDS)
+        if ipv4 or address.host == "localhost":
+            self.socket.setsockopt(zmq.IPV6, 0)
         try:
             self.socket.connect(self._address)
         except zmq.ZMQError as error:

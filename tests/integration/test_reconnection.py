@@ -10,7 +10,7 @@ from farm.client import loop
 from farm.transport.naps import GAP_SECONDS
 from tests.integration.agent_rig import AgentProcess, Coordinator
 from tests.integration.fake_farm import FakeFarm
-from tests.processes import Place
+from tests.processes import Place, free_ports
 
 HOUR = 3600.0
 PATIENCE = 30.0
@@ -83,3 +83,21 @@ def test_of_two_hosts_of_one_name_the_first_works_on_until_it_is_gone():
             first.kill()
             wait(lambda: "connected to" in second.log.read_text())
             assert client.submit(abs, -4).result(PATIENCE) == 4
+
+
+def test_of_several_addresses_the_one_that_answers_is_used_by_clients_hosts_and_tasks():
+    with Place("route") as place:
+        dead = f"tcp://127.0.0.1:{free_ports()}"
+        place.coordinator().start()
+        address = f"{dead},{place.address}"
+        told = {"address": address, "name": "h", "slots": 1}
+        place.module("h", "farm_workers", told).start()
+        with farm.Client(address, connect_timeout=PATIENCE) as client:
+            assert client.address == address
+            assert client.submit(nested).result(PATIENCE) == 5
+        with pytest.raises(ConnectionError, match=r"127.0.0.1:.*; .*127.0.0.2:"):
+            farm.Client(f"{dead},{dead.replace('127.0.0.1', '127.0.0.2')}", connect_timeout="2s")
+
+
+def nested():
+    return farm.current_client().submit(abs, -5).result()

@@ -108,8 +108,8 @@ def test_the_users_file_follows_xdg(places, tmp_path):
         ("slots = 2", r"'slots' stands outside every section; did you mean 'slots' under \[host\]"),
         ("qqq = 2", r"'qqq' stands outside every section; it may be misspelt"),
         ("client = 2", r"client is 2; expected a table: write \[client\]"),
-        ("[client]\naddress = 2", r"client.address is 2; expected a text, not empty"),
-        ('[client]\naddress = ""', r"client.address is ''; expected a text, not empty"),
+        ("[client]\naddress = 2", r"client.address is 2; expected an address, or a list"),
+        ('[client]\naddress = ""', r"client.address is ''; expected an address, or a list"),
         ("[host]\nname = 3", r"host.name is 3; expected a text$"),
         (
             '[client]\nconnect_timeout = "soon"',

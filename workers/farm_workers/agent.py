@@ -92,7 +92,7 @@ class Agent:
         now = time.monotonic()
         self.name = settings.name
         self.slots = settings.slots
-        self._address = credentials.address
+        self._credentials = credentials
         self._naps = Naps(now, time.time())
         self._waker = Waker()
         self._poller = zmq.Poller()
@@ -215,7 +215,7 @@ class Agent:
         if said == self._said:
             return
         if host.connected and not self._said[2]:
-            logger.info("connected to %s", self._address, extra={"epoch": host.epoch})
+            logger.info("connected to %s", self._credentials.way, extra={"epoch": host.epoch})
             if host.unusable:
                 logger.error("this host gets no work: %s", host.unusable)
         if host.draining and not self._said[3]:

@@ -58,16 +58,18 @@ class Link:
         if self._dealer is None:
             if now < self._dial_at:
                 return [], ""
+            dealer = Dealer(self._context, "host", hwm=self._hwm)
             try:
-                door = self._credentials.dial()
+                self._credentials.dial(dealer)
             except ConfigError as error:  # the token's file has gone, for instance
+                dealer.close()
                 self._put_off(now)
                 return [], str(error)
-            self._dealer = Dealer(self._context, "host", hwm=self._hwm)
-            for socket in self._dealer.sockets:
+            self._dealer = dealer
+            for socket in dealer.sockets:
                 self._poller.register(socket, zmq.POLLIN)
-            self._dealer.connect(*door)
-        dealer = self._dealer
+        else:
+            dealer = self._dealer
         found = dealer.receive(TURN_MESSAGES, ready)
         self.up = self.up or dealer.connected
         if dealer.lost:
@@ -105,6 +107,9 @@ class Link:
         self._put_off(now)
 
     def _put_off(self, now: float) -> None:
+        if self._credentials.goes_on():
+            self._dial_at = now
+            return
         self._dial_at = now + self._pause * random.uniform(0.5, 1.5)  # noqa: S311
         self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
 
