@@ -6,6 +6,7 @@ import typer
 
 from farm.cli.output import Column
 from farm.cli.run import AddressOption, Run, command
+from farm.cli.settings import scheduler_state
 from farm.cli.words import ago_text, bytes_text, count_text, dash, seconds_text
 from farm.errors import FarmError, UnknownTask
 from farm.model import State, TaskId, seconds
@@ -66,13 +67,42 @@ def status(run: Run, address: AddressOption = None) -> None:
     for number, row in enumerate(data.get("cannot_run", [])):
         text = f"{count_text(row['tasks'])} tasks (queue {row['queue']}): {row['why']}"
         shown["cannot run" if not number else " " * number] = text
+    if aggregates := _fresh(run):
+        data["aggregates"] = aggregates
+        shown["aggregates"] = _aggregates(aggregates)
     if stuck := _counts(data["stuck"]):
         shown["stuck"] = f"{stuck}; that is a bug: please report it with what `farm explain` says"
     run.output.facts(data, shown)
+    _remark(run, data, url)
+
+
+def _remark(run: Run, data: dict[str, Any], url: str) -> None:
     if data["recovering"]:
         run.output.note("It was restarted and waits some seconds for the hosts that it had.")
     if data["hosts"] == 0:
         run.output.note(f"No host is connected, so nothing runs. Start one: farm worker {url}")
+
+
+def _fresh(run: Run) -> list[dict[str, Any]]:
+    """The aggregates that this machine's scheduler publishes, if there is one."""
+    from farm_scheduler.freshness import freshness
+    from farm_scheduler.settings import catalog_beside
+
+    found = freshness(catalog_beside(scheduler_state(run.config())))
+    return [{**one._asdict(), "fresh": one.is_fresh} for one in found]
+
+
+def _aggregates(rows: list[dict[str, Any]]) -> str:
+    late = [
+        f"{one['name']} is {seconds_text(one['staleness'])} old, "
+        f"{seconds_text(one['fresh_within'])} was promised"
+        for one in rows
+        if not one["fresh"]
+    ]
+    broken = [
+        f"{one['name']} lacks {one['failures']} partitions" for one in rows if one["failures"]
+    ]
+    return "; ".join([f"{count_text(len(rows))} on this machine", *late, *broken])
 
 
 def _keys(process: dict[str, Any]) -> str:

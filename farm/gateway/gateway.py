@@ -95,4 +95,4 @@ class Gateway:
             "callers": len(self.callers),
             **{name: float(value) for name, value in self.relay.numbers.items()},
         }
-        return self.metrics.text(status, hosts, own)
+        return self.metrics.text(status, hosts, own, await self.aggregates.known())

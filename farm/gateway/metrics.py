@@ -1,6 +1,6 @@
 """``GET /metrics``: the farm's numbers and the gateway's own, for Prometheus."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -78,10 +78,12 @@ class Metrics:
         status: Mapping[str, Any] | None,
         hosts: list[Mapping[str, Any]],
         own: Mapping[str, float],
+        aggregates: Sequence[Mapping[str, Any]] = (),
     ) -> bytes:
         """Everything, as it is scraped; ``status`` None: the farm cannot be reached."""
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Given([*farm_metrics(status, hosts), *_own(own)]))
+        given = [*farm_metrics(status, hosts), *_own(own), *_published(aggregates)]
+        registry.register(_Given(given))
         return generate_latest(registry) + generate_latest(self._registry)
 
 
@@ -98,6 +100,23 @@ class _Given(Collector):
 def _own(numbers: Mapping[str, float]) -> Iterator[Metric]:
     for name, value in numbers.items():
         yield GaugeMetricFamily(f"farm_gateway_{name}", "Of this gateway, now", value=value)
+
+
+AGGREGATES = {
+    "staleness": ("farm_aggregate_staleness_seconds", "How long ago its source was looked at"),
+    "fresh": ("farm_aggregate_fresh", "Whether it is as young as was promised"),
+    "complete": ("farm_aggregate_complete", "Whether every partition could be read"),
+    "version": ("farm_aggregate_version", "The version that is served"),
+}
+
+
+def _published(aggregates: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+    """How fresh aggregates are; there are as many as are defined."""
+    for key, (name, about) in AGGREGATES.items() if aggregates else ():
+        gauge = GaugeMetricFamily(name, about, labels=["aggregate"])
+        for one in aggregates:
+            gauge.add_metric([one["name"]], float(one[key]))
+        yield gauge
 
 
 def farm_metrics(

@@ -128,3 +128,10 @@ def test_nobody_to_ask_is_said(monkeypatch, tmp_path):
     monkeypatch.delenv("FARM_GATEWAY", raising=False)
     with pytest.raises(UnknownAggregate, match="FARM_GATEWAY"):
         farm_scheduler.open("edits")
+
+
+def test_how_fresh_they_are_is_scraped(gateway):
+    text = gateway.http.get("/metrics").text
+    assert 'farm_aggregate_version{aggregate="edits"} 2.0' in text
+    assert 'farm_aggregate_fresh{aggregate="edits"} 1.0' in text
+    assert 'farm_aggregate_staleness_seconds{aggregate="other"}' in text

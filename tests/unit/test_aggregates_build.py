@@ -9,6 +9,7 @@ from farm_scheduler import Aggregate
 from farm_scheduler.aggregates import NoPartition
 from farm_scheduler.aggregates.measures import Count, Distinct, Max, Mean, Quantiles, Sum, TopK
 from farm_scheduler.aggregates.sources import Files
+from farm_scheduler.freshness import freshness
 from tests.unit.aggregates_helpers import Desk, write_lines
 
 HOURS = 6
@@ -213,3 +214,13 @@ def test_every_measure_of_the_guide_can_be_read(desk, edits):
     assert value["mean"] == 24.0
     assert value["q"]["p50"] == 24.0
     assert value["who"] == [{"value": "u0", "count": 24}, {"value": "u2", "count": 24}]
+
+
+def test_what_is_older_than_promised_is_late(desk, edits, tmp_path):
+    desk.build(replace(edits, fresh_within="1h"))
+    (found,) = freshness(tmp_path / "aggregates.db")
+    assert (found.name, found.version, found.is_fresh) == ("edits", 1, True)
+    desk.build(replace(edits, fresh_within="0.000001s"))
+    (found,) = freshness(tmp_path / "aggregates.db")
+    assert not found.is_fresh
+    assert freshness(tmp_path / "none.db") == []

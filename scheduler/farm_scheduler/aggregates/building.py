@@ -19,7 +19,14 @@ from farm_scheduler.aggregates.leaves import Leaves, Mapper
 from farm_scheduler.aggregates.manifest import Late, LeafRecord, Manifest, NodeRef
 from farm_scheduler.aggregates.measures import Columns
 from farm_scheduler.aggregates.merging import Merge, Sent, merge
-from farm_scheduler.aggregates.planning import Plan, kinds_of, make_plan, missing, tree_of
+from farm_scheduler.aggregates.planning import (
+    Plan,
+    kinds_of,
+    make_plan,
+    missing,
+    same_meaning,
+    tree_of,
+)
 from farm_scheduler.aggregates.tree import LeafKeys, Node, shape_of
 
 __all__ = ["Built", "NoPartition", "build"]
@@ -200,7 +207,7 @@ def _same(head: Manifest, new: Manifest) -> bool:
         contents[0] == contents[1]
         and head.levels == new.levels
         and head.failures == new.failures
-        and head.definition == new.definition
+        and same_meaning(head.definition, new.definition)
     )
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,7 +14,17 @@ from farm_scheduler.aggregates.measures import Columns, Kind
 from farm_scheduler.aggregates.sources import Partition, PartitionError
 from farm_scheduler.aggregates.tree import Leaf, Node, grow, leaf_id, shape_of
 
-__all__ = ["Change", "LeafInfo", "Plan", "info_key", "kinds_of", "make_plan", "missing", "tree_of"]
+__all__ = [
+    "Change",
+    "LeafInfo",
+    "Plan",
+    "info_key",
+    "kinds_of",
+    "make_plan",
+    "missing",
+    "same_meaning",
+    "tree_of",
+]
 
 GUESS_SECONDS = 0.05
 """What lifting a partition takes, where nothing is known."""
@@ -54,17 +64,21 @@ class Plan(NamedTuple):
     records: dict[str, LeafRecord]
     nodes: int
     seconds: float
+    redefined: bool
+    """Whether something else is promised of it than is published."""
 
     @property
     def is_empty(self) -> bool:
         """Whether everything is as it was."""
-        return not (self.changes or self.removed or self.nodes)
+        return not (self.changes or self.removed or self.nodes or self.redefined)
 
     def __str__(self) -> str:
         said = [f"{len(self.changes)} of {self.partitions} partitions changed"]
         if self.removed:
             said.append(f"{len(self.removed)} removed")
         said.append(f"{self.nodes} nodes")
+        if self.redefined:
+            said.append("defined otherwise")
         return ", ".join(said) + f", about {self.seconds:.1f} s"
 
 
@@ -97,7 +111,16 @@ def make_plan(aggregate: Definition, catalog: Catalog) -> Plan:
         before[c.partition.name].seconds or usual if c.partition.name in before else usual
         for c in changes
     )
-    return Plan(aggregate.name, now, head, len(partitions), changes, removed, records, nodes, cost)
+    redefined = head is not None and not same_meaning(head.definition, aggregate.described())
+    return Plan(
+        aggregate.name, now, head, len(partitions), changes, removed, records, nodes, cost,
+        redefined,
+    )  # fmt: skip
+
+
+def same_meaning(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two descriptions are equal, lists and tuples being the same."""
+    return msgspec.json.encode(one, order="sorted") == msgspec.json.encode(other, order="sorted")
 
 
 def _change(
