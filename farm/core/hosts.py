@@ -57,8 +57,14 @@ class Lease:
 
     @property
     def units(self) -> int:
-        """What it counts as in its host's window."""
+        """How many tasks it counts as on its host."""
         return min(self.left, 1) if self.batch.packed else self.left
+
+    @property
+    def slots(self) -> int:
+        """How many slots its tasks need."""
+        needs = self.batch.needs
+        return self.units if needs is None else self.units * needs.slots
 
     def live_runs(self) -> list[tuple[int, int]]:
         """The runs of its tasks that it still holds: leased, and by this very attempt."""
@@ -80,10 +86,11 @@ class Lease:
 class Host:
     """What the coordinator knows of one agent.
 
-    ``held`` counts the tasks of its leases; never more than ``window`` are assigned. ``waiting`` of
-    them wait for others, and have lent their slots, of which it lends ``max_lent`` at most.
+    ``held`` counts the slots that the ``tasks`` of its leases need; never more than ``window`` are
+    assigned. ``waiting`` of the slots are lent, by tasks that wait for others; so many more workers
+    than it has slots may have a task, ``max_lent`` at most.
 
-    One of the ``tasks`` that needs several slots counts as so many. ``total`` is what it has beside
+    ``total`` is what it has beside
     slots, in thousandths, ``used`` what its leases need of that. It is reserved for tasks with the
     needs ``kept_for``, if for any; if it is their turn it ``keeps_slots``, too, now ``kept`` of
     them.
@@ -166,12 +173,16 @@ class Host:
     @property
     def lent(self) -> int:
         """How many of the slots that are lent nobody has."""
-        nested = sum(lease.units for lease in self.leases.values() if lease.batch.template.depth)
+        nested = sum(lease.slots for lease in self.leases.values() if lease.batch.template.depth)
         return self.waiting - min(self.waiting, nested)
 
     def room_at(self, depth: int) -> int:
         """How many tasks of this depth it may be given, on slots that are lent and on others."""
-        return max(0, self._gap - max(0, self.waiting - lendable(self.max_lent, depth)))
+        return max(0, min(self._gap, self._workers_for(depth)))
+
+    def _workers_for(self, depth: int) -> int:
+        """How many more workers may have a task if it is of this depth."""
+        return self.window - self.waiting + lendable(self.max_lent, depth) - self.tasks
 
     def takes(self, batch: Batch) -> bool:
         """Whether it would begin such tasks: one that leaves only what its own wait for."""
@@ -257,8 +268,9 @@ class Host:
 
     def room_of(self, batch: Batch, depth: int) -> int:
         """The same of a batch of this depth, on slots that are lent; nothing is kept from it."""
-        room = self.room_at(depth)
-        return room if batch.needs is None else self._fits(batch.needs, room, None)
+        if batch.needs is None:
+            return self.room_at(depth)
+        return max(0, min(self._fits(batch.needs, self._gap, None), self._workers_for(depth)))
 
     def _fits(self, needs: "Needs", slots: int, other: "Needs | None") -> int:
         """How many have so many slots, and leave what the others need."""

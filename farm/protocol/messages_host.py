@@ -61,8 +61,8 @@ class Report(Part, tag=41):
     ``started``: ``(epoch, lease, first, count)`` handed to a worker. ``returned``: the same, of
     tasks given back unbegun. ``progress``: ``(epoch, lease, counter, done, total, note)``.
     ``window``: how many tasks this host may hold from now on; ``trouble`` as in ``HostHello``.
-    ``waiting``: how many of its tasks wait for others, and have lent their slots; the window has
-    room for so many more. ``leaving``: it drains, and takes only what its own tasks wait for.
+    ``waiting``: how many slots are lent by tasks that wait for others; the window has room for so
+    many more. ``leaving``: it drains, and takes only what its own tasks wait for.
     """
 
     number: Counter

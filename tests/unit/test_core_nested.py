@@ -316,3 +316,22 @@ def test_parents_that_go_in_a_circle_are_stopped_once():
     sent = stop(rig, alice)
     results = [e.first for _, msg in sent if isinstance(msg, m.Results) for e in msg.entries]
     assert results == [3]
+
+
+def test_children_have_the_slots_of_a_packed_task_of_which_two_items_wait():
+    rig, alice, host, worker = farm(slots=3, max_lent=2)
+    rig.submit(alice, packed(1, 2, template=m.Template(resources=(("slots", 3.0),))))
+    assert len(rig.grants(host)) == 1
+    rig.submit(worker, child(1, 4))
+    rig.report(host, window=6, waiting=4)  # three slots are free; two more workers may have a task
+    assert [(g.count, g.depth) for g in rig.grants(host)] == [(2, 1)]
+
+
+def test_a_child_that_needs_several_slots_has_those_of_its_parent():
+    needs = {"resources": (("slots", 3.0),)}
+    rig, alice, host, worker = farm(slots=3, max_lent=2)
+    rig.submit(alice, group(1, 2, template=m.Template(**needs)))
+    assert [(g.first, g.count) for g in rig.grants(host)] == [(1, 1)]
+    rig.submit(worker, child(1, 1, **needs))
+    rig.report(host, window=6, waiting=3)
+    assert [(g.count, g.depth) for g in rig.grants(host)] == [(1, 1)]

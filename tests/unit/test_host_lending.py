@@ -255,3 +255,30 @@ def test_parts_of_a_packed_task_that_wait_apart_count_as_one_for_the_coordinator
     assert lent(rig) == (2, 1)  # one that waits, two slots, less one that it has already
     waits(rig, slot, rest)
     assert lent(rig) == (3, 2)
+
+
+def test_a_task_that_needs_several_slots_lends_all_of_them():
+    rig = lender(slots=3)
+    slot, part = begin(rig, resources=(("slots", 3.0),))
+    waits(rig, slot, part)
+    assert lent(rig) == (6, 3)
+    calls = rig.assign(3, lease=2, first=2, depth=1)
+    assert [name for name, *_ in calls if name in {"run", "spawn"}] == ["run", "run", "spawn"]
+    waits(rig, slot, part, begins=False)
+    assert lent(rig) == (3, 0)
+
+
+def test_parts_of_a_packed_task_that_wait_lend_the_slots_of_each():
+    rig = lender(slots=3, max_lent=2)
+    needs = (("slots", 3.0),)
+    (slices,) = runs(rig.assign(2, packed=True, resources=needs)).values()
+    part = slices[0]
+    rig.host.on_worker_waits(0, part.offset, rig.now, begins=True)
+    rig.take()
+    rig.host.on_worker_limited(0, part.offset, rig.now)
+    slot, rest = one(rig.take())
+    assert lent(rig) == (3, 1)  # no slot is free: the rest has what the first item has lent
+    waits(rig, slot, rest)
+    # The coordinator counts three of them as held, by one worker.
+    assert lent(rig) == (6, 4)
+    assert runs(rig.assign(1, lease=2, first=3, depth=1))

@@ -43,9 +43,20 @@ class Lending:
         return sum(slot.waiting for slot in self._roster.slots) if self._roster.lends else 0
 
     @property
+    def lent(self) -> int:
+        """How many slots those have lent: as many as they need."""
+        roster = self._roster
+        waiting = [s.pipe[0].lease.grant for s in roster.slots if s.waiting] if roster.lends else []
+        return sum(map(slots_of, waiting))
+
+    @property
     def state(self) -> tuple[int, bool]:
-        """The same, and whether the host drains: then only their children may have these slots."""
-        return self.waiting, self._roster.draining
+        """What a report says: the slots that are lent, and whether only children may have them.
+
+        A packed task is one for the coordinator, however many workers have parts of it.
+        """
+        workers, slots = self.apart
+        return max(0, self.lent - slots + workers), self._roster.draining
 
     @property
     def free(self) -> int:
@@ -63,11 +74,18 @@ class Lending:
         return True
 
     @property
-    def apart(self) -> int:
-        """How many workers have a part of a packed task of which another has one, too."""
-        parts = [s.pipe[0].lease for s in self._roster.slots if s.pipe]
-        packed = [lease.key for lease in parts if lease.grant.packed]
-        return len(packed) - len(set(packed))
+    def apart(self) -> tuple[int, int]:
+        """How many workers have a part of a packed task of which another has one, and their slots."""
+        seen: set[tuple[int, int]] = set()
+        workers = slots = 0
+        for slot in self._roster.slots if self._roster.lends else ():
+            lease = slot.pipe[0].lease if slot.pipe else None
+            if lease is not None and lease.grant.packed and lease.key in seen:
+                workers += 1
+                slots += slots_of(lease.grant)
+            elif lease is not None:
+                seen.add(lease.key)
+        return workers, slots
 
     @property
     def is_strained(self) -> bool:

@@ -26,10 +26,11 @@ def window_of(settings: HostSettings, work: Work, pace: Pace, reports: Reports) 
     if not work.lending.is_strained:
         window = min(live, settings.slots) + pace.lookahead(min(free, settings.slots))
         return max(0, min(window, settings.window_max, room))
-    lent = work.lending.waiting
-    usable = min(settings.slots, live if roster.may_start else live - lent)
+    lending = work.lending
+    usable = min(settings.slots, live if roster.may_start else live - lending.waiting)
     # A packed task is one for the coordinator, however many workers have parts of it.
-    return max(0, lent + max(0, min(usable, settings.window_max, room)) - work.lending.apart)
+    _, slots_apart = lending.apart
+    return max(0, lending.lent + max(0, min(usable, settings.window_max, room)) - slots_apart)
 
 
 def is_news(window: int, told: int, slots: int) -> bool:
