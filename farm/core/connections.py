@@ -233,6 +233,7 @@ class Connections:
         host.window = max(0, hello.window)
         host.trouble = hello.trouble[:TROUBLE_CHARS_MAX]
         host.waiting, host.leaving, host.max_lent = 0, False, hello.max_lent
+        self._reports.note_waits(host, [])
         settings = ledger.settings
         host.unusable = why_unusable(hello, settings.python, settings.host_labels, host.labels)
         host.facts = {

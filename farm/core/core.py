@@ -289,7 +289,9 @@ class Core:
         ):
             self._end_waits(now)
         queues, hosts = ledger.queues, ledger.hosts
-        if queues.ring or queues.timed or hosts.changed is not None or ledger.residence.near:
+        if (queues.ring or queues.timed or hosts.changed is not None) or (
+            ledger.residence.near or queues.lending
+        ):
             self.placement.place(now)
         if queues.timed:
             queues.plan(now)

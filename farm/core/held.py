@@ -44,6 +44,21 @@ class Held:
         if not held:
             del self._entries[key]
 
+    def let_out(self, batch: Batch) -> None:
+        """The entries of a batch wait where they did, whatever comes before them."""
+        key = batch.template.concurrency_key
+        held = self._entries.get(key)
+        if held is None:
+            return
+        found = [entry for entry in held if entry[0] is batch]
+        rest = deque(entry for entry in held if entry[0] is not batch)
+        if rest:
+            self._entries[key] = rest
+        else:
+            del self._entries[key]
+        for entry in reversed(found):
+            self._put_back(entry)
+
     def release_all(self) -> None:
         """No key is at its most, as far as is known."""
         held, self._entries = self._entries, {}

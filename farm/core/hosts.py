@@ -24,11 +24,11 @@ class Lease:
 
     ``left`` counts those that have not ended; ``started`` has the indices known to have begun.
     Of an adopted lease only the indices in ``adopted`` are its own. ``sent``: its host was told,
-    or may have been.
+    or may have been. ``lent``: so many of its tasks wait for others, as its host said last.
     """
 
     __slots__ = (
-        "adopted", "attempt", "batch", "hi", "host", "key", "left", "lo", "sent", "since",
+        "adopted", "attempt", "batch", "hi", "host", "key", "left", "lent", "lo", "sent", "since",
         "started",
     )  # fmt: skip
 
@@ -45,6 +45,7 @@ class Lease:
         self.adopted: RangeSet | None = None
         self.since = 0.0
         self.sent = True
+        self.lent = 0
 
     def adopt(self, lo: int, hi: int) -> None:
         """These tasks are its own too."""
@@ -106,6 +107,7 @@ class Host:
         self.held = self.tasks = 0
         self.meter = Meter(now)
         self.waiting = 0
+        self.waits: list[tuple[int, int, int]] = []  # of which leases, as in its reports
         self.max_lent = 0
         self.total: dict[str, int] = {}
         self.used: dict[str, int] = {}

@@ -127,11 +127,13 @@ def _check_held(host: Host) -> None:
 def _check_queues(ledger: Ledger, batches: list[Batch]) -> None:
     """What queues count is what is there."""
     running: Counter[str] = Counter()
+    lent: Counter[str] = Counter()
     keys: Counter[tuple[str, str]] = Counter()
     for host in ledger.hosts.all.values():
         for lease in host.leases.values():
             name, key = lease.batch.queue.name, lease.batch.template.concurrency_key
             running[name] += lease.units
+            lent[name] += lease.lent
             if key:
                 keys[name, key] += lease.units
     tasks = sum(queue.open_tasks for queue in ledger.queues.all.values())
@@ -141,6 +143,7 @@ def _check_queues(ledger: Ledger, batches: list[Batch]) -> None:
     for name, queue in ledger.queues.all.items():
         counts = f"queue {name} counts {queue.running} running tasks, not {running[name]}"
         _require(holds=queue.running == running[name], message=counts)
+        _require(holds=queue.lent == lent[name], message=f"queue {name} has lent {queue.lent}")
         known = {key: count for (own, key), count in keys.items() if own == name}
         _require(
             holds=queue.keys == known, message=f"queue {name} counts {queue.keys}, not {known}"

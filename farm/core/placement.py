@@ -68,8 +68,9 @@ class Placement:
             given += self._place_heads(parcels, now)
             if not (ledger.hosts.reserved and self._reserving.is_outdated):
                 break
-        if ledger.hosts.lending:
+        if ledger.hosts.lending or queues.lends:
             given += self._place_nested(parcels, now)
+        if ledger.hosts.lending:
             given += self._place_heads(parcels, now, lent=True)
         residence = ledger.residence
         if residence.stored or residence.near:
@@ -156,22 +157,25 @@ class Placement:
         return None if host is None else (host, host.room_for(depth, short=short))
 
     def _place_nested(self, parcels: dict[Host, _Parcel], now: float) -> int:
-        """Tasks that others may wait for, on whatever slots there are; the same."""
+        """Tasks that others may wait for, on whatever slots there are; the same.
+
+        In a queue in which no more may run, those that wait have lent these tasks their places.
+        """
         ledger, given = self._ledger, 0
+        places = ledger.queues.lends
         reading: set[tuple[Session, Queue, int]] = set()  # lines whose next payloads are read
         for batch in ledger.nested.deepest():
             queue, depth = batch.queue, ledger.depth(batch)
             line = batch.session, queue, batch.template.priority
             if not depth or line in reading or (ledger.short and not ledger.is_committed(batch)):
                 continue  # such as what nobody waits for any more, however deep it was
-            if not any(host.room_at(depth) for host in ledger.hosts.lending.values()):
+            if not (places or any(h.room_at(depth) for h in ledger.hosts.lending.values())):
                 break  # nor for what is less deep
-            while not queue.closed(now, holds_back=ledger.holds_back):
-                entry, allowed = queue.ready.first_of(batch), queue.allowed(batch, now)
-                if entry is None or allowed < 1:
-                    break
-                host = ledger.hosts.pick_lent(batch, depth)
-                if host is None:
+            while not queue.closed(now, holds_back=ledger.holds_back, nested=True):
+                allowed = queue.allowed(batch, now, nested=True)
+                host, room = self._find_nested(batch, depth, now)
+                entry = queue.ready.first_of(batch) if allowed > 0 and host is not None else None
+                if entry is None or host is None:
                     break
                 if batch.stored:
                     ledger.residence.call(batch)
@@ -179,13 +183,27 @@ class Placement:
                     break
                 lo, hi, attempt = next(batch.attempt_runs(*entry[1:]))
                 if not batch.packed:
-                    room = host.room_of(batch, depth)
                     room = min(room, ledger.settings.grant_tasks, allowed)
                     hi = min(hi, lo + room)
                 queue.ready.withdraw(batch, lo, hi)
                 expected = ledger.functions.expected(batch.function)
                 given += self._lease(host, batch, (lo, hi), attempt, expected, parcels, now)
         return given
+
+    def _find_nested(self, batch: Batch, depth: int, now: float) -> tuple[Host | None, int]:
+        """A host for a task that others may wait for, and the room it has.
+
+        If only a place that is lent lets it run, then any host with room: it has no turn.
+        """
+        hosts = self._ledger.hosts
+        host = hosts.pick_lent(batch, depth)
+        if host is not None:
+            return host, host.room_of(batch, depth)
+        if batch.queue.lent and batch.queue.allowed(batch, now) < 1:
+            if batch.needs is not None:
+                return hosts.pick_for(batch.needs, now) or (None, 0)
+            host = hosts.pick(depth, short=False)
+        return host, 0 if host is None else host.room_for(depth, short=False)
 
     def _cut(
         self, batch: Batch, lo: int, hi: int, room: int, expected: float, now: float

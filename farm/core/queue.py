@@ -1,5 +1,6 @@
 """One queue: its policy, what waits in it, and what of it runs."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ class Queue:
     """A named lane of tasks.
 
     ``open_tasks`` and ``open_bytes`` are what admission has reserved in it, ``running`` counts the
-    tasks that hosts hold (a packed one is one), ``keys`` those of each ``concurrency_key``.
+    tasks that hosts hold (a packed one is one), ``keys`` those of each ``concurrency_key``. Those
+    of them that wait for others are ``lent`` and ``keys_lent``: they count for what others wait for
+    as if they did not run.
     ``known``: it is configured, and takes tasks. ``changes`` is what was set while the farm ran,
     and ``ref`` the record of it. ``deficit`` and ``quantum`` belong to the turns between queues.
     """
@@ -43,8 +46,9 @@ class Queue:
         self.active = False
         self.deficit = self.quantum = 0.0
         self.open_tasks = self.open_bytes = 0
-        self.running = 0
+        self.running = self.lent = 0
         self.keys: dict[str, int] = {}
+        self.keys_lent: Counter[str] = Counter()
         self.bucket: TokenBucket | None = None
         self.full = False  # it has refused tasks, and not drained since
         # Those that were refused, the bytes that each wants room for, and how many it may send.
@@ -142,27 +146,28 @@ class Queue:
             self.ready.hold()
         return None
 
-    def closed(self, now: float, *, holds_back: bool) -> str:
-        """Why nothing of it may be placed; empty if something may."""
+    def closed(self, now: float, *, holds_back: bool, nested: bool = False) -> str:
+        """Why nothing of it may be placed, ``nested``: that others wait for; or empty."""
         most = self.policy.max_running
         if self.paused:
             return "paused"
         if holds_back and self.limits_running:
             return "recovering"
-        if most is not None and self.running >= most:
+        if most is not None and self.running - (self.lent if nested else 0) >= most:
             return "max_running"
         if self.bucket is not None and self.bucket.room(now) < 1:
             return "rate"
         return ""
 
-    def allowed(self, batch: Batch, now: float) -> int:
-        """How many tasks of a batch, which ``head`` returned, may be placed now."""
+    def allowed(self, batch: Batch, now: float, *, nested: bool = False) -> int:
+        """How many tasks of a batch may be placed now; ``nested``: others wait for them."""
         policy, most = self.policy, 1 << 62
         if policy.max_running is not None:
-            most = policy.max_running - self.running
+            most = policy.max_running - self.running + (self.lent if nested else 0)
         key = batch.template.concurrency_key
         if key and policy.max_running_per_key is not None:
-            most = min(most, policy.max_running_per_key - self.keys.get(key, 0))
+            lent = self.keys_lent[key] if nested else 0
+            most = min(most, policy.max_running_per_key - self.keys.get(key, 0) + lent)
         if self.bucket is not None:
             most = min(most, self.bucket.room(now))
         return most
@@ -181,6 +186,14 @@ class Queue:
         self.running += units
         if key := batch.template.concurrency_key:
             self.keys[key] = self.keys.get(key, 0) + units
+
+    def lend(self, batch: Batch, units: int) -> None:
+        """So many more of those that hosts hold wait for others, or fewer (negative)."""
+        self.lent += units
+        if key := batch.template.concurrency_key:
+            self.keys_lent[key] += units
+            if not self.keys_lent[key]:
+                del self.keys_lent[key]
 
     def let_go_key(self, key: str, units: int) -> None:
         """A host holds so many fewer of a key; those that waited for that can go."""

@@ -40,6 +40,8 @@ class Queues:
         """When a queue that waits for time to pass may have a task placed, as of ``plan``."""
         self.blocked: dict[Needs, None] = {}
         """What tasks need and no host has now."""
+        self.lending: dict[Queue, None] = {}
+        """Those with tasks that wait for others."""
         self.all: dict[str, Queue] = {}
         for name, policy in {DEFAULT_QUEUE: QueuePolicy(), **policies}.items():
             self._add(Queue(check_name(name), policy, turn_seconds))
@@ -197,6 +199,20 @@ class Queues:
         """Something of a queue may be placed that could not be."""
         if queue.ready and not queue.active:
             self._activate(queue)
+
+    def lend(self, batch: Batch, units: int) -> None:
+        """So many more tasks of a batch wait for others, or fewer (negative)."""
+        queue = batch.queue
+        queue.lend(batch, units)
+        if queue.lent:
+            self.lending[queue] = None
+        else:
+            self.lending.pop(queue, None)
+
+    @property
+    def lends(self) -> bool:
+        """Whether a queue in which only so many may run has tasks that wait for others."""
+        return any(queue.limits_running for queue in self.lending)
 
     def let_go(self, batch: Batch, units: int) -> None:
         """A host holds so many fewer tasks of a batch."""

@@ -243,6 +243,8 @@ class ReadyQueue:
 
     def first_of(self, batch: Batch) -> Entry | None:
         """The first run of a batch that is really queued, wherever it stands."""
+        if batch.template.concurrency_key:
+            self._held.let_out(batch)
         lane = self._lanes.get(batch.template.priority)
         line = lane.lines.get(batch.session) if lane is not None else None
         for other, lo, hi in line.where(batch) if line is not None else ():

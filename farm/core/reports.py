@@ -70,11 +70,24 @@ class Reports:
         host.window = max(0, message.window)
         host.trouble = message.trouble[:TROUBLE_CHARS_MAX]
         host.waiting, host.leaving = message.waiting, message.leaving
+        if message.waits != host.waits:
+            self.note_waits(host, message.waits)
         self._ledger.hosts.update(host)
         if self._gone:
             host.meter.end(self._gone, now - self._gone_since / self._gone, now, host.tasks)
         action = partial(self._note, host, host.connection, message.number)
         self._ledger.after_commit(action, now)
+
+    def note_waits(self, host: Host, waits: list[tuple[int, int, int]]) -> None:
+        """Other tasks of a host wait than before: these lend their places in their queues."""
+        queues, before = self._ledger.queues, host.waits
+        found = {(epoch, number): count for epoch, number, count in waits}
+        for key in {(epoch, number) for epoch, number, _ in before} | found.keys():
+            if (lease := host.leases.get(key)) is not None:
+                count = min(found.get(key, 0), lease.units)
+                queues.lend(lease.batch, count - lease.lent)
+                lease.lent = count
+        host.waits = waits
 
     # ------------------------------------------------------------ the leases named
 
@@ -108,6 +121,9 @@ class Reports:
         self._gone += gone
         self._gone_since += gone * lease.since
         self._ledger.queues.let_go(lease.batch, gone)
+        if lease.lent > lease.units:
+            self._ledger.queues.lend(lease.batch, lease.units - lease.lent)
+            lease.lent = lease.units
         if not lease.left:
             host.end_lease(lease)
 

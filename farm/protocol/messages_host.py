@@ -62,7 +62,9 @@ class Report(Part, tag=41):
     tasks given back unbegun. ``progress``: ``(epoch, lease, counter, done, total, note)``.
     ``window``: how many tasks this host may hold from now on; ``trouble`` as in ``HostHello``.
     ``waiting``: how many slots are lent by tasks that wait for others; the window has room for so
-    many more. ``leaving``: it drains, and takes only what its own tasks wait for.
+    many more. ``leaving``: it drains, and takes only what its own tasks wait for. ``waits``:
+    ``(epoch, lease, count)``, how many of the tasks of each lease wait for others; a packed task
+    does if all that is left of it does.
     """
 
     number: Counter
@@ -76,6 +78,7 @@ class Report(Part, tag=41):
     trouble: str = ""
     waiting: Counter = 0
     leaving: bool = False
+    waits: list[tuple[Counter, Counter, Counter]] = msgspec.field(default_factory=list)
 
 
 class Told(Part, tag=45):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from farm.client.session_siblings import Siblings
 from farm.core import hosts
 from farm.core.placement import Placement
+from farm.core.queue import Queue
 from farm.ranges import RangeSet
 from farm_workers import host_lending
 from farm_workers.host_backlog import Backlog
@@ -50,6 +51,29 @@ def _(patch):
 @bite("a host that lends keeps nothing that it cannot begin", "starved", **MANY_PARENTS)
 def _(patch):
     patch.setattr(Backlog, "keep", lambda *_: None)
+
+
+LIMITED_PARENTS = {**MANY_PARENTS, "queues": {"default": {"max_running": 1}}}
+
+
+@bite("who waits lends its place in a queue", "starved", **LIMITED_PARENTS)
+def _(patch):
+    patch.setattr(Lending, "_waits", lambda _: [])
+
+
+@bite(
+    "a place that is lent is for what others wait for",
+    "queue running",
+    **{**LIMITED_PARENTS, "slots": [3]},
+)
+def _(patch):
+    for name in ("closed", "allowed"):
+        rule = getattr(Queue, name)
+
+        def for_anybody(self, *args, rule=rule, nested=False, **more):
+            return rule(self, *args, nested=True, **more)
+
+        patch.setattr(Queue, name, for_anybody)
 
 
 @bite("no more is lent than may be", "lent too much", "host window", **MANY_PARENTS)

@@ -135,7 +135,11 @@ class QueueChecks:
     # ------------------------------------------------------------ what runs
 
     def began(self, task: Task, _execution: Execution) -> None:
-        """A worker begins a task: as many as may run at most, of those that count."""
+        """A worker begins a task: as many as may run at most, of those that count.
+
+        Who has waited for others does not: it has lent its place, and goes on when that is over.
+        But such places are for what is waited for: of what nobody has submitted all count.
+        """
         name = queue_of(task)
         policy, key = self.policy(name), task.template.concurrency_key
         if policy.max_running is not None:
@@ -144,23 +148,26 @@ class QueueChecks:
             self._no_more_than(policy.max_running_per_key, f"key {name}/{key}", name, key)
 
     def _no_more_than(self, most: int, what: str, name: str, key: str) -> None:
-        running = {
-            (task.id[0], task.group if task.packed else task.id[1])
-            for task in self._truth.tasks.values()
-            if queue_of(task) == name
-            and (not key or task.template.concurrency_key == key)
-            and self._runs(task)
-        }
-        if len(running) > most:
-            raise Violation("queue running", f"{what}: {len(running)} run, {most} may")
+        for lends in (True, False):
+            running = {
+                (task.id[0], task.group if task.packed else task.id[1])
+                for task in self._truth.tasks.values()
+                if queue_of(task) == name
+                and (not key or task.template.concurrency_key == key)
+                and (lends or task.template.parent is None)
+                and self._runs(task, lends=lends)
+            }
+            if len(running) > most:
+                raise Violation("queue running", f"{what}: {len(running)} run, {most} may")
 
-    def _runs(self, task: Task) -> bool:
+    def _runs(self, task: Task, *, lends: bool) -> bool:
         """Whether a worker is at a task that the coordinator has, under a token that counts."""
         facts = self._truth.written[task.id]
         if not (task.durable and facts.is_open):
             return False
         return any(
-            not one.ended and not self._truth.is_stale(task, one.epoch, one.attempt)
+            not (one.ended or (lends and one.waited))
+            and not self._truth.is_stale(task, one.epoch, one.attempt)
             for one in task.executions
         )
 

@@ -43,11 +43,15 @@ class NestedProgram(Program):
 
     def submit_below(self, part: Slice, counter: int, levels: int) -> set[Id]:
         """Submit the children of a task; they have as many levels below them, less one."""
-        chance = self.world.nested_chance
+        world, chance = self.world, self.world.nested_chance
         count = chance.choice(CHILDREN)
+        above = world.truth.tasks[part.session, counter].template
+        limited = world.plan.limits_running  # then children are where their parents are
         template = Template(
             depth=part.depth + 1,
             parent=(part.session, counter),
+            queue=above.queue if limited else "",
+            concurrency_key=above.concurrency_key if limited else "",
             durable=chance.random() < 0.8,
             max_losses=chance.choice((3, 3, 1)),
         )
@@ -57,13 +61,13 @@ class NestedProgram(Program):
         works = []
         for at in range(first, first + count):
             kind = "wait" if levels > 1 and chance.random() < 0.7 else "ok"
-            seconds = chance.expovariate(1.0 / self.world.plan.work_seconds)
+            seconds = chance.expovariate(1.0 / world.plan.work_seconds)
             works.append(Work(kind, min(seconds, 1.0), levels - 1).payload())
             task = Task(
                 (session, at), works[-1], template, FUNCTIONS[0].hash, 0, self.client.name, first,
                 packed=False,
             )  # fmt: skip
-            self.world.truth.tasks[task.id] = task
+            world.truth.tasks[task.id] = task
             below.add(task.id)
         groups = [self._as_group(first, works, template)]
         if chance.random() > ONE_GROUP:
@@ -115,6 +119,7 @@ class Waits:
             self._client = NestedClient(world, f"{host.name}.{self._worker.slot}.{number}")
             world.nested.append(self._client)
         self.execution = execution
+        execution.waited = True
         self.below = self._client.program.submit_below(part, part.first + i, levels)
         world.stats["waits"] += 1
         return True

@@ -199,9 +199,14 @@ class Plan:
         self.core["session_result_bytes"] = chance.choice((1, 100, 1 << 20))
         self.read_seconds = chance.choice((0.0, 0.01, 0.2))
 
+    @property
+    def limits_running(self) -> bool:
+        """Whether a queue lets only so many run."""
+        return any(key.startswith("max_running") for one in self.queues.values() for key in one)
+
     def have_nested(self, chance: Random) -> None:
-        """Tasks that wait for others, in some of the worlds that have one queue."""
-        if self.queues or chance.random() < 0.5:
+        """Tasks that wait for others, in some of the worlds with one queue, or limits of these."""
+        if (self.queues and not self.limits_running) or chance.random() < 0.5:
             return
         self.nested = chance.choice((0.1, 0.4))
         self.max_lent = chance.choice((2, 4, 8))

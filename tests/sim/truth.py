@@ -120,6 +120,7 @@ class Execution:
     ended: str = ""
     stop_by: float = float("inf")  # its host was told to end it by then
     burst: bool = False  # the kernel ended something of it for its memory
+    waited: bool = False  # for tasks that it has submitted
 
 
 class Lease(NamedTuple):

@@ -1,5 +1,7 @@
 """Tasks of tasks: whose slots are lent to them, how deep they are, what ends with its parent."""
 
+import pytest
+
 from farm.core.policy import QueuePolicy
 from farm.model import Ending
 from farm.protocol import messages as m
@@ -335,3 +337,59 @@ def test_a_child_that_needs_several_slots_has_those_of_its_parent():
     rig.submit(worker, child(1, 1, **needs))
     rig.report(host, window=6, waiting=3)
     assert [(g.count, g.depth) for g in rig.grants(host)] == [(1, 1)]
+
+
+def limited(slots=2, **limits):
+    """A farm whose queue lets only so many run, where the first of two parents waits."""
+    rig, alice, host, worker = farm(slots=slots, queues={"db": QueuePolicy(**limits)})
+    key = "k" if "max_running_per_key" in limits else ""
+    template = m.Template(queue="db", concurrency_key=key)
+    rig.submit(alice, group(1, 2, template=template))
+    (grant,) = rig.grants(host)
+    assert (grant.first, grant.count) == (1, 1)
+    return rig, host, worker, grant, {"queue": "db", "concurrency_key": key}
+
+
+LIMITS = [{"max_running": 1}, {"max_running_per_key": 1}]
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_a_task_that_waits_lends_its_children_its_place_in_a_queue(limits):
+    rig, host, worker, parent, more = limited(**limits)
+    rig.submit(worker, child(1, 2, **more))
+    assert rig.grants(host) == []  # the parent is at work
+    lends(rig, host, 1, slots=2, waits=[(rig.epoch, parent.lease, 1)])
+    (first,) = rig.grants(host)
+    assert (first.session, first.first, first.count) == (session_id("worker"), 1, 1)
+    lends(
+        rig, host, 1, slots=2, number=2, waits=[(rig.epoch, parent.lease, 1)], ended=[ended(first)]
+    )
+    (second,) = rig.grants(host)
+    assert (second.session, second.first) == (session_id("worker"), 2)
+    lends(rig, host, 0, slots=2, number=3, ended=[ended(second)])
+    assert rig.grants(host) == []  # the other parent waits for the first, as ever
+    lends(rig, host, 0, slots=2, number=4, ended=[ended(parent)])
+    assert [grant.first for grant in rig.grants(host)] == [2]
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_a_place_that_is_lent_is_good_on_any_host(limits):
+    rig, host, worker, parent, more = limited(slots=1, **limits)
+    other = rig.host("other", slots=1, window=1, resources={"gpu": 1.0})
+    rig.submit(worker, child(1, 1, **more, resources=(("gpu", 1.0),)), child(2, 1, **more))
+    lends(rig, host, 1, waits=[(rig.epoch, parent.lease, 1)])
+    assert [grant.first for grant in rig.grants(other)] == [1]
+    assert rig.grants(host) == []
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_the_host_says_anew_who_waits_when_it_is_back(limits):
+    rig, host, worker, parent, more = limited(**limits)
+    lends(rig, host, 1, slots=2, waits=[(rig.epoch, parent.lease, 1)])
+    rig.close(host)
+    held = claim(parent)
+    host = rig.host(slots=2, window=2, max_lent=8, claims=[held])
+    rig.submit(worker, child(1, 1, **more))
+    assert rig.grants(host) == []
+    lends(rig, host, 1, slots=2, number=2, waits=[(rig.epoch, parent.lease, 1)])
+    assert [grant.session for grant in rig.grants(host)] == [session_id("worker")]

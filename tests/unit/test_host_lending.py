@@ -282,3 +282,35 @@ def test_parts_of_a_packed_task_that_wait_lend_the_slots_of_each():
     # The coordinator counts three of them as held, by one worker.
     assert lent(rig) == (6, 4)
     assert runs(rig.assign(1, lease=2, first=3, depth=1))
+
+
+def whose(rig):
+    """The tasks that wait, as the next report says."""
+    reports = [call[1] for call in rig.tick() if isinstance(call[1], Report)]
+    return reports[-1].waits if reports else None
+
+
+def test_it_says_of_which_leases_tasks_wait():
+    rig = lender(slots=2)
+    found = runs(rig.assign(2))
+    waits(rig, 0, found[0][0])
+    assert whose(rig) == [(1, 1, 1)]
+    waits(rig, 1, found[1][0])
+    assert whose(rig) == [(1, 1, 2)]
+    waits(rig, 0, found[0][0], begins=False)
+    assert whose(rig) == [(1, 1, 1)]
+    rig.ended(1, found[1][0])
+    assert whose(rig) == []
+
+
+def test_a_packed_task_waits_when_all_that_is_left_of_it_does():
+    rig = lender(slots=2)
+    (slices,) = runs(rig.assign(count=2, packed=True)).values()
+    part = slices[0]
+    rig.host.on_worker_waits(0, part.offset, rig.now, begins=True)
+    rig.take()
+    rig.host.on_worker_limited(0, part.offset, rig.now)
+    slot, rest = one(rig.take())
+    assert whose(rig) == []
+    waits(rig, slot, rest)
+    assert whose(rig) == [(1, 1, 1)]

@@ -29,7 +29,7 @@ from farm_workers.host_questions import Questions
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
-from farm_workers.host_window import is_news, load_of, window_of
+from farm_workers.host_window import NOTHING, is_news, load_of, window_of
 from farm_workers.host_work import Work
 
 __all__ = ["Host"]
@@ -69,7 +69,7 @@ class Host:
         self._connection = 0
         self._store_seen = b""
         self._commit_seen = 0
-        self._window_told, self._lent_told = 0, (0, False)
+        self._window_told, self._lent_told = 0, NOTHING
         self._trouble = self._trouble_told = ""
         self._beat_seconds = settings.hello_seconds
         self._heard_at = now
@@ -139,7 +139,7 @@ class Host:
                 *(settings.resources, settings.platform, settings.packages),
             )
         )
-        self._lent_told = (0, False)
+        self._lent_told = NOTHING
         self._trouble_told = self._trouble
 
     def on_disconnected(self, now: float) -> None:
@@ -370,7 +370,7 @@ class Host:
 
     def _send_report(self, report: Report) -> None:
         report.trouble = self._trouble_told = self._trouble
-        report.waiting, report.leaving = self._lent_told = self._work.lending.state
+        report.waiting, report.leaving, report.waits = self._lent_told = self._work.lending.state
         self._port.send(report)
 
     def _is_news(self, window: int) -> bool:

@@ -9,6 +9,7 @@ one than its depth allows (``lendable``): each depth has a slot that those above
 deepest of all that wait, wherever it is, has taken none that its children could not have.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from math import ceil
 
@@ -21,9 +22,11 @@ from farm_workers.host_roster import Roster
 from farm_workers.host_slices import HostPort, HostSettings
 from farm_workers.host_slots import Slot, SlotState
 
-__all__ = ["Lending"]
+__all__ = ["Lending", "State"]
 
 NEVER = float("inf")
+State = tuple[int, bool, list[tuple[int, int, int]]]
+"""``waiting``, ``leaving`` and ``waits`` of a report."""
 Hand = Callable[[Slot, Lease, int, float], None]
 """Gives a worker a slice of a lease, of so many tasks at most."""
 
@@ -50,13 +53,27 @@ class Lending:
         return sum(map(slots_of, waiting))
 
     @property
-    def state(self) -> tuple[int, bool]:
-        """What a report says: the slots that are lent, and whether only children may have them.
+    def state(self) -> State:
+        """What a report says: the slots that are lent, if only children may have them, whose.
 
         A packed task is one for the coordinator, however many workers have parts of it.
         """
+        if not self._roster.lends:
+            return 0, self._roster.draining, []
         workers, slots = self.apart
-        return max(0, self.lent - slots + workers), self._roster.draining
+        return max(0, self.lent - slots + workers), self._roster.draining, self._waits()
+
+    def _waits(self) -> list[tuple[int, int, int]]:
+        """How many tasks of each lease wait; a packed one if all that is left of it does."""
+        found: Counter[tuple[int, int]] = Counter()
+        goes_on = set()
+        for slot in self._roster.slots:
+            lease = slot.pipe[0].lease if slot.pipe else None
+            if lease is not None and slot.waiting:
+                found[lease.key] = 1 if lease.grant.packed else found[lease.key] + 1
+            if lease is not None and lease.grant.packed and (lease.waiting or not slot.waiting):
+                goes_on.add(lease.key)
+        return sorted((*key, count) for key, count in found.items() if key not in goes_on)
 
     @property
     def free(self) -> int:

@@ -1,11 +1,15 @@
 """How many tasks a host wants to hold, and what else its coordinator should know of its load."""
 
+from farm_workers.host_lending import State
 from farm_workers.host_pace import Pace
 from farm_workers.host_reports import Reports
 from farm_workers.host_slices import HostSettings
 from farm_workers.host_work import Work
 
-__all__ = ["is_news", "load_of", "window_of"]
+__all__ = ["NOTHING", "is_news", "load_of", "window_of"]
+
+NOTHING: State = (0, False, [])
+"""What a coordinator takes a host to lend that has not said so."""
 
 
 def window_of(settings: HostSettings, work: Work, pace: Pace, reports: Reports) -> int:
