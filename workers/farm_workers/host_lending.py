@@ -92,7 +92,7 @@ class Lending:
 
     @property
     def apart(self) -> tuple[int, int]:
-        """How many workers have a part of a packed task of which another has one, and their slots."""
+        """How many workers have a part of a packed task beside another, and their slots."""
         seen: set[tuple[int, int]] = set()
         workers = slots = 0
         for slot in self._roster.slots if self._roster.lends else ():
