@@ -199,6 +199,7 @@ FROM_HOST = [
         [(EPOCH, 9, 60, 4)],
         [(EPOCH, 8, 50, 10.0, 100.0, "half way")],
         "the disk is full",
+        waits=[(EPOCH, 8, 1)],
     ),
     NeedFunction(HASH),
     Beat(1.25, 0.0, [(EPOCH, 8, 50, 1)], {"cpu": 0.5}),
