@@ -136,7 +136,7 @@ class Library:
         if not since <= now < until:
             after = datetime.fromtimestamp(now, UTC)
             zone = found.manifest.definition["zone"]
-            fires = next_fires(schedule, zone, after, 1)
+            fires = next_fires(schedule, zone, after, 1, name=name)
             until = fires[0].timestamp() if fires else now
             self._ages[name] = (now, until)
         return max(int(until - now), 0)

@@ -86,9 +86,9 @@ class Files:
         return sorted(found)
 
     def _local(self) -> Iterator[Partition]:
-        matcher = _matcher(self.pattern)
-        base = Path(re.split(r"[{*?]", self.pattern)[0])
-        base = base if base.is_dir() and self.pattern.startswith(str(base)) else base.parent
+        pattern = os.path.abspath(self.pattern)  # noqa: PTH100 - workers may be anywhere
+        matcher = _matcher(pattern)
+        base = re.split(r"[{*?]", pattern)[0].rpartition(os.sep)[0] or os.sep
         for folder, folders, names in os.walk(base):
             folders.sort()
             for name in names:
