@@ -19,6 +19,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
+from farm._payload_uploads import split
 from farm.errors import PayloadError
 
 __all__ = [
@@ -27,6 +28,9 @@ __all__ = [
     "SourceIsStale",
     "Sources",
     "check_sources",
+    "forget",
+    "is_of_user",
+    "look_again",
     "module_names",
     "note_imports",
     "open_with_sources",
@@ -48,6 +52,7 @@ _STANDARD = tuple(
 
 # By path: the time and size that the file had, and its hash. Bounded by the user's modules.
 _hashes: dict[str, tuple[tuple[int, int], bytes]] = {}
+_look_after = 0.0
 # By module: the hash of the file that was imported. Bounded by the user's modules.
 _imported: dict[str, bytes] = {}
 # By module: the file it says it has, and that file if it is the user's. Bounded by the modules.
@@ -84,10 +89,19 @@ class Sources:
 
     def changed(self) -> bool:
         """Whether one of the files has another content now; looks once a second."""
-        if not self.found or (now := monotonic()) < self._looked_at + LOOK_SECONDS:
+        if not self.found:
+            return False
+        now = monotonic()
+        if now < self._looked_at + LOOK_SECONDS and self._looked_at >= _look_after:
             return False
         self._looked_at = now
         return any(_hash_of(source.path) != source.hash for source in self.found)
+
+
+def look_again() -> None:
+    """Files may have been edited just now: all are looked at when they are next needed."""
+    global _look_after  # noqa: PLW0603 - as long as this process
+    _look_after = monotonic()
 
 
 def sources_of(pickled: bytes) -> list[Source]:
@@ -171,7 +185,7 @@ def open_with_sources(data: bytes, load: Callable[[bytes], Any], *, fresh: bool 
 
     With ``fresh`` None they are not looked at.
     """
-    opened = load(data)
+    opened = load(split(data)[1])
     if type(opened) is not tuple:  # a function that has no sources
         return opened
     sources, pickled = opened
@@ -210,7 +224,7 @@ def check_sources(sources: Sequence[Source], *, fresh: bool) -> None:
         if source.module in sys.modules and _imported.get(source.module) != source.hash:
             if not fresh:
                 raise SourceIsStale(source.module)
-            _forget(source.module)
+            forget(source.module)
 
 
 def _path_here(name: str) -> str | None:
@@ -227,7 +241,12 @@ def _path_here(name: str) -> str | None:
     return os.path.realpath(spec.origin)
 
 
-def _forget(name: str) -> None:
+def is_of_user(name: str) -> bool:
+    """Whether an imported module is the user's own, and so may have another version elsewhere."""
+    return _file_of_user(name) is not None or name in {"__main__", "__mp_main__"}
+
+
+def forget(name: str) -> None:
     """Forget a module and all below it, as if they had never been imported."""
     for known in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
         del sys.modules[known]

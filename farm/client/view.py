@@ -1,6 +1,7 @@
 """Submitting with options: what a client and the views of it have in common."""
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar, Unpack
 
@@ -21,6 +22,7 @@ from farm.payload import (
     dump_function,
 )
 from farm.protocol.messages import Function, TaskKey
+from farm.uploads import Upload, current_upload, pack
 
 __all__ = ["View"]
 
@@ -40,10 +42,17 @@ class View:
 
     _connection: Connection
 
-    def __init__(self, connection: Connection, settings: Settings, owner: object) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        owner: object,
+        upload: Upload | None = None,
+    ) -> None:
         self._connection = connection
         self._sharing = connection.sharing
         self._settings = settings
+        self._upload = upload
         self._owner = owner  # the client lives as long as its views
         self._lanes: dict[bytes, Lane] = {}  # by function, for tasks submitted one by one
 
@@ -58,7 +67,20 @@ class View:
         does not run; and ``block``: whether to wait, or raise ``Busy``, when the farm or the queue
         is full. Durations are seconds, ``timedelta`` or ``"30s"``.
         """
-        return View(self._connection, merge(self._settings, options), self._owner or self)
+        settings = merge(self._settings, options)
+        return View(self._connection, settings, self._owner or self, self._upload)
+
+    def upload(self, path: str | os.PathLike[str], *, exclude: Sequence[str] = ()) -> "View":
+        """The same farm, whose workers have the modules in a folder for tasks that come this way.
+
+        The folder is read now; a package goes in under its name, any other folder by what is in
+        it. Its modules come before those of the host, for these tasks and for what they submit,
+        and are gone from a worker soon after its last such task. Left out are ``.git`` and all
+        else that begins with a dot, ``__pycache__``, virtual environments, ``node_modules``, and
+        what ``exclude`` names, as ``["data", "*.csv"]``. Raises ``ConfigError`` if it is too much:
+        64 MiB in 10,000 files, 16 MiB packed.
+        """
+        return View(self._connection, self._settings, self._owner or self, pack(path, exclude))
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run ``fn(*args, **kwargs)`` on the farm.
@@ -101,7 +123,7 @@ class View:
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Lane, Payload, TaskKey | None]:
         """A call as it travels; raises ``PayloadError`` if it cannot."""
-        function = dump_function(fn)
+        function = self._dump(fn)
         lane = self._lanes.get(function.hash) or self._add_lane(function)
         payload = dump_call(args, kwargs, self._sharing.blobs)
         if len(payload) > PAYLOAD_BYTES_MAX:
@@ -160,7 +182,7 @@ class View:
 
         lane: Lane | PayloadError
         try:
-            lane = self._lane(dump_function(fn), job)
+            lane = self._lane(self._dump(fn), job)
         except PayloadError as error:
             lane = error.with_traceback(None)
         return map_results(connection, lane, items, settings, ended)
@@ -185,7 +207,7 @@ class View:
         try:
             for item in iterable:
                 try:
-                    function = dump_function(fn)
+                    function = self._dump(fn)
                     if lane is None or lane.function.hash != function.hash:
                         lane = self._lane(function, job)
                     payload = dump_call((item,), {}, self._sharing.blobs)
@@ -202,6 +224,15 @@ class View:
         finally:
             connection.seal_job(job)
         return Job(connection.job_id(job), name, OwnTasks(futures), connection.cancels.job)
+
+    def _dump(self, fn: Callable[..., Any]) -> FunctionPayload:
+        """A function as it travels, with what was uploaded; raises ``PayloadError``."""
+        function = dump_function(fn)
+        upload = self._upload or current_upload()
+        if upload is None:
+            return function
+        digest, data = upload.wrap(function.hash, function.data)
+        return FunctionPayload(digest, function.name, data)
 
     def _lane(self, function: FunctionPayload, job: int) -> Lane:
         message = Function(function.hash, function.name, function.data)

@@ -103,6 +103,8 @@ class Agent:
         port = _Port(self._pool, self._link, self._sharing)
         self._host = Host(settings, port, instance=instance, now=now)
         self._disk = Disk()
+        if self._pool.uploads.trouble:
+            logger.warning("%s", self._pool.uploads.trouble)
         self._stopping = False
         self._said = ("", "", False, False, "")  # lost, broken, connected, draining, trouble
         self._not_before = 0.0
@@ -124,6 +126,7 @@ class Agent:
         """Pass on what the workers have printed, and leave no group; from any thread."""
         self._pool.outputs.last_words(seconds)
         self._pool.fuses.close()
+        self._pool.uploads.close()
 
     def run(self) -> ExitCode:
         """Be a host until it is drained or refused."""

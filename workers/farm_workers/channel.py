@@ -6,6 +6,7 @@ can make it ``closed`` but never raise. ``Pipe`` is the worker's end: it blocks,
 ``EOFError`` or ``OSError`` when the agent is gone.
 """
 
+import select
 import socket
 import struct
 from collections import deque
@@ -65,6 +66,7 @@ class Setup(Message, tag=2):
 
     ``group`` is the memory cgroup that this worker may make, and of which version it is;
     ``imports`` are modules that register functions.
+    ``uploads`` is its place for uploaded modules.
     ``address``, ``token`` and ``keys`` are with what its tasks are clients of the farm, as
     ``Credentials`` takes it, ``max_lent`` is as in ``HostSettings``.
     """
@@ -77,6 +79,7 @@ class Setup(Message, tag=2):
     max_lent: int = 0
     token: str = ""
     keys: str = ""
+    uploads: str = ""
 
 
 class FunctionData(Message, tag=3):
@@ -345,6 +348,14 @@ class Pipe:
     def waiting(self) -> bool:
         """Whether a message can be taken without reading."""
         return bool(self._found)
+
+    def idle(self, seconds: float) -> bool:
+        """Whether there is no message, nor comes any within this time."""
+        if self._found:
+            return False
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        return not poller.poll(seconds * 1000)
 
     def get(self) -> ToWorker:
         """The next message; waits for it."""

@@ -11,6 +11,8 @@ import socket
 from functools import partial
 from typing import Protocol
 
+import msgspec
+
 from farm.blobs import Blobs
 from farm_workers.channel import (
     TURN_BYTES,
@@ -34,6 +36,7 @@ from farm_workers.memory import tree_bytes
 from farm_workers.output import POLLIN, TAIL_BYTES, Outputs, Poller
 from farm_workers.page import SETTLE_SECONDS, Page
 from farm_workers.stacks import Stacks
+from farm_workers.uploads import UploadFolder
 
 __all__ = ["Pool", "PoolEvents"]
 
@@ -113,6 +116,7 @@ class Pool:
         self._stacks = Stacks(poller)
         self._setup = setup
         self.fuses = fuses
+        self.uploads = UploadFolder()
         self._poller = poller
         self._link = ForkLink(server, poller)
         self._workers: dict[int, _Worker] = {}  # by slot
@@ -138,7 +142,8 @@ class Pool:
         page.clear()
         self._workers[slot] = _Worker(Channel(ours))
         self._slots[ours.fileno()] = slot
-        self.put(slot, self.fuses.setup(slot, self._setup))
+        setup = msgspec.structs.replace(self._setup, uploads=self.uploads.slot(slot))
+        self.put(slot, self.fuses.setup(slot, setup))
         if self._blobs is not None:
             self.put(slot, self._workers[slot].files.use(self._blobs))
         out, err = self.outputs.open(slot)
@@ -287,6 +292,7 @@ class Pool:
             worker.channel.close()
         self._link.close(LEAVE_SECONDS)
         self.fuses.close()
+        self.uploads.close()
         self.outputs.last_words(LEAVE_SECONDS)
         for page in self._pages:
             page.close()

@@ -23,7 +23,6 @@ from farm.errors import ConfigError, PayloadError
 from farm.model import Blob, Payload, TaskId, Token
 from farm.payload import SourceIsStale, load_call, load_function, open_items
 from farm.protocol.messages import BATCH_BYTES
-from farm.registry import import_modules
 from farm.task import TaskContext, set_source
 from farm_workers import soft_limit
 from farm_workers.cgroups import Group
@@ -42,6 +41,7 @@ from farm_workers.fuse import Fuse
 from farm_workers.host_pace import SLICE_SECONDS
 from farm_workers.host_slices import EXIT_PIPE, Slice
 from farm_workers.host_slots import FUNCTIONS_PER_WORKER
+from farm_workers.initializer import initialize
 from farm_workers.memory import private_bytes
 from farm_workers.nested import Nested
 from farm_workers.outcomes import Dumped, Outcomes, Raised, explained, payload_of, raised
@@ -49,6 +49,7 @@ from farm_workers.page import Page
 from farm_workers.process_state import ProcessState
 from farm_workers.retrying import must_end
 from farm_workers.soft_limit import SoftLimit
+from farm_workers.uploads import Uploads
 
 if TYPE_CHECKING:
     from farm.client.client import Client
@@ -76,8 +77,7 @@ def run(pipe: Pipe, page: Page) -> int:
         if not isinstance(setup, Setup):
             return EXIT_PIPE
         try:
-            import_modules(setup.imports)
-            _initialize(setup.initializer)
+            initialize(setup)
         except BaseException as error:  # noqa: BLE001 -- whatever users' code raises
             _flush_prints()
             told = f"the initializer raised {type(error).__name__}: {error}"
@@ -94,14 +94,6 @@ def run(pipe: Pipe, page: Page) -> int:
     finally:
         _flush_prints()
     return 0
-
-
-def _initialize(payload: bytes | None) -> None:
-    if payload is None:
-        return
-    (function, arguments), _ = load_call(payload)
-    args, kwargs = load_call(arguments)
-    load_function(function, fresh=True)(*args, **kwargs)
 
 
 def _flush_prints() -> None:
@@ -134,6 +126,7 @@ class Worker:
         self._retired = False
         self._large_bytes = 0  # of large payloads that wait
         self._soft_limit = SoftLimit(page.words)
+        self._uploads = Uploads(setup.uploads)
         self._fuse = Fuse(Group(*setup.group) if setup.group else None)
         self._nested = Nested(setup, page.words, lambda: self._part, outcomes, self._soft_limit)
         set_source(self._current, self._client)
@@ -142,8 +135,11 @@ class Worker:
     def serve(self) -> None:
         """Run what comes, until the worker retires; raises when the pipe ends."""
         while not self._retired:
-            message = self._pipe.get()
-            if isinstance(message, Slice):
+            message = self._uploads.next(self._pipe)
+            if message is None:  # its modules are of an upload that nobody needs any more
+                self._retired = True
+                self._outcomes.say(Retired())
+            elif isinstance(message, Slice):
                 self._run(message)
                 _flush_prints()
                 self._outcomes.finish(more=self._pipe.waiting)
@@ -161,6 +157,7 @@ class Worker:
         """Nothing runs here any more."""
         if not self._disowned:
             self._nested.close()
+            self._uploads.close()
 
     def _is_too_large(self, part: Slice) -> bool:
         """Whether a task would have to pay for the memory that others have left here."""
@@ -328,6 +325,7 @@ class Worker:
         """A function by its hash, loaded when first used."""
         known = self._functions[digest]
         self._functions.move_to_end(digest)
+        self._uploads.enter(digest, known, fresh=self._fresh)
         if isinstance(known, FunctionData):
             known = load_function(known.data, fresh=self._fresh)
             self._functions[digest] = known
