@@ -363,10 +363,10 @@ class Connection:
             self.shut()
             self._after(lambda _: setattr(self._loop, "leaving", True))
 
-    def end(self) -> None:
+    def end(self, *, at_once: bool = False) -> None:
         """End now: what is on the way stays with the farm, whoever waits here gets an error."""
         self.shut()
-        self._after(lambda _: setattr(self._loop, "done", True))
+        self._after(lambda _: setattr(self._loop, "done" if at_once else "ending", True))
 
     def give_up(self, error: FarmError) -> None:
         """End now, and have everything that waits fail with this error."""

@@ -52,7 +52,7 @@ def close(connections: "Iterable[Connection]", *, cancel: bool) -> None:
         except Exception as error:  # noqa: BLE001 - it ends anyway
             _log.debug("cancelling at the end failed: %s", error)
     for one in live:
-        one.end()
+        one.end(at_once=cancel)
     for one in live:
         one.join(CLOSE_SECONDS)
 
@@ -76,7 +76,7 @@ def _at_exit() -> None:
     except KeyboardInterrupt:
         _interrupted = True
         for one in live:
-            one.end()
+            one.end(at_once=True)
 
 
 def _finish(connection: "Connection", *, waits: bool) -> None:

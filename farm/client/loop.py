@@ -31,6 +31,10 @@ __all__ = ["Loop", "shut_down"]
 
 RECEIVE_MESSAGES_MAX = 64
 """Messages handled before the rest of a turn has its turn."""
+SEAL_SECONDS = 5.0
+"""How long the farm may take, at the end, to commit which jobs are complete."""
+NAMES_MAX = 10
+"""How many jobs a warning names."""
 RATE_SECONDS = 1.0
 """How long outcomes are counted for their rate."""
 
@@ -70,6 +74,7 @@ class Loop:
         self.epoch_seen = 0
         self.maps = 0  # that may still submit
         self.leaving = False  # end when nothing is on the way
+        self.ending = False  # do not wait for that
         self.done = False  # end now
         self.fatal: FarmError | None = None  # end now, and this is why
         self.job_tasks: dict[int, int] = {}  # of jobs that are not sealed
@@ -91,6 +96,7 @@ class Loop:
         self._rated_at, self._ended_tasks = self._now, 0
         self._room_at = 0.0  # for more tasks in the backlog, as far as this process can tell
         self._settled: list[m.Result] = []
+        self._seal_until: float | None = None  # nothing else is waited for any more
 
     def run(self) -> None:
         """The thread: turns until it is over; ends in order whatever happens."""
@@ -210,14 +216,31 @@ class Loop:
             self._rated_at, self._ended_tasks = now, 0
         backlog.retry_at = max(self._room_at, session.retry_at)
         idle = not (self.maps or session.open or len(backlog))
-        self.done = self.done or self.fatal is not None or (self.leaving and idle)
+        if self.ending or (self.leaving and idle):
+            self._end_when_sealed(now)
+        self.done = self.done or self.fatal is not None
+
+    def _end_when_sealed(self, now: float) -> None:
+        """Readers of a job whose seal is lost would find it abandoned."""
+        self._seal_until = now + SEAL_SECONDS if self._seal_until is None else self._seal_until
+        unsealed = self.session.jobs.unsealed
+        if self.done or (unsealed and now < self._seal_until):
+            return
+        self.done = True
+        if unsealed:
+            names = ", ".join(unsealed[:NAMES_MAX])
+            _log.warning(
+                "the farm did not say within %g s that it knows these jobs to be complete, and may"
+                " show them as abandoned: %s", SEAL_SECONDS, names,
+            )  # fmt: skip
 
     def _tell_status(self, answer: m.Answer) -> None:
         full = self.backlog.full_since is not None
         self._watch.answered(answer.data, len(self.session.open), full=full)
 
     def _sleep(self, now: float) -> None:
-        due = [at for at in (self.session.next_deadline(), self._watch.due()) if at is not None]
+        deadlines = self.session.next_deadline(), self._watch.due(), self._seal_until
+        due = [at for at in deadlines if at is not None]
         seconds = max(0.0, min([LOOK_SECONDS, *(at - now for at in due)]))
         seconds = self.line.patience(seconds, now)
         backlog = self.backlog

@@ -31,7 +31,7 @@ class Session:
     For reading: ``connected`` (the welcome has come), ``closed``, ``durable`` (as was said last),
     ``epoch_seen``, ``payload_bytes_max``, ``round_trip`` (seconds, by beats, or None), ``retry_at``
     and ``busy`` (when there should be room, and why there is none), ``full`` (the same of queues
-    without room for what waits here), ``queues`` (which there are), ``open`` (unsettled counters).
+    without room for what waits here), ``queues`` (which there are), ``open`` (unsettled), ``jobs``.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Session:
         self._hello_at: float | None = None  # not None: waiting for the welcome
         self._heard = self._ticked = self._beat_due = self._take_due = 0.0
         self._taken = self._received = self._untaken_bytes = 0  # numbers of Results
-        self._outbox, self._jobs = Outbox(paced=settings.waits_for_room), Jobs()
+        self._outbox, self.jobs = Outbox(paced=settings.waits_for_room), Jobs()
         self.full, self.queues = self._outbox.full, frozenset[str]()
         self._cancels, self._follows = Cancels(), Follows(session)
         self._queries: dict[int, m.Query | m.DrainHost] = {}
@@ -91,17 +91,17 @@ class Session:
         """
         for group in groups:
             self.open.add(group.first, group.first + group.count)
-            self._jobs.held(group.job, group.count)
+            self.jobs.held(group.job, group.count)
         self._outbox.add(groups, functions)
         self._pump(now)
 
     def open_job(self, job: int, name: str, now: float) -> None:
         """Begin a job, before any task that names it by its number."""
-        self._say(self._jobs.open(job, name))
+        self._say(self.jobs.open(job, name))
 
     def seal_job(self, job: int, count: int, now: float) -> None:
         """No more tasks will join the job; ``count`` is how many were submitted to it."""
-        self._jobs.seal(job, count)
+        self.jobs.seal(job, count)
 
     def cancel(
         self, request: int, tasks: list[m.TaskRun], now: float, grace: float | None = None
@@ -194,7 +194,7 @@ class Session:
         if now >= self._take_due:
             self._say_taken()
         self._pump(now)
-        for seal in self._jobs.seals(now):
+        for seal in self.jobs.seals():
             self._port.send(seal)
         if now >= self._beat_due:
             self._beat_due = now + self._beat_seconds
@@ -231,12 +231,12 @@ class Session:
         self._beat_due = now + message.beat_seconds
         self._heard = self._ticked = now
         for group in self._outbox.welcome(message.credit_tasks, message.credit_bytes, lost=lost):
-            self._jobs.held(group.job, group.count)
+            self.jobs.held(group.job, group.count)
         if lost:  # the last coordinator promised it, and this one may not know
             self._end(self._outbox.to_send(self._cancels.stopping), STOPPED)
-        self._jobs.said_nothing()
+        self.jobs.said_nothing()
         self._cancels.said_nothing()
-        for ask in (*self._jobs.opens(), *self._follows.again(), *self._queries.values()):
+        for ask in (*self.jobs.opens(), *self._follows.again(), *self._queries.values()):
             self._port.send(ask)
         self._pump(now)
 
@@ -255,13 +255,13 @@ class Session:
         for first, count in message.runs:
             pieces = self._outbox.accepted(first, first + count, durable=self.durable)
             for piece in pieces:
-                self._jobs.held(piece.job, -piece.count)
+                self.jobs.held(piece.job, -piece.count)
 
     def _on_refused(self, message: m.Refused, now: float) -> None:
         first, stop, reason = message.first, message.first + message.count, message.reason
         pieces = self._outbox.refused(first, stop)
         waits = (paced := self._settings.waits_for_room) or self._outbox.may_wait(pieces)
-        if opens := self._jobs.again({piece.job for piece in pieces} if reason == "job" else ()):
+        if opens := self.jobs.again({piece.job for piece in pieces} if reason == "job" else ()):
             for job in opens:
                 self._port.send(job)
         elif reason == "function":
@@ -279,7 +279,7 @@ class Session:
             return
         for piece in pieces:
             self.open.remove(piece.first, piece.first + piece.count)
-            self._jobs.held(piece.job, -piece.count, gone=True)
+            self.jobs.held(piece.job, -piece.count, gone=True)
             self._port.failed(piece.first, piece.count, message)
 
     def _on_results(self, message: m.Results, now: float) -> None:
@@ -314,7 +314,7 @@ class Session:
         self._port.replied(answer)
 
     def _on_job_info(self, message: m.JobInfo, now: float) -> None:
-        if self._follows.learn(message, self._say):
+        if not self.jobs.answered(message) and self._follows.learn(message, self._say):
             self._port.replied(message)
 
     def _on_answer(self, message: m.Answer, now: float) -> None:
@@ -327,7 +327,7 @@ class Session:
         if message.echo:
             self.round_trip = now - message.echo
             used = (group.job for group in self._outbox.retained)
-            self._jobs.heard(message.echo - self._beat_seconds, used)
+            self.jobs.forget(used)
 
     # ------------------------------------------------------------ inside
 
@@ -360,7 +360,7 @@ class Session:
         if self._cancels.stopping:
             self._cancels.stopping.remove(first, stop)
         for piece in self._outbox.settled(first, stop):
-            self._jobs.held(piece.job, -piece.count)
+            self.jobs.held(piece.job, -piece.count)
 
     def _end(self, runs: list[tuple[int, int]], failure: m.Failure | None = None) -> None:
         """Tasks of ours are cancelled; with a ``failure``, after they may have begun."""
@@ -373,7 +373,7 @@ class Session:
         """Cancel those of the tasks that the coordinator does not have; which."""
         pieces = self._outbox.take_fresh(first, stop)
         for piece in pieces:
-            self._jobs.held(piece.job, -piece.count, gone=True)
+            self.jobs.held(piece.job, -piece.count, gone=True)
         runs = list(RangeSet((piece.first, piece.first + piece.count) for piece in pieces))
         for a, b in runs:
             self._cancels.cancelled(self.session, a, b)

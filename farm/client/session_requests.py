@@ -77,15 +77,15 @@ class _Job:
     count: int | None = None  # None while open
     held: int = 0  # tasks that the coordinator has not accepted yet
     gone: int = 0  # tasks that were cancelled or refused before it did
-    sealed_at: float | None = None  # when this connection said so
+    said: bool = False  # that it is sealed, on this connection
+    heard: bool = False  # that this is committed
 
 
 class Jobs:
     """The jobs of the session that the coordinator may not have heard all about.
 
-    Opening and sealing have no answer of their own. A job is said again on each connection until
-    it was sealed and the coordinator then echoed a beat sent at least one beat later: by then it
-    has read the seal and had a whole beat to commit it.
+    A job is said again on each connection until the coordinator has answered that its seal is
+    committed, or that it knows of no such job.
     """
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class Jobs:
     def said_nothing(self) -> None:
         """A new connection: everything is to be said again."""
         for job in self._jobs.values():
-            job.sealed_at = None
+            job.said = job.heard = False
 
     def again(self, numbers: Iterable[int]) -> list[JobOpen]:
         """What opens jobs that are over for the coordinator, but not for us."""
@@ -122,7 +122,7 @@ class Jobs:
             job = self._jobs.get(number)
             if job is None:
                 return []
-            job.sealed_at = None
+            job.said = job.heard = False
             opens.append(JobOpen(number, job.name))
         return opens
 
@@ -130,28 +130,42 @@ class Jobs:
         """What opens the jobs again."""
         return [JobOpen(number, job.name) for number, job in self._jobs.items()]
 
-    def seals(self, now: float) -> list[JobSeal]:
+    @property
+    def unsealed(self) -> list[str]:
+        """The names of jobs that could be sealed, and may be open for the coordinator."""
+        return [
+            job.name or str(number)
+            for number, job in self._jobs.items()
+            if job.count is not None and job.held <= 0 and not job.heard
+        ]
+
+    def seals(self) -> list[JobSeal]:
         """Seals that can be said now: a job is complete when all its tasks are accepted.
 
         Before, its session may still die, and the job must be found abandoned then.
         """
         found = []
         for number, job in self._jobs.items():
-            if job.count is not None and job.sealed_at is None and job.held <= 0:
-                job.sealed_at = now
+            if job.count is not None and job.held <= 0 and not job.said:
+                job.said = True
                 found.append(JobSeal(number, max(job.count - job.gone, 0)))
         return found
 
-    def heard(self, until: float, used: Iterable[int]) -> None:
-        """What was said before ``until`` is committed: sealed jobs, but for ``used``, are over.
+    def answered(self, info: JobInfo) -> bool:
+        """Take in the answer to a seal; False if it is that to something else."""
+        if info.request != NOBODYS_REQUEST or not info.job:
+            return False
+        job = self._jobs.get(info.job)
+        if job is not None:
+            job.heard = job.said  # else the job was opened again since
+        return True
 
-        ``used`` are those with tasks that may have to be submitted again.
+    def forget(self, used: Iterable[int]) -> None:
+        """Jobs that are known to be sealed are over, but for ``used``.
+
+        These are those with tasks that may have to be submitted again.
         """
-        done = [
-            number
-            for number, job in self._jobs.items()
-            if job.sealed_at is not None and job.sealed_at <= until
-        ]
+        done = [number for number, job in self._jobs.items() if job.heard]
         if done:
             done = list(set(done).difference(used))
         for number in done:

@@ -1,5 +1,7 @@
 """Jobs as their clients open and seal them, and readers who attach to tasks of any session."""
 
+from functools import partial
+
 from farm.core.batch import SETTLED, Batch
 from farm.core.delivery import DROPPED, OUTLIVED, Deliveries
 from farm.core.jobs import Job
@@ -28,7 +30,7 @@ class Following:
             case JobOpen():
                 self._open(session, message, now)
             case JobSeal():
-                self._seal(session, message)
+                self._seal(session, message, now)
             case Attach():
                 self._attach(session, message)
 
@@ -53,15 +55,29 @@ class Following:
         job.refs.append(ledger.persist(record))
         ledger.jobs.add(job)
 
-    def _seal(self, session: Session, message: JobSeal) -> None:
-        """A session says that a job is complete."""
+    def _seal(self, session: Session, message: JobSeal, now: float) -> None:
+        """A session says that a job is complete; it is told when that is committed."""
         job = session.jobs.get(message.job)
-        if job is None or job.sealed is not None:
+        if job is None:
+            self._tell_sealed(session, message.job, "the farm has no such job")
             return
-        job.sealed = message.count
-        record = JobSealed(session.id, message.job, message.count)
-        job.refs.append(self._ledger.persist(record))
-        self.changed[job] = None
+        if job.sealed is None:
+            job.sealed = message.count
+            record = JobSealed(session.id, message.job, message.count)
+            job.refs.append(self._ledger.persist(record))
+            self.changed[job] = None
+        if not job.answering:
+            job.answering = True
+            self._ledger.after_commit(partial(self._sealed, job), now)
+
+    def _sealed(self, job: Job, _now: float) -> None:
+        job.answering = False
+        self._tell_sealed(job.session, job.number)
+
+    def _tell_sealed(self, session: Session, number: int, error: str = "") -> None:
+        if session.peer is not None:
+            info = JobInfo(0, [], session.id, number, state="sealed", error=error)
+            self._ledger.port.send(session.peer, info)
 
     def note_growth(self, job: Job, batch: Batch) -> None:
         """A job gained tasks: its followers follow them too."""

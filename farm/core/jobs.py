@@ -21,6 +21,7 @@ class Job:
         self.at = at
         self.claimed = True  # by its client, since this coordinator has loaded it
         self.sealed: int | None = None
+        self.answering = False  # its client is told so when it is committed
         self.refs: list[int] = []
         self.batches: dict[int, Batch] = {}
         self.followers: dict[tuple[bytes, int], Session] = {}

@@ -301,7 +301,8 @@ class JobInfo(Part, tag=27):
     """What a client attached to. ``error`` is empty if it exists.
 
     ``state`` of a job: ``open``, ``sealed`` or ``abandoned``. Sent again, with the same request,
-    when a job gains tasks or is sealed.
+    when a job gains tasks or is sealed. With request 0 and a job it tells the owner that its
+    ``JobSeal`` is committed, or, by an ``error``, that there is no such job.
     """
 
     request: Counter

@@ -32,6 +32,7 @@ class FakeFarm:
         self.hellos = []
         self.groups = []  # every group that was ever accepted
         self.sealed = {}
+        self.heeds_seals = True  # else it reads them as if it were gone before their commit
         self.jobs = {}
         self.cancelled = []
         self.changed = threading.Condition()
@@ -142,7 +143,10 @@ class FakeFarm:
             case m.JobOpen():
                 self.jobs[message.job] = message.name
             case m.JobSeal():
-                self.sealed[message.job] = message.count
+                if self.heeds_seals:
+                    self.sealed[message.job] = message.count
+                    session = self._peers[peer][0]
+                    send(peer, m.JobInfo(0, [], session, message.job, state="sealed"))
             case m.Cancel():
                 self._cancel(peer, message)
             case m.Attach():

@@ -189,9 +189,28 @@ def test_named_submits_join_one_job_that_shutdown_seals(fake):
         for i in range(3):
             client.options(name="sums").submit(double, i)
         client.options(name="others").submit(double, 1)
-    fake.wait(lambda fake: len(fake.sealed) == 2)
     assert fake.jobs == {1: "sums", 2: "others"}
     assert fake.sealed == {1: 3, 2: 1}
+
+
+def test_shutdown_is_not_over_before_the_farm_knows_which_jobs_are_complete(fake):
+    client = farm.Client(fake.address)
+    assert client.options(name="sums").submit(double, 1).result(10) == 2
+    fake.stop()
+    client.shutdown(wait=False)
+    assert not client._connection.join(0.2)
+    fake.start()
+    client.shutdown()
+    assert fake.sealed == {1: 1}
+
+
+def test_a_seal_without_an_answer_is_said_in_the_log(fake, monkeypatch, caplog):
+    monkeypatch.setattr("farm.client.loop.SEAL_SECONDS", 0.1)
+    fake.heeds_seals = False
+    with farm.Client(fake.address) as client:
+        client.options(name="sums").submit(double, 1)
+    assert "complete" in caplog.text
+    assert "sums" in caplog.text
 
 
 def test_submit_many_is_a_job(fake, client):

@@ -121,7 +121,11 @@ def _(patch):
 
 
 @bite(
-    "a duplicate keeps the blobs of its result", "invariants", "blob released early", **WITH_BLOBS
+    "a duplicate keeps the blobs of its result",
+    "invariants",
+    "blob released early",
+    "blob released twice",
+    **WITH_BLOBS,
 )
 def _(patch):
     settle = Duplicates._settle

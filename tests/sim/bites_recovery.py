@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from copy import copy
 
+from farm.client.session_requests import Jobs
 from farm.core import cancels, recovery
 from farm.core.admission import Admission
 from farm.core.connections import Connections
 from farm.core.delivery import Deliveries
 from farm.core.endings import Endings
+from farm.core.following import Following
 from farm.core.functions import Functions
 from farm.core.hosts import Lease
 from farm.core.ledger import Ledger
@@ -107,6 +109,29 @@ def _(patch):
             after_commit(self, action, now)
 
     patch.setattr(Ledger, "after_commit", at_once)
+
+
+@bite("a seal is answered after its commit", "acknowledged before commit")
+def _(patch):
+    seal = Following._seal
+
+    def at_once(self, session, message, now):
+        after_commit, self._ledger.after_commit = self._ledger.after_commit, _do
+        try:
+            seal(self, session, message, now)
+        finally:
+            self._ledger.after_commit = after_commit
+
+    patch.setattr(Following, "_seal", at_once)
+
+
+def _do(action, now):
+    action(now)
+
+
+@bite("a seal is said until it is answered", "stuck", faults=[*CUTS, *RESTARTS])
+def _(patch):
+    patch.setattr(Jobs, "said_nothing", lambda _self: None)
 
 
 @bite("a cancel is answered after its commit", "acknowledged before commit")
@@ -241,6 +266,7 @@ def _(patch):
     def end(self, host, ended, now):
         for lease, lo, hi in self._held(host, (ended.epoch, ended.lease), ended.first, ended.count):
             if not ended.packed or hi - lo == ended.count:
+                self._cancels.resolve(lease.batch, lo, hi, cancelled=False)
                 self._end(lease.batch, lo, hi, ended, now)
                 self._let_go(lease, hi - lo)
 

@@ -215,6 +215,7 @@ class Checks:
                 if encode_record(change.record) != change.data:
                     raise Violation("journal", f"record {change.ref} changed after hand-over")
                 book.apply(change.ref, change.record)
+                self.readers.committed(change.record)
             elif isinstance(change, Delete):
                 touched |= book.delete(change.refs)
             elif isinstance(change, Release):

@@ -17,12 +17,14 @@ from farm.protocol.messages import (
     Submit,
     Taken,
 )
+from farm.protocol.records import JobSealed
 from tests.sim.truth import Violation, ids, outcomes
 
 if TYPE_CHECKING:
     from typing import Any
 
     from farm.protocol.parts import TaskRun
+    from farm.protocol.records import Record
     from tests.sim.checks import Checks
     from tests.sim.network import Connection
     from tests.sim.truth import Id, Outcome, Task
@@ -51,10 +53,19 @@ class ReaderChecks:
         self._checks = checks
         self._truth = checks.truth
         self._readers: dict[Connection, _Reader] = {}
+        self._seals: set[tuple[bytes, int]] = set()  # committed: by session and job
 
     def restarted(self) -> None:
         """Connections count from zero."""
         self._readers.clear()
+        self._seals.clear()
+        for record in self._truth.committed.records.values():
+            self.committed(record)
+
+    def committed(self, record: Record) -> None:
+        """A record is committed; it may be deleted in the same moment."""
+        if isinstance(record, JobSealed):
+            self._seals.add((record.session, record.job))
 
     def sent(self, connection: Connection, message: Any) -> None:
         """The coordinator tells a client something."""
@@ -67,6 +78,8 @@ class ReaderChecks:
                 self._credit(connection, message.tasks, message.bytes)
             case Refused():
                 self._readers[connection].refused += 1
+            case JobInfo() if message.job and not message.request:
+                self._sealed(message)
             case JobInfo():
                 self._asked(connection, message.tasks)
             case Started():
@@ -90,6 +103,11 @@ class ReaderChecks:
                     tasks += 1 if group.packed else group.count
                     size += group.size
                 reader.received = (tasks, size)
+
+    def _sealed(self, message: JobInfo) -> None:
+        """A client is told that its job is sealed, or that there is none."""
+        if not message.error and (message.session, message.job) not in self._seals:
+            raise Violation("acknowledged before commit", f"the seal of {message}")
 
     def _asked(self, connection: Connection, runs: list[TaskRun]) -> None:
         self._readers[connection].asked.update(task for run in runs for task in ids(*run))

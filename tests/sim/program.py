@@ -93,6 +93,7 @@ class Program:
         missing = [task.name for task in open_ if task.settled is None]
         asked = self.cancels | self.questions | self.follows.keys()
         missing += [f"reply to {request}" for request in asked if request not in client.replies]
+        missing += [f"the seal of {name}" for name in client.machine.jobs.unsealed]
         for request, tasks in self.follows.items():
             info = client.replies.get(request)
             if isinstance(info, JobInfo) and not info.error:

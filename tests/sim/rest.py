@@ -63,6 +63,7 @@ def _check_session(client: ClientProcess) -> None:
         "retained": session._outbox.retained.tasks,
         "cancels": len(session._cancels._waiting),
         "queries": len(session._queries),
+        "jobs": len(session.jobs.unsealed),
     }
     left = {name: count for name, count in kept.items() if count}
     if left:

@@ -243,3 +243,21 @@ def test_a_reader_of_one_task_gets_that_task_and_no_sibling():
         ended=[m.Ended(*lease, 1, 1, 3, Ending.OK, [b"r1", b"r2", b"r3"], 6)],
     )
     assert [(e.first, e.payloads) for e in rig.results(reader)] == [(2, [b"r2"])]
+
+
+def test_a_seal_is_answered_when_it_is_committed_and_whenever_it_is_said():
+    rig, client, _ = with_job()
+    rig.commit()
+    rig.take()
+    sealed = m.JobInfo(0, [], ALICE, 1, state="sealed")
+    rig.say(client, m.JobSeal(1, 3))
+    rig.say(client, m.JobSeal(1, 3))
+    assert infos(rig, client) == []
+    rig.commit()
+    assert infos(rig, client) == [sealed]
+    rig.say(client, m.JobSeal(1, 3))
+    assert infos(rig, client) == [sealed]
+    rig.say(client, m.JobSeal(9, 3))
+    (unknown,) = infos(rig, client)
+    assert (unknown.request, unknown.job) == (0, 9)
+    assert "no such job" in unknown.error

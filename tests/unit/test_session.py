@@ -292,7 +292,7 @@ def test_a_cancel_waits_until_what_may_be_there_was_sent_again():
     assert sent(port.take()) == [m.Submit([group(2)], 1), m.Cancel(7, [(ME, 1, 2)])]
 
 
-def test_jobs_are_sealed_when_all_is_accepted_and_said_again_until_it_is_certain():
+def test_jobs_are_sealed_when_all_is_accepted_and_said_again_until_it_is_answered():
     session, port = open_session()
     session.open_job(1, "sums", 0.0)
     session.submit([group(1, 2, job=1)], [F], 0.0)
@@ -307,6 +307,10 @@ def test_jobs_are_sealed_when_all_is_accepted_and_said_again_until_it_is_certain
     session.on_tick(1.0)
     assert sent(port.take()) == [m.JobSeal(1, 2)]
     session.receive(m.Beat(echo=12.0), 12.1)
+    assert session.jobs.unsealed == ["sums"]
+    session.receive(m.JobInfo(0, [], ME, 1, state="sealed"), 12.2)
+    assert session.jobs.unsealed == []
+    session.receive(m.Beat(echo=12.0), 12.3)
     assert sent(reconnect(session, port, 13.0)[1]) == []
 
 
