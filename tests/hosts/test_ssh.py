@@ -2,7 +2,9 @@
 
 import json
 import os
+import random
 import signal
+import socket
 import sys
 
 import psutil
@@ -36,6 +38,8 @@ class Site(Machine):
     def __init__(self, folder, sshd):
         super().__init__(folder)
         self.sshd = sshd
+        self.address = f"tcp://127.0.0.1:{quiet_ports()}"
+        self.environ |= {"FARM_ADDRESS": self.address, "FARM_COORDINATOR_LISTEN": self.address}
         self.environ["XDG_STATE_HOME"] = str(folder / "state")
         self.agents = set()
 
@@ -97,6 +101,22 @@ class Launched:
         return found
 
 
+def quiet_ports():
+    """A port that is free, and so is the next; ssh itself, which connects to and fro, has others.
+
+    Below 32768 the system gives none to who only connects.
+    """
+    for port in random.sample(range(20_000, 32_000, 2), 6000):
+        with socket.socket() as first, socket.socket() as second:
+            try:
+                first.bind(("127.0.0.1", port))
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no two neighbouring ports are free")
+
+
 def _toml(value):
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + "}"
@@ -117,7 +137,7 @@ def test_hosts_are_started_run_tasks_and_are_drained(site):
     launched = site.launch()
     found = launched.all_until({"north", "south"}, "works")
     assert found["north"]["pid"] != found["south"]["pid"]
-    with farm.Client(site.address) as client:
+    with farm.Client(site.address, keys=f"{site.folder}/state/farm/keys") as client:
         for zone in "ab":
             task = client.options(labels=[f"zone={zone}"]).submit(os.getenv, "FARM_TEST")
             assert task.result(WAIT_SECONDS) == str(site.folder)

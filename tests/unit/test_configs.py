@@ -83,6 +83,7 @@ READERS = {
     "many-hosts/coordinator.toml": settings,
     "many-hosts/host.toml": settings,
     "many-hosts/hosts.toml": hosts,
+    "schedules.toml": schedules,
     "systemd/schedules.toml": schedules,
     "systemd/*.service": unit,
     "prometheus/prometheus.yml": scraping,
