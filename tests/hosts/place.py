@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+from farm.identity import Role
+from farm.keys import KeyStore
 from tests.hosts.net import Network
 from tests.processes import Place
 
@@ -20,16 +22,18 @@ NUMBERS = {"coordinator": 1, RELAY: 9, "host-0": 11, "host-1": 12, "host-2": 13}
 MOVED = (1, 2, 3)
 """The addresses that the coordinator's machine has in turn."""
 VIA_RELAY = ("host-1", "host-2", "client-1")
-"""Who goes through the relay, on ports of its own."""
+"""Who goes through the relay, on ports of its own; the last two also know the direct way."""
 
 
 class NetPlace(Place):
-    """Every service has the namespace of its name."""
+    """Every service has the namespace of its name, and each peer a key of its own."""
 
     def __init__(self, kind, **more):
         super().__init__(kind, **more)
         self.net = Network(self.folder)
         self._moves = 0
+        self._keys = KeyStore(self.folder / "keys")
+        self._keys.create(f"tcp://{FARM}:{PORT}")
 
     def __enter__(self):
         self.net.__enter__()
@@ -61,20 +65,33 @@ class NetPlace(Place):
         return self.service(RELAY, command, stdin=subprocess.PIPE)
 
     def service(self, name, command, **more):
+        if name not in {"coordinator", RELAY}:
+            more["FARM_TOKEN"] = str(self._token(name))
         return super().service(name, self.net.command(name, command), **more)
 
     def coordinator(self, core=None, **settings):
-        told = {"listen": f"tcp://*:{PORT}", "insecure": True}
+        told = {"listen": f"tcp://*:{PORT}", "keys": str(self._keys.folder)}
         return super().coordinator(core, **told | settings)
+
+    def _token(self, name):
+        """The file with the token of a peer."""
+        path = self.folder / f"{name}.token"
+        if not path.exists():
+            path.touch(0o600)
+            role = Role.HOST if name.startswith("host") else Role.CLIENT
+            path.write_text(self._keys.new(name, role))
+        return path
 
     def relay_port(self, name):
         """The port of the relay for a client or, with the next, for a host."""
         return RELAY_PORT + 10 * VIA_RELAY.index(name)
 
     def address_for(self, name):
-        if name in VIA_RELAY:
-            return f"tcp://{RELAY}:{self.relay_port(name)}"
-        return f"tcp://{FARM}:{PORT}"
+        direct = f"tcp://{FARM}:{PORT}"
+        if name not in VIA_RELAY:
+            return direct
+        relayed = f"tcp://{RELAY}:{self.relay_port(name)}"
+        return relayed if name == VIA_RELAY[0] else f"{relayed},{direct}"
 
     def order(self, name, mode):
         """Have the relay do this with what is of one peer."""
