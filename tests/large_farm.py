@@ -15,7 +15,6 @@ __all__ = ["LargeFarm"]
 STORE = b"S" * 16
 SESSION, SECRET = b"s" * 16, b"!" * 16
 FUNCTION = m.Function(b"f" * 16, "work", b"function bytes")
-PAYLOAD = b"p" * 20
 PER_MESSAGE = 512
 
 
@@ -109,8 +108,8 @@ class LargeFarm:
         """Queue so many more tasks, by messages."""
         for _ in range(0, tasks, PER_MESSAGE):
             count = min(tasks, PER_MESSAGE)
-            payloads = [PAYLOAD] * count
-            size = count * len(PAYLOAD)
+            payloads = [b"%020d" % number for number in range(count)]
+            size = count * 20
             group = m.Group(self._counter, count, FUNCTION.hash, payloads, size, template=template)
             self._counter += count
             tasks -= count

@@ -69,7 +69,11 @@ def _size(text: str) -> tuple[str, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write; 1 if a measurement failed. Goals that are not met are no failure."""
     arguments = _arguments(argv)
-    cases = [CASES[name] for name in arguments.only or CASES]
+    wanted = [CASES[name] for name in arguments.only or CASES]
+    reasons = {case.name: case.why_not() for case in wanted}
+    cases = [case for case in wanted if not reasons[case.name]]
+    for name in (name for name, reason in reasons.items() if reason):
+        print(f"{name} is skipped: {reasons[name]}")
     commits = {"now": commit_of("HEAD")}
     with ExitStack() as stack:
         trees = [NOW]

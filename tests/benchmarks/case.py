@@ -55,7 +55,8 @@ class Goal:
 class Case:
     """One thing to measure. ``size``: tasks, items or seconds; ``quick`` is one to try it out.
 
-    ``rounds_max``: what takes minutes is measured no more often than that.
+    ``rounds_max``: what takes minutes is measured no more often than that. ``why_not`` says why it
+    cannot be measured here, if so.
     """
 
     name: str
@@ -66,3 +67,4 @@ class Case:
     measure: Callable[[Order], Mapping[str, float]]
     goals: tuple[Goal, ...]
     rounds_max: int | None = None
+    why_not: Callable[[], str] = lambda: ""

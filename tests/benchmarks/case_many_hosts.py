@@ -12,6 +12,7 @@ from time import perf_counter, sleep
 import psutil
 
 from tests.benchmarks.case import FARM, Case, Goal, Order
+from tests.benchmarks.fake_hosts import KEYS
 from tests.benchmarks.functions import double
 
 __all__ = ["CASE"]
@@ -29,6 +30,7 @@ LOOK_SECONDS = 0.05
 def measure(order: Order) -> dict[str, float]:
     """How soon all are there: at the start, and after the coordinator was killed; then tasks."""
     store, address = order.folder / "farm.db", f"tcp://127.0.0.1:{_free_port()}"
+    os.environ[KEYS] = str(order.folder / "keys")
     with ExitStack() as stack:
         before = _start(address, store)
         stack.callback(_end, before)

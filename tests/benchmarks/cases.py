@@ -4,6 +4,7 @@ from tests.benchmarks import (
     case_backlog,
     case_bytes,
     case_fairness,
+    case_far_host,
     case_first_result,
     case_keys,
     case_many_hosts,
@@ -11,6 +12,7 @@ from tests.benchmarks import (
     case_overload,
     case_pure_python,
     case_round_trip,
+    case_scaling,
     case_schedules,
     case_short_behind_long,
     case_submit,
@@ -35,5 +37,7 @@ CASES: dict[str, Case] = {
         case_overload,
         case_schedules,
         case_many_hosts,
+        case_scaling,
+        case_far_host,
     )
 }

@@ -21,10 +21,13 @@ from farm.model import Ending
 from farm.parent import watch_parent
 from farm.payload import dump_value
 from farm.protocol import messages as m
-from farm.transport import Dealer, host_address, parse_address
+from farm.transport import Credentials, Dealer
 from farm_workers.link import PAUSE_SECONDS, PAUSE_SECONDS_MAX
 
-__all__ = ["main"]
+__all__ = ["KEYS", "main"]
+
+KEYS = "FARM_COORDINATOR_KEYS"
+"""The variable with the folder of the keys that a farm of this user has on this machine."""
 
 LOOK_SECONDS = 1.0
 """How often a connection is looked after that has not come about."""
@@ -36,8 +39,15 @@ MESSAGES_MAX = 256
 class FakeHost:
     """One host; ``due``, if it is not None, is when ``look`` is to be called."""
 
-    def __init__(self, name: str, slots: int, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+    def __init__(
+        self,
+        name: str,
+        slots: int,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        credentials: Credentials,
+    ) -> None:
         self.name = name
+        self._credentials = credentials
         self.slots = slots
         self._context = context
         self._instance = os.urandom(16)
@@ -48,14 +58,14 @@ class FakeHost:
         self._beat_seconds = 0.0
         self._value = dump_value(None)
 
-    def connect(self, address: str, poller: "select.epoll") -> list[int]:
+    def connect(self, poller: "select.epoll") -> list[int]:
         """Begin a connection; the descriptors to poll."""
         self._dealer = Dealer(self._context, "host")
         self._greeted = False
         fds = [int(socket.getsockopt(zmq.FD)) for socket in self._dealer.sockets]
         for fd in fds:
             poller.register(fd, select.EPOLLIN | select.EPOLLET)
-        self._dealer.connect(host_address(parse_address(address)))
+        self._credentials.dial(self._dealer)
         return fds
 
     def look(self) -> bool:
@@ -121,14 +131,15 @@ class Crowd:
     def __init__(self, address: str, first: int, count: int, slots: int) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         context.set(zmq.MAX_SOCKETS, 8 * count + 64)
-        self._address = address
         self._poller = select.epoll()
         self._by_fd: dict[int, FakeHost] = {}
         self._fds: dict[FakeHost, list[int]] = {}
         self._due: list[tuple[float, int, FakeHost, bool]] = []  # with whether to connect then
         self._turns = 0
         for number in range(first, first + count):
-            self._later(0.0, FakeHost(f"fake-{number}", slots, context), connect=True)
+            credentials = Credentials("host", address, keys=os.environ[KEYS])
+            host = FakeHost(f"fake-{number}", slots, context, credentials)
+            self._later(0.0, host, connect=True)
 
     def run(self) -> None:
         """Be hosts, for ever."""
@@ -151,7 +162,7 @@ class Crowd:
                 self._later(host.beat(), host, connect=False)
                 self._look(host)
             return
-        self._fds[host] = host.connect(self._address, self._poller)
+        self._fds[host] = host.connect(self._poller)
         self._by_fd |= dict.fromkeys(self._fds[host], host)
         self._later(LOOK_SECONDS, host, connect=False)
         self._look(host)

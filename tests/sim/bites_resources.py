@@ -125,3 +125,10 @@ def _(patch):
                 self._hand(slot, lease, 1, now)
 
     patch.setattr(Work, "fill", eager)
+
+
+@bite("a host of another Python gets no work", "environment", hosts=2, slots=[2, 2], strangers=1)
+def _(patch):
+    leaves = lambda host: host.draining or host.leaving  # noqa: E731
+    ready = property(lambda host: host.welcomed and host.peer is not None and not leaves(host))
+    patch.setattr(Host, "is_open", ready)

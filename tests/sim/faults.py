@@ -36,6 +36,7 @@ class Faults:
             "pause client": self._pause_client,
             "cut": self._cut,
             "isolate": self._isolate,
+            "storm": self._storm,
             "slow disk": self._slow_disk,
             "full disk": self._full_disk,
             "restore store": self._restore_store,
@@ -156,6 +157,11 @@ class Faults:
         connections = self.world.network.connections
         if connections:
             self.world.network.cut(self.chance.choice(connections))
+
+    def _storm(self) -> None:
+        """Every connection is lost at once, and everybody comes back."""
+        for connection in list(self.world.network.connections):
+            self.world.network.cut(connection)
 
     def _isolate(self) -> None:
         dealers = [d for d in (*self.world.hosts, *self.world.clients) if d is not None and d.alive]

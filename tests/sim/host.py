@@ -11,7 +11,6 @@ from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostSettings
 from tests.sim.checks_host import HostMemory
 from tests.sim.checks_limits import check_burst
-from tests.sim.plan import PYTHON
 from tests.sim.process import Process
 from tests.sim.truth import Violation
 from tests.sim.worker import KILLED, Worker
@@ -42,7 +41,7 @@ class HostProcess(Process):
         self.machine = Host(
             HostSettings(
                 slots=slots, window_max=4096 if world.plan.lookahead else slots,
-                name=name, python=PYTHON, farm="sim", hello_seconds=2.0,
+                name=name, python=world.plan.python_of(name), farm="sim", hello_seconds=2.0,
                 drain_seconds=3.0, retry_seconds=1.0, has_initializer=world.plan.initializer,
                 grace_seconds=world.chance.choice((0.3, 1000.0)),
                 kill_seconds=world.plan.kill_seconds,
@@ -90,6 +89,8 @@ class HostProcess(Process):
         if connection is not self.connection:
             return
         if isinstance(message, Assign):
+            if self.machine.unusable:
+                raise Violation("environment", f"{self.name} cannot run what it is given")
             self._assigned(message)
         if isinstance(message, Recall):
             for worker in self.workers.values():

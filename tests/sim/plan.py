@@ -105,6 +105,7 @@ class Plan:
     needless: float = 0.0  # the share of groups that need nothing
     keys: int = 0  # how many concurrency keys there are
     task_keys: int = 0  # how many unique and idempotency keys there are, of each kind
+    strangers: int = 0  # how many hosts have another minor version of Python
     orders: float = 0.0  # the share of acts of clients that come with an order to a queue
 
     @property
@@ -191,6 +192,7 @@ class Plan:
         plan.long = Random(seed * 17 + 3).choice((0.0, 0.0, 0.0, 0.1))
         plan.have_little_memory(Random(seed * 37 + 11))
         plan.have_resources(Random(seed * 41 + 13))
+        plan.have_strangers(Random(seed * 43 + 17))
         return plan
 
     def have_little_memory(self, chance: Random) -> None:
@@ -212,6 +214,18 @@ class Plan:
         self.max_lent = chance.choice((2, 4, 8))
         self.tasks = min(self.tasks, 8)
         self.work_seconds = min(self.work_seconds, 0.2)
+
+    def have_strangers(self, chance: Random) -> None:
+        """Hosts of another Python, in some of the worlds; and storms, in some that have faults."""
+        if self.hosts > 1 and chance.random() < 0.25:
+            self.strangers = chance.randint(1, self.hosts - 1)
+        if self.faults and chance.random() < 0.25:
+            self.faults = [*self.faults, "storm"]
+
+    def python_of(self, name: str) -> str:
+        """What a host runs; the first of them runs what the farm does."""
+        index = int(name.removeprefix("host")) % self.hosts
+        return PYTHON if index < self.hosts - self.strangers else "3.12"
 
     def have_resources(self, chance: Random) -> None:
         """Hosts have more than slots, in half of the worlds, and some tasks need it."""
@@ -236,7 +250,7 @@ class Plan:
 
     def has(self, resources: dict[str, float], labels: tuple[str, ...]) -> bool:
         """Whether some host has all of this."""
-        for index in range(self.hosts):
+        for index in range(self.hosts - self.strangers):
             facts = self.facts_of(f"host{index}")
             has = {"slots": self.slots[index], **facts["resources"]}
             if set(labels) <= label_texts(facts["labels"]) and all(

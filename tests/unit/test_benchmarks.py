@@ -35,7 +35,9 @@ def test_every_case_runs_once_in_its_smallest_size(tmp_path, capsys):
     assert code == 0, said.out
     assert "NOT MET" in said.out or " met" in said.out
     written = json.loads(path.read_text("utf-8"))
-    assert {one["case"] for one in written["measured"]} == set(CASES)
+    assert {one["case"] for one in written["measured"]} == {
+        name for name, case in CASES.items() if not case.why_not()
+    }
     assert all(values for one in written["measured"] for values in one["values"].values())
     assert not any(one["errors"] for one in written["measured"])
 
