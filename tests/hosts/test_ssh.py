@@ -321,6 +321,26 @@ def test_a_token_stands_on_no_command_line_and_in_no_environment(site):
     assert launched.wait() == 0
 
 
+def test_hosts_join_with_the_tokens_of_their_files_and_those_alone_say_where(site):
+    assert site.farm("keys", "init", "--address", site.address)[0] == 0
+    site.coordinator()
+    elsewhere = {"XDG_STATE_HOME": str(site.folder / "no-keys-here")}
+    site.hosts({"north": {"token_file": "north.token"}}, address="", environment=elsewhere)
+    words = ("keys", "new", "north", "--role", "host", "--one", "--file", "north.token")
+    assert site.farm(*words)[0] == 0
+    del site.environ["FARM_ADDRESS"]
+    launched = site.launch()
+    pid = launched.until("north", "works")["pid"]
+    token = (site.folder / "north.token").read_text().strip()
+    family = psutil.Process(launched.running.pid).children(recursive=True)
+    agent = psutil.Process(pid)
+    for process in [*family, agent, *agent.children(recursive=True)]:
+        assert token not in " ".join(process.cmdline())
+        assert token not in process.environ().values()
+    launched.signal(signal.SIGINT)
+    assert launched.wait() == 0
+
+
 def test_a_dry_run_prints_what_would_be_run_and_no_token(site):
     site.environ["FARM_TOKEN"] = "farm1-secret"
     site.hosts({"north": {}, "south": {}})
