@@ -56,11 +56,15 @@ class Gate:
         """When ``step`` has to be called in any case."""
         return self._due
 
-    def step(self, now: float) -> None:
-        """Do what changed keys ask for: cut connections, and listen as it should be now."""
+    def step(self, now: float) -> list[str]:
+        """Do what changed keys ask for: cut connections, and listen as it should be now.
+
+        Returns the ids of keys that have ended.
+        """
         if not self.guard.has_news and now < self._due:
-            return
-        for key in self.guard.take_gone():
+            return []
+        ended = self.guard.take_gone()
+        for key in ended:
             count = sum(router.cut(key) for router in self._routers.values())
             if count:
                 logger.info("%d connections of a key that has ended are cut", count)
@@ -70,6 +74,7 @@ class Gate:
             self._due = now
         if now >= self._due:
             self._rearrange(now)
+        return ended
 
     def _rearrange(self, now: float) -> None:
         for address, secret in list(self._bound.items()):

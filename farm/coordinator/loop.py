@@ -210,7 +210,9 @@ class Loop:
         if self._wakes in ready:
             self._waker.clear()
         if self._gate is not None:  # before what revoked keys have sent
-            self._gate.step(time.monotonic())
+            now = time.monotonic()
+            if ended := self._gate.step(now):
+                self._call(None, self._core.on_revoked, ended, now)
         if self._has_news:
             self._take(self._hosts.receive(0), time.monotonic())
             self._take(self._clients.receive(0), time.monotonic())

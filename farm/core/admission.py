@@ -12,6 +12,7 @@ from farm.core.needs import why_misspelt
 from farm.core.policy import nearest_queue
 from farm.core.queue import Queue
 from farm.core.queue_credit import QueueCredit, by_size, cut, fitting
+from farm.core.rights import Rights
 from farm.core.session_credit import SessionCredit
 from farm.core.sessions import Session
 from farm.model import State
@@ -28,8 +29,11 @@ BUSY_SECONDS = 1.0
 class Admission:
     """Takes submissions: reserves before it accepts, and never admits one task too many."""
 
-    def __init__(self, ledger: Ledger, following: Following, duplicates: Duplicates) -> None:
+    def __init__(
+        self, ledger: Ledger, following: Following, duplicates: Duplicates, rights: Rights
+    ) -> None:
         self._ledger = ledger
+        self._rights = rights
         self._following = following
         self._duplicates = duplicates
         self._touched: dict[Session, None] = {}
@@ -131,8 +135,9 @@ class Admission:
             return found
         self._ledger.free_keys(now)
         keys, at = self._ledger.keys, 0
+        owner = self._rights.owner_of(session, group)
         while at < group.count:
-            run = keys.run_at(session.owner, group, at)
+            run = keys.run_at(owner, group, at)
             if run.batch is None and keys.room() < run.stop - at:
                 run = run._replace(stop=at + max(keys.room(), 1))
             part = cut(group, at, run.stop)
@@ -194,7 +199,8 @@ class Admission:
             group = copy(group)
             group.template = template
         job = session.jobs.get(group.job)
-        batch = Batch(session, group, job, queue, now, ledger.wall_offset)
+        owner = self._rights.owner_of(session, group)
+        batch = Batch(session, group, job, queue, now, ledger.wall_offset, owner)
         batch.fence = ledger.epoch  # whatever ran before it was accepted counts for nothing
         ledger.open(batch)
         queue.meter.arrive(batch.units, now)

@@ -133,7 +133,8 @@ class Batch:
     __slots__ = (
         "at", "cancelling", "count", "diverged", "dropped", "durable", "expires_at", "fence",
         "finished_at", "first", "function", "gone", "held", "inline", "job", "keys", "leases",
-        "needs", "open", "outcomes", "packed", "payloads", "pinned", "queue", "result_bytes", "row",
+        "needs", "open", "outcomes", "owner", "packed", "payloads", "pinned", "queue",
+        "result_bytes", "row",
         "runs_once", "same", "session", "settled", "size", "start", "starts_at", "states", "stop",
         "stopped", "stopping", "stored", "suspended", "template", "tried", "units", "watchers",
     )  # fmt: skip
@@ -146,8 +147,10 @@ class Batch:
         queue: "Queue",
         at: float,
         wall_offset: float = 0.0,
+        owner: str = "",
     ) -> None:
         self.session = session
+        self.owner = owner  # whose its tasks are: the name of a key, empty where there are none
         self.queue = queue
         self.first = group.first
         self.count = group.count
@@ -194,6 +197,11 @@ class Batch:
         self.finished_at: float | None = None  # when its last outcome was published
         self.gone = False  # forgotten: its time, or its owner's interest, is over
         self.expires_at: float | None = None
+
+    @property
+    def other_owner(self) -> str:
+        """Whose it is, if not whose its session is; else empty."""
+        return "" if self.owner == self.session.owner else self.owner
 
     @property
     def is_kept(self) -> bool:

@@ -1,5 +1,6 @@
 """HELLO, silence and goodbye: which connection speaks for which session or host."""
 
+from collections.abc import Collection
 from itertools import islice
 
 from farm.core.admission import Admission
@@ -7,12 +8,13 @@ from farm.core.cancels import Cancels
 from farm.core.delivery import Deliveries
 from farm.core.fingerprint import PACKAGES_MAX, host_labels, why_unusable
 from farm.core.following import Following
+from farm.core.hello import is_overtaken, why_python_differs, why_refused
 from farm.core.hosts import TROUBLE_CHARS_MAX, Host
 from farm.core.ledger import Ledger
-from farm.core.names import why_taken
 from farm.core.port import Peer
 from farm.core.recovery import Recovery
 from farm.core.reports import Reports
+from farm.core.rights import Rights, why_not_admin
 from farm.core.sessions import Session
 from farm.protocol.messages import (
     PROTOCOL_VERSION,
@@ -34,8 +36,6 @@ from farm.resources import SLOTS, thousandths
 __all__ = ["Connections"]
 
 ASKED = "somebody asked for it"
-EPOCH_LEAP_MAX = 1 << 45
-"""Epochs are milliseconds since 1970 as some clock had them: more than this no clock is wrong."""
 ID_BYTES = 16
 NEVER = float("inf")
 LOOK_AT_CLIENTS_SECONDS = 10.0
@@ -56,6 +56,7 @@ class Connections:
         cancels: Cancels,
     ) -> None:
         self._ledger = ledger
+        self._rights = Rights(ledger)
         self._admission = admission
         self._deliveries = deliveries
         self._following = following
@@ -78,43 +79,28 @@ class Connections:
         self._ledger.port.send(peer, Rejected(code, message, retry))
         self._ledger.port.close(peer)
 
+    def _bar(self, peer: Peer) -> bool:
+        """Somebody poses as what its key is not for: it is counted, and told nothing."""
+        self._ledger.counters["posing"] += 1
+        self._ledger.port.close(peer)
+        return False
+
     def _is_acceptable(self, peer: Peer, hello: ClientHello | HostHello, now: float) -> bool:
         ledger = self._ledger
         if peer in ledger.peers:
             self.on_closed(peer, now)
             self._reject(peer, "hello", "HELLO was said twice on one connection")
             return False
-        if hello.protocol != PROTOCOL_VERSION:
-            self._reject(
-                peer,
-                "version",
-                f"this coordinator (farm {ledger.settings.farm}) speaks protocol "
-                f"{PROTOCOL_VERSION}, the peer (farm {hello.farm}) {hello.protocol}; "
-                "upgrade the older one",
-            )
+        if (refused := why_refused(ledger, hello)) is not None:
+            self._reject(peer, refused.code, refused.message)
             return False
-        if hello.epoch_seen > ledger.epoch + EPOCH_LEAP_MAX:
-            self._reject(peer, "hello", f"no coordinator has had the epoch {hello.epoch_seen}")
-            return False
-        if hello.epoch_seen > ledger.epoch:
-            ledger.port.stop(
-                f"a peer has seen epoch {hello.epoch_seen}, this coordinator is of epoch "
-                f"{ledger.epoch}: another coordinator has served since",
-                hello.epoch_seen,
-            )
-            return False
-        # What this epoch has committed itself does not make up for what an earlier one has lost.
-        last = ledger.committed if hello.epoch_seen == ledger.epoch else ledger.loaded
-        if hello.store_seen == ledger.store and hello.commit_seen > last:
-            ledger.port.stop(
-                f"a peer has seen commit {hello.commit_seen} of this store, which ended at "
-                f"{last}: the store has lost commits; restore a whole copy of it"
-            )
-            return False
-        return True
+        return not is_overtaken(ledger, hello)
 
     def on_client_hello(self, peer: Peer, hello: ClientHello, now: float) -> bool:
         """Bind a connection to its session; False if it is refused."""
+        who = self._rights.client(self._ledger.port.identity(peer), hello.behalf)
+        if who is None:
+            return self._bar(peer)
         if not self._is_acceptable(peer, hello, now):
             return False
         if len(hello.session) != ID_BYTES or len(hello.secret) != ID_BYTES:
@@ -123,8 +109,9 @@ class Connections:
         ledger = self._ledger
         session = ledger.sessions.get(hello.session)
         if session is None:
-            session = ledger.sessions[hello.session] = Session(hello.session, hello.secret, now)
-        elif session.secret != hello.secret:
+            session = Session(hello.session, hello.secret, now, who.name)
+            ledger.sessions[hello.session] = session
+        elif session.secret != hello.secret or session.owner != who.name:
             self._reject(peer, "secret", "the session belongs to another process")
             return False
         if hello.connection <= session.connection:
@@ -134,14 +121,9 @@ class Connections:
             self._unbind(session, "replaced")
         self._deliveries.disconnect(session)
         session.connect(peer, hello.connection, max(1, hello.window_bytes), now)
+        session.speak(who)
         ledger.peers[peer] = session
-        python = ledger.settings.python
-        session.python_differs = (
-            f"the client runs Python {hello.python} and the farm {python}: what one pickles the "
-            "other cannot run; use the same minor version"
-            if python and hello.python != python
-            else ""
-        )
+        session.python_differs = why_python_differs(ledger, hello)
         self._welcome_client(peer, session, hello)
         return True
 
@@ -168,23 +150,29 @@ class Connections:
 
     def on_host_hello(self, peer: Peer, hello: HostHello, now: float) -> bool:
         """Bind a connection to its host, adopt or drop what it claims; False if refused."""
+        ledger = self._ledger
+        who = ledger.port.identity(peer)
+        if not self._rights.is_host(who):
+            return self._bar(peer)
         if not self._is_acceptable(peer, hello, now):
             return False
-        ledger = self._ledger
+        expected = self._recovery.owner_of(hello.name)
+        why, retry = self._rights.why_not_called(who, hello, expected, now)
+        if why:
+            self._reject(peer, "name", why, retry=retry)
+            return False
         host = ledger.hosts.all.get(hello.name)
-        if host is not None and host.instance != hello.instance:
-            if taken := why_taken(host, ledger, now):
-                self._reject(peer, "name", taken, retry=True)
-                return False
+        if host is not None and (host.instance, host.owner) != (hello.instance, who.name):
             self._retire(host, "a new agent took its name", now)
             host = None
         if host is not None and hello.connection <= host.connection:
             self._reject(peer, "replaced", "a newer connection of this host has said HELLO")
             return False
         if host is None:
-            host = ledger.hosts.all[hello.name] = Host(hello.name, hello.instance, now)
+            host = ledger.hosts.all[hello.name] = Host(hello.name, hello.instance, now, who.name)
         elif host.peer is not None:
             self._unbind(host, "replaced")
+        host.key = who.key
         self._bind_host(peer, host, hello, now)
         drop = self._recovery.on_claims(host, hello.claims, now)
         self._reports.restore_losses(host, now)
@@ -248,7 +236,8 @@ class Connections:
         }
         ledger.peers[peer] = host
         if not host.joined_ref:
-            record = HostJoined(host.name, host.instance, tuple(sorted(host.total)))
+            resources = tuple(sorted(host.total))
+            record = HostJoined(host.name, host.instance, resources, host.owner)
             host.joined_ref = ledger.persist(record)
         ledger.hosts.update(host)  # it is given nothing until it is welcomed
 
@@ -280,11 +269,23 @@ class Connections:
         if isinstance(owner, Host):
             self._retire(owner, "it left", now)
 
-    def on_drain(self, peer: Peer, message: DrainHost) -> None:
+    def on_revoked(self, keys: Collection[str], now: float) -> None:
+        """These keys are good for nothing any more: who came with them is gone, at once."""
+        ledger = self._ledger
+        for peer, owner in list(ledger.peers.items()):
+            if (owner.identity.key if isinstance(owner, Session) else owner.key) in keys:
+                self.on_closed(peer, now)
+                ledger.port.close(peer)
+        for host in [one for one in ledger.hosts.all.values() if one.key in keys]:
+            self._retire(host, "its key was revoked", now)
+
+    def on_drain(self, peer: Peer, who: Session, message: DrainHost) -> None:
         """Somebody wants a host to finish what it has and to leave."""
         ledger = self._ledger
-        host, error, data = ledger.hosts.all.get(message.host), "", None
-        if host is None:
+        host, data = ledger.hosts.all.get(message.host), None
+        if error := why_not_admin(who, "drain a host"):
+            pass
+        elif host is None:
             error = f"the farm has no host {message.host!r}; `farm hosts` lists those it has"
         elif host.peer is None:
             error = f"host {host.name} is not connected; its tasks go elsewhere by themselves"

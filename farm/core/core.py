@@ -1,6 +1,6 @@
 """The coordinator as a state machine: one call per message, outputs through a port."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from farm.core.admission import Admission
@@ -28,6 +28,7 @@ from farm.core.recalls import Recalls
 from farm.core.recovery import Recovery
 from farm.core.reports import Reports
 from farm.core.retention import Retention
+from farm.core.rights import Rights
 from farm.core.sessions import Session
 from farm.core.settings import CoreSettings
 from farm.core.states import Event
@@ -93,7 +94,8 @@ class Core:
         self.endings = Endings(ledger, self.deliveries, self.dead, self.duplicates)
         self.cancels = Cancels(ledger, self.endings)
         self.following = Following(ledger, self.deliveries)
-        self.admission = Admission(ledger, self.following, self.duplicates)
+        self.rights = Rights(ledger)
+        self.admission = Admission(ledger, self.following, self.duplicates, self.rights)
         self.placement = Placement(ledger)
         self.recalls = Recalls(ledger, self.placement)
         self.history = History(ledger)
@@ -140,7 +142,7 @@ class Core:
         self.ledger.queues.begin(now, fresh=not self.ledger.loaded)
         self.ledger.throughput.begin(now)
         self.deliveries.restore()
-        self.recovery.begin(self.loading.hosts, now)
+        self.recovery.begin(self.loading.hosts, self.loading.owners, now)
         for batch, lo, hi in orphans:  # a damaged store: nobody is to wait for ever
             self.endings.finish(batch, lo, hi, Event.FAIL, Ending.UNKNOWN)
         self.endings.flush(now)
@@ -195,15 +197,19 @@ class Core:
             case Taken():
                 self.deliveries.on_taken(session, message.number, now)
             case Function():
-                self.ledger.functions.add(message.hash, message.name, message.data)
+                if self.rights.is_itself(session, message):
+                    self.ledger.functions.add(message.hash, message.name, message.data)
+                else:
+                    self.ledger.counters["forged"] += 1
             case JobOpen() | JobSeal() | Attach():
                 self.following.on_message(session, message, now)
             case Cancel():
+                message.tasks = self.rights.visible(session, message.tasks)
                 self.cancels.on_cancel(peer, message, now)
             case Query():
-                self.inquiries.on_query(peer, message, now)
+                self.inquiries.on_query(peer, session, message, now)
             case DrainHost():
-                self.connections.on_drain(peer, message)
+                self.connections.on_drain(peer, session, message)
             case Beat():
                 self.connections.on_beat(peer, message)
             case _:
@@ -226,6 +232,11 @@ class Core:
         """A connection is gone."""
         self._event(now)
         self.connections.on_closed(peer, now)
+
+    def on_revoked(self, keys: Collection[str], now: float) -> None:
+        """Keys were revoked, or have expired, and their connections are cut: by their ids."""
+        self._event(now)
+        self.connections.on_revoked(keys, now)
 
     def on_committed(self, ref: int, now: float) -> None:
         """Every change up to and including the record ``ref`` is durable."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from farm.core.batch import Batch
 from farm.core.blobs import names_in
 from farm.core.ledger import Ledger
+from farm.core.sessions import Session
 from farm.model import State, TaskId
 from farm.protocol.parts import Failure, Group
 from farm.protocol.records import Buried
@@ -32,6 +33,7 @@ class DeadTask(NamedTuple):
     size: int
     failure: Failure
     blobs: list[str]
+    owner: str
 
 
 class DeadTasks:
@@ -58,16 +60,18 @@ class DeadTasks:
         """The blobs of all of them, committed or not."""
         return (name for dead in self._all.values() for name in dead.blobs)
 
-    def find(self, task: TaskId) -> DeadTask | None:
-        """One that is committed."""
+    def find(self, task: TaskId, who: Session) -> DeadTask | None:
+        """One that is committed, if this session may know of it."""
         found = self._all.get(task)
-        return found if found is not None and found.ref <= self._ledger.committed else None
+        if found is None or found.ref > self._ledger.committed:
+            return None
+        return found if who.sees_all or found.owner == who.owner else None
 
     def bury(self, batch: Batch, group: Group, attempts: list[Failure], now: float) -> None:
         """A task is dead. Persists that, to be followed by its outcome."""
         ledger = self._ledger
         job = (batch.job.name or batch.job.id) if batch.job else ""
-        record = Buried(ledger.wall(now), batch.session.id, group, job, attempts)
+        record = Buried(ledger.wall(now), batch.session.id, group, job, attempts, batch.owner)
         self._add(ledger.persist(record), record, now)
 
     def restore(self, ref: int, record: Buried) -> None:
@@ -88,7 +92,9 @@ class DeadTasks:
         size = group.size + sum(failure.weight for failure in record.attempts)
         last = record.attempts[-1].brief()
         blobs = names_in(group.payloads)
-        self._all[task] = DeadTask(ref, task, group.function, record.job, at, size, last, blobs)
+        self._all[task] = DeadTask(
+            ref, task, group.function, record.job, at, size, last, blobs, record.owner
+        )
         self.due = min(self.due, at + ledger.settings.result_ttl)
         ledger.share(blobs)  # the batch has them still
         self._bytes += size

@@ -9,6 +9,8 @@ from farm.core.explaining_queues import explain_needs, explain_queue, lacking
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.needs import Needs
+from farm.core.rights import find_task, had_task
+from farm.core.sessions import Session
 from farm.model import Ending, State, TaskId
 from farm.protocol.parts import Failure
 from farm.protocol.records import Memory
@@ -47,15 +49,12 @@ class Explaining:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def explain(self, task: TaskId, now: float) -> Row | None:
+    def explain(self, task: TaskId, now: float, who: Session) -> Row | None:
         """What is known of a task, with ``why`` in sentences; None if the ledger has it no more."""
-        session = self._ledger.sessions.get(task.session)
-        found = None
-        if session is not None:
-            found = next(session.batches.overlap(task.counter, 1), None)
+        found = find_task(self._ledger, task, who)
         if found is None:
             return None
-        batch, index, _ = found
+        batch, index = found
         state = batch.states[index]
         template, own = batch.template, batch.diverged.get(index)
         row: Row = {
@@ -236,14 +235,12 @@ class Explaining:
             _how(outcome.ending, outcome.host, outcome.seconds, now - outcome.at, outcome.error)
         )
 
-    def gone(self, task: TaskId, memory: Memory | None, now: float) -> Row:
+    def gone(self, task: TaskId, memory: Memory | None, now: float, who: Session) -> Row:
         """A task that the ledger does not have, and what the history remembers of it, if it does.
 
         Raises ``ValueError`` if the farm has never heard of it.
         """
-        session = self._ledger.sessions.get(task.session)
-        accepted = session is not None and session.had(task.counter)
-        if memory is None and not accepted:
+        if memory is None and not had_task(self._ledger, task, who):
             raise ValueError(
                 f"the farm has no task {task}: it was never accepted, or is forgotten, or the "
                 "store was restored from a copy that is older"

@@ -118,7 +118,7 @@ class Following:
             for run in message.tasks:
                 self._follow(session, run)
             return
-        job = self._ledger.jobs.find(message.job)
+        job = self._ledger.jobs.find(message.job, session)
         if job is None:
             error = f"the farm has no job {message.job!r}; `farm jobs` lists those it has"
             if session.peer is not None:
@@ -134,17 +134,16 @@ class Following:
     def _follow(self, session: Session, run: TaskRun) -> None:
         owner_id, first, count = run
         count = min(count, COUNTER_MAX - first)  # beyond it, nothing has a name
-        owner = self._ledger.sessions.get(owner_id)
+        owner, end = self._ledger.sessions.get(owner_id), first + count
         at = first
-        if owner is not None:
-            for batch, lo, hi in list(owner.batches.overlap(first, count)):
-                self._missing(session, owner, at, batch.first + lo)
-                at = batch.first + hi
-                self._follow_batch(session, batch, lo, hi)
-        if owner is None:
-            self._deliveries.enqueue_ending(session, (owner_id, first, count), Ending.UNKNOWN)
-        else:
-            self._missing(session, owner, at, first + count)
+        known = owner is not None and (session.sees_all or session.owner == owner.owner)
+        for batch, lo, hi in list(owner.batches.overlap(first, count)) if owner else ():
+            if not session.sees(batch):
+                continue  # as if there were nothing
+            self._missing(session, owner if known else None, owner_id, (at, batch.first + lo))
+            at = batch.first + hi
+            self._follow_batch(session, batch, lo, hi)
+        self._missing(session, owner if known else None, owner_id, (at, end))
 
     def _follow_batch(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
         self._watch(session, batch, lo, hi)
@@ -170,8 +169,18 @@ class Following:
             else:
                 self._deliveries.enqueue(session, outcome, a, b - a)
 
-    def _missing(self, session: Session, owner: Session, start: int, stop: int) -> None:
-        """Tasks of which the farm has no record: settled long ago, or never accepted."""
+    def _missing(
+        self, session: Session, owner: Session | None, owner_id: bytes, run: tuple[int, int]
+    ) -> None:
+        """Tasks of which the farm has no record: settled long ago, or never accepted.
+
+        Of an owner of whom the session may not know: None.
+        """
+        start, stop = run
+        if owner is None:
+            count = max(0, stop - start)
+            self._deliveries.enqueue_ending(session, (owner_id, start, count), Ending.UNKNOWN)
+            return
         had = RangeSet(owner.accepted.overlap(start, stop) + owner.volatile.overlap(start, stop))
         for a, b in owner.forgotten.overlap(start, stop):
             had.remove(a, b)
@@ -208,4 +217,4 @@ class Following:
         for a, b in session.accepted.gaps(start, stop):
             for lo, hi in session.volatile.gaps(a, b):
                 session.forgotten.add(lo, hi)
-        self._missing(session, session, start, stop)
+        self._missing(session, session, session.id, (start, stop))

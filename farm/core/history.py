@@ -94,6 +94,7 @@ class History:
             job.id if job is not None else "",
             job.name if job is not None else "",
             outcome.attempt,
+            batch.owner,
         )
 
     def flush(self, now: float) -> list[int]:
@@ -177,7 +178,7 @@ def _continues(last: Memory, memory: Memory) -> bool:
         and abs(memory.ended - last.ended) < ALIKE_SECONDS
         and (last.ending, last.function, last.host, last.error, last.job)
         == (memory.ending, memory.function, memory.host, memory.error, memory.job)
-        and last.attempt == memory.attempt
+        and (last.attempt, last.owner) == (memory.attempt, memory.owner)
     )
 
 

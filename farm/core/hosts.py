@@ -94,12 +94,14 @@ class Host:
     ``total`` is what it has beside
     slots, in thousandths, ``used`` what its leases need of that. It is reserved for tasks with the
     needs ``kept_for``, if for any; if it is their turn it ``keeps_slots``, too, now ``kept`` of
-    them.
+    them. ``owner`` is the name of its key, which is ``key`` now; empty where no keys are in use.
     """
 
-    def __init__(self, name: str, instance: bytes, now: float) -> None:
+    def __init__(self, name: str, instance: bytes, now: float, owner: str = "") -> None:
         self.name = name
         self.instance = instance
+        self.owner = owner
+        self.key = ""
         self.peer: Peer | None = None
         self.connection = -1
         self.slots = 1

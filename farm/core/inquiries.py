@@ -6,6 +6,7 @@ from farm.core.port import Peer
 from farm.core.queries import Pending, Queries
 from farm.core.questions import Questions, Running
 from farm.core.queue_orders import Order
+from farm.core.sessions import Session
 from farm.protocol.messages import Answer, Query
 from farm.protocol.records import Record
 
@@ -24,13 +25,13 @@ class Inquiries:
         self._questions = questions
         self._waiting: dict[int, list[tuple[Peer, int, Pending]]] = {}
 
-    def on_query(self, peer: Peer, message: Query, now: float) -> None:
+    def on_query(self, peer: Peer, who: Session, message: Query, now: float) -> None:
         """A client asks."""
         what, arguments = message.what, message.arguments
         try:
-            if self._lookups.ask(peer, message.request, what, arguments, now):
+            if self._lookups.ask(peer, who, message, now):
                 return
-            data = self._queries.answer(what, arguments, now)
+            data = self._queries.answer(what, arguments, now, who)
             if isinstance(data, Order):
                 self._carry_out(peer, message.request, data, now)
                 return

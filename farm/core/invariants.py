@@ -256,7 +256,7 @@ def _check_keys(ledger: Ledger, batches: list[Batch]) -> None:
         name = f"the key {text!r} of {owner!r}"
         _require(holds=id(batch) in known, message=f"{name} is held by a task that is gone")
         key = batch.keys[index]
-        same = (owner, unique, text) == (batch.session.owner, key.unique, key.text)
+        same = (owner, unique, text) == (batch.owner, key.unique, key.text)
         _require(holds=same, message=f"{name} is held by a task that has another")
         pending = batch.states[index] < State.SUCCEEDED
         _require(holds=pending or not unique, message=f"{name} is held by a task that is over")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from farm.model import State, job_id
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from farm.core.batch import Batch
     from farm.core.sessions import Session
 
@@ -70,15 +72,16 @@ class Jobs:
     """All jobs, found by id or by name; of several with one name, the newest."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, list[Job]] = {}
+        # By name alone, for who sees all, and by name and owner where there are owners.
+        self._by_name: dict[tuple[str, str], list[Job]] = {}
         self.all: dict[str, Job] = {}
 
     def add(self, job: Job) -> None:
         """Add a job that is not known yet."""
         job.session.jobs[job.number] = job
         self.all[job.id] = job
-        if job.name:
-            self._by_name.setdefault(job.name, []).append(job)
+        for name in _names(job):
+            self._by_name.setdefault(name, []).append(job)
 
     def remove(self, job: Job) -> None:
         """Forget a job."""
@@ -86,15 +89,27 @@ class Jobs:
         del self.all[job.id]
         for follower in job.followers.values():
             follower.following.discard(job)
-        if job.name:
-            named = self._by_name[job.name]
+        for name in _names(job):
+            named = self._by_name[name]
             named.remove(job)
             if not named:
-                del self._by_name[job.name]
+                del self._by_name[name]
 
-    def find(self, text: str) -> Job | None:
-        """The job with this id, or the newest of this name."""
+    def find(self, text: str, who: "Session") -> Job | None:
+        """The job with this id, or the newest of this name, of those that a session may know of."""
         found = self.all.get(text)
-        if found is None and text in self._by_name:
-            found = self._by_name[text][-1]
-        return found
+        if found is not None and (who.sees_all or found.session.owner == who.owner):
+            return found
+        named = self._by_name.get((text, "" if who.sees_all else who.owner))
+        return named[-1] if named else None
+
+    def seen(self, who: "Session") -> "Iterator[Job]":
+        """All that a session may know of."""
+        owner = who.owner
+        return (job for job in self.all.values() if who.sees_all or job.session.owner == owner)
+
+
+def _names(job: Job) -> list[tuple[str, str]]:
+    """Under which names it is found, each with the owner who finds it so, or none."""
+    owner = job.session.owner
+    return [(job.name, one) for one in (("", owner) if owner else ("",)) if job.name]

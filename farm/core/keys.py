@@ -145,7 +145,7 @@ class Keys:
 
     def held_by(self, batch: "Batch", index: int) -> bool:
         """Whether a task still has its key."""
-        return self._held.get(_name(batch.session.owner, batch.keys[index])) == (batch, index)
+        return self._held.get(_name(batch.owner, batch.keys[index])) == (batch, index)
 
     # ------------------------------------------------------------ taking and letting go
 
@@ -158,7 +158,7 @@ class Keys:
 
     def _hold(self, batch: "Batch", index: int) -> None:
         key = batch.keys[index]
-        name = _name(batch.session.owner, key)
+        name = _name(batch.owner, key)
         if (before := self._held.get(name)) is not None:
             self._release(*before)
         self._held[name] = batch, index
@@ -169,7 +169,7 @@ class Keys:
 
     def _release(self, batch: "Batch", index: int) -> None:
         key = batch.keys[index]
-        del self._held[_name(batch.session.owner, key)]
+        del self._held[_name(batch.owner, key)]
         self.bytes -= len(key.text)
         if not key.unique:
             batch.held -= 1

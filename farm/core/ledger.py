@@ -147,21 +147,35 @@ class Ledger:
     def write(self, session: Session, taken: list[tuple[Batch, Group]], now: float) -> None:
         """Write to the journal which tasks were accepted; those that start much later apart.
 
-        What has a key, and who has the same, stay in the order in which they came.
+        A record has one owner. What has a key, and who has the same, stay in the order in which
+        they came.
         """
         late = [one for one in taken if one[0].starts_at > now and self._is_apart(one[0])]
         soon = [one for one in taken if not self._is_apart(one[0])] if late else taken
-        for part in (soon, late):
-            if not part:
-                continue
-            record = Submitted(
-                session.id, now + self.wall_offset, [group for _, group in part], self.epoch
-            )
-            row = self.rows.open(self.persist(record))
-            for batch, _ in part:
-                batch.row = row
-                row.batches.append(batch)
-                row.count += batch.count
+        self._write_of_owners(session, soon, now)
+        if late:
+            self._write_of_owners(session, late, now)
+
+    def _write_of_owners(
+        self, session: Session, taken: list[tuple[Batch, Group]], now: float
+    ) -> None:
+        at, owner = now + self.wall_offset, session.owner
+        while taken:
+            part = [one for one in taken if one[0].owner == owner]
+            if part:
+                groups = [group for _, group in part]
+                other = "" if owner == session.owner else owner
+                row = self.rows.open(
+                    self.persist(Submitted(session.id, at, groups, self.epoch, other))
+                )
+                for batch, _ in part:
+                    batch.row = row
+                    row.batches.append(batch)
+                    row.count += batch.count
+            if len(part) == len(taken):
+                return
+            taken = [one for one in taken if one[0].owner != owner]
+            owner = taken[0][0].owner
 
     def _is_apart(self, batch: Batch) -> bool:
         return self.residence.is_far(batch) and not (batch.keys or batch.same)

@@ -54,7 +54,8 @@ ORDER: tuple[tuple[type, ...], ...] = (
 class Loading:
     """Gathers the stored records, then applies them.
 
-    ``hosts`` are those of the last epoch, each with its records: ``(ref, instance)``. Records
+    ``hosts`` are those of the last epoch, each with its records: ``(ref, instance)``; ``owners``
+    has the names of their keys. Records
     that contradict each other are a damaged journal: they raise ``ProtocolError``, and nothing is
     guessed.
     """
@@ -75,6 +76,7 @@ class Loading:
         self._later: list[tuple[int, Record]] = []  # the whole journal, until ``apply``
         self._clock: tuple[int, ClockRead] | None = None
         self.hosts: dict[str, list[tuple[int, bytes]]] = {}
+        self.owners: dict[str, str] = {}
         self._restorers: dict[type, Callable[[int, Any, float], None]] = {
             SessionMark: self._restore_session,
             JobOpened: self._open_job,
@@ -168,6 +170,7 @@ class Loading:
 
     def _join_host(self, ref: int, record: HostJoined, _now: float) -> None:
         self.hosts.setdefault(record.name, []).append((ref, record.instance))
+        self.owners[record.name] = record.owner
         self._ledger.resources.update(record.resources)
 
     def _session(self, identity: bytes, now: float) -> Session:
@@ -203,7 +206,8 @@ class Loading:
                 raise ProtocolError(f"record {ref} has tasks that are never stored")
             queue = ledger.queues.restored(group.template.queue if group.template else "")
             job, at = session.jobs.get(group.job), ledger.monotonic(record.at)
-            batch = Batch(session, group, job, queue, at, ledger.wall_offset)
+            owner = record.owner or session.owner
+            batch = Batch(session, group, job, queue, at, ledger.wall_offset, owner)
             batch.row = row
             batch.fence = record.fence
             row.batches.append(batch)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,8 +11,9 @@ from farm.core.explaining import Explaining, state_of
 from farm.core.history import History, Page
 from farm.core.ledger import Ledger
 from farm.core.port import Peer
+from farm.core.sessions import Session
 from farm.model import TaskId
-from farm.protocol.messages import Answer
+from farm.protocol.messages import Answer, Query
 from farm.protocol.records import Memory, Record, Remembered, decode_memories
 
 __all__ = ["Lookups"]
@@ -23,13 +24,22 @@ LIMIT, LIMIT_MAX = 100, 10_000
 Row = dict[str, Any]
 
 
+class _Asked(NamedTuple):
+    peer: Peer
+    request: int
+    who: Session
+
+
 class _Lookup:
     """One question, and the pages that are still to be read for it."""
 
-    def __init__(self, peer: Peer, request: int, pages: Iterable[Page]) -> None:
-        self.peer = peer
-        self.request = request
+    def __init__(self, asked: _Asked, pages: Iterable[Page]) -> None:
+        self.peer, self.request, self.who = asked
         self.pages = list(islice(pages, PAGES_MAX))[::-1]
+
+    def may_see(self, memory: Memory) -> bool:
+        """Whether who asks may know of these tasks."""
+        return self.who.sees_all or memory.owner == self.who.owner
 
     def take(self, memories: list[Memory], now: float) -> bool:
         """One page; whether that is enough."""
@@ -43,10 +53,8 @@ class _Lookup:
 class _Explain(_Lookup):
     """How one task ended."""
 
-    def __init__(
-        self, peer: Peer, request: int, pages: Iterable[Page], task: TaskId, how: Explaining
-    ) -> None:
-        super().__init__(peer, request, pages)
+    def __init__(self, asked: _Asked, pages: Iterable[Page], task: TaskId, how: Explaining) -> None:
+        super().__init__(asked, pages)
         self._task = task
         self._how = how
         self._found: Memory | None = None
@@ -55,21 +63,19 @@ class _Explain(_Lookup):
         session, counter = self._task
         for memory in reversed(memories):
             if memory.session == session and memory.first <= counter < memory.first + memory.count:
-                self._found = memory
+                self._found = memory if self.may_see(memory) else None
                 return True
         return False
 
     def answer(self, now: float) -> Any:
-        return self._how.gone(self._task, self._found, now)
+        return self._how.gone(self._task, self._found, now, self.who)
 
 
 class _Past(_Lookup):
     """Tasks that are gone, or jobs of them, the last first."""
 
-    def __init__(
-        self, peer: Peer, request: int, history: History, arguments: Row, ledger: Ledger
-    ) -> None:
-        super().__init__(peer, request, reversed(history.pages))
+    def __init__(self, asked: _Asked, history: History, arguments: Row, ledger: Ledger) -> None:
+        super().__init__(asked, reversed(history.pages))
         self._ledger = ledger
         self._job = str(arguments.get("job") or "")
         self._state = str(arguments.get("state") or "").lower()
@@ -82,6 +88,8 @@ class _Past(_Lookup):
         wall = self._ledger.wall(now)
         for memory in reversed(memories):
             state = state_of(memory.ending)
+            if not self.may_see(memory):
+                continue
             if self._job and self._job not in {memory.job, memory.name}:
                 continue
             if self._state and self._state != state:
@@ -145,22 +153,23 @@ class Lookups:
         self._explaining = explaining
         self._waiting: dict[int, list[_Lookup]] = {}
 
-    def ask(self, peer: Peer, request: int, what: str, arguments: Row, now: float) -> bool:
+    def ask(self, peer: Peer, who: Session, message: Query, now: float) -> bool:
         """Answer ``explain`` or ``history``, now or later; False for other questions.
 
         Raises ``ValueError`` saying what is wrong with the question.
         """
-        if what == "explain":
+        asked, arguments = _Asked(peer, message.request, who), message.arguments
+        if message.what == "explain":
             task = TaskId.parse(str(arguments.get("id", "")))
-            found = self._explaining.explain(task, now)
+            found = self._explaining.explain(task, now, who)
             if found is not None:
-                self._ledger.port.send(peer, Answer(request, found))
+                self._ledger.port.send(peer, Answer(message.request, found))
                 return True
             pages = self._history.about(*task)
-            self._go_on(_Explain(peer, request, pages, task, self._explaining), now)
+            self._go_on(_Explain(asked, pages, task, self._explaining), now)
             return True
-        if what == "history":
-            self._go_on(_Past(peer, request, self._history, arguments, self._ledger), now)
+        if message.what == "history":
+            self._go_on(_Past(asked, self._history, arguments, self._ledger), now)
             return True
         return False
 

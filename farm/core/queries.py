@@ -14,6 +14,8 @@ from farm.core.queries_inside import InsideQueries
 from farm.core.queries_jobs import JobQueries
 from farm.core.queries_needs import cannot_run
 from farm.core.queue_orders import QueueOrders, queue_rows
+from farm.core.rights import find_task, had_task, why_not_admin
+from farm.core.sessions import Session
 from farm.core.watchdog import Watchdog
 from farm.model import State, TaskId
 
@@ -22,6 +24,13 @@ __all__ = ["Pending", "Queries"]
 LIMIT = 100
 LIMIT_MAX = 10_000
 Row = dict[str, Any]
+ORDERS = {
+    "pause_queue": "pause a queue",
+    "resume_queue": "resume a queue",
+    "set_queue": "set limits of a queue",
+    "purge_queue": "purge a queue",
+}
+"""What only an admin may."""
 
 
 class Queries:
@@ -39,19 +48,20 @@ class Queries:
         self._history = history
         self._watchdog = watchdog
         self._dead = DeadQueries(ledger, dead)
-        self._kinds: dict[str, Callable[[dict[str, Any], float], Any]] = {
+        self._kinds: dict[str, Callable[[Row, float, Session], Any]] = {
             "status": self._status,
+            "who": _who,
             "hosts": self._hosts,
             "tasks": self._tasks,
             "task": self._task,
             **self._dead.kinds,
-            **queues.kinds,
+            **{name: _of_farm(kind) for name, kind in queues.kinds.items()},
             **JobQueries(ledger).kinds,
             **InsideQueries(ledger, dead).kinds,
         }
 
-    def answer(self, what: str, arguments: dict[str, Any], now: float) -> Any:
-        """The answer, or a ``Pending`` or ``Running`` one.
+    def answer(self, what: str, arguments: Row, now: float, who: Session) -> Any:
+        """The answer to a session, or a ``Pending`` or ``Running`` one.
 
         Raises ``ValueError`` saying what is wrong with the question.
         """
@@ -59,9 +69,11 @@ class Queries:
         if kind is None:
             kinds = ", ".join((*self._kinds, "explain", "history"))
             raise ValueError(f"there is no query {what!r}; there are {kinds}")
-        return kind(arguments, now)
+        if what in ORDERS and (why := why_not_admin(who, ORDERS[what])):
+            raise ValueError(why)
+        return kind(arguments, now, who)
 
-    def _status(self, _arguments: dict[str, Any], now: float) -> Row:
+    def _status(self, _arguments: Row, now: float, who: Session) -> Row:
         ledger = self._ledger
         states: Counter[str] = Counter()
         for batch in self._batches():
@@ -78,7 +90,7 @@ class Queries:
             "uptime_seconds": now - ledger.started_at,
             "tasks": {name: count for name, count in states.items() if count},
             "stuck": self._watchdog.stuck,
-            "cannot_run": cannot_run(ledger),
+            "cannot_run": cannot_run(ledger, who),
             "hosts": sum(host.peer is not None for host in hosts),
             "slots": sum(host.slots for host in hosts if host.peer is not None),
             "lent": sum(host.waiting for host in hosts if host.peer is not None),
@@ -114,7 +126,7 @@ class Queries:
             "process": ledger.port.counters(),
         }
 
-    def _hosts(self, _arguments: dict[str, Any], now: float) -> list[Row]:
+    def _hosts(self, _arguments: Row, now: float, _who: Session) -> list[Row]:
         return [self._host(host, now) for host in self._ledger.hosts.all.values()]
 
     def _host(self, host: Host, now: float) -> Row:
@@ -142,13 +154,15 @@ class Queries:
             **host.facts,
         }
 
-    def _tasks(self, arguments: dict[str, Any], now: float) -> list[Row]:
+    def _tasks(self, arguments: Row, now: float, who: Session) -> list[Row]:
         wanted = _state(arguments.get("state"))
         longer_than = float(arguments.get("longer_than") or 0.0)
         limit = max(1, min(LIMIT_MAX, int(arguments.get("limit") or LIMIT)))
         leases = self._leases()
         found: list[Row] = []
         for batch in self._batches():
+            if not who.sees(batch):
+                continue
             for row in self._runs(batch, 0, batch.count, wanted, leases, now):
                 if (row["running_seconds"] or row["age_seconds"]) >= longer_than:
                     found.append(row)
@@ -156,26 +170,25 @@ class Queries:
                     return found
         return found
 
-    def _task(self, arguments: dict[str, Any], now: float) -> Row | Pending:
+    def _task(self, arguments: Row, now: float, who: Session) -> Row | Pending:
         """One task, with the evidence of its attempts."""
         task = TaskId.parse(str(arguments.get("id", "")))
-        session = self._ledger.sessions.get(task.session)
-        if session is not None:
-            for batch, lo, hi in session.batches.overlap(task.counter, 1):
-                row = next(self._runs(batch, lo, hi, None, self._leases(), now))
-                own = batch.diverged.get(lo)
-                failure = own.failure if own else None
-                outcome = batch.outcome(lo)
-                row |= {
-                    "retries": own.retries if own else 0,
-                    "losses": own.losses if own else 0,
-                    "failure": failure.message or failure.cause if failure else "",
-                    "ending": outcome.ending.name.lower() if outcome else "",
-                }
-                return self._dead.of_dead(task, now, row) or self._dead.of_batch(row, batch, lo)
-        if (pending := self._dead.of_dead(task, now)) is not None:
+        if (found := find_task(self._ledger, task, who)) is not None:
+            batch, lo = found
+            row = next(self._runs(batch, lo, lo + 1, None, self._leases(), now))
+            own = batch.diverged.get(lo)
+            failure = own.failure if own else None
+            outcome = batch.outcome(lo)
+            row |= {
+                "retries": own.retries if own else 0,
+                "losses": own.losses if own else 0,
+                "failure": failure.message or failure.cause if failure else "",
+                "ending": outcome.ending.name.lower() if outcome else "",
+            }
+            return self._dead.of_dead(task, now, who, row) or self._dead.of_batch(row, batch, lo)
+        if (pending := self._dead.of_dead(task, now, who)) is not None:
             return pending
-        if session is not None and session.had(task.counter):
+        if had_task(self._ledger, task, who):
             raise ValueError(f"task {task} was delivered to its owner and is not kept")
         raise ValueError(f"the farm has no task {task}")
 
@@ -227,6 +240,17 @@ class Queries:
             "running_seconds": max(0.0, now - lease.since) if lease else 0.0,
             "priority": batch.template.priority,
         }
+
+
+def _who(_arguments: Row, _now: float, who: Session) -> Row:
+    """Who asks, as the farm sees it."""
+    identity = who.identity
+    return {"name": identity.name, "role": str(identity.role), "scope": identity.scope}
+
+
+def _of_farm(kind: Callable[[Row, float], Any]) -> Callable[[Row, float, Session], Any]:
+    """A question about what belongs to nobody."""
+    return lambda arguments, now, _who: kind(arguments, now)
 
 
 def memory_row(ledger: Ledger) -> Row:

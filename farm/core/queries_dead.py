@@ -9,6 +9,8 @@ from farm.core.batch import Batch
 from farm.core.blobs import whole
 from farm.core.dead import DeadTask, DeadTasks
 from farm.core.ledger import Ledger
+from farm.core.rights import why_not_admin
+from farm.core.sessions import Session
 from farm.model import TaskId
 from farm.protocol.parts import Failure
 from farm.protocol.records import Buried, Finished, Record
@@ -35,18 +37,20 @@ class DeadQueries:
     def __init__(self, ledger: Ledger, dead: DeadTasks) -> None:
         self._ledger = ledger
         self._dead = dead
-        self.kinds: dict[str, Callable[[dict[str, Any], float], Any]] = {
+        self.kinds: dict[str, Callable[[Row, float, Session], Any]] = {
             "dead": self._list,
             "dead_task": self._payload,
             "drop_dead": self._drop,
         }
 
-    def _list(self, arguments: dict[str, Any], now: float) -> list[Row]:
+    def _list(self, arguments: Row, now: float, who: Session) -> list[Row]:
         """Dead tasks, the oldest first; ``function`` and ``job`` choose among them."""
         limit = max(1, min(LIMIT_MAX, int(arguments.get("limit") or LIMIT)))
         function, job = arguments.get("function"), arguments.get("job")
         found: list[Row] = []
         for dead in self._dead:
+            if not (who.sees_all or dead.owner == who.owner):
+                continue
             row = self._row(dead, now)
             if (not function or function == row["function"]) and (not job or job == row["job"]):
                 found.append(row)
@@ -68,29 +72,36 @@ class DeadQueries:
             "bytes": dead.size,
         }
 
-    def _payload(self, arguments: dict[str, Any], now: float) -> Pending:
+    def _payload(self, arguments: Row, now: float, who: Session) -> Pending:
         """A dead task as it was submitted: its group, encoded, for a client to submit again."""
-        dead = self._find(arguments)
+        dead = self._find(arguments, who)
         row = self._row(dead, now)
 
         def finish(record: Record | None) -> Row:
-            if dead.blobs and self._dead.find(dead.id) is not dead:  # forgotten, and its blobs too
+            if (
+                dead.blobs and self._dead.find(dead.id, who) is not dead
+            ):  # forgotten, and its blobs too
                 raise ValueError(f"task {dead.id} is not among the dead that are kept any more")
             group = whole(self._ledger.port, _buried(record, dead.id).group, dead.id)
             return row | {"group": msgspec.msgpack.encode(group)}
 
         return Pending(dead.ref, finish)
 
-    def _drop(self, arguments: dict[str, Any], _now: float) -> int:
-        """Forget dead tasks, by ``ids``; how many were known."""
+    def _drop(self, arguments: Row, _now: float, who: Session) -> int:
+        """Forget dead tasks, by ``ids``; how many were known. Those of others only for an admin."""
         ids = list(arguments.get("ids") or ())
         if len(ids) > IDS_MAX:
             raise ValueError(f"{len(ids)} ids at a time; {IDS_MAX} can be")
-        return sum(self._dead.drop(task) for task in [TaskId.parse(str(text)) for text in ids])
+        tasks = [TaskId.parse(str(text)) for text in ids]
+        known = [dead for task in tasks if (dead := self._dead.find(task, who)) is not None]
+        others = any(dead.owner != who.owner for dead in known)
+        if others and (why := why_not_admin(who, "forget dead tasks of others")):
+            raise ValueError(why)
+        return sum(self._dead.drop(dead.id) for dead in known)
 
-    def _find(self, arguments: dict[str, Any]) -> DeadTask:
+    def _find(self, arguments: Row, who: Session) -> DeadTask:
         task = TaskId.parse(str(arguments.get("id", "")))
-        dead = self._dead.find(task)
+        dead = self._dead.find(task, who)
         if dead is None:
             raise ValueError(f"task {task} is not among the dead that are kept")
         return dead
@@ -114,9 +125,11 @@ class DeadQueries:
 
         return Pending(outcome.ref, finish)
 
-    def of_dead(self, task: TaskId, now: float, row: Row | None = None) -> Pending | None:
+    def of_dead(
+        self, task: TaskId, now: float, who: Session, row: Row | None = None
+    ) -> Pending | None:
         """A row of a dead task with its attempts; None if it is not dead, or not kept."""
-        dead = self._dead.find(task)
+        dead = self._dead.find(task, who)
         if dead is None:
             return None
         basis = row or {"state": "dead", "ending": "lost", "count": 1, **self._row(dead, now)}

@@ -12,6 +12,8 @@ from farm.core.hosts import Lease
 from farm.core.ledger import Ledger
 from farm.core.queries_dead import Pending
 from farm.core.questions import Running
+from farm.core.rights import find_task, had_task
+from farm.core.sessions import Session
 from farm.model import State, TaskId
 from farm.protocol.messages import Told
 from farm.protocol.parts import Failure, Group, Payload
@@ -28,7 +30,7 @@ class InsideQueries:
     def __init__(self, ledger: Ledger, dead: DeadTasks) -> None:
         self._ledger = ledger
         self._dead = dead
-        self.kinds: dict[str, Callable[[Row, float], Any]] = {
+        self.kinds: dict[str, Callable[[Row, float, Session], Any]] = {
             "stack": self._stack,
             "logs": self._logs,
             "call": self._call,
@@ -37,15 +39,10 @@ class InsideQueries:
 
     # ------------------------------------------------------------ the task
 
-    def _find(self, task: TaskId) -> tuple[Batch, int] | None:
-        session = self._ledger.sessions.get(task.session)
-        found = next(session.batches.overlap(task.counter, 1), None) if session else None
-        return None if found is None else found[:2]
-
-    def _meant(self, text: object) -> TaskId:
+    def _meant(self, text: object, who: Session) -> TaskId:
         """The task of that id; of one that ends as another does, and has not, that other."""
         task = TaskId.parse(str(text or ""))
-        found = self._find(task)
+        found = find_task(self._ledger, task, who)
         if found is None:
             return task
         batch, index = found
@@ -63,18 +60,17 @@ class InsideQueries:
                     return lease
         return None
 
-    def _unknown(self, task: TaskId) -> ValueError:
-        session = self._ledger.sessions.get(task.session)
-        if session is not None and session.had(task.counter):
+    def _unknown(self, task: TaskId, who: Session) -> ValueError:
+        if had_task(self._ledger, task, who):
             return ValueError(f"task {task} was delivered to its owner and is not kept")
         return ValueError(f"the farm has no task {task}")
 
     # ------------------------------------------------------------ its stack
 
-    def _stack(self, arguments: Row, now: float) -> Running:
+    def _stack(self, arguments: Row, now: float, who: Session) -> Running:
         """The stacks of the threads of the worker that runs a task."""
-        task = self._meant(arguments.get("id"))
-        found = self._find(task)
+        task = self._meant(arguments.get("id"), who)
+        found = find_task(self._ledger, task, who)
         lease = self._lease(*found) if found else None
         if lease is None:
             raise ValueError(f"task {task} does not run; `farm explain` says where it is")
@@ -94,15 +90,15 @@ class InsideQueries:
 
     # ------------------------------------------------------------ what it has printed
 
-    def _logs(self, arguments: Row, _now: float) -> Row | Pending | Running:
+    def _logs(self, arguments: Row, _now: float, who: Session) -> Row | Pending | Running:
         """The end of the output of each attempt; of ``attempt``, if it runs, from ``since`` on."""
-        task = self._meant(arguments.get("id"))
-        found = self._find(task)
-        if (dead := self._dead.find(task)) is not None:
+        task = self._meant(arguments.get("id"), who)
+        found = find_task(self._ledger, task, who)
+        if (dead := self._dead.find(task, who)) is not None:
             answer = {"id": str(task), "state": "dead", "over": True}
             return Pending(dead.ref, lambda record: answer | {"attempts": _buried(record)})
         if found is None:
-            raise self._unknown(task)
+            raise self._unknown(task, who)
         batch, index = found
         state = batch.states[index]
         own = batch.diverged.get(index)
@@ -153,14 +149,14 @@ class InsideQueries:
 
     # ------------------------------------------------------------ its call
 
-    def _call(self, arguments: Row, _now: float) -> Row | Pending:
+    def _call(self, arguments: Row, _now: float, who: Session) -> Row | Pending:
         """A task as it was submitted: its group, encoded, for a client to call it."""
-        task = self._meant(arguments.get("id"))
-        if (dead := self._dead.find(task)) is not None:
+        task = self._meant(arguments.get("id"), who)
+        if (dead := self._dead.find(task, who)) is not None:
             return Pending(dead.ref, lambda record: self._called(_group_of(record, task), task))
-        found = self._find(task)
+        found = find_task(self._ledger, task, who)
         if found is None:
-            raise self._unknown(task)
+            raise self._unknown(task, who)
         batch, index = found
         kept = batch.states[index] < State.SUCCEEDED or (batch.packed and batch.open)
         if kept and not batch.stored:
@@ -188,16 +184,16 @@ class InsideQueries:
         own = whole(self._ledger.port, own, task)
         return {"id": str(task), "group": msgspec.msgpack.encode(own)}
 
-    def _function(self, arguments: Row, _now: float) -> Row:
+    def _function(self, arguments: Row, _now: float, who: Session) -> Row:
         """The bytes of the function of a task."""
-        task = self._meant(arguments.get("id"))
-        dead, found = self._dead.find(task), self._find(task)
+        task = self._meant(arguments.get("id"), who)
+        dead, found = self._dead.find(task, who), find_task(self._ledger, task, who)
         if dead is not None:
             digest = dead.function
         elif found is not None:
             digest = found[0].function
         else:
-            raise self._unknown(task)
+            raise self._unknown(task, who)
         functions = self._ledger.functions
         if (data := functions.data(digest)) is None:
             raise ValueError(f"the function of task {task} is lost")

@@ -9,6 +9,7 @@ from farm.core.batch import SETTLED, Batch
 from farm.core.explaining import state_of
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
+from farm.core.sessions import Session
 from farm.model import State, TaskId
 
 __all__ = ["JobQueries"]
@@ -16,7 +17,7 @@ __all__ = ["JobQueries"]
 LIMIT, LIMIT_MAX = 1000, 10_000
 OPEN = ("scheduled", "queued", "leased")
 Row = dict[str, Any]
-Kind = Callable[[Row, float], Any]
+Kind = Callable[[Row, float, Session], Any]
 
 
 class JobQueries:
@@ -30,12 +31,12 @@ class JobQueries:
             "job_tasks": self._tasks,
         }
 
-    def _jobs(self, _arguments: Row, now: float) -> list[Row]:
-        return [_row(job, now) for job in self._ledger.jobs.all.values()]
+    def _jobs(self, _arguments: Row, now: float, who: Session) -> list[Row]:
+        return [_row(job, now) for job in self._ledger.jobs.seen(who)]
 
-    def _job(self, arguments: Row, now: float) -> Row:
+    def _job(self, arguments: Row, now: float, who: Session) -> Row:
         """One job, by id or name. It is over when no task can join it and none is open."""
-        job = self._find(arguments)
+        job = self._find(arguments, who)
         found: Counter[int] = Counter()
         for batch in job.batches.values():
             found.update(_states(batch, 0, batch.count))
@@ -45,16 +46,16 @@ class JobQueries:
         more = {"counts": counts, "open": waiting, "over": over, "runs": job.runs()}
         return _row(job, now) | more
 
-    def _find(self, arguments: Row) -> Job:
+    def _find(self, arguments: Row, who: Session) -> Job:
         name = str(arguments.get("id", ""))
-        job = self._ledger.jobs.find(name)
+        job = self._ledger.jobs.find(name, who)
         if job is None:
             raise ValueError(f"the farm has no job {name!r}; `farm jobs` lists those it has")
         return job
 
-    def _tasks(self, arguments: Row, _now: float) -> list[Row]:
+    def _tasks(self, arguments: Row, _now: float, who: Session) -> list[Row]:
         """Tasks of a job from index ``start`` on, ``limit`` at most: runs of those in one state."""
-        job = self._find(arguments)
+        job = self._find(arguments, who)
         start = max(0, int(arguments.get("start") or 0))
         stop = start + max(1, min(LIMIT_MAX, int(arguments.get("limit") or LIMIT)))
         rows: list[Row] = []

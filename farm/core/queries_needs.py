@@ -5,6 +5,7 @@ from typing import Any
 
 from farm.core.ledger import Ledger
 from farm.core.needs import Needs, why_never
+from farm.core.sessions import Session
 from farm.model import State
 
 __all__ = ["cannot_run"]
@@ -12,10 +13,11 @@ __all__ = ["cannot_run"]
 ROWS_MAX = 20
 
 
-def cannot_run(ledger: Ledger) -> list[dict[str, Any]]:
+def cannot_run(ledger: Ledger, who: Session) -> list[dict[str, Any]]:
     """Tasks that wait and that no connected host could ever run, by queue and what they need.
 
-    The most numerous first. Empty while no host is connected at all.
+    Only those that a session may know of. The most numerous first. Empty while no host is connected
+    at all.
     """
     hosts = ledger.hosts.all.values()
     if not any(host.peer is not None for host in hosts):
@@ -23,7 +25,7 @@ def cannot_run(ledger: Ledger) -> list[dict[str, Any]]:
     waiting: Counter[tuple[str, Needs]] = Counter()
     for session in ledger.sessions.values():
         for batch in session.batches:
-            if batch.open and batch.needs is not None:
+            if batch.open and batch.needs is not None and who.sees(batch):
                 count = batch.states.count(State.QUEUED) + batch.states.count(State.SCHEDULED)
                 waiting[batch.queue.name, batch.needs] += count
     found: list[dict[str, Any]] = []

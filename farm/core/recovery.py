@@ -48,15 +48,19 @@ class Recovery:
         self._backlog: list[Batch] = []
         self._taken: dict[Batch, RangeSet] = {}  # of the backlog: adopted
         self._heard: set[bytes] = set()  # instances of hosts that said what they hold
+        self._owners: dict[str, str] = {}
         self.deadline = NEVER
 
-    def begin(self, hosts: dict[str, list[tuple[int, bytes]]], now: float) -> None:
+    def begin(
+        self, hosts: dict[str, list[tuple[int, bytes]]], owners: dict[str, str], now: float
+    ) -> None:
         """The ledger is rebuilt: wait for the hosts of the last epoch if there is a backlog.
 
         ``hosts`` has the records that say so, by name; they are kept as long as
-        recovery waits, for the next restart may come before.
+        recovery waits, for the next restart may come before. ``owners`` has the names of their
+        keys, by name, too.
         """
-        self._expected = dict(hosts)
+        self._expected, self._owners = dict(hosts), dict(owners)
         ledger = self._ledger
         for session in ledger.sessions.values():
             for batch in session.batches:
@@ -73,6 +77,10 @@ class Recovery:
                 self.finish(now)
         else:
             self._forget_hosts()
+
+    def owner_of(self, name: str) -> str:
+        """The key of a host that is waited for; empty if there is none, or it had none."""
+        return self._owners.get(name, "") if name in self._expected else ""
 
     # ------------------------------------------------------------ claims
 
@@ -191,6 +199,7 @@ class Recovery:
         """Hosts of the last epoch that did not come are waited for no more."""
         refs = self._dead + [ref for one in self._expected.values() for ref, _ in one]
         self._expected.clear()
+        self._owners.clear()
         self._dead = []
         if refs:
             self._ledger.port.prune(refs)

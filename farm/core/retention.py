@@ -165,7 +165,7 @@ class Retention:
         groups = [group for batch in living for group in self._survivors(batch)]
         at = ledger.wall(living[0].at)
         fence = max(batch.fence for batch in living)  # those that were over were not fenced
-        record = Submitted(session.id, at, groups, fence)
+        record = Submitted(session.id, at, groups, fence, living[0].other_owner)
         new = ledger.rows.open(ledger.persist(record), row.since)
         new.batches = living
         new.count = sum(group.count for group in groups)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from farm.core.batch import SETTLED, Batch, Outcome
 from farm.core.port import Peer
 from farm.core.throughput import Throughput
+from farm.identity import TRUSTED, Identity
 from farm.ranges import RangeSet
 
 if TYPE_CHECKING:
@@ -101,14 +102,19 @@ class Session:
     ``accepted`` has every durable counter ever accepted, and all below the floor that the client
     said; ``volatile`` has the others. ``dropped`` are those whose results were given up for room,
     ``outlived`` those that nobody took in time; ``forgotten`` those that the client waited for and
-    the coordinator does not have, because its store was restored from an older copy. ``owner`` is
-    whose keys its tasks have.
+    the coordinator does not have, because its store was restored from an older copy.
+
+    ``owner`` is the name of the key that opened it, empty where no keys are in use: whose its tasks
+    are, and their keys. ``identity`` is who speaks for it now, under that name.
     """
 
     def __init__(self, identity: bytes, secret: bytes, now: float, owner: str = "") -> None:
         self.id = identity
         self.secret = secret
         self.owner = owner
+        self.identity: Identity = TRUSTED
+        self.sees_all = True
+        self.above: tuple[tuple[bytes, int], str] | None = None  # a parent of its tasks, and whose
         self.accepted = RangeSet()
         self.volatile = RangeSet()
         self.dropped = RangeSet()
@@ -143,6 +149,15 @@ class Session:
         self.inflight_bytes = 0
         self.resident_bytes = 0
         self.results_sent = 0
+
+    def sees(self, batch: Batch) -> bool:
+        """Whether it may know of the tasks of a batch."""
+        return self.sees_all or batch.owner == self.owner or batch.session is self
+
+    def speak(self, identity: Identity) -> None:
+        """This is who speaks for it from now on."""
+        self.identity = identity
+        self.sees_all = identity.sees_all
 
     def had(self, counter: int) -> bool:
         """Whether a task was accepted, as far as the coordinator remembers."""

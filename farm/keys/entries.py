@@ -116,7 +116,7 @@ class Ring:
                 side = "host" if entry.role is Role.HOST else "client"
                 self._add(entry.public, entry, entry.identity(), side)
             if entry.tasks:
-                tasks = Identity(entry.name, Role.CLIENT, "own", key_id(entry.tasks))
+                tasks = Identity(entry.name, Role.CLIENT, "tasks", key_id(entry.tasks))
                 self._add(entry.tasks, entry, tasks, "client")
 
     def _add(self, public: bytes, entry: Entry, identity: Identity, side: str) -> None:

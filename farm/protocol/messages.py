@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from farm.identity import Identity
 from farm.protocol.messages_host import (
     Ask,
     Assign,
@@ -107,7 +108,7 @@ __all__ = [
 
 
 class ClientHello(Part, tag=1):
-    """The first message of a client's connection."""
+    """The first message of a client's connection; ``behalf``: for whom an admin speaks."""
 
     protocol: int
     farm: str
@@ -121,6 +122,7 @@ class ClientHello(Part, tag=1):
     commit_seen: Counter
     window_bytes: Counter
     pending: list[Run]
+    behalf: Identity | None = None
 
 
 class Submit(Part, tag=2):
@@ -352,8 +354,7 @@ class Shares(Part, tag=84):
 class Rejected(Part, tag=82):
     """The connection is refused and will be closed; ``code`` is for programs, the rest for people.
 
-    Codes: ``version``, ``hello``, ``secret``, ``replaced``, ``garbled``, ``slow``,
-    ``name`` (another host has it, and may be alive).
+    Codes: ``version``, ``hello``, ``secret``, ``replaced``, ``garbled``, ``slow``, ``name``.
     ``retry`` says whether trying again can help.
     """
 

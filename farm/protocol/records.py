@@ -46,13 +46,15 @@ __all__ = [
 class Submitted(Part, tag=1):
     """Tasks accepted from a session, or the survivors of an older record, copied out.
 
-    ``fence``: attempts of epochs below it are fenced off (0: none are).
+    ``fence``: attempts of epochs below it are fenced off (0: none are). ``owner``: whose they are,
+    if not whose the session is.
     """
 
     session: bytes
     at: float
     groups: list[Group]
     fence: int = 0
+    owner: str = ""
 
 
 class Finished(Part, tag=2):
@@ -129,7 +131,7 @@ class SessionMark(Part, tag=7):
     record, so that no id is ever taken for new twice. A later mark replaces an earlier one.
     ``dropped`` are those whose results were given up for room, ``outlived`` those whose results
     nobody took in their time, ``forgotten`` those that a restored store was found to lack.
-    ``owner``: whose keys its tasks have; empty for the one owner of a farm that knows no others.
+    ``owner``: the name of the key that opened it; empty where no keys are in use.
     """
 
     session: bytes
@@ -146,12 +148,14 @@ class SessionMark(Part, tag=7):
 class HostJoined(Part, tag=8):
     """A host's agent said HELLO; recovery waits for it. Deleted when the host has left.
 
-    ``resources`` names those that it has, so that they are known before it is back.
+    ``resources`` names those that it has, so that they are known before it is back. ``owner`` is
+    the name of its key: no other may take the host's name.
     """
 
     name: str
     instance: bytes
     resources: tuple[str, ...] = ()
+    owner: str = ""
 
 
 class Recovered(Part, tag=9):
@@ -194,7 +198,7 @@ class Buried(Part, tag=20):
     """A task is dead: what it was, and the evidence of its attempts, to be kept for people.
 
     Comes before the outcome; of a task that has none it says nothing. It names no other record and
-    outlives the task's own.
+    outlives the task's own. ``owner``: whose it is.
     """
 
     at: float
@@ -202,12 +206,14 @@ class Buried(Part, tag=20):
     group: Group
     job: str
     attempts: list[Failure]
+    owner: str = ""
 
 
 class Memory(Part):
     """How a run of tasks ended, without payload. Times are seconds since 1970, 0 if unknown.
 
-    ``job`` is the id of their job, ``name`` its name, ``attempt`` the number of the last attempt.
+    ``job`` is the id of their job, ``name`` its name, ``attempt`` the number of the last attempt,
+    ``owner`` whose they were.
     """
 
     session: bytes
@@ -223,6 +229,7 @@ class Memory(Part):
     job: str = ""
     name: str = ""
     attempt: int = 1
+    owner: str = ""
 
 
 class Remembered(Part, tag=21):

@@ -329,8 +329,8 @@ def _(patch):
 def _(patch):
     begin = Recovery.begin
 
-    def at_once(self, hosts, now):
-        begin(self, hosts, now)
+    def at_once(self, hosts, owners, now):
+        begin(self, hosts, owners, now)
         backlog, self._backlog = self._backlog, []
         self._release(backlog, {}, now)
 

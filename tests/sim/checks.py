@@ -32,6 +32,7 @@ from tests.sim.checks_evidence import EvidenceChecks
 from tests.sim.checks_keys import KeyChecks
 from tests.sim.checks_leases import LeaseChecks
 from tests.sim.checks_losses import LossChecks
+from tests.sim.checks_owners import OwnerChecks
 from tests.sim.checks_queues import QueueChecks
 from tests.sim.checks_readers import ReaderChecks
 from tests.sim.checks_recalls import RecallChecks
@@ -72,6 +73,7 @@ class Checks:
         self.keys = KeyChecks(self)
         self.recalls = RecallChecks(self)
         self.resources = ResourceChecks(self)
+        self.owners = OwnerChecks(self)
 
     @property
     def disk(self) -> Disk:
@@ -139,6 +141,7 @@ class Checks:
 
     def _submitted(self, record: Submitted) -> None:
         self.keys.submitted(record)
+        self.owners.submitted(record)
         for group in record.groups:
             for task in ids(record.session, group.first, group.count):
                 self._admitted(self.truth.tasks[task], waits=group.same is None)
@@ -261,6 +264,8 @@ class Checks:
         commit = getattr(message, "commit", 0)
         if commit > self.disk.commit:
             raise Violation("commit number", f"{commit} was said, {self.disk.commit} is committed")
+        if connection.dealer.side == "client":
+            self.owners.sent(connection, message)
         match message:
             case Accepted():
                 self._accepted(connection, message)
@@ -284,6 +289,7 @@ class Checks:
         """The coordinator hears something."""
         if connection.dealer.side == "client":
             self.readers.received(connection, message)
+            self.owners.received(connection, message)
             return
         self.losses.received(connection, message)
         self.leases.received(connection, message)

@@ -9,7 +9,7 @@ from tests.sim.truth import Violation, ids
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from farm.protocol.messages import Refused, TaskKey
+    from farm.protocol.messages import Refused
     from farm.protocol.records import Submitted
     from tests.sim.checks import Checks
     from tests.sim.network import Connection
@@ -44,26 +44,33 @@ class KeyChecks:
                     self._same(known, (group.same[0], group.same[1] + i), fresh)
 
     def _alone(self, task: Task, fresh: dict[Id, Task]) -> None:
-        for other in [*self._with(task.key), *fresh.values()]:
-            if other.key_name == task.key_name and (
-                other.id in fresh or self._holds(other, -EPSILON)
-            ):
+        for other in [*self._with(task), *fresh.values()]:
+            if self._is_alike(other, task) and (other.id in fresh or self._holds(other, -EPSILON)):
                 raise Violation("one task a key", f"{task.name} is accepted beside {other.name}")
 
     def _same(self, task: Task, first: Id, fresh: dict[Id, Task]) -> None:
         other = self._truth.tasks[first]
         task.firsts.append(first)
         self._checks.world.stats["duplicates"] += 1
-        if other.key != task.key:
+        owner = self._checks.world.owners.name_of
+        if other.key != task.key or owner(other.client) != owner(task.client):
             raise Violation("wrong duplicate", f"{task.name} of {other.name}, with another body")
         if first not in fresh and not self._holds(other, EPSILON):
             raise Violation("wrong duplicate", f"{task.name} of {other.name}, which has no key")
 
-    def _with(self, key: TaskKey | None) -> Iterator[Task]:
-        """All tasks with a key, whatever their body."""
-        for task in self._truth.tasks.values():
-            if task.key and key and task.key_name == (key.unique, key.text):
-                yield task
+    def _with(self, one: Task) -> Iterator[Task]:
+        """All tasks with the key of one, whatever their body."""
+        return (task for task in self._truth.tasks.values() if self._is_alike(task, one))
+
+    def _is_alike(self, task: Task, other: Task) -> bool:
+        """Whether two tasks have the same key, of the same owner."""
+        owner = self._checks.world.owners.name_of
+        return bool(
+            task.key
+            and other.key
+            and task.key_name == other.key_name
+            and owner(task.client) == owner(other.client)
+        )
 
     def _holds(self, task: Task, slack: float) -> bool:
         """Whether a task has its key: it is pending, or its time is not over."""
@@ -86,7 +93,7 @@ class KeyChecks:
         """The coordinator refuses tasks for good."""
         run = (connection.dealer.session, message.first, message.count)
         for task in self._truth.run(*run):
-            others = [one for one in self._with(task.key) if one.key != task.key]
+            others = [one for one in self._with(task) if one.key != task.key]
             few = self._checks.settings.max_keys < FEW
             if not {"key": bool(others), "keys": few}.get(message.reason):
                 raise Violation("refused", f"{task.name}: {message}")

@@ -34,7 +34,7 @@ class CoordinatorProcess(Process):
         self.side = "coordinator"
         self.checks = world.checks
         self.connections: dict[Any, Connection] = {}
-        self.identities: dict[Any, Identity] = {}  # of peers that are not trusted with everything
+        self.revoked: set[str] = set()  # the keys of which it was told that
         self.short = False  # the core was told that the disk is full
         disk = world.disk
         self.journal = Journal(
@@ -118,7 +118,8 @@ class CoordinatorProcess(Process):
             connection.close_by_server()
 
     def identity(self, peer: Any) -> Identity:
-        return self.identities.get(peer, TRUSTED)
+        connection = self.connections.get(peer)
+        return TRUSTED if connection is None else connection.dealer.who
 
     def persist(self, ref: int, record: Record) -> None:
         self.world.said(self.name, "journal", (ref, record))
@@ -169,10 +170,24 @@ class CoordinatorProcess(Process):
     def after_turn(self) -> None:
         self.checks.leases.turn_over()
         self.checks.queues.turn_over()
+        self.checks.owners.turn_over(self.machine, self.revoked)
         self.checks.recalls.look()
         self.checks.resources.turn_over(self.machine, self.now)
 
     # ------------------------------------------------------------ its end
+
+    def revoke(self, keys: set[str]) -> None:
+        """The shell cuts the connections of keys, and lets none of them in any more."""
+        cut = [one for one in self.connections.values() if one.dealer.who.key in keys]
+        for connection in cut:
+            connection.close_by_server()
+        self.do(self._revoked, keys, cut)
+
+    def _revoked(self, keys: set[str], cut: list[Connection]) -> None:
+        self.revoked |= keys
+        for connection in cut:
+            self._gone(connection)
+        self.machine.on_revoked(keys, self.now)
 
     def fill_disk(self, seconds: float) -> None:
         """Nothing can be committed for a time, and the shell says so."""

@@ -19,6 +19,7 @@ from farm.protocol import codec
 if TYPE_CHECKING:
     from random import Random
 
+    from farm.identity import Identity
     from tests.sim.clock import Clock
 
 __all__ = ["Connection", "Dealer", "Network", "Server"]
@@ -39,6 +40,7 @@ class Dealer(Protocol):
     name: str
     side: str
     shares: bool
+    who: Identity
 
     def connected(self, connection: Connection) -> None: ...
     def arrived(self, connection: Connection, message: Any) -> None: ...

@@ -106,6 +106,8 @@ class Plan:
     keys: int = 0  # how many concurrency keys there are
     task_keys: int = 0  # how many unique and idempotency keys there are, of each kind
     strangers: int = 0  # how many hosts have another minor version of Python
+    owners: int = 0  # how many names of keys clients have; 0: no keys are in use
+    revoke_seconds: float = 0.0  # mean time between revocations; 0: there are none
     orders: float = 0.0  # the share of acts of clients that come with an order to a queue
 
     @property
@@ -126,7 +128,7 @@ class Plan:
 
     @property
     def is_calm(self) -> bool:
-        return not self.faults and not self.holes
+        return not (self.faults or self.holes or self.revoke_seconds)
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -193,7 +195,16 @@ class Plan:
         plan.have_little_memory(Random(seed * 37 + 11))
         plan.have_resources(Random(seed * 41 + 13))
         plan.have_strangers(Random(seed * 43 + 17))
+        plan.have_owners(Random(seed * 47 + 19))
         return plan
+
+    def have_owners(self, chance: Random) -> None:
+        """Keys are in use, in a third of the worlds; now and then one of them is revoked."""
+        if chance.random() < 0.65:
+            return
+        self.owners = chance.choice((1, 2, 2))
+        self.clients = max(self.clients, 2)
+        self.revoke_seconds = chance.choice((0.0, 1.0, 3.0))
 
     def have_little_memory(self, chance: Random) -> None:
         """How many bytes of payloads and results the coordinator has in memory."""

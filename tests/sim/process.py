@@ -28,10 +28,12 @@ class Process:
     """
 
     machine: Any = None
+    side = ""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
+        self.who = world.owners.identity(name, self.side)
         self.alive = True
         self.paused = False
         self.asleep = 0.0  # how long it was paused in all, in seconds

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["FUNCTIONS", "Program"]
 
 FUNCTIONS = [
-    Function(blake2b(name.encode(), digest_size=16).digest(), name, b"def " + name.encode())
-    for name in ("alpha", "beta", "gamma")
+    Function(blake2b(data, digest_size=16).digest(), data.decode()[4:], data)
+    for data in (b"def alpha", b"def beta", b"def gamma")
 ]
 
 
@@ -53,7 +53,8 @@ class Program:
     def _act(self) -> None:
         if self.world.resting or self.client.finished:
             return
-        if self.queue_chance.random() < self.world.plan.orders:
+        # Where keys are in use, an order is an admin's.
+        if self.queue_chance.random() < self.world.plan.orders and not self.world.plan.owners:
             self.order(self.queue_chance.choice(ORDERS))
         choice = self.chance.random()
         if choice < 0.6:
@@ -72,7 +73,8 @@ class Program:
         """No new work; what is open is closed."""
         for job in list(self.jobs):
             self.seal(job)
-        for name in self.world.plan.queues if self.world.plan.orders else ():
+        orders = self.world.plan.orders and not self.world.plan.owners
+        for name in self.world.plan.queues if orders else ():
             self.order("resume_queue", name)
 
     def order(self, what: str, name: str = "") -> None:
@@ -268,7 +270,8 @@ class Program:
             runs = more() or runs
         for run in runs:
             for task in self.world.truth.run(*run):
-                task.cancel_asked = True
+                if self.world.owners.may_see(self.client, task):
+                    task.cancel_asked = True
         request = self._request()
         self.cancels.add(request)
         self.client.machine.cancel(request, runs, self.client.now, grace)
@@ -302,7 +305,13 @@ class Program:
             return
         tasks = {task for run in runs for task in ids(*run)}
         known = self.world.truth.tasks
-        self.must_know |= {t for t in tasks if t in known and known[t].acknowledged}
+        self.must_know |= {
+            t
+            for t in tasks
+            if t in known
+            and known[t].acknowledged
+            and self.world.owners.may_see(self.client, known[t])
+        }
         for task in tasks:
             self.client.heard.pop(task, None)
         self.follows[request] = tasks

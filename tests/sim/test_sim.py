@@ -20,7 +20,7 @@ PART = 25
 
 MET = ["stale executions", "adopted", "fenced", "refused", "loaded", "rewritten", "progress"]
 MET += ["dropped", "forgotten", "bursts", "duplicates", "payloads read back"]
-MET += ["waits", "told to be busy"]
+MET += ["waits", "told to be busy", "revoked", "thefts", "orders of strangers"]
 
 
 @pytest.fixture

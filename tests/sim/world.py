@@ -21,8 +21,10 @@ from tests.sim.coordinator import WALL, CoordinatorProcess
 from tests.sim.faults import Faults
 from tests.sim.files import Files
 from tests.sim.host import HostProcess
+from tests.sim.hostile import HostileClient
 from tests.sim.journal import Disk
 from tests.sim.network import Network
+from tests.sim.owners import Owners
 from tests.sim.rest import check_rest, check_void, unrest
 from tests.sim.trace import Trace
 from tests.sim.truth import Book, Truth, Violation
@@ -67,18 +69,22 @@ class World:
         self.epoch_floor = 0
         self.skew = 0.0  # by how much the wall clock of the coordinator's machine is wrong
         self.boot_offset = self.chance.uniform(1.0, 1e6)
+        self.resting = self.leaving = False
+        self.coordinator: CoordinatorProcess | None = None
+        self.hosts: list[HostProcess | None] = [None] * plan.hosts
+        self.clients: list[ClientProcess] = []
+        self.owners = Owners(self)
         self.files = Files(self)
         self.checks = Checks(self, plan.core_settings)
-        self.resting = self.leaving = False
         self.job_names: list[str] = []
-        self.coordinator: CoordinatorProcess | None = None
         self.start_coordinator()
-        self.hosts: list[HostProcess | None] = [None] * plan.hosts
         for index in range(plan.hosts):
             self.start_host(index)
         self.nested: list[NestedClient] = []  # those of workers
         self.nested_chance = Random(plan.seed * 7919 + 2)
-        self.clients = [ClientProcess(self, f"client{i}") for i in range(plan.clients)]
+        self.clients += [ClientProcess(self, f"client{i}") for i in range(plan.clients)]
+        if plan.owners:
+            self.clients.append(HostileClient(self))
         self.faults = Faults(self)
 
     def _new_disk(self) -> Disk:
@@ -185,7 +191,8 @@ class World:
     def _dialled(self, dealer: Any) -> None:
         if not dealer.alive or dealer.connection is not None:
             return
-        if self.coordinator is None or self.network.is_cut_off(dealer.name):
+        shut = self.owners.is_barred(dealer) or self.network.is_cut_off(dealer.name)
+        if self.coordinator is None or shut:
             self.dial(dealer)
             return
         connection = self.network.connect(dealer, self.coordinator)

@@ -53,6 +53,7 @@ class Rig:
         self.disk = Disk()
         self.promises = Promises()
         self.blobs = {}  # what can be read, by name
+        self.identities = {}  # of those who are not trusted with everything, by name
         self._connections = {}
         self._boot()
 
@@ -68,7 +69,6 @@ class Rig:
         self.stopped = None
         self.sides = {}
         self.peers = {}
-        self.identities = {}
         self.core = Core(
             self.settings,
             self,
@@ -119,7 +119,7 @@ class Rig:
         self.closed.append(peer)
 
     def identity(self, peer):
-        return self.identities.get(peer, TRUSTED)
+        return self.identities.get(peer.split("#")[0], TRUSTED)
 
     def persist(self, ref, record):
         data = r.encode_record(record)
@@ -287,15 +287,15 @@ class Rig:
             self.take(peer)
         return peer
 
-    def host(self, name="host", *, quiet=True, commit=True, **more):
-        """Connect a host and commit that it joined; its peer."""
+    def host(self, name="host", *, called="", quiet=True, commit=True, **more):
+        """Connect a host, called otherwise if so said, and commit that it joined; its peer."""
         peer = self._connect(name, "host")
         hello = {
             "protocol": m.PROTOCOL_VERSION,
             "farm": "0.1",
             "python": "",
             "instance": name.encode().ljust(16, b"-"),
-            "name": name,
+            "name": called or name,
             "connection": self._connections[name],
             "slots": 4,
             "window": 4,

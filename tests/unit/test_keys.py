@@ -52,7 +52,7 @@ def test_a_host_s_token_has_another_key_for_its_tasks(store):
     host = admit(store, token.host, "host").identity
     tasks = admit(store, token.tasks).identity
     assert (host.name, host.role, host.scope) == ("north", Role.HOST, "all")
-    assert (tasks.name, tasks.role, tasks.scope) == ("north", Role.CLIENT, "own")
+    assert (tasks.name, tasks.role, tasks.scope) == ("north", Role.CLIENT, "tasks")
     assert host.key != tasks.key
     assert not token.client
 
@@ -177,7 +177,7 @@ def test_local_keys_stay_and_an_address_is_only_noted(store):
     token = Token.parse(before[0].decode(), "it")
     assert admit(store, token.client).identity.role is Role.ADMIN
     assert admit(store, token.host, "host").identity.name == "local-host"
-    assert admit(store, token.tasks).identity.scope == "own"
+    assert admit(store, token.tasks).identity.scope == "tasks"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-x", "x" * 65, "local", "local-host", "ä"])
