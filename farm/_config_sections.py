@@ -290,6 +290,16 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
             " digits"
         ),
     ] = []
+    tokens: Annotated[
+        Literal["auto", "always", "never"],
+        Meta(description="Whether requests must show a bearer token; `auto`: once there are any"),
+    ] = "auto"
+    tls_cert: Annotated[
+        str, Meta(description="Its certificate, a file in PEM: then it speaks HTTPS")
+    ] = ""
+    tls_key: Annotated[str, Meta(description="The private key of that, a file in PEM")] = ""
+    health_open: Annotated[bool, Meta(description="Whether `/health/…` needs no token")] = True
+    metrics_open: Annotated[bool, Meta(description="Whether `/metrics` needs no token")] = False
     docs: Annotated[
         bool,
         Meta(description="A page about the API at `/docs`; its script comes from the internet"),
@@ -304,6 +314,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, description="How many tasks of one caller may be unfinished")
     ] = 10_000
     max_connections: Annotated[int, Meta(ge=1, description="How many connections it takes")] = 1024
+    max_sessions: Annotated[
+        int, Meta(ge=1, description="How many callers with tokens have a session at a time")
+    ] = 64
     max_waits: Annotated[
         int, Meta(ge=0, description="How many requests may wait for tasks, or follow jobs")
     ] = 512

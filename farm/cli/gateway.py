@@ -17,6 +17,8 @@ from farm.cli.options import (
     InsecureOption,
     LogFormatOption,
     LogLevelOption,
+    TlsCertOption,
+    TlsKeyOption,
 )
 from farm.cli.run import AddressOption, Run, command
 from farm.cli.settings import scheduler_state
@@ -37,6 +39,7 @@ MISSING = "the HTTP gateway is not installed: pip install 'compute-farm[gateway]
     examples=[
         "farm gateway --import thumbnails",
         "farm gateway --listen 127.0.0.1:8000 --address tcp://farm-host:7070",
+        "farm gateway --listen 0.0.0.0:8443 --tls-cert gateway.crt --tls-key gateway.key",
     ],
 )
 def gateway(  # noqa: PLR0913 - one for each option
@@ -52,6 +55,8 @@ def gateway(  # noqa: PLR0913 - one for each option
             show_default=False,
         ),
     ] = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     docs: Annotated[
         bool,
         typer.Option("--docs", help="Show the API at /docs; its script comes from the internet."),
@@ -80,6 +85,8 @@ def gateway(  # noqa: PLR0913 - one for each option
         gateway_modules=imports or None,
         gateway_names=name or None,
         gateway_docs=docs or None,
+        gateway_tls_cert=tls_cert,
+        gateway_tls_key=tls_key,
         log_format=log_format,
         log_level=log_level,
     )

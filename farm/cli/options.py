@@ -25,6 +25,8 @@ __all__ = [
     "SchedulesOption",
     "SlotsOption",
     "StoreOption",
+    "TlsCertOption",
+    "TlsKeyOption",
     "UnclaimedTtlOption",
 ]
 
@@ -119,6 +121,16 @@ HttpOption = Annotated[
         help="Where it listens. Default: 127.0.0.1:8080.",
         show_default=False,
     ),
+]
+TlsCertOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Speak HTTPS, with this certificate in PEM.", show_default=False
+    ),
+]
+TlsKeyOption = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="The private key of --tls-cert.", show_default=False),
 ]
 ImportOption = Annotated[
     list[str] | None,

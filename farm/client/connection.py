@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from itertools import count
 from typing import Any
 
-from farm._version import __version__
 from farm.client import waits
 from farm.client.attached import AttachedJob
 from farm.client.backlog import Lane
@@ -22,7 +21,6 @@ from farm.client.loop import Loop, shut_down
 from farm.client.mapping import Chunk
 from farm.client.nest import Nest
 from farm.client.replies import Reply
-from farm.client.session import SessionSettings
 from farm.client.slots import SlotCount
 from farm.client.waiting import Waiting, runs_of
 from farm.errors import ConfigError, FarmError, UnknownTask
@@ -72,7 +70,7 @@ class Connection:
         self._waiting = Waiting(self._origin(self._session))
         self._loop = Loop(
             credentials,
-            SessionSettings(__version__, python, flow.window_bytes, waits_for_room=nest is None),
+            flow.session(python, waits_for_room=nest is None),
             flow.messages_hwm,
             identity,
             waiting=self._waiting,

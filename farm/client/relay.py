@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from farm.client.awaiting import Awaiter
 from farm.client.backlog import Lane
 from farm.client.connection import Connection
+from farm.client.flow import USUAL
 from farm.client.future import Future
 from farm.client.loop import Loop
 from farm.client.options import Settings
@@ -24,6 +25,7 @@ from farm.client.outcomes import Failed, Given, Outcome
 from farm.client.replies import Reply
 from farm.client.settling import LOCK
 from farm.errors import Busy, FarmError
+from farm.identity import Identity
 from farm.model import Payload, TaskId
 from farm.payload import FunctionPayload
 from farm.protocol.messages import CancelReply, Function, TaskRun
@@ -42,12 +44,15 @@ class Relay:
     """A session of its own with a farm; it connects in the background.
 
     ``address``, ``token`` and ``keys`` as in ``Client``, but empty where they are not said.
+    ``behalf``: for whom it is, of which only an admin's key is believed.
     """
 
-    def __init__(self, address: str, token: str = "", keys: str = "") -> None:
+    def __init__(
+        self, address: str, token: str = "", keys: str = "", *, behalf: Identity | None = None
+    ) -> None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         credentials = Credentials("client", address, token_said(token), keys=keys)
-        self._connection = Connection(credentials, version)
+        self._connection = Connection(credentials, version, flow=USUAL._replace(behalf=behalf))
         self._loop = self._connection._loop
         # Tasks that are followed, as long as they are not over or somebody looks at them.
         self._followed: WeakValueDictionary[TaskId, Future[Any]] = WeakValueDictionary()
@@ -85,6 +90,12 @@ class Relay:
         self._connection.end()
         self._connection.join()
         self._connection.callbacks.close()
+
+    async def come(self, within: float) -> bool:
+        """Wait until the farm can be reached; whether it can."""
+        there = Awaiter()
+        self._connection._after(lambda _: self._loop.waits.append((lambda: self.connected, there)))
+        return await _in_time(there, within)
 
     async def over(self) -> None:
         """Wait until this session is over, by itself or closed; then ``error`` may say why."""

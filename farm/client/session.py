@@ -49,8 +49,7 @@ class Session:
         self.payload_bytes_max, self.open = m.PAYLOAD_BYTES_MAX, RangeSet()
         self.round_trip: float | None = None
         self.retry_at, self.busy = 0.0, ""
-        self._settings, self._port, self._secret = settings, port, secret
-        self._instance = instance
+        self._settings, self._port, self._secret, self._instance = settings, port, secret, instance
         self._connection, self._beat_seconds, self._silence = 0, 1.0, 0.0
         self._hello_at: float | None = None  # not None: waiting for the welcome
         self._heard = self._ticked = self._beat_due = self._take_due = 0.0
@@ -157,6 +156,7 @@ class Session:
                 self.session, self._secret, self._connection, self.epoch_seen, self.store_seen,
                 self.commit_seen, self._settings.window_bytes,
                 [(a, b - a) for a, b in self._outbox.accepted_for_good(self.open)],
+                self._settings.behalf,
             )
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
+from farm.identity import Identity
 from farm.protocol.messages import Answer, CancelReply, FromClient, JobInfo, Refused, Result, Run
 
 __all__ = ["SessionPort", "SessionSettings"]
@@ -24,6 +25,8 @@ class SessionSettings(NamedTuple):
     """A coordinator that is silent for so many beats is given up."""
     waits_for_room: bool = True
     """If not, tasks that the farm has no room for fail, with the reason ``busy``."""
+    behalf: Identity | None = None
+    """For whom the session is, if not for whose key this process has."""
 
 
 class SessionPort(Protocol):

@@ -11,14 +11,17 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import ScalarRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
 from farm._version import __version__
+from farm.gateway.entrance import Entrance
 from farm.gateway.gateway import Gateway
 from farm.gateway.guard import Guard
 from farm.gateway.problems import MEDIA_TYPE, Problem
 from farm.gateway.routes import ROUTES
 from farm.gateway.routes_aggregates import AGGREGATE_ROUTES
 from farm.gateway.routes_schedules import SCHEDULE_ROUTES
+from farm.gateway.seat import Seat, seat_of
 from farm.registry import registered
 
 __all__ = ["Application"]
@@ -35,7 +38,7 @@ class Application:
         self._allowed = _allowed(self.routes)
         self._metrics = gateway.metrics
         self._guard = Guard(
-            self._route, gateway.submitting, names=settings.names, max_body=settings.max_body
+            self._route, Entrance(gateway), names=settings.names, max_body=settings.max_body
         )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -75,6 +78,11 @@ def _allowed(routes: Litestar) -> list[tuple[re.Pattern[str], str]]:
     ]
 
 
+BEARER = SecurityScheme(
+    type="http",
+    scheme="bearer",
+    description="The token that `farm keys new NAME --role client --http` prints",
+)
 LEFT = 499
 """What is counted for a peer that left before it was answered."""
 
@@ -82,6 +90,9 @@ LEFT = 499
 def _routes(gateway: Gateway) -> Litestar:
     async def itself() -> Gateway:
         return gateway
+
+    async def seat(request: Request[Any, Any, Any]) -> Seat:
+        return seat_of(request.scope)
 
     return Litestar(
         [
@@ -91,7 +102,7 @@ def _routes(gateway: Gateway) -> Litestar:
             openapi,
             *([docs] if gateway.settings.docs else []),
         ],
-        dependencies={"gateway": Provide(itself)},
+        dependencies={"gateway": Provide(itself), "seat": Provide(seat)},
         exception_handlers={
             Problem: _answer_problem,
             HTTPException: _answer_http,
@@ -105,6 +116,9 @@ def _routes(gateway: Gateway) -> Litestar:
             description="Runs registered functions on a compute farm. Errors are"
             " `application/problem+json`.",
             render_plugins=[],
+            components=Components(security_schemes={"bearer": BEARER}),
+            # The empty one: as long as there are no tokens, none is asked for.
+            security=[{"bearer": []}] if gateway.door.asks else [{}, {"bearer": []}],
         ),
         logging_config=None,
     )

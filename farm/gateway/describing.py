@@ -12,6 +12,8 @@ __all__ = ["Key", "problems"]
 
 REASONS = {
     400: "It is no HTTP request, or its body no JSON",
+    401: "A token is asked for, and none is shown that is good here",
+    403: "This needs the token of an admin",
     404: "There is no such task, job, queue or schedule, or it is kept no longer",
     408: "The body came too slowly",
     409: "Another call has this idempotency key; or the scheduler cannot do it",
@@ -34,7 +36,7 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
             media_type=MEDIA_TYPE,
             generate_examples=False,
         )
-        for status in (400, *statuses, 421)
+        for status in sorted({400, 401, *statuses, 421})
     }
 
 

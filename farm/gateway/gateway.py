@@ -2,21 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 from farm.client.relay import Relay
 from farm.errors import FarmError
 from farm.gateway.aggregates import Aggregates, Library
 from farm.gateway.callers import Callers
+from farm.gateway.door import Door
 from farm.gateway.events import job_events
 from farm.gateway.metrics import Metrics
-from farm.gateway.problems import busy, busy_if_away
-from farm.gateway.reading import Reading
+from farm.gateway.problems import busy
 from farm.gateway.schedules import Desk, Schedules
 from farm.gateway.schemas import JobView
+from farm.gateway.seat import Seat, Seats
 from farm.gateway.settings import GatewaySettings
-from farm.gateway.submitting import Submitting
-from farm.model import Answer
 
 __all__ = ["Gateway"]
 
@@ -54,11 +52,14 @@ class Gateway:
         self.waits = 0
         """Requests that wait now."""
         self.callers = Callers(settings.max_pending)
-        self.submitting = Submitting(relay, self.callers, settings)
-        self.reading = Reading(relay, self.stopping)
+        self.seats = Seats(settings, self._seat(relay), self._seat)
+        self.door = Door(settings)
         self.schedules = Schedules(desk, self.stopping)
         self.aggregates = Aggregates(library)
         self.metrics = Metrics()
+
+    def _seat(self, relay: Relay) -> Seat:
+        return Seat(relay, self.callers, self.settings, self.stopping)
 
     def waiting(self, wait: float) -> _Waiting:
         """A context for a request that wants to wait; it gives how long it may."""
@@ -69,19 +70,14 @@ class Gateway:
         if self.waits >= self.settings.max_waits:
             raise busy("too many requests wait for tasks, or follow jobs, already")
 
-    async def stream(self, view: JobView, told: int) -> AsyncIterator[bytes]:
+    async def stream(self, seat: Seat, view: JobView, told: int) -> AsyncIterator[bytes]:
         """The events of a job."""
         self.waits += 1
         try:
-            async for event in job_events(self.reading, view, told):
+            async for event in job_events(seat.reading, view, told):
                 yield event
         finally:
             self.waits -= 1
-
-    async def ask(self, what: str, **arguments: Answer) -> Any:
-        """What the farm says about itself; raises ``Problem``."""
-        with busy_if_away():
-            return await self.relay.query(what, **arguments)
 
     async def scrape(self) -> bytes:
         """The text of ``/metrics``."""
@@ -93,6 +89,7 @@ class Gateway:
         own = {
             "waits": self.waits,
             "callers": len(self.callers),
+            "sessions": len(self.seats),
             **{name: float(value) for name, value in self.relay.numbers.items()},
         }
         return self.metrics.text(status, hosts, own, await self.aggregates.known())

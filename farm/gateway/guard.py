@@ -1,8 +1,9 @@
 """What stands before the routes: refuses what must not be read, and reads the rest within bounds.
 
 In this order, and all of it before a byte of the body is read: is it meant for this gateway (Host,
-Origin), is it JSON, has the farm room, has the caller, is it small enough. What is being read has a
-bound for all requests together, and a clock. A request that waits ends with its connection.
+Origin), who asks (by a token, where there are any), is it JSON, has the farm room, has the caller,
+is it small enough. What is being read has a bound for all requests together, and a clock. A request
+that waits ends with its connection, and with its token.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
+from farm.gateway.door import identity_of
 from farm.gateway.problems import Problem, busy
 
 __all__ = ["Admission", "Guard", "Head"]
@@ -21,6 +23,8 @@ BODY_SECONDS = 10.0
 """How long the body of a request may take."""
 BODIES = 16
 """As many bodies of the largest size may be in memory at a time."""
+STAY_SECONDS = 0.5
+"""How often is looked whether the token of a request that waits is good still."""
 JSON = "application/json"
 
 Scope = dict[str, Any]
@@ -30,9 +34,18 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Admission(Protocol):
-    """Whether more may be submitted."""
+    """Who may come in, and whether more may be submitted."""
 
-    def check_room(self, queue: str, caller: str) -> None:
+    async def enter(self, scope: Any, authorization: str) -> None:
+        """Note in the scope who asks; raises the ``Problem`` that keeps a request out."""
+
+    def leave(self, scope: Any) -> None:
+        """A request that was let in, or not, is answered."""
+
+    def stays(self, scope: Any, authorization: str) -> bool:
+        """Whether a request that waits may go on: its token may have ended meanwhile."""
+
+    def check_room(self, queue: str, caller: str, scope: Any) -> None:
         """Raise the ``Problem`` that keeps a caller from submitting to a queue now.
 
         An empty queue: whichever the body names.
@@ -45,7 +58,6 @@ class Head:
     def __init__(self, scope: Scope) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.caller = caller_of(scope)
         self._headers = scope["headers"]
         self._query = scope["query_string"]
 
@@ -85,7 +97,9 @@ class Head:
 
 
 def caller_of(scope: Any) -> str:
-    """Who asks: until there are tokens, an address."""
+    """Who asks: a name, by the token that was shown; where there are no tokens, an address."""
+    if (identity := identity_of(scope)) is not None:
+        return identity.name
     client = scope.get("client")
     return str(client[0]) if client else "local"
 
@@ -123,20 +137,24 @@ class Guard:
             close = problem.status == HTTPStatus.REQUEST_TIMEOUT or head.header("expect")
             await problem.send(send, {"connection": "close"} if close else None)
         finally:
+            self._admission.leave(scope)
             self._bytes_left += taken.size
 
     async def _answer(
         self, head: Head, taken: "_Taken", scope: Scope, receive: Receive, send: Send
     ) -> None:
-        self._check(head)
+        self._check_meant(head)
+        authorization = head.header("authorization")
+        await self._admission.enter(scope, authorization)
+        self._check(head, scope)
         if head.waits:
-            await self._while_connected(scope, receive, send)
+            await self._while_connected(authorization, scope, receive, send)
             return
         body = await self._read(head, receive, taken)
         if body is not None:  # else the peer has gone
             await self._app(scope, _once(body), send)
 
-    def _check(self, head: Head) -> None:
+    def _check_meant(self, head: Head) -> None:
         host = _host_of(head.header("host"))
         if not self._is_ours(host):
             raise Problem(
@@ -147,6 +165,8 @@ class Guard:
             raise Problem(403, f"pages of {origin} may not use this farm")
         if head.header("sec-fetch-site") == "cross-site":
             raise Problem(403, "pages of other sites may not use this farm")
+
+    def _check(self, head: Head, scope: Scope) -> None:
         if head.submits or head.has_body:
             kind, _, parameter = head.header("content-type").partition(";")
             charset = parameter.strip().lower()
@@ -155,7 +175,7 @@ class Guard:
         if head.header("content-encoding").lower() not in {"", "identity"}:
             raise Problem(415, "send JSON as it is, without a Content-Encoding")
         if head.submits:
-            self._admission.check_room(head.queue, head.caller)
+            self._admission.check_room(head.queue, caller_of(scope), scope)
         if (head.length or 0) > self._max_body:
             raise self._too_large()
 
@@ -202,19 +222,37 @@ class Guard:
             self._bytes_left -= more
             taken.size = size
 
-    async def _while_connected(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have a request answered, unless its peer goes before."""
-        request = asyncio.ensure_future(self._app(scope, _once(b""), send))
+    async def _while_connected(
+        self, authorization: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Have a request answered, unless its peer goes, or its token ends, before."""
+        began = False
+
+        async def sending(message: Any) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        request = asyncio.ensure_future(self._app(scope, _once(b""), sending))
         gone = asyncio.ensure_future(_gone(receive))
+        ended = asyncio.ensure_future(self._until_ended(scope, authorization))
         try:
-            await asyncio.wait({request, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({request, gone, ended}, return_when=asyncio.FIRST_COMPLETED)
             if request.done():
                 request.result()
+                return
         finally:
-            for one in (request, gone):
+            for one in (request, gone, ended):
                 one.cancel()
                 with suppress(asyncio.CancelledError):
                     await one
+        if ended.done() and not ended.cancelled() and not began:
+            raise Problem(401, "the token has ended while this waited", challenge=True)
+
+    async def _until_ended(self, scope: Scope, authorization: str) -> None:
+        """Return when the token of a request is good no more."""
+        while self._admission.stays(scope, authorization):  # noqa: ASYNC110 - files change unasked
+            await asyncio.sleep(STAY_SECONDS)
 
 
 class _Taken:

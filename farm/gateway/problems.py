@@ -34,9 +34,16 @@ class Problem(Exception):
     """A request that is answered with a status of 400 or above."""
 
     def __init__(
-        self, status: int, detail: str, *, field: str | None = None, retry: float | None = None
+        self,
+        status: int,
+        detail: str,
+        *,
+        field: str | None = None,
+        retry: float | None = None,
+        challenge: bool = False,
     ) -> None:
         super().__init__(detail)
+        self._challenge = challenge
         self.status = status
         self.retry_after = None if retry is None else whole_seconds(retry)
         self.body = ProblemBody(
@@ -50,7 +57,8 @@ class Problem(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """What the response says beside its body."""
-        return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        said = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        return said | {"www-authenticate": 'Bearer realm="farm"'} if self._challenge else said
 
     def content(self) -> bytes:
         """The body, encoded."""

@@ -15,6 +15,7 @@ from farm.gateway.gateway import Gateway
 from farm.gateway.guard import caller_of
 from farm.gateway.metrics import CONTENT_TYPE
 from farm.gateway.problems import Problem, busy
+from farm.gateway.seat import Seat
 from farm.gateway.submitting import Asker
 from farm.model import seconds
 
@@ -66,21 +67,23 @@ class Tasks(Controller):
         self,
         request: Request[Any, Any, Any],
         data: s.TaskRequest,
-        gateway: "Gateway",
+        seat: "Seat",
         queue: Queue = "",
         idempotency_key: Key = "",
     ) -> Response[s.TaskAccepted]:
         """Run a registered function; 202 when the farm has the task, and will not lose it."""
         asker = Asker(caller_of(request.scope), queue, idempotency_key)
-        task = await gateway.submitting.task(data, asker)
+        task = await seat.submitting.task(data, asker)
         url = f"/v1/tasks/{task}"
         return Response(s.TaskAccepted(task, url), headers={"location": url})
 
     @get("/{task_id:str}", responses=problems(404, 410, 422, 503), summary="Read a task")
-    async def read(self, task_id: Id, gateway: "Gateway", wait: Wait = 0.0) -> s.TaskView:
+    async def read(
+        self, task_id: Id, gateway: "Gateway", seat: "Seat", wait: Wait = 0.0
+    ) -> s.TaskView:
         """A task as it stands; with `wait`, when it is over or after so many seconds."""
         async with gateway.waiting(wait) as allowed:
-            return await gateway.reading.task(task_id, allowed)
+            return await seat.reading.task(task_id, allowed)
 
     @delete(
         "/{task_id:str}",
@@ -88,9 +91,9 @@ class Tasks(Controller):
         responses=problems(404, 415, 422, 503),
         summary="Cancel a task",
     )
-    async def cancel(self, task_id: Id, gateway: "Gateway", grace: Grace = None) -> s.Cancelled:
+    async def cancel(self, task_id: Id, seat: "Seat", grace: Grace = None) -> s.Cancelled:
         """Cancel a task that no worker has begun; with `grace`, end also one that runs."""
-        return await gateway.reading.cancel_task(task_id, _grace(grace))
+        return await seat.reading.cancel_task(task_id, _grace(grace))
 
 
 class Jobs(Controller):
@@ -109,32 +112,34 @@ class Jobs(Controller):
         self,
         request: Request[Any, Any, Any],
         data: s.JobRequest,
-        gateway: "Gateway",
+        seat: "Seat",
         queue: Queue = "",
         idempotency_key: Key = "",
     ) -> Response[s.JobAccepted]:
         """Run a function for each item; 202 when the farm has all of its tasks."""
         asker = Asker(caller_of(request.scope), queue, idempotency_key)
-        job, count = await gateway.submitting.job(data, asker)
+        job, count = await seat.submitting.job(data, asker)
         url = f"/v1/jobs/{job}"
         return Response(s.JobAccepted(job, url, count), headers={"location": url})
 
     @get("/{job_id:str}", responses=problems(404, 422, 503), summary="Read a job")
-    async def read(self, job_id: Id, gateway: "Gateway", wait: Wait = 0.0) -> s.JobView:
+    async def read(
+        self, job_id: Id, gateway: "Gateway", seat: "Seat", wait: Wait = 0.0
+    ) -> s.JobView:
         """A job as it stands; with `wait`, when it is over or after so many seconds."""
         async with gateway.waiting(wait) as allowed:
-            return await gateway.reading.job(job_id, allowed)
+            return await seat.reading.job(job_id, allowed)
 
     @get("/{job_id:str}/tasks", responses=problems(404, 422, 503), summary="List a job's tasks")
     async def tasks(
         self,
         job_id: Id,
-        gateway: "Gateway",
+        seat: "Seat",
         start: Annotated[int, QueryParameter(ge=0, le=1 << 53, description="The first index")] = 0,
         limit: Annotated[int, QueryParameter(ge=1, le=10_000, description="How many")] = 1000,
     ) -> list[s.JobTask]:
         """The tasks of a job, in its order."""
-        return await gateway.reading.job_tasks(job_id, start, limit)
+        return await seat.reading.job_tasks(job_id, start, limit)
 
     @get(
         "/{job_id:str}/events",
@@ -149,6 +154,7 @@ class Jobs(Controller):
         self,
         job_id: Id,
         gateway: "Gateway",
+        seat: "Seat",
         last_event_id: Annotated[
             str,
             HeaderParameter(
@@ -162,12 +168,12 @@ class Jobs(Controller):
         when counts change, `end` as the last. Resumable by `Last-Event-ID`.
         """
         told = int(last_event_id or 0)
-        view = await gateway.reading.job(job_id)
+        view = await seat.reading.job(job_id)
         if view.over and last_event_id and told >= view.total:
             return Response(None, status_code=204)
         gateway.check_waits()
         return Stream(
-            gateway.stream(view, told),
+            gateway.stream(seat, view, told),
             media_type="text/event-stream",
             headers={"cache-control": "no-store"},
         )
@@ -178,9 +184,9 @@ class Jobs(Controller):
         responses=problems(404, 415, 422, 503),
         summary="Cancel a job",
     )
-    async def cancel(self, job_id: Id, gateway: "Gateway", grace: Grace = None) -> s.Cancelled:
+    async def cancel(self, job_id: Id, seat: "Seat", grace: Grace = None) -> s.Cancelled:
         """Cancel the tasks of a job that no worker has begun; with `grace`, all of them."""
-        return await gateway.reading.cancel_job(job_id, _grace(grace))
+        return await seat.reading.cancel_job(job_id, _grace(grace))
 
 
 class Farm(Controller):
@@ -190,57 +196,57 @@ class Farm(Controller):
     tags = ["farm"]  # noqa: RUF012 - as the framework has it
 
     @get("/functions", responses=problems(), summary="List the functions")
-    async def functions(self, gateway: "Gateway") -> list[s.Function]:
+    async def functions(self, seat: "Seat") -> list[s.Function]:
         """The functions that can be run, and their parameters."""
         return [
             s.Function(name, summary, signature.describe())
-            for name, summary, signature in gateway.submitting.functions()
+            for name, summary, signature in seat.submitting.functions()
         ]
 
     @get("/status", responses=problems(503), summary="How the farm is")
-    async def status(self, gateway: "Gateway") -> dict[str, Any]:
+    async def status(self, seat: "Seat") -> dict[str, Any]:
         """As `farm status --json` says it."""
-        return await gateway.ask("status")  # type: ignore[no-any-return]
+        return await seat.ask("status")  # type: ignore[no-any-return]
 
     @get("/hosts", responses=problems(503), summary="List the hosts")
-    async def hosts(self, gateway: "Gateway") -> list[dict[str, Any]]:
+    async def hosts(self, seat: "Seat") -> list[dict[str, Any]]:
         """As `farm hosts --json` says it."""
-        return await gateway.ask("hosts")  # type: ignore[no-any-return]
+        return await seat.ask("hosts")  # type: ignore[no-any-return]
 
     @get("/queues", responses=problems(503), summary="List the queues")
-    async def queues(self, gateway: "Gateway") -> list[dict[str, Any]]:
+    async def queues(self, seat: "Seat") -> list[dict[str, Any]]:
         """As `farm queues --json` says it."""
-        return await gateway.ask("queues")  # type: ignore[no-any-return]
+        return await seat.ask("queues")  # type: ignore[no-any-return]
 
     @post(
         "/queues/{name:str}/pause",
         status_code=200,
-        responses=problems(404, 408, 413, 415, 503),
+        responses=problems(403, 404, 408, 413, 415, 503),
         summary="Pause a queue",
     )
-    async def pause(self, name: QueueName, gateway: "Gateway") -> dict[str, Any]:
+    async def pause(self, name: QueueName, seat: "Seat") -> dict[str, Any]:
         """Start nothing more of it; what runs runs on."""
-        return await gateway.ask("pause_queue", name=name)  # type: ignore[no-any-return]
+        return await seat.ask("pause_queue", name=name)  # type: ignore[no-any-return]
 
     @post(
         "/queues/{name:str}/resume",
         status_code=200,
-        responses=problems(404, 408, 413, 415, 503),
+        responses=problems(403, 404, 408, 413, 415, 503),
         summary="Resume a queue",
     )
-    async def resume(self, name: QueueName, gateway: "Gateway") -> dict[str, Any]:
+    async def resume(self, name: QueueName, seat: "Seat") -> dict[str, Any]:
         """Start tasks of it again."""
-        return await gateway.ask("resume_queue", name=name)  # type: ignore[no-any-return]
+        return await seat.ask("resume_queue", name=name)  # type: ignore[no-any-return]
 
     @post(
         "/queues/{name:str}/purge",
         status_code=200,
-        responses=problems(404, 408, 413, 415, 503),
+        responses=problems(403, 404, 408, 413, 415, 503),
         summary="Purge a queue",
     )
-    async def purge(self, name: QueueName, gateway: "Gateway") -> dict[str, Any]:
+    async def purge(self, name: QueueName, seat: "Seat") -> dict[str, Any]:
         """Cancel what waits in it; what runs runs on."""
-        return await gateway.ask("purge_queue", name=name)  # type: ignore[no-any-return]
+        return await seat.ask("purge_queue", name=name)  # type: ignore[no-any-return]
 
 
 @get("/health/live", tags=["health"], responses=problems(), summary="Whether it runs")
@@ -261,7 +267,7 @@ async def ready(gateway: "Gateway") -> s.Health:
     "/metrics",
     tags=["health"],
     media_type=MediaType.TEXT,
-    responses=problems(),
+    responses=problems(503),
     summary="Numbers for Prometheus",
 )
 async def metrics(gateway: "Gateway") -> Response[bytes]:

@@ -23,7 +23,7 @@ ORDERED = {
         description="No scheduler has answered yet; the next one will do it",
         generate_examples=False,
     ),
-    **problems(404, 408, 409, 413, 415, 422, 503),
+    **problems(403, 404, 408, 409, 413, 415, 422, 503),
 }
 
 

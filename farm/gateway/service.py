@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 
@@ -25,6 +26,7 @@ from farm.client.relay import Relay
 from farm.errors import ConfigError, FarmError
 from farm.gateway.aggregates import Library
 from farm.gateway.app import Application
+from farm.gateway.door import Door
 from farm.gateway.gateway import Gateway
 from farm.gateway.protocol import guarded
 from farm.gateway.schedules import Desk
@@ -105,6 +107,7 @@ def _serve(settings: GatewaySettings, desk: Desk | None, library: Library | None
     import_modules(settings.modules)
     if not registered():
         logger.info("no function is registered: name the modules that have them with --import")
+    _check_tls(settings)
     with _listen(settings) as listening:
         relay = Relay(settings.address, settings.token, settings.keys)
         try:
@@ -118,12 +121,8 @@ def _listen(settings: GatewaySettings) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    if not ipaddress.ip_address(address[0]).is_loopback and not settings.insecure:
-        raise Unsafe(
-            f"{settings.listen} is open to other machines, and without tokens everyone who can"
-            " connect can run the registered functions: listen on 127.0.0.1, or allow it with"
-            " --insecure on a network where you trust everyone"
-        )
+    if not ipaddress.ip_address(address[0]).is_loopback:
+        _check_open(settings)
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -133,6 +132,45 @@ def _listen(settings: GatewaySettings) -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def _check_open(settings: GatewaySettings) -> None:
+    """Other machines can connect: only with tokens; without TLS it is said that these can be read.
+
+    Raises ``Unsafe``.
+    """
+    if not Door(settings).asks:
+        if settings.insecure:
+            return
+        raise Unsafe(
+            f"{settings.listen} is open to other machines, and without tokens everyone who can"
+            " connect can run the registered functions: make keys and a token with  farm keys init "
+            " and  farm keys new NAME --role client --http , listen on 127.0.0.1, or allow it with"
+            " --insecure on a network where you trust everyone"
+        )
+    if not settings.tls_cert:
+        logger.warning(
+            "without TLS tokens can be read on the way to %s: give a certificate (--tls-cert,"
+            " --tls-key), or have a proxy with one before it",
+            settings.listen,
+        )
+
+
+def _check_tls(settings: GatewaySettings) -> None:
+    """Raise ``ConfigError`` if there is to be TLS, and its files are not good for that."""
+    if not settings.tls_cert and not settings.tls_key:
+        return
+    if not (settings.tls_cert and settings.tls_key):
+        raise ConfigError("TLS takes two files: --tls-cert and --tls-key")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            settings.tls_cert, settings.tls_key
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"{settings.tls_cert} and {settings.tls_key} are no certificate and its key, in PEM:"
+            f" {error}"
+        ) from None
 
 
 async def _run(gateway: Gateway, listening: socket.socket) -> ExitCode:
@@ -151,10 +189,13 @@ async def _run(gateway: Gateway, listening: socket.socket) -> ExitCode:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+        ssl_certfile=settings.tls_cert or None,
+        ssl_keyfile=settings.tls_key or None,
     )
     server = _Server(config, gateway)
     host, port = listening.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if settings.tls_cert else "http"
+    url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     logger.info("serving at %s", url, extra={"farm": settings.address, "version": __version__})
     _say(settings, Word(url=url))
     watching = asyncio.ensure_future(_watch(relay, server))
@@ -162,6 +203,7 @@ async def _run(gateway: Gateway, listening: socket.socket) -> ExitCode:
         await server.serve(sockets=[listening])
     finally:
         watching.cancel()
+        await asyncio.to_thread(gateway.seats.close)
     if relay.error is not None:
         logger.error("the gateway ends: %s", relay.error)
         return ExitCode.FAILED

@@ -31,6 +31,16 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """The path of a file with its token; if empty, what ``FARM_TOKEN`` says."""
     keys: str = ""
     """The folder with the keys of this user's own farm; empty: the usual one."""
+    tokens: Literal["auto", "always", "never"] = "auto"
+    """Whether requests must show a token; ``auto``: as soon as there are any."""
+    tls_cert: str = ""
+    """The certificate of this gateway, with those that it rests on, as a file in PEM."""
+    tls_key: str = ""
+    """Its private key, as a file in PEM."""
+    health_open: bool = True
+    """Whether ``/health/live`` and ``/health/ready`` need no token."""
+    metrics_open: bool = False
+    """Whether ``/metrics`` needs none."""
     listen: str = "127.0.0.1:8080"
     modules: list[str] = []
     """Imported at the start; their registered functions can be run."""
@@ -47,6 +57,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_pending: int = 10_000
     """Tasks of one caller that are not over."""
     max_connections: int = 1024
+    max_sessions: int = 64
+    """Callers with tokens that have a session with the farm at a time."""
     max_waits: int = 512
     """Requests that wait for a task, or follow a job, at a time."""
     max_wait: float = 60.0

@@ -352,10 +352,9 @@ class Shares(Part, tag=84):
 
 
 class Rejected(Part, tag=82):
-    """The connection is refused and will be closed; ``code`` is for programs, the rest for people.
+    """The connection is refused and will be closed; ``retry`` says whether trying again can help.
 
     Codes: ``version``, ``hello``, ``secret``, ``replaced``, ``garbled``, ``slow``, ``name``.
-    ``retry`` says whether trying again can help.
     """
 
     code: str

@@ -7,8 +7,9 @@ from tests.gateway import load, random_requests
 pytestmark = pytest.mark.slow
 
 
-def test_random_requests_find_no_problem():
-    problems, _ = random_requests.run(3, seed=1)
+@pytest.mark.parametrize("tokens", [False, True], ids=["open", "tokens"])
+def test_random_requests_find_no_problem(tokens):
+    problems, _ = random_requests.run(3, seed=1, tokens=tokens)
     assert problems == []
 
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -23,10 +24,10 @@ LOOK_SECONDS = 0.01
 class Rig:
     """``http`` is a client of the gateway, ``folder`` for files that tests make."""
 
-    def __init__(self, local: LocalFarm, folder: Path) -> None:
+    def __init__(self, local: LocalFarm, folder: Path, **http: Any) -> None:
         self.local = local
         self.folder = folder
-        self.http = httpx.Client(base_url=local.http, timeout=PATIENCE)
+        self.http = httpx.Client(base_url=local.http, timeout=PATIENCE, **http)
 
     def submit(self, function, *args, queue="", options=None, **kwargs):
         body = {"function": function, "args": args, "kwargs": kwargs, "options": options or {}}
@@ -76,7 +77,7 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(slots=2, core=None, store="", **gateway):
+def rig(slots=2, core=None, store="", http=None, **gateway):
     with tempfile.TemporaryDirectory(prefix="gw-") as folder:
         path = [str(Path(one or ".").absolute()) for one in sys.path]
         listen = f"127.0.0.1:{free_port()}"  # the same when it is started again
@@ -91,7 +92,7 @@ def rig(slots=2, core=None, store="", **gateway):
         local.start()
         try:
             assert local.http_error is None, local.http_error
-            made = Rig(local, Path(folder))
+            made = Rig(local, Path(folder), **(http or {}))
             made.until(lambda: made.http.get("/health/ready").status_code == 200)
             yield made
             made.http.close()

@@ -98,7 +98,13 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
         "farm.transport",
     ),
     "farm.client": (*LEAVES, "farm.protocol", "farm.transport"),
-    "farm.client.session*": ("farm.errors", "farm.model", "farm.ranges", "farm.protocol"),
+    "farm.client.session*": (
+        "farm.errors",
+        "farm.identity",
+        "farm.model",
+        "farm.ranges",
+        "farm.protocol",
+    ),
     # Not farm_workers: a local farm starts its hosts as processes.
     "farm.local": (
         *LEAVES,

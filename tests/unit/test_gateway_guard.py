@@ -20,8 +20,19 @@ class Room:
 
     def __init__(self):
         self.asked = []
+        self.left = 0
 
-    def check_room(self, queue, caller):
+    async def enter(self, scope, authorization):
+        if authorization == "Bearer bad":
+            raise Problem(401, "this token is not good here", challenge=True)
+
+    def leave(self, scope):
+        self.left += 1
+
+    def stays(self, scope, authorization):
+        return authorization != "Bearer ends"
+
+    def check_room(self, queue, caller, scope):
         self.asked.append((queue, caller))
         if queue == "full":
             raise busy("the queue is full", 3.2)
@@ -119,6 +130,24 @@ def test_only_json_for_this_gateway_passes(headers, status):
     assert peer.status == status
     assert peer.read == (status == 200)
     assert guard.refused == ({} if status == 200 else {status: 1})
+
+
+def test_who_is_not_let_in_is_told_how_and_nothing_is_read():
+    peer = Peer(b"{}", headers={"authorization": "Bearer bad"})
+    _, room = answer(peer)
+    assert (peer.status, peer.read, room.asked, room.left) == (401, 0, [], 1)
+    assert peer.headers["www-authenticate"] == 'Bearer realm="farm"'
+    assert peer.problem["detail"] == "this token is not good here"
+
+
+def test_a_request_that_waits_ends_with_its_token():
+    async def forever(scope, receive, send):
+        await asyncio.Event().wait()
+
+    peer = Peer(method="GET", query="wait=9", headers={"authorization": "Bearer ends"})
+    _, room = answer(peer, forever)
+    assert (peer.status, room.left) == (401, 1)
+    assert "ended while this waited" in peer.problem["detail"]
 
 
 def test_where_there_is_no_room_nothing_is_read():
