@@ -197,3 +197,17 @@ def test_a_host_in_trouble_wants_nothing_says_why_and_goes_on_by_itself():
     rig.host.on_trouble("", rig.now)
     report = rig.report()
     assert (report.window, report.trouble) == (1, "")
+
+
+def test_a_begin_is_worth_no_turn_while_reports_wait_for_others():
+    rig = Rig(slots=1)
+    echo(rig, 0.001)
+    rig.ended(*one(rig.assign()), seconds=0.02)
+    rig.report()
+    [(slot, (part, *_))] = runs(rig.assign(6, lease=2, first=2)).items()
+    assert rig.host.next_deadline() == rig.now + 0.005 + HOLD_SECONDS
+    assert rig.tick(0.02) == []
+    rig.ended(slot, part, seconds=0.02)
+    assert reports(rig.tick()) == []
+    [report] = reports(rig.tick(HOLD_SECONDS))
+    assert [(ended.first, ended.count) for ended in report.ended] == [(2, 1)]

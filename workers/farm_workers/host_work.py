@@ -15,7 +15,7 @@ from farm_workers.host_lease import Lease, Running, short
 from farm_workers.host_lending import Lending
 from farm_workers.host_limits import Limits
 from farm_workers.host_needs import HostNeeds
-from farm_workers.host_pace import Pace, is_short, slice_tasks
+from farm_workers.host_pace import HOLD_SECONDS, Pace, is_short, slice_tasks
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Death, Roster, Verdict
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
@@ -283,12 +283,15 @@ class Work:
     def next_deadline(self) -> float:
         """When ``tick`` is next needed."""
         due = min(self.roster.retry_at, self.lending.next_deadline())
+        patience = ANNOUNCE_SECONDS
+        if self.backlog.waiting and not self._pace.is_dense:
+            patience += HOLD_SECONDS  # reports wait for others now: this one for those of ends
         for slot in self.roster.slots:
             due = min(due, slot.limit_at)
             if slot.pipe:
                 if not slot.pipe[0].is_announced:
-                    due = min(due, slot.moved + ANNOUNCE_SECONDS)
-                elif not slot.stuck:
+                    due = min(due, slot.moved + patience)
+                if not slot.stuck:
                     due = min(due, slot.stuck_at)
         return due
 
@@ -388,13 +391,7 @@ class Work:
             part.failure.peak_bytes = max(part.failure.peak_bytes, slot.peak_bytes)
         lease.recalled.remove(part.first, stop)
         self._reports.end(
-            lease,
-            (part.first, stop),
-            part.ending,
-            part.payloads,
-            packed=part.packed,
-            seconds=part.seconds,
-            failure=part.failure,
-            output=part.output,
-        )
+            lease, (part.first, stop), part.ending, part.payloads, packed=part.packed,
+            seconds=part.seconds, failure=part.failure, output=part.output,
+        )  # fmt: skip
         return True
