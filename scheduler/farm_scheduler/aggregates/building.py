@@ -103,6 +103,7 @@ class _Build:
         kinds = kinds_of(records)
         nodes = tree_of(self._aggregate, records, kinds)
         if self._lacks_leaves(nodes, records):
+            kinds = kinds_of(records)
             nodes = tree_of(self._aggregate, records, kinds)
         for stage in _stages(nodes, missing(self._catalog, nodes)):
             self._merge(stage, kinds)

@@ -12,11 +12,13 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from farm_scheduler.aggregates.measures import Columns, Custom, Kind, Measure, quoted
+from farm_scheduler.aggregates.joining import together
+from farm_scheduler.aggregates.measures import Columns, Custom, Kind, Measure, given, quoted
 
 __all__ = [
     "Lift",
     "Piece",
+    "Unfit",
     "connection",
     "decode",
     "encode",
@@ -54,10 +56,18 @@ class Piece(NamedTuple):
     states: dict[str, pa.Table]
 
 
+class Unfit(ValueError):
+    """A column is of no kind that a measure can be made of."""
+
+
 class Lift(NamedTuple):
-    """A piece, how many rows had no time, and the first and last time, if any had one."""
+    """A piece, how many rows had no time, and the first and last time, if any had one.
+
+    ``kinds`` are those of its columns, in which nothing but NULL is ``null``.
+    """
 
     piece: Piece
+    kinds: Columns
     undated: int
     first: int | None
     last: int | None
@@ -81,9 +91,31 @@ def encode(table: pa.Table) -> bytes:
     """A table as compressed Arrow IPC; equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=OPTIONS) as writer:
-        writer.write_table(table.combine_chunks())
+        writer.write_table(pa.table([_clean(one) for one in table.columns], schema=table.schema))
     found: bytes = sink.getvalue().to_pybytes()
     return found
+
+
+def _clean(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece, with zeros where it is NULL: there may be anything in memory there."""
+    whole = column.combine_chunks()
+    if not whole.null_count or not _is_fixed(whole.type):
+        return whole
+    there = whole.is_valid()
+    if pa.types.is_boolean(whole.type):
+        data = whole.fill_null(False).buffers()[1]
+    else:
+        width, start = whole.type.bit_width // 8, whole.offset
+        every = np.frombuffer(whole.buffers()[1], np.uint8).reshape(-1)
+        cells = every[start * width : (start + len(whole)) * width].reshape(-1, width).copy()
+        cells[~there.to_numpy(zero_copy_only=False)] = 0
+        data = pa.py_buffer(cells)
+    return pa.Array.from_buffers(whole.type, len(whole), [there.buffers()[1], data])
+
+
+def _is_fixed(kind: pa.DataType) -> bool:
+    """Whether values are in one buffer, each as long as the others."""
+    return bool(pa.types.is_primitive(kind) or pa.types.is_decimal(kind))
 
 
 def decode(data: bytes) -> pa.Table:
@@ -93,47 +125,39 @@ def decode(data: bytes) -> pa.Table:
 
 
 def lift_rows(
-    source: str, at: str, by: Mapping[str, Kind], step: int, measures: Mapping[str, Measure],
-    columns: Columns,
+    source: str, at: str, by: Sequence[str], step: int, measures: Mapping[str, Measure],
+    columns: Columns, more: Sequence[str] = (),
 ) -> Lift:  # fmt: skip
     """States of the windows of ``step`` microseconds of a relation, by ``measures``' names.
 
     ``source`` is a relation in SQL, ``at`` an expression for microseconds since 1970 in UTC; rows
-    for which that is NULL are counted and left out. ``by`` and ``columns`` say of which kind its
-    columns are.
+    for which that is NULL are counted and left out. ``columns`` says of which kind its columns are.
+    The kinds of ``more`` columns are told as well. Raises ``Unfit``.
     """
     db = connection()
-    names = sorted({column for measure in measures.values() for column in measure.columns})
-    keys = [
-        f"{quoted(name)}::{KEY_TYPES[kind]} AS k{number}"
-        for number, (name, kind) in enumerate(by.items())
-    ]
+    named = {column for measure in measures.values() for column in measure.columns}
+    names = sorted({*named, *more})
     window = f"(moment - ((moment % {step}) + {step}) % {step})"
-    chosen = ", ".join([f"{window} AS w", "moment", *keys, *map(quoted, names)])
+    keys = [_key(name, columns[name], f"k{number}") for number, name in enumerate(by)]
+    chosen = ", ".join([f"{at} AS moment", *keys, *(f"{quoted(n)} AS {given(n)}" for n in names)])
     own = ", ".join(["w", *(f"k{number}" for number in range(len(keys)))])
     try:
         db.execute(
-            f"CREATE OR REPLACE TEMP TABLE raw AS SELECT {chosen} "  # noqa: S608
-            f"FROM (SELECT *, {at} AS moment FROM {source})"
+            f"CREATE OR REPLACE TEMP TABLE raw AS SELECT {window} AS w, * "  # noqa: S608
+            f"FROM (SELECT {chosen} FROM {source})"
         )
-        db.execute(
-            "CREATE OR REPLACE TEMP TABLE groups AS SELECT *, "  # noqa: S608
-            f"row_number() OVER (ORDER BY {own}) - 1 AS g "
-            f"FROM (SELECT {own}, count(*) AS n FROM raw WHERE w IS NOT NULL GROUP BY {own})"
-        )
-        same = " AND ".join(
-            f"raw.{one} IS NOT DISTINCT FROM groups.{one}" for one in own.split(", ")
-        )
-        taken = ", ".join(["g", *map(quoted, names)])
-        db.execute(
-            f"CREATE OR REPLACE TEMP TABLE rows AS SELECT {taken} FROM raw JOIN groups ON {same}"  # noqa: S608
-        )
+        terms = {name: f"k{number}" for number, name in enumerate(by)}
+        kinds = _kinds(db, columns, terms | {name: given(name) for name in names})
+        for measure in measures.values():
+            if wrong := measure.fit(kinds):
+                raise Unfit(wrong)
+        _group(db, own, sorted(named))
         undated, first, last = db.execute(
             "SELECT count(*) - count(moment), min(moment), max(moment) FROM raw"
         ).fetchall()[0]
         keys_table = db.sql(f"SELECT {own}, n FROM groups ORDER BY g").to_arrow_table()  # noqa: S608
         count = keys_table.num_rows
-        asked = {name: one.lift(columns) for name, one in _plain(measures)}
+        asked = {name: one.lift_sql(kinds) for name, one in _plain(measures)}
         states = _answers(db, asked, "rows", count)
         for name, measure in measures.items():
             if isinstance(measure, Custom):
@@ -141,7 +165,37 @@ def lift_rows(
     finally:
         for table in ("raw", "groups", "rows"):
             db.execute(f"DROP TABLE IF EXISTS {table}")
-    return Lift(Piece(keys_table, states), undated, first, last)
+    return Lift(Piece(keys_table, states), kinds, undated, first, last)
+
+
+def _key(name: str, kind: Kind, known: str) -> str:
+    cast = f"{quoted(name)}::{KEY_TYPES[kind]}"
+    return f"{cast} + 0.0 AS {known}" if kind == "real" else f"{cast} AS {known}"  # -0 is 0
+
+
+def _kinds(db: duckdb.DuckDBPyConnection, columns: Columns, terms: Mapping[str, str]) -> Columns:
+    """The kinds of the columns that were taken. Where types were guessed, NULL looks like text."""
+    doubtful = [name for name in terms if columns[name] in ("text", "other")]
+    found: Columns = {name: columns[name] for name in terms}
+    if doubtful:
+        counts = ", ".join(f"count({terms[name]})" for name in doubtful)
+        (there,) = db.execute(f"SELECT {counts} FROM raw").fetchall()  # noqa: S608
+        found.update({name: "null" for name, n in zip(doubtful, there, strict=True) if not n})
+    return found
+
+
+def _group(db: duckdb.DuckDBPyConnection, own: str, names: Sequence[str]) -> None:
+    """Number the groups of ``raw``, and its rows by them."""
+    db.execute(
+        "CREATE OR REPLACE TEMP TABLE groups AS SELECT *, "  # noqa: S608
+        f"row_number() OVER (ORDER BY {own}) - 1 AS g "
+        f"FROM (SELECT {own}, count(*) AS n FROM raw WHERE w IS NOT NULL GROUP BY {own})"
+    )
+    same = " AND ".join(f"raw.{one} IS NOT DISTINCT FROM groups.{one}" for one in own.split(", "))
+    taken = ", ".join(["g", *map(given, names)])
+    db.execute(
+        f"CREATE OR REPLACE TEMP TABLE rows AS SELECT {taken} FROM raw JOIN groups ON {same}"  # noqa: S608
+    )
 
 
 def _plain(measures: Mapping[str, Measure]) -> Iterator[tuple[str, Measure]]:
@@ -149,9 +203,11 @@ def _plain(measures: Mapping[str, Measure]) -> Iterator[tuple[str, Measure]]:
 
 
 def _lift_custom(db: duckdb.DuckDBPyConnection, measure: Custom) -> pa.Table:
-    taken = ", ".join(["g", *map(quoted, measure.columns)])
+    taken = ", ".join(["g", *map(given, measure.columns)])
     rows = db.sql(f"SELECT {taken} FROM rows ORDER BY ALL").to_arrow_table()  # noqa: S608
-    return pa.table({"s0": pa.array(measure.lift_groups(rows), pa.binary())})
+    groups, *values = rows.columns
+    table = pa.Table.from_arrays(values, names=list(measure.columns))
+    return pa.table({"s0": pa.array(measure.lift_groups(table, groups.to_numpy()), pa.binary())})
 
 
 def _answers(
@@ -184,13 +240,10 @@ def _answers(
 
 def merge_pieces(pieces: Sequence[Piece], measures: Mapping[str, Measure]) -> Piece:
     """One piece of several, each group once. The order of the pieces is that of their merging."""
-    keys = pa.concat_tables([one.keys for one in pieces], promote_options="permissive")
+    keys = together([one.keys for one in pieces])
     own = [name for name in keys.column_names if name != "n"]
     groups, keys_table = _number(keys, own)
-    states = {
-        name: pa.concat_tables([one.states[name] for one in pieces], promote_options="permissive")
-        for name in measures
-    }
+    states = {name: together([one.states[name] for one in pieces]) for name in measures}
     count = keys_table.num_rows
     if count == keys.num_rows:  # every group is there once: nothing to merge
         order = pa.array(np.argsort(groups.to_numpy()))
@@ -213,7 +266,7 @@ def _merged(
             continue
         db.register("states", table)
         try:
-            found |= _answers(db, {name: measure.merge()}, "states", count)
+            found |= _answers(db, {name: measure.merge_sql()}, "states", count)
         finally:
             db.unregister("states")
     return found

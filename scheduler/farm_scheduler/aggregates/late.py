@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from farm_scheduler.aggregates.engine import decode, encode
+from farm_scheduler.aggregates.joining import together
 from farm_scheduler.aggregates.manifest import Late
 
 __all__ = ["Spliced", "count_late", "splice"]
@@ -69,9 +70,6 @@ def splice(
         keys.append(table.filter(mask))
         for name in names:
             states[name].append(decode(side_states[name]).filter(mask))
-    whole = pa.concat_tables(keys, promote_options="permissive")
-    joined = {
-        name: encode(pa.concat_tables(some, promote_options="permissive"))
-        for name, some in states.items()
-    }
+    whole = together(keys)
+    joined = {name: encode(together(some)) for name, some in states.items()}
     return Spliced(encode(whole), joined, int(pc.sum(whole.column("n")).as_py() or 0))

@@ -222,7 +222,10 @@ class Leaves:
                 raise PartitionError(f"{found.message}, and it is needed to compute what is new")
             leaf = leaf_of(self._aggregate, found.partition, found.fingerprint)
             info = self._keep(leaf, found)
-            if leaf != record.leaf:  # it has changed since, or had rows that were set aside
+            if leaf == record.leaf:
+                changed = changed or record.kinds != info.kinds
+                records[name] = msgspec.structs.replace(record, kinds=info.kinds)
+            else:  # it has changed since, or had rows that were set aside
                 changed = True
                 records[name] = self._plain_record(found.partition, found.fingerprint, leaf, info)
         return changed

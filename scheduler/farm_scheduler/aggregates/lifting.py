@@ -13,7 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 from farm.errors import ConfigError
-from farm_scheduler.aggregates.engine import Lift, Piece, connection, encode, kind_of, lift_rows
+from farm_scheduler.aggregates.engine import (
+    Lift,
+    Piece,
+    Unfit,
+    connection,
+    encode,
+    kind_of,
+    lift_rows,
+)
 from farm_scheduler.aggregates.measures import Columns, Measure, quoted
 from farm_scheduler.aggregates.sources import Opened, Partition, PartitionError, Source
 from farm_scheduler.aggregates.windows import Level, chunk_of
@@ -66,28 +74,28 @@ def lift(recipe: Recipe, wanted: tuple[Partition, tuple[str, ...]]) -> Leaf | Fa
     began = time.process_time()
     measures = {name: recipe.measures[name] for name in names}
     try:
-        partition, fingerprint, kinds, found = _lift_settled(recipe, partition, measures)
+        partition, fingerprint, found = _lift_settled(recipe, partition, measures)
     except (PartitionError, ConfigError) as error:
         return Failed(partition, str(error))
     except Exception as error:  # noqa: BLE001 - a bug, or a measure's own code: the others go on
         return Failed(partition, f"{partition.name}: {type(error).__name__}: {error}")
     chunks = _split(found.piece, recipe.every)
     spent = time.process_time() - began
-    return Leaf(partition, fingerprint, kinds, found.undated, found.last, chunks, spent)
+    return Leaf(partition, fingerprint, found.kinds, found.undated, found.last, chunks, spent)
 
 
 def _lift_settled(
     recipe: Recipe, partition: Partition, measures: Mapping[str, Measure]
-) -> tuple[Partition, str, Columns, Lift]:
+) -> tuple[Partition, str, Lift]:
     """Lift a partition that is afterwards as it was before."""
     for _ in range(TRIES):
         fingerprint = recipe.source.fingerprint(partition)
-        kinds, found = _lift(recipe, partition, measures, careful=False)
+        found = _lift(recipe, partition, measures, careful=False)
         now = recipe.source.again(partition)
         if now is None:
             raise PartitionError(f"{partition.name} was removed while it was read")
         if now.mark == partition.mark:
-            return partition, fingerprint, kinds, found
+            return partition, fingerprint, found
         partition = now
         time.sleep(PAUSE_SECONDS)
     raise PartitionError(
@@ -98,7 +106,7 @@ def _lift_settled(
 
 def _lift(
     recipe: Recipe, partition: Partition, measures: Mapping[str, Measure], *, careful: bool
-) -> tuple[Columns, Lift]:
+) -> Lift:
     source, db = recipe.source, connection()
     named = {column for measure in recipe.measures.values() for column in measure.columns}
     words = {
@@ -110,13 +118,11 @@ def _lift(
     try:
         _check_columns(recipe, partition, opened)
         kinds = {name: kind_of(kind) for name, kind in opened.columns.items()}
-        for measure in recipe.measures.values():
-            if wrong := measure.fit(kinds):
-                raise PartitionError(f"{partition.name}: {wrong}")
-        at = _moment(source, partition, opened)
-        by = {name: kinds[name] for name in recipe.by}
+        at, step = _moment(source, partition, opened), recipe.every.step
         try:
-            found = lift_rows(opened.relation, at, by, recipe.every.step, measures, kinds)
+            return lift_rows(opened.relation, at, recipe.by, step, measures, kinds, sorted(named))
+        except Unfit as error:
+            raise PartitionError(f"{partition.name}: {error}") from error
         except db_error() as error:
             if not careful:
                 return _lift(recipe, partition, measures, careful=True)
@@ -124,7 +130,6 @@ def _lift(
             raise PartitionError(f"{partition.name} cannot be read: {reason}") from error
     finally:
         opened.close()
-    return {name: kinds[name] for name in (*recipe.by, *sorted(named))}, found
 
 
 def db_error() -> type[Exception]:
@@ -140,7 +145,7 @@ def _check_columns(recipe: Recipe, partition: Partition, opened: Opened) -> None
     for what, column in needs:
         if column not in opened.columns:
             near = difflib.get_close_matches(column, opened.columns, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise PartitionError(
                 f"{partition.name} has no column {column!r}, which {what} needs{hint} It has "
                 + ", ".join(sorted(opened.columns))
@@ -186,8 +191,10 @@ def _split(piece: Piece, every: Level) -> dict[str, LeafChunk]:
     """A piece by chunk; its rows are in order of window, so a chunk is a slice."""
     starts = piece.keys.column("w").to_numpy()
     counts = piece.keys.column("n").to_numpy()
-    firsts = np.flatnonzero(np.diff(starts, prepend=np.nan)) if len(starts) else starts
     found: dict[str, LeafChunk] = {}
+    if not len(starts):
+        return found
+    firsts = np.flatnonzero(np.diff(starts, prepend=np.nan)).tolist()
     names = [chunk_of(every, int(starts[at])) for at in firsts]
     begins = [
         at for at, name, before in zip(firsts, names, ["", *names], strict=False) if name != before

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from farm.errors import ConfigError
 from farm_scheduler.aggregates.engine import decode
+from farm_scheduler.aggregates.joining import together
 from farm_scheduler.aggregates.manifest import Manifest
 from farm_scheduler.aggregates.windows import WORDS, Level, Levels, chunk_of, parse_level
 
@@ -224,6 +225,12 @@ class Snapshot:
             if chunks is None or name in chunks:
                 yield decode(self._fetch(refs[name].values))
 
+    def _nothing(self) -> pa.Table:
+        """Values of no group."""
+        names = [f"k{at}" for at in range(len(self.by))]
+        names += [f"m:{name}" for name in self.manifest.definition["measures"]]
+        return pa.table({"w": pa.array([], pa.int64()), **{name: pa.nulls(0) for name in names}})
+
     def table(self, level: str | None = None, *, errors: bool = False) -> pa.Table:
         """All values of a level as Arrow.
 
@@ -231,7 +238,7 @@ class Snapshot:
         column ``NAME_error`` beside each that may have one.
         """
         own = self.level_of(level)
-        found = pa.concat_tables(self.tables(own), promote_options="permissive")
+        found = together(list(self.tables(own)) or [self._nothing()])
         zone = "UTC" if own.step else str(ZoneInfo(self.manifest.definition["zone"]))
         columns: dict[str, Any] = {
             own.word if own.times == 1 else "window": found.column("w").cast(

@@ -1,6 +1,6 @@
 """Measures: what is computed of the rows of a group; ``base`` says what one is."""
 
-from farm_scheduler.aggregates.measures.base import Columns, Kind, Measure, Values, quoted
+from farm_scheduler.aggregates.measures.base import Columns, Kind, Measure, Values, given, quoted
 from farm_scheduler.aggregates.measures.custom import Custom
 from farm_scheduler.aggregates.measures.distinct import Distinct
 from farm_scheduler.aggregates.measures.quantiles import Quantiles
@@ -22,5 +22,6 @@ __all__ = [
     "TopK",
     "Values",
     "Variance",
+    "given",
     "quoted",
 ]

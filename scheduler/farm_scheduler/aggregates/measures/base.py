@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from farm.errors import ConfigError
 
-__all__ = ["Columns", "Kind", "Measure", "Query", "Values", "quoted"]
+__all__ = ["Columns", "Kind", "Measure", "Query", "Values", "given", "quoted", "spelled"]
 
 Kind = Literal["whole", "real", "boolean", "text", "time", "other", "null"]
 """What is in a column; ``null``: nothing but NULL, which goes with every other kind."""
@@ -36,6 +36,23 @@ class Values(NamedTuple):
 def quoted(name: str) -> str:
     """A column's name as SQL has it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def given(column: str) -> str:
+    """A column of the source as it is called in ``rows``, where no name of ours can meet it."""
+    return quoted(f"c:{column}")
+
+
+def spelled(column: str, columns: Columns) -> str:
+    """The values of a column as text, equal values alike, whatever type a partition has them in."""
+    name = given(column)
+    if columns[column] == "real":
+        real = f"{name}::DOUBLE"
+        return (
+            f"CASE WHEN {real} = trunc({real}) AND abs({real}) < 1e15 "
+            f"THEN {real}::BIGINT::VARCHAR ELSE {real}::VARCHAR END"
+        )
+    return f"{name}::TIMESTAMP::VARCHAR" if columns[column] == "time" else f"{name}::VARCHAR"
 
 
 @dataclass(frozen=True)
@@ -81,15 +98,15 @@ class Measure:
                 return f"{self} needs numbers, and column {column!r} has {columns[column]}"
         return ""
 
-    def lift(self, columns: Columns) -> str | Sequence[str]:
+    def lift_sql(self, columns: Columns) -> str | Sequence[str]:
         """Over the table ``rows``: expressions for the states of a group, which need one pass.
 
-        Or a query for ``g`` and states.
+        Or a query for ``g`` and states. ``given`` says what columns are called in it.
         """
         raise NotImplementedError
 
-    def merge(self) -> str | Sequence[str]:
-        """Over the table ``states``, where ``g`` is not unique: as for ``lift``."""
+    def merge_sql(self) -> str | Sequence[str]:
+        """Over the table ``states``, where ``g`` is not unique: as for ``lift_sql``."""
         raise NotImplementedError
 
     def finish(self, query: Query, columns: Columns) -> Values:

@@ -1,15 +1,19 @@
 """Measures in Python, for what the others cannot say."""
 
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 from farm.errors import ConfigError
 from farm_scheduler.aggregates.code import code_hash
 from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Custom"]
 
@@ -20,54 +24,63 @@ class Custom(Measure):
 
     ``lift`` is called once for a group of a partition, with a table of the ``columns``; ``merge``
     must be associative and commutative, with ``zero()`` as its identity. ``verify`` checks that on
-    real data. Raise ``version`` when the meaning changes in a way that the source text of the class
-    does not show; a change of the text alone, comments and formatting apart, does it by itself.
+    real data. States are plain data; for others define ``encode`` and ``decode`` as well. Raise
+    ``version`` when the meaning changes in a way that the source text of the class does not show; a
+    change of the text alone, comments and formatting apart, does it by itself.
     """
 
     version: ClassVar[int] = 1
-    NEEDS: ClassVar[str] = ""
 
     @abstractmethod
     def zero(self) -> Any:
         """The state of no rows."""
 
     @abstractmethod
-    def lift_rows(self, rows: pa.Table) -> Any:
+    def lift(self, rows: pa.Table) -> Any:
         """The state of some rows."""
 
     @abstractmethod
-    def merge_states(self, one: Any, other: Any) -> Any:
+    def merge(self, one: Any, other: Any) -> Any:
         """The state of the rows of both."""
 
     @abstractmethod
     def finalize(self, state: Any) -> Any:
         """The value: a number, text, list or dict, of the same kind for every state."""
 
-    @abstractmethod
     def encode(self, state: Any) -> bytes:
-        """The state as bytes; equal states give equal bytes."""
+        """The state as bytes, equal ones for equal states; JSON unless you say otherwise."""
+        return json.dumps(state, sort_keys=True).encode()
 
-    @abstractmethod
     def decode(self, data: bytes) -> Any:
-        """The state of these bytes."""
+        """The state of bytes that ``encode`` made."""
+        return json.loads(data)
 
     def identity(self) -> list[Any]:
         """By the text of the class and its version."""
         return [*super().identity(), self.version, code_hash(type(self))]
 
     def check(self) -> None:
-        """It must name the columns that it reads."""
+        """It must name the columns that it reads, and have both ways of its bytes or neither."""
         if not self.columns:
             raise ConfigError(f"{self}: columns must be the names of the columns that it reads")
+        own = [getattr(type(self), name) is not getattr(Custom, name) for name in PAIR]
+        if any(own) and not all(own):
+            lacks = PAIR[own.index(False)]
+            raise ConfigError(f"{self} defines one of encode and decode; define {lacks} too")
+        try:
+            self.decode(self.encode(self.zero()))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{self}: its zero() cannot be made bytes of and read again ({error}); define "
+                "encode and decode"
+            ) from error
 
-    def lift_groups(self, rows: pa.Table) -> Sequence[bytes]:
-        """States of groups; ``rows`` has a column ``g`` that counts them from 0, in order."""
-        groups = rows.column("g").to_numpy()
-        table = rows.select(list(self.columns))
+    def lift_groups(self, rows: pa.Table, groups: "np.ndarray[Any, Any]") -> Sequence[bytes]:
+        """States of groups; ``groups`` has the number of the group of each row, in order."""
         found, at = [], 0
         while at < len(groups):
             end = int(groups.searchsorted(groups[at], "right"))
-            found.append(self.encode(self.lift_rows(table.slice(at, end - at))))
+            found.append(self.encode(self.lift(rows.slice(at, end - at))))
             at = end
         return found
 
@@ -78,7 +91,7 @@ class Custom(Measure):
             while len(found) <= group:
                 found.append(self.zero())
             if data is not None:
-                found[group] = self.merge_states(found[group], self.decode(data))
+                found[group] = self.merge(found[group], self.decode(data))
         return [self.encode(one) for one in found]
 
     def finish(self, query: Query, columns: Columns) -> Values:
@@ -87,3 +100,6 @@ class Custom(Measure):
         return Values(
             pa.array([self.finalize(self.zero() if s is None else self.decode(s)) for s in states])
         )
+
+
+PAIR = ("encode", "decode")

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from farm.errors import ConfigError
-from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, quoted
+from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, given, spelled
 
 __all__ = ["Distinct"]
 
@@ -39,7 +39,7 @@ class Distinct(Measure):
         if not isinstance(self.precision, int) or not 4 <= self.precision <= 18:  # noqa: PLR2004
             raise ConfigError(f"{self}: precision must be 4 to 18")
 
-    def lift(self, columns: Columns) -> str:
+    def lift_sql(self, columns: Columns) -> str:
         """The greatest rank of each register: how many bits, up to the first that is set."""
         last = (1 << self.precision) - 1
         rest = f"(h >> {self.precision})::BIGINT"
@@ -49,11 +49,11 @@ class Distinct(Measure):
         )
         return self._listed(
             f"SELECT g, (h & {last})::BIGINT AS register, {rank} AS rank FROM (SELECT g, "  # noqa: S608
-            f"md5_number_lower({quoted(self.column)}::VARCHAR) AS h FROM rows "
-            f"WHERE {quoted(self.column)} IS NOT NULL)"
+            f"md5_number_lower({spelled(self.column, columns)}) AS h FROM rows "
+            f"WHERE {given(self.column)} IS NOT NULL)"
         )
 
-    def merge(self) -> str:
+    def merge_sql(self) -> str:
         """The greater rank of each register."""
         return self._listed(
             f"SELECT g, (s >> {RANK_BITS})::BIGINT AS register, s & {(1 << RANK_BITS) - 1} AS rank "  # noqa: S608

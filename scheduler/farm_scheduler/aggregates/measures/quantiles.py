@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from farm.errors import ConfigError
-from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, quoted
+from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, given
 
 __all__ = ["Quantiles"]
 
@@ -47,16 +47,16 @@ class Quantiles(Measure):
         """Which quantiles are asked for makes no difference to the states."""
         return ["Quantiles", self.FORMAT, self.column, self.keep]
 
-    def lift(self, columns: Columns) -> str:
+    def lift_sql(self, columns: Columns) -> str:
         """Different values and how often each is there."""
-        name = f"{quoted(self.column)}::DOUBLE"
+        name = f"({given(self.column)}::DOUBLE + 0.0)"  # 0 for -0, which is equal to it
         return self._collapsed(
             f"SELECT g, {name} AS v, count(*)::DOUBLE AS w FROM rows "  # noqa: S608
             f"WHERE {name} IS NOT NULL AND NOT isnan({name}) GROUP BY g, v",
             "SELECT DISTINCT g, 0.0::DOUBLE AS e FROM points",
         )
 
-    def merge(self) -> str:
+    def merge_sql(self) -> str:
         """All points together."""
         return self._collapsed(
             "SELECT g, v, fsum(w) AS w FROM (SELECT g, unnest(s0) AS v, unnest(s1) AS w "

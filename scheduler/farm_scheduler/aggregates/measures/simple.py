@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, quoted
+import pyarrow as pa
+
+from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, given
 
 __all__ = ["Count", "Max", "Mean", "Min", "Sum", "Variance"]
 
@@ -20,11 +22,11 @@ class Count(Measure):
 
     column: str | None = None
 
-    def lift(self, columns: Columns) -> Sequence[str]:
+    def lift_sql(self, columns: Columns) -> Sequence[str]:
         """One pass over the rows."""
-        return [f"count({'*' if self.column is None else quoted(self.column)})"]
+        return [f"count({'*' if self.column is None else given(self.column)})"]
 
-    def merge(self) -> Sequence[str]:
+    def merge_sql(self) -> Sequence[str]:
         """One pass over the states."""
         return ["sum(s0)::BIGINT"]
 
@@ -36,10 +38,12 @@ class Count(Measure):
 def _sums(column: str, columns: Columns) -> tuple[str, str]:
     """The sum of a column of whole numbers, and that of one of others, NULL if it is not one."""
     if columns[column] in ("whole", "boolean"):
-        return f"sum({quoted(column)})::HUGEINT", "NULL::DOUBLE"
-    return "NULL::HUGEINT", f"fsum({quoted(column)}::DOUBLE)"
+        return f"sum({given(column)})::HUGEINT", "NULL::DOUBLE"
+    return "NULL::HUGEINT", f"fsum({given(column)}::DOUBLE)"
 
 
+GREATEST = "1e150"
+"""Numbers whose squares can be added."""
 SUMS_MERGED = ("sum(s0)::HUGEINT", "fsum(s1)")
 TOTAL = "(coalesce(s0, 0)::DOUBLE + coalesce(s1, 0))"
 
@@ -52,11 +56,11 @@ class Sum(Measure):
     WIDTH: ClassVar[int] = 2
     NEEDS: ClassVar[str] = "numbers"
 
-    def lift(self, columns: Columns) -> Sequence[str]:
+    def lift_sql(self, columns: Columns) -> Sequence[str]:
         """One pass over the rows."""
         return _sums(self.column, columns)
 
-    def merge(self) -> Sequence[str]:
+    def merge_sql(self) -> Sequence[str]:
         """One pass over the states."""
         return SUMS_MERGED
 
@@ -64,7 +68,11 @@ class Sum(Measure):
         """Whole or real numbers, as the column has."""
         if columns[self.column] == "real":
             return _column(query, TOTAL)
-        return _column(query, "coalesce(s0, 0)::BIGINT")
+        whole = _column(query, "coalesce(s0, 0)").value
+        try:
+            return Values(whole.cast(pa.int64()))
+        except pa.ArrowInvalid:  # more than 64 bits
+            return Values(whole)
 
 
 @dataclass(frozen=True)
@@ -75,11 +83,11 @@ class Mean(Measure):
     WIDTH: ClassVar[int] = 3
     NEEDS: ClassVar[str] = "numbers"
 
-    def lift(self, columns: Columns) -> Sequence[str]:
+    def lift_sql(self, columns: Columns) -> Sequence[str]:
         """One pass over the rows."""
-        return [*_sums(self.column, columns), f"count({quoted(self.column)})"]
+        return [*_sums(self.column, columns), f"count({given(self.column)})"]
 
-    def merge(self) -> Sequence[str]:
+    def merge_sql(self) -> Sequence[str]:
         """One pass over the states."""
         return [*SUMS_MERGED, "sum(s2)::BIGINT"]
 
@@ -88,17 +96,24 @@ class Mean(Measure):
         return _column(query, f"CASE WHEN s2 > 0 THEN {TOTAL} / s2 END")
 
 
+def _ordered(column: str, columns: Columns) -> str:
+    """A column as one type for all partitions; 0 for -0, which is equal to it."""
+    name = given(column)
+    cast = {"real": f"{name}::DOUBLE + 0.0", "time": f"{name}::TIMESTAMP"}
+    return cast.get(columns[column], name)
+
+
 @dataclass(frozen=True)
 class Min(Measure):
     """The least of a column, of any kind that has an order; NULL if there is nothing."""
 
     column: str
 
-    def lift(self, columns: Columns) -> Sequence[str]:
+    def lift_sql(self, columns: Columns) -> Sequence[str]:
         """One pass over the rows."""
-        return [f"min({quoted(self.column)})"]
+        return [f"min({_ordered(self.column, columns)})"]
 
-    def merge(self) -> Sequence[str]:
+    def merge_sql(self) -> Sequence[str]:
         """One pass over the states."""
         return ["min(s0)"]
 
@@ -113,11 +128,11 @@ class Max(Measure):
 
     column: str
 
-    def lift(self, columns: Columns) -> Sequence[str]:
+    def lift_sql(self, columns: Columns) -> Sequence[str]:
         """One pass over the rows."""
-        return [f"max({quoted(self.column)})"]
+        return [f"max({_ordered(self.column, columns)})"]
 
-    def merge(self) -> Sequence[str]:
+    def merge_sql(self) -> Sequence[str]:
         """One pass over the states."""
         return ["max(s0)"]
 
@@ -129,6 +144,8 @@ class Max(Measure):
 @dataclass(frozen=True)
 class Variance(Measure):
     """The variance of a column: of a sample (n - 1), or of a population with ``sample=False``.
+
+    NaN if the column has NaN, an infinity or a number beyond 1e150, whose square is none.
 
     The state is count, mean and sum of squared distances from the mean, merged as by Chan, Golub
     and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
@@ -143,12 +160,19 @@ class Variance(Measure):
         """Both variances have the same states."""
         return ["Variance", self.FORMAT, self.column]
 
-    def lift(self, columns: Columns) -> Sequence[str]:
+    def lift_sql(self, columns: Columns) -> Sequence[str]:
         """One pass over the rows."""
-        name = f"{quoted(self.column)}::DOUBLE"
-        return [f"count({name})", f"avg({name})", f"var_pop({name}) * count({name})"]
+        name = f"{given(self.column)}::DOUBLE"
+        fits = f"coalesce(abs({name}) < {GREATEST}, true)"  # NaN is greater than all numbers
+        spread = f"(var_pop({name}) FILTER ({fits})) * count({name})"
+        other = f"CASE WHEN count({name}) > 0 THEN 'nan'::DOUBLE END"
+        return [
+            f"count({name})",
+            f"avg({name})",
+            f"CASE WHEN bool_and({fits}) THEN {spread} ELSE {other} END",
+        ]
 
-    def merge(self) -> str:
+    def merge_sql(self) -> str:
         """Twice over the states: for the mean of all, and for the distances from it."""
         return (
             "SELECT g, any_value(n) AS s0, any_value(m) AS s1, "

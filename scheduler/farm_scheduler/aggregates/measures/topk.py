@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from farm.errors import ConfigError
-from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, quoted
+from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, given, spelled
 
 __all__ = ["TopK"]
 
@@ -40,16 +40,16 @@ class TopK(Measure):
         """How many are shown makes no difference to the states."""
         return ["TopK", self.FORMAT, self.column, self.keep]
 
-    def lift(self, columns: Columns) -> str:
+    def lift_sql(self, columns: Columns) -> str:
         """Counts of all values."""
-        name = quoted(self.column)
+        name = given(self.column)
         return self._cut(
-            f"SELECT g, {name}::VARCHAR AS v, count(*) AS c FROM rows WHERE {name} IS NOT NULL "  # noqa: S608
-            "GROUP BY g, v",
+            f"SELECT g, {spelled(self.column, columns)} AS v, count(*) AS c FROM rows "  # noqa: S608
+            f"WHERE {name} IS NOT NULL GROUP BY g, v",
             "SELECT DISTINCT g, 0::BIGINT AS e FROM counts",
         )
 
-    def merge(self) -> str:
+    def merge_sql(self) -> str:
         """Counts added."""
         return self._cut(
             "SELECT g, v, sum(c)::BIGINT AS c FROM (SELECT g, unnest(s0) AS v, unnest(s1) AS c "

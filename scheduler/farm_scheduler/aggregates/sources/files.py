@@ -9,11 +9,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
+
+import pyarrow as pa
 
 from farm.errors import ConfigError
 from farm_scheduler.aggregates.measures import quoted
@@ -26,7 +28,11 @@ FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".nd
 PACKED = {"", ".gz", ".zst"}
 SETTLED_SECONDS = 2.0
 """A file changed less than this ago may change again without its time of change saying so."""
+WHOLE_MAX = 1 << 53
+"""Above it, not every whole number is a DOUBLE."""
 READ_BYTES = 1 << 20
+EMPTY_BYTES_MAX = 100
+"""The longest a packed file of nothing is."""
 SAMPLE_ROWS = "2000"
 """Rows from which types are guessed; where that was too few, all are looked at."""
 
@@ -178,6 +184,8 @@ class Files:
         """A function of DuckDB that guesses no more, and columns that it may leave out."""
         text = _text(path)
         sample = "-1" if careful else SAMPLE_ROWS
+        if _is_empty(path):
+            return _no_rows(wanted), {}
         if self._format(path) == "parquet":
             return f"read_parquet({text})", {}
         if self._format(path) == "json":
@@ -187,19 +195,66 @@ class Files:
                 every = _described(db, f"SELECT * FROM read_json({how}, sample_size={sample})")  # noqa: S608
             # Parsing the columns that nobody wants would be most of the work.
             types = {name: kind for name, kind in every.items() if name in wanted} or every
-            return f"read_json({how}, columns={_struct(types)})", every
+            guessed = {} if careful else {n: k for n, k in types.items() if n not in self.columns}
+            return _guarded(
+                guessed, lambda more: f"read_json({how}, columns={_struct(types | more)})"
+            ), every
         options = f", sample_size={sample}"
         if self.columns:
             options += f", types={_struct(self.columns)}"
         if self.null:
             options += f", nullstr=[{', '.join(map(_text, self.null))}]"
-        sniff = f"SELECT Prompt FROM sniff_csv({text}{options})"  # noqa: S608
-        ((prompt,),) = db.execute(sniff).fetchall()
-        return str(prompt).strip().rstrip(";").removeprefix("FROM "), {}
+        sniff = f"SELECT Prompt, Columns FROM sniff_csv({text}{options})"  # noqa: S608
+        ((prompt, columns),) = db.execute(sniff).fetchall()
+        types = {one["name"]: one["type"] for one in columns}
+        if set(types.values()) == {"VARCHAR"} and _has_no_rows(db, prompt):
+            return _no_rows(types), {}
+        guessed = {} if careful else {n: k for n, k in types.items() if n not in self.columns}
+        return _guarded(guessed, lambda more: _retyped(prompt, types, more)), {}
+
+
+def _guarded(guessed: Mapping[str, str], reader: Callable[[dict[str, str]], str]) -> str:
+    """A relation that fails where a column that looked whole in the sample is not so after it.
+
+    DuckDB itself would round what it reads without a word.
+    """
+    whole = [name for name, kind in guessed.items() if kind == "BIGINT"]
+    if not whole:
+        return reader({})
+    checks = ", ".join(
+        f"CASE WHEN {name} IS NULL OR ({name} = trunc({name}) AND abs({name}) < {WHOLE_MAX}) "
+        f"THEN {name}::BIGINT ELSE error({_text(f'{name} is not whole')}) END AS {name}"
+        for name in map(quoted, whole)
+    )
+    return f"(SELECT * REPLACE ({checks}) FROM {reader(dict.fromkeys(whole, 'DOUBLE'))})"  # noqa: S608
+
+
+def _retyped(prompt: str, types: Mapping[str, str], more: Mapping[str, str]) -> str:
+    """The reader that DuckDB proposes for a CSV file, with other types for some columns."""
+    found = prompt.strip().rstrip(";").removeprefix("FROM ")
+    said = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())  # as it writes them
+    return found.replace(f"columns={{{said}}}", f"columns={_struct({**types, **more})}")
+
+
+def _has_no_rows(db: Any, prompt: str) -> bool:
+    return not db.execute(f"{prompt.strip().rstrip(';')} LIMIT 1").fetchall()
 
 
 def _nothing() -> None:
     """There is nothing to let go of."""
+
+
+def _is_empty(path: str) -> bool:
+    """Whether there is not a byte in a file, unpacked."""
+    if os.path.getsize(path) > EMPTY_BYTES_MAX:  # noqa: PTH202
+        return False
+    with pa.input_stream(path) as file:
+        return not file.read(1)
+
+
+def _no_rows(names: Collection[str]) -> str:
+    """A relation of these columns in which there is nothing."""
+    return f"(SELECT {', '.join(f'NULL AS {quoted(name)}' for name in names)} WHERE false)"
 
 
 def _described(db: Any, query: str) -> dict[str, str]:
