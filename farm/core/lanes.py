@@ -41,8 +41,8 @@ def _order(batch: Batch) -> tuple[float, int]:
 class Line:
     """What one session has in a lane. ``deficit``: what is left of its turn.
 
-    ``out``: it is not in the ring of its lane. ``parked``: for the payloads of the entry that came
-    up are being read, and the others wait behind it.
+    ``out``: it is not in the ring of its lane. ``parked``: the batch of the entry that came up, if
+    its payloads are being read, and the others wait behind it.
     """
 
     __slots__ = ("deficit", "entries", "needy", "out", "parked", "session", "shut")
@@ -51,7 +51,7 @@ class Line:
         self.session = session
         self.deficit = 0.0
         self.out = True
-        self.parked = False
+        self.parked: Batch | None = None
         # One entry per submitted group or returned run: bounded by admission.
         self.entries: deque[Entry] = deque()
         self.needy: dict[Needs, deque[Entry]] = {}
@@ -118,6 +118,11 @@ class Line:
             if best is None or _order(entries[0][0]) < _order(best[0][0]):
                 best = entries
         return best
+
+    def goes_before(self, batch: Batch) -> bool:
+        """Whether what is first of what is not shut came before a batch of this line."""
+        entries = self.front()
+        return entries is not None and _order(entries[0][0]) < _order(batch)
 
     def __iter__(self) -> Iterator[Entry]:
         if not (self.needy or self.shut):

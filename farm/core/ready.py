@@ -65,7 +65,7 @@ class ReadyQueue:
             lane.mixed = True
             self._open[line] = lane
             self.needy[batch.needs] += 1
-        if line.out and not line.parked:
+        if line.out and line.parked is None:
             self._enter(lane, line)
         if front:
             lane.oldest = None
@@ -171,12 +171,15 @@ class ReadyQueue:
         self._leave(lane, line)
 
     def unblock(self, needs: Needs) -> None:
-        """Tasks with these needs may be placed again."""
+        """Tasks with these needs may be placed again, be it before what their line waits for."""
         for line, lane in self._shut.pop(needs, {}).items():
             line.open(needs)
             if not line.empty:
                 self._open[line] = lane
-            if line.out and not (line.empty or line.parked):
+            if line.parked is not None and line.goes_before(line.parked):
+                del self._parked[line.parked]  # it is parked again when it comes up
+                line.parked = None
+            if line.out and not line.empty and line.parked is None:
                 self._enter(lane, line)
 
     def _found(self) -> tuple[Lane, Line, deque[Entry]]:
@@ -283,15 +286,15 @@ class ReadyQueue:
     def park(self) -> None:
         """The payloads of the run that ``head`` returned are not here: let its line wait."""
         lane, line, entries = self._found()
-        line.parked = True
+        line.parked = entries[0][0]
         self._leave(lane, line)
-        self._parked[entries[0][0]] = lane, line
+        self._parked[line.parked] = lane, line
 
     def arrived(self, batch: Batch) -> None:
         """The payloads of a batch are here: if its line waits for that, it is its turn again."""
-        lane, line = self._parked.pop(batch, (None, None))
-        if lane is not None and line is not None and line.parked:
-            line.parked = False
+        if batch in self._parked:
+            lane, line = self._parked.pop(batch)
+            line.parked = None
             self._enter(lane, line, first=True)
             if line.needy:
                 self._open[line] = lane
@@ -324,13 +327,12 @@ class ReadyQueue:
 
     def _sort_out(self) -> None:
         """Keep what is really queued, in its order."""
-        self._size = self._stale = 0
         self.release_all()
         lanes, self._lanes, self._order = self._lanes, {}, []
         self._shut.clear()
         self._open.clear()
         self.needy.clear()
-        self._size = 0
+        self._size = self._stale = 0
         self._parked.clear()  # they are parked again when they come up
         for lane in lanes.values():
             for line in (*lane.ring, *(one for one in lane.lines.values() if one.out)):

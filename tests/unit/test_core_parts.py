@@ -6,6 +6,7 @@ import pytest
 
 from farm.core.batch import Batch
 from farm.core.delays import Delays
+from farm.core.needs import Needs
 from farm.core.ready import ReadyQueue
 from farm.core.sessions import BatchIndex
 from farm.core.states import TRANSITIONS, WAYS_OUT, Event, diagram, ways_out
@@ -119,6 +120,43 @@ def of(session, count):
     one = batch(count=count)
     one.session = session
     return one
+
+
+def test_what_is_open_again_does_not_wait_for_payloads_of_what_came_later():
+    queue = ReadyQueue(1.0, 60.0)
+    gpu, late, low = batch(1, priority=1), batch(10, priority=1), batch(20)
+    gpu.needs = Needs(1, (("gpu", 1000),), ())
+    for one in (gpu, late, low):
+        queue.push(one, 0, 4)
+    queue.blocked = {gpu.needs}
+    assert queue.head() == (late, 0, 4)
+    queue.park()
+    assert queue.head() == (low, 0, 4)
+    queue.blocked = ()
+    queue.unblock(gpu.needs)
+    assert queue.head() == (gpu, 0, 4)
+    gpu.move(0, 4, Event.LEASE)
+    queue.take(4)
+    assert queue.head() == (late, 0, 4)  # which waits again
+    queue.park()
+    assert [one for one, _, _ in queue.upcoming()] == [late, low]
+    assert queue.head() == (low, 0, 4)
+    queue.arrived(late)
+    assert queue.head() == (late, 0, 4)
+
+
+def test_what_came_later_and_is_open_again_waits_for_the_payloads_of_its_line():
+    queue = ReadyQueue(1.0, 60.0)
+    first, gpu, low = batch(1, priority=1), batch(10, priority=1), batch(20)
+    gpu.needs = Needs(1, (("gpu", 1000),), ())
+    for one in (first, gpu, low):
+        queue.push(one, 0, 4)
+    queue.blocked = {gpu.needs}
+    assert queue.head() == (first, 0, 4)
+    queue.park()
+    queue.blocked = ()
+    queue.unblock(gpu.needs)
+    assert queue.head() == (low, 0, 4)
 
 
 def test_what_ended_while_it_waited_is_passed_over():
