@@ -268,6 +268,8 @@ class Host:
         other = self.kept_for if self.kept_for != needs else None
         slots = min(self.window, self.slots + self.waiting) - self.held - self.lent
         slots -= self.kept if other else 0
+        if self.waiting:  # who is waited for has a worker though all slots are taken, others none
+            slots = min(slots, max(0, self._workers_for(0)) * needs.slots)
         return self._fits(needs, slots, other) if self.is_open else 0
 
     def room_of(self, batch: Batch, depth: int) -> int:

@@ -63,6 +63,24 @@ def test_what_a_host_lends_beyond_children_is_for_anybody():
     assert rig.grants(host) == []
 
 
+def test_what_a_host_could_not_begin_is_not_given_to_it_for_what_it_needs():
+    rig = Rig()
+    alice, worker = rig.client("alice"), rig.client("worker")
+    host = rig.host(slots=3, window=3, max_lent=2, labels={"ssd": ""})
+    rig.submit(alice, group(1, 1))
+    (parent,) = rig.grants(host)
+    rig.submit(worker, child(1))
+    (below,) = rig.grants(host)
+    waits = [(rig.epoch, parent.lease, 1), (rig.epoch, below.lease, 1)]
+    lends(rig, host, 2, slots=3, waits=waits)
+    needs = m.Template(labels=("ssd",))
+    rig.submit(alice, group(2, 1, template=needs), group(3, 1, template=needs))
+    (grant,) = rig.grants(host)  # so that three workers have a task, and each slot that is lent
+    assert grant.first == 2  # beyond these is for tasks that others wait for
+    lends(rig, host, 2, slots=3, waits=waits, number=2, ended=[ended(grant)])
+    assert [g.first for g in rig.grants(host)] == [3]
+
+
 def test_a_slot_that_is_not_lent_goes_by_turns():
     rig, alice, host, worker = farm(slots=2)
     rig.submit(alice, group(1, 1))
