@@ -159,14 +159,15 @@ class World:
         self.hosts[index] = HostProcess(self, f"host{index}", self.plan.slots[index])
 
     def crash_host(self, index: int, restart_after: float) -> None:
-        """The agent dies, and its workers with it."""
+        """The agent dies, and its workers with it; another takes its place, unless all leave."""
         process = self.hosts[index]
         if process is None:
             return
         self.said("world", process.name, "crashes")
         self.hosts[index] = None
         process.die()
-        self.clock.after(restart_after, self.start_host, index)
+        if not self.leaving:
+            self.clock.after(restart_after, self.start_host, index)
 
     def host_left(self, process: HostProcess) -> None:
         """A drained host ends; unless the world rests, another takes its place."""
