@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Variance,
     )
     from farm_scheduler.aggregates.remote import open_aggregate as open  # noqa: A004 - a name of this package
-    from farm_scheduler.aggregates.sources import Files
+    from farm_scheduler.aggregates.sources import Files, Partitions, SqlTable
     from farm_scheduler.calls import Interval
     from farm_scheduler.command import CommandFailed
     from farm_scheduler.core.schedule import Schedule
@@ -44,8 +44,10 @@ __all__ = [
     "Max",
     "Mean",
     "Min",
+    "Partitions",
     "Quantiles",
     "Schedule",
+    "SqlTable",
     "Sum",
     "TopK",
     "Variance",
@@ -62,7 +64,7 @@ _NAMES = {"open": "open_aggregate"}
 _LAZY = {
     "open": "farm_scheduler.aggregates.remote",
     "Aggregate": "farm_scheduler.aggregates",
-    "Files": "farm_scheduler.aggregates.sources",
+    **dict.fromkeys(("Files", "Partitions", "SqlTable"), "farm_scheduler.aggregates.sources"),
     **dict.fromkeys(_MEASURES, "farm_scheduler.aggregates.measures"),
     "CommandFailed": "farm_scheduler.command",
     "Interval": "farm_scheduler.calls",

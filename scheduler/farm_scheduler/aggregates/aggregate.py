@@ -1,21 +1,25 @@
 """An aggregate as its author has it: what it is, and how to read, plan and run it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
+from farm.errors import ConfigError
 from farm_scheduler.aggregates.building import Built, build
 from farm_scheduler.aggregates.catalog import Catalog
 from farm_scheduler.aggregates.definition import Definition
 from farm_scheduler.aggregates.leaves import Mapper
+from farm_scheduler.aggregates.measures import Measure
 from farm_scheduler.aggregates.overlay import Overlay
 from farm_scheduler.aggregates.place import catalog_path
 from farm_scheduler.aggregates.planning import Plan, make_plan
 from farm_scheduler.aggregates.snapshot import Reading, Snapshot
+from farm_scheduler.aggregates.sources import Derived, Source
+from farm_scheduler.aggregates.sql import parse_query
 from farm_scheduler.aggregates.view import View
 
 __all__ = ["Aggregate", "Here"]
@@ -46,6 +50,27 @@ class Aggregate(Definition):
     """
 
     __farm_aggregate__ = True
+
+    @classmethod
+    def sql(
+        cls, name: str, source: Source, query: str, *,
+        measures: Mapping[str, Measure] | None = None, **how: Any,
+    ) -> Self:  # fmt: skip
+        """An aggregate said in SQL: ``select channel, count(*) as n, avg(added) from edits``.
+
+        The columns are ``by``, the aggregates its measures, called by their aliases, and WHERE is
+        kept; the table is the source, whatever it is called. ``measures`` are added to them, and
+        ``how`` is as for the class. Raises ``ConfigError`` for what does not merge, saying what
+        does: ``measures={"users": Distinct("user")}`` for ``count(distinct user)``.
+        """
+        try:
+            found = parse_query(query)
+        except ConfigError as error:
+            raise ConfigError(f"aggregate {name!r}: {error}") from None
+        if found.where or found.columns:
+            source = Derived(source, found.where, found.columns)
+        every = {**found.measures, **(measures or {})}
+        return cls(name=name, source=source, by=found.by, measures=every, **how)
 
     def __call__(self) -> Built:
         """What its schedule does; see ``run``."""

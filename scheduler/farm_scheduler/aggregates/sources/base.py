@@ -42,10 +42,13 @@ class Opened(NamedTuple):
 class Source(Protocol):
     """See the module. Reading raises ``PartitionError``, naming the partition."""
 
-    time: str
-    """The column, or SQL expression, that says when a row happened."""
-    zone: str
-    """The zone of times that do not say their own."""
+    @property
+    def time(self) -> str:
+        """The column, or SQL expression, that says when a row happened."""
+
+    @property
+    def zone(self) -> str:
+        """The zone of times that do not say their own."""
 
     def identity(self) -> list[Any]:
         """What sets what it reads apart, as plain data; not where it is read from."""
