@@ -30,8 +30,9 @@ def folder():
         yield power.Path(name)
 
 
-def test_stopped_after_one_commit_or_another_nothing_is_lost():
-    counts = stops(30)
+@pytest.mark.parametrize("seed", [1, 12, 23])
+def test_stopped_after_one_commit_or_another_nothing_is_lost(seed):
+    counts = stops(5, seed)
     assert counts["commits of the workload"] >= 300
 
 
