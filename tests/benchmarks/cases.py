@@ -1,6 +1,7 @@
 """All cases, in the order in which they are measured."""
 
 from tests.benchmarks import (
+    case_aggregates,
     case_backlog,
     case_bytes,
     case_fairness,
@@ -36,6 +37,7 @@ CASES: dict[str, Case] = {
         case_short_behind_long,
         case_overload,
         case_schedules,
+        case_aggregates,
         case_many_hosts,
         case_scaling,
         case_far_host,
