@@ -190,7 +190,7 @@ def test_a_revoked_host_is_cut_at_once_and_its_tasks_go_elsewhere(farm, place, s
     future = client.submit(time.sleep, 600)
     until(future.running, "the task is not started")
     store.revoke("north")
-    until(lambda: not farm.query("hosts")[0]["connected"], "it is connected still")
+    until(lambda: not any(one["connected"] for one in farm.query("hosts")), "it is connected still")
     assert client.query("status")["tasks"]  # the client is not cut
     until(lambda: refused(farm, "revoked") >= 2, "the host does not try again")
     client.shutdown(wait=False)
@@ -314,7 +314,8 @@ def test_a_rotation_without_downtime(farm, place, store):
     store.rotate()
     fresh = store.new("ann", Role.CLIENT, again=True)
     second = Client(token=fresh, address="", connect_timeout=WAIT_SECONDS, keys="")
-    assert second.connection.address.port == port + 2
+    reached = {one.raddr.port for one in psutil.Process().net_connections("tcp") if one.raddr}
+    assert port + 2 in reached
     assert first.query("status")["sessions"] == 3
     _write(old_token, fresh)  # the peer's file is replaced while it runs
     assert store.finish_rotation() == ["ann"]
