@@ -4,17 +4,19 @@ import os
 import socket
 import time
 
+import httpx
 import psutil
 import pytest
 import zmq
 
 from farm import Client
-from farm.errors import FarmError
+from farm.errors import FarmError, UnknownTask
 from farm.identity import Role
 from farm.keys import KeyStore, Pair, Token
 from farm.protocol import messages as m
 from farm.transport import Dealer, host_address, parse_address
-from tests.processes import Place
+from tests.integration.gateway_rig import MODULE
+from tests.processes import Place, free_ports
 
 WAIT_SECONDS = 30.0
 DAY = 86_400.0
@@ -339,3 +341,71 @@ def _serves(client):
 def _write(path, token):
     path.write_text(token)
     path.chmod(0o600)
+
+
+def test_a_stranger_neither_reads_nor_ends_anothers_task(farm, place, store):
+    place.agent("north", FARM_TOKEN=store.new("north", Role.HOST)).start()
+    keys = {name: store.new(name, Role.CLIENT) for name in ("ann", "bob")}
+    keys["reader"] = store.new("reader", Role.CLIENT, scope="all")
+    ann, bob, reader = (Client(place.address, token=key, keys="") for key in keys.values())
+    gate = place.folder / "gate"
+    future = ann.options(name="nightly").submit(_held, str(gate))
+    until(future.running, "the task is not started")
+    with pytest.raises(UnknownTask):
+        bob.future(future.id).result(WAIT_SECONDS)
+    with pytest.raises(FarmError, match="the farm has no job 'nightly'"):
+        bob.job("nightly")
+    assert not bob.future(future.id).cancel()
+    assert bob.query("tasks") == bob.query("jobs") == []
+    with pytest.raises(FarmError, match="only an admin may pause a queue"):
+        reader.query("pause_queue", name="default")
+    assert reader.job("nightly").name == "nightly"
+    gate.touch()
+    assert future.result(WAIT_SECONDS) == "done"
+    assert reader.future(future.id).result(WAIT_SECONDS) == "done"
+    for client in (ann, bob, reader):
+        client.shutdown()
+
+
+def test_a_host_with_another_key_does_not_take_a_hosts_name(farm, place, store):
+    place.agent("north", FARM_TOKEN=store.new("north", Role.HOST)).start()
+    until(lambda: farm.query("hosts"), "the host is not there")
+    [before] = farm.query("hosts")
+    settings = {"address": place.address, "name": "north", "slots": 1, "imports": []}
+    other = store.new("other", Role.HOST)
+    place.module("other", "farm_workers", settings, FARM_TOKEN=other).start()
+    until(lambda: farm.query("status")["counters"].get("rejected"), "it was not refused")
+    assert [row["instance"] for row in farm.query("hosts")] == [before["instance"]]
+
+
+def test_the_gateway_speaks_for_its_callers_on_a_farm_with_keys(farm, place, store):
+    tokens = {name: store.new(name, Role.CLIENT, http=True) for name in ("web", "zoe")}
+    place.agent("north", imports=[MODULE], FARM_TOKEN=store.new("north", Role.HOST)).start()
+    listen = f"127.0.0.1:{free_ports()}"
+    settings = {"address": place.address, "token": place.local, "keys": str(store.folder)}
+    settings |= {"listen": listen, "modules": [MODULE]}
+    place.module("gateway", "farm.gateway", settings).start()
+    url = f"http://{listen}/v1/tasks"
+    said = {name: {"authorization": f"Bearer {token}"} for name, token in tokens.items()}
+    body = {"function": "sums.add", "args": [1, 2]}
+    until(lambda: _posted(url, body, said["web"]), "the gateway takes nothing")
+    task = _posted(url, body, said["web"])
+    found = httpx.get(f"{url}/{task}", params={"wait": 20}, headers=said["web"], timeout=30)
+    assert found.json()["result"] == {"sum": 3}
+    assert httpx.get(f"{url}/{task}", headers=said["zoe"], timeout=30).status_code == 404
+    assert httpx.get(f"{url}/{task}", timeout=30).status_code == 401
+    assert farm.query("task", id=task)["id"] == task  # of the admin of this machine
+
+
+def _posted(url, body, headers):
+    try:
+        answer = httpx.post(url, json=body, headers=headers, timeout=30)
+    except httpx.TransportError:
+        return None
+    return answer.json().get("id")
+
+
+def _held(path):
+    while not os.path.exists(path):  # noqa: PTH110 - in a worker
+        time.sleep(0.01)
+    return "done"

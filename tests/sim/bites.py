@@ -45,7 +45,8 @@ PARTITIONS = {
 def bite(rule: str, *found_by: str, **plan: Any) -> Callable[[Patch], Patch]:
     """Keep a function that breaks a rule, with what finds it and the plan that makes it soon."""
 
-    plan.setdefault("owners", 0)
+    plan.setdefault("owners", 0)  # unless it is about these
+    plan.setdefault("strangers", 0)
 
     def keep(patch: Patch) -> Patch:
         BITES.append(Bite(rule, found_by, patch, plan))
