@@ -28,7 +28,8 @@ PLAN = replace(
     clients=4,
     hosts=3,
     slots=[2, 2, 2],
-    tasks=60,
+    tasks=24,
+    owners=0,
     seconds=20.0,
     steps=20_000,
     submit_seconds=0.2,
@@ -43,7 +44,7 @@ PLAN = replace(
         "session_tasks": 100,
     },
 )
-"""A fixed workload of some 500 commits: retries, losses, jobs, readers, tasks that run once."""
+"""A fixed workload of some 300 commits: retries, losses, jobs, readers, tasks that run once."""
 RESTART_SECONDS = 0.2
 RESERVE_BYTES = 4096
 
