@@ -87,6 +87,8 @@ def services(client):
     found = {}
     for process in psutil.Process().children():
         for module in ("farm.coordinator", "farm_workers"):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue  # of another test: it is over, and waits to be noticed
             if module in process.cmdline():
                 found[module] = process
     return found["farm.coordinator"], found["farm_workers"]
