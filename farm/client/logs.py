@@ -79,6 +79,7 @@ class KeptOutput:
     """The output that futures have of their tasks, to ``KEPT_BYTES``: of the oldest it goes."""
 
     def __init__(self) -> None:
+        # Bounded by KEPT_BYTES, which each entry counts for.
         self._runs: deque[tuple[list[weakref.ref[Any]], int]] = deque()
         self._bytes = 0
 

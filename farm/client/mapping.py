@@ -172,7 +172,7 @@ class _Map:
         self._items, self._bare = items
         self._settings = settings
         self._pace = Pace(settings.chunksize)
-        # Bounded by the outstanding chunks, at most a window of them.
+        # These, and what waits in order or is ready, have at most a window of chunks.
         self._arrived: SimpleQueue[_Part] = SimpleQueue()
         self._outstanding: dict[int, Chunk] = {}  # by first counter
         self._order: deque[Chunk] = deque()  # not consumed yet, if the order matters
