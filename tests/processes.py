@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -27,16 +28,23 @@ __all__ = ["Place", "Service", "adopts_orphans", "free_ports", "own_environment"
 END_SECONDS = 20.0
 SETTLE_SECONDS = 10.0
 LOOK_SECONDS = 0.02
+PORTS = 10_000, 32_000
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def own_environment() -> dict[str, str]:
-    """This environment without what a user's farm is told, and with this checkout's modules."""
+def own_environment(folder) -> dict[str, str]:
+    """This environment without what a user's farm is told, and with this checkout's modules.
+
+    Keys are kept in the folder: those of the user who runs the tests open nothing there.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("FARM_", "XDG_"))}
     paths = [REPOSITORY / name for name in ("", "workers", "scheduler")]
-    return kept | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        "XDG_STATE_HOME": str(Path(folder) / "state"),
+    }
 
 
 class Service:
@@ -135,7 +143,7 @@ class Place:
         self._before = set(kin.children(os.getpid()))
 
     def service(self, name, command, *, stdin=subprocess.DEVNULL, **environ):
-        log, environment = self.folder / f"{name}.log", own_environment() | environ
+        log, environment = self.folder / f"{name}.log", own_environment(self.folder) | environ
         made = Service(name, command, log, environment, REPOSITORY, stdin=stdin)
         self.services.append(made)
         return made
@@ -215,12 +223,14 @@ def _adopt_no_more():
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def free_ports():
-    """A port that is free, and so is the next."""
+def free_ports() -> int:
+    """A port that is free, and so is the next.
+
+    Neither is one that the system gives to whoever connects: they stay free until somebody listens.
+    """
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                return port
+        port = random.SystemRandom().randrange(*PORTS, 2)
+        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 1))
+            return port

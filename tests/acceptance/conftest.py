@@ -6,7 +6,6 @@ import os
 import queue
 import select
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.processes import free_ports
 
 WAIT_SECONDS = 30
 """How long anything here may take before the test fails; nothing is known to take a third."""
@@ -243,17 +243,6 @@ class Machine:
             running.process.stderr.close()
         for gate in self.gates:
             gate.close()
-
-
-def free_ports():
-    """A port that is free, and so is the next."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                return port
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 
 import farm_scheduler
-from tests.acceptance.conftest import free_ports
+from tests.processes import free_ports
 
 MODULE = """
 from farm_scheduler import Aggregate, Count, Distinct, Files, Quantiles, Sum, TopK

@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 
 from tests.benchmarks.case import FARM, WORKERS, Case, Goal, Order
+from tests.processes import free_ports
 
 __all__ = ["CASE"]
 
@@ -328,7 +329,7 @@ def _median(read: Callable[..., Any]) -> float:
 def _http(path: Path, reads: int) -> float:
     """Reads a second of one gateway process, over one connection, one after another."""
     with TemporaryDirectory(prefix="farm-") as sockets:
-        address, port = f"ipc://{sockets}/farm", _free_port()
+        address, port = f"ipc://{sockets}/farm", free_ports()
         serve = [sys.executable, "-m", "farm"]
         processes = [
             subprocess.Popen([*serve, "coordinator", "--listen", address, "--log-level", "error",
@@ -343,14 +344,6 @@ def _http(path: Path, reads: int) -> float:
             for one in processes:
                 one.kill()
                 one.wait()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _asked(port: int, reads: int) -> float:

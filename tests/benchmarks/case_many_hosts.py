@@ -1,7 +1,6 @@
 """A coordinator with a thousand hosts that all come back at once, and tasks for all of them."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import psutil
 from tests.benchmarks.case import FARM, Case, Goal, Order
 from tests.benchmarks.fake_hosts import KEYS
 from tests.benchmarks.functions import double
+from tests.processes import free_ports
 
 __all__ = ["CASE"]
 
@@ -29,7 +29,7 @@ LOOK_SECONDS = 0.05
 
 def measure(order: Order) -> dict[str, float]:
     """How soon all are there: at the start, and after the coordinator was killed; then tasks."""
-    store, address = order.folder / "farm.db", f"tcp://127.0.0.1:{_free_port()}"
+    store, address = order.folder / "farm.db", f"tcp://127.0.0.1:{free_ports()}"
     os.environ[KEYS] = str(order.folder / "keys")
     with ExitStack() as stack:
         before = _start(address, store)
@@ -84,13 +84,6 @@ def _memory(process: "subprocess.Popen[bytes]", address: str) -> int:
     with farm.Client(address) as client:
         client.query("status")
     return psutil.Process(process.pid).memory_info().rss
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def _start(address: str, store: Path) -> "subprocess.Popen[bytes]":

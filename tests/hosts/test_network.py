@@ -74,7 +74,7 @@ def test_links_and_routes_do_what_they_are_for(tmp_path):
 def test_the_namespaces_of_a_killed_run_are_removed(tmp_path):
     words = [sys.executable, "-c", MAKER, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(words, cwd=REPOSITORY, env=own_environment(), **pipes) as maker:
+    with subprocess.Popen(words, cwd=REPOSITORY, env=own_environment(tmp_path), **pipes) as maker:
         space = NAMESPACES / maker.stdout.readline().decode().strip()
         assert space.exists()
         os.kill(maker.pid, signal.SIGKILL)

@@ -13,6 +13,7 @@ import httpx
 
 import tests.integration.http_functions as functions
 from farm.local import LocalFarm
+from tests.processes import free_ports
 
 __all__ = ["Rig", "rig"]
 
@@ -80,7 +81,7 @@ class Rig:
 def rig(slots=2, core=None, store="", http=None, **gateway):
     with tempfile.TemporaryDirectory(prefix="gw-") as folder:
         path = [str(Path(one or ".").absolute()) for one in sys.path]
-        listen = f"127.0.0.1:{free_port()}"  # the same when it is started again
+        listen = f"127.0.0.1:{free_ports()}"  # the same when it is started again
         local = LocalFarm(
             slots=slots,
             store=store or f"{folder}/farm.db",
@@ -98,9 +99,3 @@ def rig(slots=2, core=None, store="", http=None, **gateway):
             made.http.close()
         finally:
             local.stop()
-
-
-def free_port():
-    from tests.processes import free_ports
-
-    return free_ports()

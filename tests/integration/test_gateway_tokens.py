@@ -11,7 +11,8 @@ import pytest
 
 from farm.identity import Role
 from farm.keys import KeyStore
-from tests.integration.gateway_rig import free_port, rig
+from tests.integration.gateway_rig import rig
+from tests.processes import free_ports
 
 TASK = {"function": "sums.add", "args": [1, 2]}
 
@@ -254,12 +255,12 @@ sys.exit(serve(GatewaySettings(**json.loads(sys.argv[1]))))
 
 
 def test_other_machines_are_let_in_with_tokens_only(tmp_path):
-    code, said = gateway(listen=f"0.0.0.0:{free_port()}", keys=str(tmp_path / "none"))
+    code, said = gateway(listen=f"0.0.0.0:{free_ports()}", keys=str(tmp_path / "none"))
     assert code == 11
     assert "farm keys init" in said
     assert "farm keys new NAME --role client --http" in said
     code, said = gateway(
-        listen=f"0.0.0.0:{free_port()}", keys=str(tmp_path / "none"), tokens="never"
+        listen=f"0.0.0.0:{free_ports()}", keys=str(tmp_path / "none"), tokens="never"
     )
     assert code == 11
 
@@ -271,7 +272,7 @@ def test_bad_files_of_tls_are_refused(tmp_path, certificate):
         {"tls_cert": key, "tls_key": key},
         {"tls_cert": "/no", "tls_key": key},
     ):
-        code, said = gateway(listen=f"127.0.0.1:{free_port()}", **wrong)
+        code, said = gateway(listen=f"127.0.0.1:{free_ports()}", **wrong)
         assert (code, "--tls" in said or "in PEM" in said) == (3, True), said
 
 
@@ -279,6 +280,6 @@ def test_keys_that_others_can_read_are_not_used(tmp_path):
     made = Callers(tmp_path / "keys")
     made.new("ann")
     (tmp_path / "keys" / "peers.json").chmod(0o644)
-    code, said = gateway(listen=f"127.0.0.1:{free_port()}", keys=str(tmp_path / "keys"))
+    code, said = gateway(listen=f"127.0.0.1:{free_ports()}", keys=str(tmp_path / "keys"))
     assert code == 3
     assert "chmod 600" in said

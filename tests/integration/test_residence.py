@@ -24,13 +24,13 @@ sockets have in hand, and holes in the heap."""
 
 
 @pytest.fixture
-def start():
+def start(tmp_path):
     """Starts ``farm`` commands, which end with the test."""
     started = []
 
     def make(*words, **variables):
         command = [sys.executable, "-m", "farm", *words, "--log-level", "error"]
-        started.append(subprocess.Popen(command, env=own_environment() | variables))
+        started.append(subprocess.Popen(command, env=own_environment(tmp_path) | variables))
         return started[-1]
 
     yield make

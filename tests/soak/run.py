@@ -83,7 +83,7 @@ class _Load:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.soak.load", place.address, str(os.getpid())],
             cwd=REPOSITORY,
-            env=own_environment(),
+            env=own_environment(place.folder),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
