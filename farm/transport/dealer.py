@@ -22,6 +22,7 @@ from farm.transport.address import Address
 from farm.transport.frames import read_frames, readable, send_frames
 from farm.transport.numbering import Numbering
 from farm.transport.options import (
+    ATTEMPT_SECONDS,
     MESSAGES_HWM,
     OUTBOX_BYTES_MAX,
     OUTBOX_MESSAGES_MAX,
@@ -31,8 +32,6 @@ from farm.transport.options import (
 
 __all__ = ["Dealer"]
 
-ATTEMPT_SECONDS = 6.0
-"""A connection that takes longer to come about is lost: something listens and never answers."""
 RECEIVE_BYTES = 32 << 20
 """``receive`` returns after this many bytes, however many messages it was allowed."""
 

@@ -10,6 +10,7 @@ from farm.keys.pairs import Pair
 from farm.protocol.messages import MESSAGE_BYTES_MAX
 
 __all__ = [
+    "ATTEMPT_SECONDS",
     "CONTROL_MESSAGES",
     "CREDIT_TASKS",
     "MESSAGES_HWM",
@@ -41,12 +42,16 @@ OUTBOX_MESSAGES_MAX = 4096
 OUTBOX_BYTES_MAX = 4 * MESSAGE_BYTES_MAX
 """And their bytes."""
 
+ATTEMPT_SECONDS = 6.0
+"""A connection that takes longer to come about is lost, for both sides: handshakes of a thousand
+hosts that come at once take seconds, and whoever is given up begins anew, and makes it longer."""
+
 _COMMON = {
     zmq.LINGER: 0,
     zmq.IPV6: 1,
     zmq.MAXMSGSIZE: MESSAGE_BYTES_MAX,
-    # A connection that never says who it is costs a descriptor for two seconds, not for ever.
-    zmq.HANDSHAKE_IVL: 2_000,
+    # A connection that never says who it is costs a descriptor that long, and not for ever.
+    zmq.HANDSHAKE_IVL: int(1000 * ATTEMPT_SECONDS),
     # ZMTP's own heartbeat finds a machine that is gone; a peer that is stuck is for our beats.
     zmq.HEARTBEAT_IVL: 5_000,
     zmq.HEARTBEAT_TIMEOUT: 15_000,

@@ -1,6 +1,5 @@
 """No-op tasks over TCP on loopback, with keys and without: what it costs to seal every message."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
@@ -8,6 +7,7 @@ from typing import Any
 
 from tests.benchmarks.case import WORKERS, Case, Goal, Order
 from tests.benchmarks.functions import nap, noop
+from tests.processes import free_ports
 
 __all__ = ["CASE"]
 
@@ -43,7 +43,7 @@ def _opened(order: Order) -> Iterator[Any]:
     farm = LocalFarm(
         slots=WORKERS,
         store=str(order.folder / "farm.db"),
-        listen=f"tcp://127.0.0.1:{_ports()}",
+        listen=f"tcp://127.0.0.1:{free_ports()}",
         coordinator={"keys": str(folder)} if has_keys else {},
         host=host_settings(None, ()) | way,
     )
@@ -53,18 +53,6 @@ def _opened(order: Order) -> Iterator[Any]:
             yield client
     finally:
         farm.stop()
-
-
-def _ports() -> int:
-    """A port that is free, and so is the next."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-            try:
-                socket.create_server(("127.0.0.1", port + 1)).close()
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 CASE = Case(

@@ -19,6 +19,8 @@ __all__ = ["CASE"]
 
 JOINED, BACK, ANSWER = "joined_seconds", "back_seconds", "slowest_answer_seconds"
 RATE, MEMORY = "tasks_per_second", "bytes_per_host"
+OWN, THEIRS = "coordinator_cpu_seconds", "fakes_cpu_seconds"
+"""Processor time until all had joined: they share the machine with those who play the hosts."""
 SLOTS = 64
 CROWDS = 2
 """Processes that play the hosts."""
@@ -34,13 +36,15 @@ def measure(order: Order) -> dict[str, float]:
     with ExitStack() as stack:
         before = _start(address, store)
         stack.callback(_end, before)
-        empty = _memory(before, address)
+        empty, used = _memory(before, address), _cpu(before)
         began = perf_counter()
-        for number in range(CROWDS):
-            share = order.size // CROWDS
-            stack.enter_context(_crowd(address, number * share, share))
+        share = order.size // CROWDS
+        crowds = [
+            stack.enter_context(_crowd(address, number * share, share)) for number in range(CROWDS)
+        ]
         _await_hosts(address, order.size // CROWDS * CROWDS)
         joined = perf_counter() - began
+        own, theirs = _cpu(before) - used, sum(map(_cpu, crowds))
         memory = (_memory(before, address) - empty) / order.size
         _end(before)
         after = _start(address, store)
@@ -49,7 +53,8 @@ def measure(order: Order) -> dict[str, float]:
         slowest = _await_hosts(address, order.size // CROWDS * CROWDS)
         back = perf_counter() - began
         rate = _run(address, order.size * TASKS_PER_HOST)
-    return {JOINED: joined, BACK: back, ANSWER: slowest, RATE: rate, MEMORY: memory}
+    costs = {OWN: own, THEIRS: theirs, MEMORY: memory}
+    return {JOINED: joined, BACK: back, ANSWER: slowest, RATE: rate} | costs
 
 
 def _run(address: str, tasks: int) -> float:
@@ -86,6 +91,11 @@ def _memory(process: "subprocess.Popen[bytes]", address: str) -> int:
     return psutil.Process(process.pid).memory_info().rss
 
 
+def _cpu(process: "subprocess.Popen[bytes]") -> float:
+    used = psutil.Process(process.pid).cpu_times()
+    return used.user + used.system
+
+
 def _start(address: str, store: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "farm", "coordinator"]
     command += ["--listen", address, "--store", str(store), "--log-level", "error"]
@@ -98,11 +108,11 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def _crowd(address: str, first: int, count: int) -> Iterator[None]:
+def _crowd(address: str, first: int, count: int) -> Iterator["subprocess.Popen[bytes]"]:
     words = [address, str(first), str(count), str(SLOTS), str(os.getpid())]
     process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.fake_hosts", *words])
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
@@ -120,6 +130,8 @@ CASE = Case(
         Goal(BACK, at_most=5.0),
         Goal(RATE, at_least=20_000.0),
         Goal(ANSWER),
+        Goal(OWN),
+        Goal(THEIRS),
         Goal(MEMORY),
     ),
 )

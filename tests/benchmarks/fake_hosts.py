@@ -2,7 +2,8 @@
 
 Each has a connection and a name of its own and speaks the protocol as an agent does, but every task
 it is given ends at once, with the value None. When its connection is lost it comes back as an agent
-does: after pauses that grow, with jitter. They end with the process that started them.
+does: after pauses that grow, with jitter; so it does when it is refused, or hears nothing for long.
+They end with the process that started them.
 """
 
 import os
@@ -22,6 +23,7 @@ from farm.parent import watch_parent
 from farm.payload import dump_value
 from farm.protocol import messages as m
 from farm.transport import Credentials, Dealer
+from farm_workers.host import SILENT_BEATS
 from farm_workers.link import PAUSE_SECONDS, PAUSE_SECONDS_MAX
 
 __all__ = ["KEYS", "main"]
@@ -31,6 +33,8 @@ KEYS = "FARM_COORDINATOR_KEYS"
 
 LOOK_SECONDS = 1.0
 """How often a connection is looked after that has not come about."""
+HELLO_SECONDS = 10.0
+"""How long it waits for the answer to its HELLO."""
 SECONDS = 0.0001
 """How long every task took, by what is reported."""
 MESSAGES_MAX = 256
@@ -52,16 +56,18 @@ class FakeHost:
         self._context = context
         self._instance = os.urandom(16)
         self._dealer: Dealer | None = None
-        self._greeted = False
+        self._greeted = self._refused = False
         self._connections = self._number = self._epoch = 0
         self._pause = PAUSE_SECONDS
         self._beat_seconds = 0.0
+        self._heard_at = time.monotonic()
         self._value = dump_value(None)
 
     def connect(self, poller: "select.epoll") -> list[int]:
         """Begin a connection; the descriptors to poll."""
         self._dealer = Dealer(self._context, "host")
-        self._greeted = False
+        self._greeted = self._refused = False
+        self._heard_at = time.monotonic()
         fds = [int(socket.getsockopt(zmq.FD)) for socket in self._dealer.sockets]
         for fd in fds:
             poller.register(fd, select.EPOLLIN | select.EPOLLET)
@@ -78,7 +84,9 @@ class FakeHost:
                 self._greet(dealer)
             for message in found:
                 self._on_message(dealer, message)
-            if dealer.lost:
+            if found:
+                self._heard_at = time.monotonic()
+            if dealer.lost or self._refused or self._is_deaf:
                 dealer.close()
                 self._dealer = None
                 return False
@@ -90,6 +98,11 @@ class FakeHost:
         if self._dealer is not None and self._beat_seconds:
             self._dealer.send(m.Beat(stamp=time.monotonic()))
         return self._beat_seconds or LOOK_SECONDS
+
+    @property
+    def _is_deaf(self) -> bool:
+        patience = SILENT_BEATS * self._beat_seconds or HELLO_SECONDS
+        return self._greeted and time.monotonic() - self._heard_at > patience
 
     def pause(self) -> float:
         """How long to wait before the next attempt."""
@@ -113,6 +126,8 @@ class FakeHost:
             self._number += 1
             ended = [self._ended(message.epoch, grant) for grant in message.grants]
             dealer.send(m.Report(self._number, self.slots, ended))
+        elif isinstance(message, m.Rejected | m.Bye):
+            self._refused = True
         elif isinstance(message, m.Beat) and message.stamp:
             dealer.send(m.Beat(echo=message.stamp))
 
