@@ -5,6 +5,7 @@ once the other side has answered, and ``lost`` once, for the reason that ``lost`
 closed and a new ``Dealer`` is made. Used from one thread.
 """
 
+import errno
 import logging
 import struct
 import time
@@ -55,9 +56,11 @@ _HAS_NO_KEY = (
 )
 _HUNG_UP = "{address} is no farm, or one that lets only those in who have a key (FARM_TOKEN)"
 _WRONG_KEY = (
-    "{address} does not let this key in: the token is another farm's, or was revoked or replaced,"
-    " or has expired; or that farm is one without keys"
+    "{address} hung up: it does not let this key in (the token is another farm's, or was revoked or"
+    " replaced, or has expired; or that farm is one without keys), or the network cut it off"
 )
+_HANGS_UP = (errno.EPIPE, errno.ECONNRESET)
+"""What a handshake fails with that the other side has ended; else it has not answered in time."""
 _EVENTS = _CONNECTED | sum(_REASONS)
 
 
@@ -211,6 +214,8 @@ class Dealer:
         """What an event says about the end of the connection."""
         if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == _MISMATCH:
             return _HAS_NO_KEY if self._has_key else _NEEDS_KEY
+        if kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and value not in _HANGS_UP:
+            return "nothing answers at {address}"
         in_handshake = kind in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_DISCONNECTED)
         if in_handshake and not self.connected:
             # Whoever finds out first hangs up, and the other does not hear why.

@@ -158,6 +158,22 @@ def test_with_another_server_s_key_nobody_gets_in(farm, peer, store):
     until(lambda: strangers(farm) == 1, "it is not counted")
 
 
+@pytest.mark.parametrize(
+    ("hangs_up", "said"), [(True, "or the network cut it off"), (False, "nothing answers at")]
+)
+def test_a_handshake_that_the_network_ends_is_not_blamed_on_the_key(context, hangs_up, said):
+    with socket.create_server(("127.0.0.1", free_ports())) as server:
+        one = Peer(context, parse_address(f"tcp://127.0.0.1:{server.getsockname()[1]}"))
+        one.dealer.socket.handshake_ivl = 100
+        one.connect(Pair.make().public, Pair.make().secret)
+        accepted, _ = server.accept()
+        with accepted:
+            if hangs_up:
+                accepted.close()
+            assert said in one.end()
+        one.dealer.close()
+
+
 def test_a_key_that_the_farm_does_not_know(farm, peer, store):
     assert "does not let this key in" in peer().connect(server_of(store), Pair.make().secret).end()
     assert refused(farm, "unknown") == 1

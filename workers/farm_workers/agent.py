@@ -30,6 +30,8 @@ __all__ = ["Agent", "AgentStatus"]
 
 logger = logging.getLogger("farm.host")
 
+LOSSES_MAX = 16
+"""How many reasons for having no connection are said between two welcomes."""
 BUG_SECONDS = 0.25
 """How long a tick that raised is not tried again."""
 
@@ -106,7 +108,8 @@ class Agent:
         if self._pool.uploads.trouble:
             logger.warning("%s", self._pool.uploads.trouble)
         self._stopping = False
-        self._said = ("", "", False, False, "")  # lost, broken, connected, draining, trouble
+        self._said = ("", False, False, "")  # broken, connected, draining, trouble
+        self._losses: set[str] = set()  # why it was lost, since it was welcome: each is said once
         self._not_before = 0.0
         self._bugs = Seldom(logger)
 
@@ -196,11 +199,12 @@ class Agent:
             self._call(self._host.receive, message, now)
             if isinstance(message, HostWelcome) and self._host.connected:
                 self._link.welcomed()
+                self._losses.clear()
         if lost:
             self._call(self._host.on_disconnected, now)
-            if was_up or not self._said[0]:
+            if lost not in self._losses and len(self._losses) < LOSSES_MAX:
                 logger.warning("no connection: %s", lost)
-                self._said = (lost, *self._said[1:])
+                self._losses.add(lost)
 
     def _share(self, welcome: HostWelcome) -> None:
         """Use the coordinator's blob folder, if this machine has it."""
@@ -213,24 +217,23 @@ class Agent:
     def _tell(self) -> None:
         """Log what has changed."""
         host = self._host
-        lost = "" if host.connected else self._said[0]
-        said = (lost, host.broken, host.connected, host.draining, self._disk.trouble)
+        said = (host.broken, host.connected, host.draining, self._disk.trouble)
         if said == self._said:
             return
-        if host.connected and not self._said[2]:
+        if host.connected and not self._said[1]:
             logger.info("connected to %s", self._credentials.way, extra={"epoch": host.epoch})
             if host.unusable:
                 logger.error("this host gets no work: %s", host.unusable)
-        if host.draining and not self._said[3]:
+        if host.draining and not self._said[2]:
             logger.info("draining")
-        if self._disk.trouble != self._said[4]:
+        if self._disk.trouble != self._said[3]:
             said_of = self._disk.trouble or "there is room for temporary files again"
             logger.warning(
                 "work is %s: %s",
                 "asked for" if not self._disk.trouble else "not asked for",
                 said_of,
             )
-        if host.broken and host.broken != self._said[1]:
+        if host.broken and host.broken != self._said[0]:
             logger.error("no worker can be started: %s", host.broken)
         self._said = said
 
