@@ -5,15 +5,18 @@ What comes out is in order of window and keys, and equal inputs give equal bytes
 """
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from farm_scheduler.aggregates.grouping import Groups, group
 from farm_scheduler.aggregates.joining import together
-from farm_scheduler.aggregates.measures import Columns, Custom, Kind, Measure, given, quoted
+from farm_scheduler.aggregates.measures import Columns, Grouped, Kind, Measure, given, quoted
 
 __all__ = [
     "Lift",
@@ -134,38 +137,28 @@ def lift_rows(
     for which that is NULL are counted and left out. ``columns`` says of which kind its columns are.
     The kinds of ``more`` columns are told as well. Raises ``Unfit``.
     """
-    db = connection()
-    named = {column for measure in measures.values() for column in measure.columns}
-    names = sorted({*named, *more})
-    window = f"(moment - ((moment % {step}) + {step}) % {step})"
-    keys = [_key(name, columns[name], f"k{number}") for number, name in enumerate(by)]
-    chosen = ", ".join([f"{at} AS moment", *keys, *(f"{quoted(n)} AS {given(n)}" for n in names)])
-    own = ", ".join(["w", *(f"k{number}" for number in range(len(keys)))])
-    try:
-        db.execute(
-            f"CREATE OR REPLACE TEMP TABLE raw AS SELECT {window} AS w, * "  # noqa: S608
-            f"FROM (SELECT {chosen} FROM {source})"
-        )
-        terms = {name: f"k{number}" for number, name in enumerate(by)}
-        kinds = _kinds(db, columns, terms | {name: given(name) for name in names})
-        for measure in measures.values():
-            if wrong := measure.fit(kinds):
-                raise Unfit(wrong)
-        _group(db, own, sorted(named))
-        undated, first, last = db.execute(
-            "SELECT count(*) - count(moment), min(moment), max(moment) FROM raw"
-        ).fetchall()[0]
-        keys_table = db.sql(f"SELECT {own}, n FROM groups ORDER BY g").to_arrow_table()  # noqa: S608
-        count = keys_table.num_rows
-        asked = {name: one.lift_sql(kinds) for name, one in _plain(measures)}
-        states = _answers(db, asked, "rows", count)
-        for name, measure in measures.items():
-            if isinstance(measure, Custom):
-                states[name] = _lift_custom(db, measure)
-    finally:
-        for table in ("raw", "groups", "rows"):
-            db.execute(f"DROP TABLE IF EXISTS {table}")
-    return Lift(Piece(keys_table, states), kinds, undated, first, last)
+    named = {column for measure in measures.values() for column in measure.columns} | {*more}
+    terms = {name: f"k{number}" for number, name in enumerate(by)}
+    taken = [f"{at} AS moment", *(_key(name, columns[name], key) for name, key in terms.items())]
+    taken += [f"{quoted(name)} AS {given(name)}" for name in sorted(named)]
+    every = connection().sql(f"SELECT {', '.join(taken)} FROM {source}").to_arrow_table()  # noqa: S608
+    kinds = _kinds(every, columns, terms | {name: f"c:{name}" for name in named})
+    for measure in measures.values():
+        if wrong := measure.fit(kinds):
+            raise Unfit(wrong)
+    undated = every.column("moment").null_count
+    rows = every.filter(pc.is_valid(every.column("moment"))) if undated else every
+    moments = rows.column("moment").to_numpy()
+    windows = pa.chunked_array([pa.array(moments - moments % step)])
+    keys = pa.table({"w": windows, **{key: rows.column(key) for key in terms.values()}})
+    groups = group(keys.columns)
+    counts = pa.array(np.bincount(groups.of, minlength=groups.size))
+    piece = Piece(keys.take(pa.array(groups.rows)).append_column("n", counts), {})
+    grouped = rows.drop_columns(["moment", *terms.values()])
+    piece.states.update(_lifted(grouped.append_column("g", pa.array(groups.of)), groups.size,
+                                measures, kinds))  # fmt: skip
+    first, last = (int(moments.min()), int(moments.max())) if len(moments) else (None, None)
+    return Lift(piece, kinds, undated, first, last)
 
 
 def _key(name: str, kind: Kind, known: str) -> str:
@@ -173,141 +166,100 @@ def _key(name: str, kind: Kind, known: str) -> str:
     return f"{cast} + 0.0 AS {known}" if kind == "real" else f"{cast} AS {known}"  # -0 is 0
 
 
-def _kinds(db: duckdb.DuckDBPyConnection, columns: Columns, terms: Mapping[str, str]) -> Columns:
+def _kinds(rows: pa.Table, columns: Columns, terms: Mapping[str, str]) -> Columns:
     """The kinds of the columns that were taken. Where types were guessed, NULL looks like text."""
-    doubtful = [name for name in terms if columns[name] in ("text", "other")]
-    found: Columns = {name: columns[name] for name in terms}
-    if doubtful:
-        counts = ", ".join(f"count({terms[name]})" for name in doubtful)
-        (there,) = db.execute(f"SELECT {counts} FROM raw").fetchall()  # noqa: S608
-        found.update({name: "null" for name, n in zip(doubtful, there, strict=True) if not n})
-    return found
+    return {
+        name: "null"
+        if columns[name] in ("text", "other") and rows.column(term).null_count == rows.num_rows
+        else columns[name]
+        for name, term in terms.items()
+    }
 
 
-def _group(db: duckdb.DuckDBPyConnection, own: str, names: Sequence[str]) -> None:
-    """Number the groups of ``raw``, and its rows by them."""
-    db.execute(
-        "CREATE OR REPLACE TEMP TABLE groups AS SELECT *, "  # noqa: S608
-        f"row_number() OVER (ORDER BY {own}) - 1 AS g "
-        f"FROM (SELECT {own}, count(*) AS n FROM raw WHERE w IS NOT NULL GROUP BY {own})"
-    )
-    same = " AND ".join(f"raw.{one} IS NOT DISTINCT FROM groups.{one}" for one in own.split(", "))
-    taken = ", ".join(["g", *map(given, names)])
-    db.execute(
-        f"CREATE OR REPLACE TEMP TABLE rows AS SELECT {taken} FROM raw JOIN groups ON {same}"  # noqa: S608
-    )
+def _query(text: str, /, **tables: pa.Table) -> pa.Table:
+    """What SQL makes of tables."""
+    db = connection()
+    for name, table in tables.items():
+        db.register(name, table)
+    try:
+        return db.sql(text).to_arrow_table()
+    finally:
+        for name in tables:
+            db.unregister(name)
 
 
-def _plain(measures: Mapping[str, Measure]) -> Iterator[tuple[str, Measure]]:
-    return ((name, one) for name, one in measures.items() if not isinstance(one, Custom))
-
-
-def _lift_custom(db: duckdb.DuckDBPyConnection, measure: Custom) -> pa.Table:
-    taken = ", ".join(["g", *map(given, measure.columns)])
-    rows = db.sql(f"SELECT {taken} FROM rows ORDER BY ALL").to_arrow_table()  # noqa: S608
-    groups, *values = rows.columns
-    table = pa.Table.from_arrays(values, names=list(measure.columns))
-    return pa.table({"s0": pa.array(measure.lift_groups(table, groups.to_numpy()), pa.binary())})
-
-
-def _answers(
-    db: duckdb.DuckDBPyConnection, asked: Mapping[str, str | Sequence[str]], table: str, count: int
+def _lifted(
+    rows: pa.Table, count: int, measures: Mapping[str, Measure], kinds: Columns
 ) -> dict[str, pa.Table]:
-    """The states that are asked for, with a row for every group from 0."""
-    found: dict[str, pa.Table] = {}
-    together = {name: one for name, one in asked.items() if not isinstance(one, str)}
-    if together:
-        # One pass for all whose states are plain expressions.
-        terms = [
-            f"{term} AS s{number}_{at}"
-            for number, one in enumerate(together.values())
-            for at, term in enumerate(one)
-        ]
-        every = db.sql(
-            f"SELECT {', '.join(terms)} FROM {table} GROUP BY g ORDER BY g"  # noqa: S608
-        ).to_arrow_table()
-        for number, (name, one) in enumerate(together.items()):
-            own = every.select([f"s{number}_{at}" for at in range(len(one))])
-            found[name] = own.rename_columns([f"s{at}" for at in range(len(one))])
-    for name, query in asked.items():
-        if isinstance(query, str):
-            found[name] = db.sql(
-                f"SELECT * EXCLUDE (g) FROM range({count}) AS one(g) "  # noqa: S608
-                f"LEFT JOIN ({query}) USING (g) ORDER BY g"
-            ).to_arrow_table()
+    plain = {name: one.lift_sql(kinds) for name, one in measures.items()}
+    found = _together(plain, rows)
+    grouped = Grouped(rows, count, _query)
+    for name, measure in measures.items():
+        if not plain[name]:
+            found[name] = measure.lift_groups(grouped, kinds)
     return found
+
+
+def _together(terms: Mapping[str, Sequence[str]], rows: pa.Table) -> dict[str, pa.Table]:
+    """One pass for all states that are plain expressions; every group has a row."""
+    flat = [
+        f"{term} AS s{number}_{at}"
+        for number, one in enumerate(terms.values())
+        for at, term in enumerate(one)
+    ]
+    if not flat:
+        return {}
+    every = _query(f"SELECT {', '.join(flat)} FROM rows GROUP BY g ORDER BY g", rows=rows)  # noqa: S608
+    return {
+        name: every.select([f"s{number}_{at}" for at in range(len(one))]).rename_columns(
+            [f"s{at}" for at in range(len(one))]
+        )
+        for number, (name, one) in enumerate(terms.items())
+        if one
+    }
 
 
 def merge_pieces(pieces: Sequence[Piece], measures: Mapping[str, Measure]) -> Piece:
     """One piece of several, each group once. The order of the pieces is that of their merging."""
     keys = together([one.keys for one in pieces])
-    own = [name for name in keys.column_names if name != "n"]
-    groups, keys_table = _number(keys, own)
+    groups = group([keys.column(name) for name in keys.column_names if name != "n"])
+    rows = pa.array(groups.rows)
     states = {name: together([one.states[name] for one in pieces]) for name in measures}
-    count = keys_table.num_rows
-    if count == keys.num_rows:  # every group is there once: nothing to merge
-        order = pa.array(np.argsort(groups.to_numpy()))
-        return Piece(keys_table, {name: one.take(order) for name, one in states.items()})
-    numbered = {name: one.append_column("g", groups) for name, one in states.items()}
-    return Piece(keys_table, _merged(numbered, measures, count))
+    if groups.size == keys.num_rows:  # every group is there once: nothing to merge
+        return Piece(keys.take(rows), {name: one.take(rows) for name, one in states.items()})
+    counts = np.zeros(groups.size, np.int64)
+    np.add.at(counts, groups.of, keys.column("n").to_numpy())
+    at = keys.schema.get_field_index("n")
+    merged = keys.take(rows).set_column(at, "n", pa.array(counts))
+    return Piece(merged, _merged(states, groups, measures))
 
 
 def _merged(
-    states: Mapping[str, pa.Table], measures: Mapping[str, Measure], count: int
+    states: Mapping[str, pa.Table], groups: Groups, measures: Mapping[str, Measure]
 ) -> dict[str, pa.Table]:
     """States of which several may be of one group, as one for each group."""
-    db = connection()
+    g = pa.array(groups.of)
+    plain: dict[str, Sequence[str]] = {}
+    columns = {"g": pa.chunked_array([g])}
     found: dict[str, pa.Table] = {}
-    for name, measure in measures.items():
-        table = states[name]
-        if isinstance(measure, Custom):
-            own = [table.column(one).to_pylist() for one in ("s0", "g")]
-            found[name] = pa.table({"s0": pa.array(measure.merge_groups(*own), pa.binary())})
-            continue
-        db.register("states", table)
-        try:
-            found |= _answers(db, {name: measure.merge_sql()}, "states", count)
-        finally:
-            db.unregister("states")
-    return found
-
-
-def _number(keys: pa.Table, own: Sequence[str]) -> tuple[pa.Array, pa.Table]:
-    """The number of each row's group, and the groups in order."""
-    db = connection()
-    by = ", ".join(own)
-    numbered = keys.append_column("row", pa.array(np.arange(keys.num_rows)))
-    db.register("keys", numbered)
-    try:
-        db.execute(
-            f"CREATE OR REPLACE TEMP TABLE numbered AS SELECT *, "  # noqa: S608
-            f"dense_rank() OVER (ORDER BY {by}) - 1 AS g FROM keys"
-        )
-        groups = db.sql("SELECT g FROM numbered ORDER BY row").to_arrow_table().column(0)
-        table = db.sql(
-            f"SELECT {by}, sum(n)::BIGINT AS n FROM numbered GROUP BY g, {by} ORDER BY g"  # noqa: S608
-        ).to_arrow_table()
-    finally:
-        db.execute("DROP TABLE IF EXISTS numbered")
-        db.unregister("keys")
-    return groups, table.cast(_keys_schema(keys, table))
-
-
-def _keys_schema(keys: pa.Table, found: pa.Table) -> pa.Schema:
-    return pa.schema([keys.schema.field(name) for name in found.column_names])
+    for number, (name, measure) in enumerate(measures.items()):
+        own = [f"in{number}_{at}" for at in range(states[name].num_columns)]
+        plain[name] = measure.merge_sql(own)
+        if plain[name]:
+            columns |= dict(zip(own, states[name].columns, strict=True))
+        else:
+            table = states[name].append_column("g", g)
+            found[name] = measure.merge_groups(Grouped(table, groups.size, _query))
+    return found | _together(plain, pa.table(columns))
 
 
 def finish(piece: Piece, measures: Mapping[str, Measure], columns: Columns) -> pa.Table:
     """Values: the keys, a column for each measure and, beside those not exact, ``name ±``."""
-    db = connection()
     numbers = pa.array(np.arange(piece.keys.num_rows))
     table = piece.keys
     for name, measure in measures.items():
-        db.register("states", piece.states[name].append_column("g", numbers))
-        try:
-            values = measure.finish(lambda text: db.sql(text).to_arrow_table(), columns)
-        finally:
-            db.unregister("states")
+        states = piece.states[name].append_column("g", numbers)
+        values = measure.finish(partial(_query, states=states), columns)
         table = table.append_column(f"m:{name}", values.value)
         if values.error is not None:
             table = table.append_column(f"e:{name}", values.error)

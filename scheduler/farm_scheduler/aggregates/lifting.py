@@ -8,9 +8,8 @@ import difflib
 import re
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import NamedTuple
-
-import numpy as np
 
 from farm.errors import ConfigError
 from farm_scheduler.aggregates.engine import (
@@ -24,7 +23,7 @@ from farm_scheduler.aggregates.engine import (
 )
 from farm_scheduler.aggregates.measures import Columns, Measure, quoted
 from farm_scheduler.aggregates.sources import Opened, Partition, PartitionError, Source
-from farm_scheduler.aggregates.windows import Level, chunk_of
+from farm_scheduler.aggregates.windows import Level, chunk_of, chunk_span
 
 __all__ = ["Failed", "Leaf", "LeafChunk", "Recipe", "lift"]
 
@@ -155,14 +154,7 @@ def _check_columns(recipe: Recipe, partition: Partition, opened: Opened) -> None
 def _moment(source: Source, partition: Partition, opened: Opened) -> str:
     """SQL for microseconds since 1970 of a row's time, NULL where that cannot be read."""
     time_sql = quoted(source.time) if source.time in opened.columns else f"({source.time})"
-    query = f"SELECT {time_sql} AS t FROM {opened.relation}"  # noqa: S608
-    try:
-        ((_, kind, *_),) = connection().execute(f"DESCRIBE {query}").fetchall()
-    except db_error() as error:
-        reason = str(error).strip().split("\n")[0]
-        raise PartitionError(
-            f"{partition.name}: time={source.time!r} is neither a column nor SQL: {reason}"
-        ) from error
+    kind = opened.columns.get(source.time) or _type_of(time_sql, source, partition, opened)
     if kind == "TIMESTAMP WITH TIME ZONE":
         return f"epoch_us({time_sql})"
     if kind_of(kind) in ("whole", "real"):
@@ -176,6 +168,18 @@ def _moment(source: Source, partition: Partition, opened: Opened) -> str:
         f"contains({time_sql}, ':') THEN epoch_us(try_cast({time_sql} AS TIMESTAMPTZ)) "
         f"ELSE {local} END"
     )
+
+
+def _type_of(term: str, source: Source, partition: Partition, opened: Opened) -> str:
+    query = f"SELECT {term} AS t FROM {opened.relation}"  # noqa: S608
+    try:
+        ((_, kind, *_),) = connection().execute(f"DESCRIBE {query}").fetchall()
+    except db_error() as error:
+        reason = str(error).strip().split("\n")[0]
+        raise PartitionError(
+            f"{partition.name}: time={source.time!r} is neither a column nor SQL: {reason}"
+        ) from error
+    return str(kind)
 
 
 def _in_zone(naive: str, zone: str) -> str:
@@ -194,12 +198,11 @@ def _split(piece: Piece, every: Level) -> dict[str, LeafChunk]:
     found: dict[str, LeafChunk] = {}
     if not len(starts):
         return found
-    firsts = np.flatnonzero(np.diff(starts, prepend=np.nan)).tolist()
-    names = [chunk_of(every, int(starts[at])) for at in firsts]
-    begins = [
-        at for at, name, before in zip(firsts, names, ["", *names], strict=False) if name != before
-    ]
-    for begin, end in zip(begins, [*begins[1:], len(starts)], strict=True):
+    begins = [0]
+    while begins[-1] < len(starts):
+        until = chunk_span(chunk_of(every, int(starts[begins[-1]])))[1]
+        begins.append(int(starts.searchsorted(until)))
+    for begin, end in pairwise(begins):
         size = end - begin
         states = {name: encode(one.slice(begin, size)) for name, one in piece.states.items()}
         rows = int(counts[begin:end].sum())

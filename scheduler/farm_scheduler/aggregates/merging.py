@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from farm_scheduler.aggregates.engine import Piece, decode, encode, finish, merge_pieces
 from farm_scheduler.aggregates.measures import Columns, Measure
-from farm_scheduler.aggregates.windows import Level, Levels, chunk_of
+from farm_scheduler.aggregates.windows import Level, Levels, chunk_span
 
 __all__ = ["Merge", "Merged", "Sent", "merge"]
 
@@ -69,7 +69,8 @@ def _within(levels: Levels, work: Merge, piece: Piece) -> Piece:
     starts, places = np.unique(piece.keys.column("w").to_numpy(), return_inverse=True)
     if work.level in levels.below:
         starts = np.array(levels.parents(work.level, starts.tolist()), np.int64)
-    inside = np.array([chunk_of(work.level, one) == work.chunk for one in starts.tolist()], bool)
+    since, until = chunk_span(work.chunk)
+    inside = (starts >= since) & (starts < until)
     piece = Piece(piece.keys.set_column(0, "w", pa.array(starts[places])), piece.states)
     if inside.all():
         return piece

@@ -168,6 +168,8 @@ def chunk_of(level: Level, start: int) -> str:
 
 def chunk_span(chunk: str) -> tuple[int, int]:
     """The first and one past the last instant at which a window of a chunk may begin."""
+    if chunk == "all":
+        return -(1 << 63), (1 << 63) - 1
     day = datetime(*(int(one) for one in (chunk + "-01-01").split("-")[:3]), tzinfo=UTC)  # type: ignore[misc,arg-type]
     unit = {1: "y", 2: "mo", 3: "d"}[chunk.count("-") + 1]
     following = _following(unit, day.replace(tzinfo=None)).replace(tzinfo=UTC)

@@ -1,6 +1,14 @@
 """Measures: what is computed of the rows of a group; ``base`` says what one is."""
 
-from farm_scheduler.aggregates.measures.base import Columns, Kind, Measure, Values, given, quoted
+from farm_scheduler.aggregates.measures.base import (
+    Columns,
+    Grouped,
+    Kind,
+    Measure,
+    Values,
+    given,
+    quoted,
+)
 from farm_scheduler.aggregates.measures.custom import Custom
 from farm_scheduler.aggregates.measures.distinct import Distinct
 from farm_scheduler.aggregates.measures.quantiles import Quantiles
@@ -12,6 +20,7 @@ __all__ = [
     "Count",
     "Custom",
     "Distinct",
+    "Grouped",
     "Kind",
     "Max",
     "Mean",

@@ -1,29 +1,68 @@
 """What a measure is: a state for each group of rows, that merges, and a value made of it.
 
-Rows and states are tables in DuckDB in which ``g`` is the number of the group. A measure is three
-pieces of work: how rows become states (*lift*), how the states of a group become one (*merge*), and
-how states become values (*finish*). Merging is associative and commutative, exactly unless the
-measure says otherwise; a group without anything to measure has states that are NULL, and merging
-these changes nothing.
+Rows and states are tables in which ``g`` is the number of the group. A measure is three pieces of
+work: how rows become states (*lift*), how the states of a group become one (*merge*), and how
+states become values (*finish*). Merging is associative and commutative, exactly unless the measure
+says otherwise; a group without anything to measure has states that are NULL, and merging these
+changes nothing.
+
+A measure whose states are numbers says lifting and merging as SQL expressions, which all such
+measures share a query for. One that needs more overrides ``lift_groups`` and ``merge_groups``.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from farm.errors import ConfigError
 
-__all__ = ["Columns", "Kind", "Measure", "Query", "Values", "given", "quoted", "spelled"]
+__all__ = [
+    "Columns",
+    "Grouped",
+    "Kind",
+    "Measure",
+    "Query",
+    "Values",
+    "flat",
+    "given",
+    "listed",
+    "quoted",
+    "spelled",
+]
 
 Kind = Literal["whole", "real", "boolean", "text", "time", "other", "null"]
 """What is in a column; ``null``: nothing but NULL, which goes with every other kind."""
 Columns = dict[str, Kind]
 """Which kind each column is of, by name."""
-Query = Callable[[str], pa.Table]
-"""Runs a query over the table ``states``, whose rows are in order of ``g``."""
 NUMBERS: tuple[Kind, ...] = ("whole", "real", "boolean", "null")
+
+
+class Query(Protocol):
+    """Runs SQL over tables that are given by name."""
+
+    def __call__(self, text: str, /, **tables: pa.Table) -> pa.Table:
+        """What comes out of it."""
+
+
+class Grouped(NamedTuple):
+    """Rows, or states, with ``g``, the number of the group of each, and how many groups there are.
+
+    Columns of rows are called as ``given`` says; rows are in no order.
+    """
+
+    table: pa.Table
+    size: int
+    query: Query
+
+    @property
+    def g(self) -> "np.ndarray[Any, Any]":
+        """The number of the group of each row."""
+        return np.asarray(self.table.column("g").to_numpy())
 
 
 class Values(NamedTuple):
@@ -43,8 +82,8 @@ def given(column: str) -> str:
     return quoted(f"c:{column}")
 
 
-def spelled(column: str, columns: Columns) -> str:
-    """The values of a column as text, equal values alike, whatever type a partition has them in."""
+def _spelled(column: str, columns: Columns) -> str:
+    """SQL for the values of a column as text, equal ones alike, whatever type a partition has."""
     name = given(column)
     if columns[column] == "real":
         real = f"{name}::DOUBLE"
@@ -55,15 +94,37 @@ def spelled(column: str, columns: Columns) -> str:
     return f"{name}::TIMESTAMP::VARCHAR" if columns[column] == "time" else f"{name}::VARCHAR"
 
 
+def spelled(
+    rows: "Grouped", column: str, columns: Columns, more: str = "{text}"
+) -> tuple["np.ndarray[Any, Any]", pa.Array]:
+    """What is not NULL in a column as text, and the group of each; equal values are equal texts.
+
+    ``more`` is an expression to make of each ``{text}``.
+    """
+    there = rows.table.filter(pc.is_valid(rows.table.column(f"c:{column}")))
+    values = there.column(f"c:{column}").combine_chunks()
+    with contextlib.suppress(
+        pa.ArrowNotImplementedError
+    ):  # as for lists, which are made one by one
+        values = values.dictionary_encode()
+    encoded = pa.types.is_dictionary(values.type)
+    different = values.dictionary if encoded else values
+    text = more.format(text=_spelled(column, columns))
+    if columns[column] != "text" or more != "{text}":
+        made = rows.query(f"SELECT {text} AS v FROM it", it=pa.table({f"c:{column}": different}))  # noqa: S608
+        different = made.column(0).combine_chunks()
+    found = different.take(values.indices) if encoded else different
+    return there.column("g").to_numpy(), found
+
+
 @dataclass(frozen=True)
 class Measure:
     """One measure; see the module. ``FORMAT`` counts changes of what its states mean.
 
-    States are columns ``s0``, ``s1`` … , as many as ``WIDTH`` says.
+    States are columns ``s0``, ``s1`` … .
     """
 
     FORMAT: ClassVar[int] = 1
-    WIDTH: ClassVar[int] = 1
     NEEDS: ClassVar[str] = ""
     """``numbers`` where the column must have them."""
 
@@ -98,17 +159,42 @@ class Measure:
                 return f"{self} needs numbers, and column {column!r} has {columns[column]}"
         return ""
 
-    def lift_sql(self, columns: Columns) -> str | Sequence[str]:
-        """Over the table ``rows``: expressions for the states of a group, which need one pass.
+    def lift_sql(self, columns: Columns) -> Sequence[str]:
+        """Expressions for the states of a group of rows; none if ``lift_groups`` does it."""
+        return ()
 
-        Or a query for ``g`` and states. ``given`` says what columns are called in it.
-        """
+    def merge_sql(self, states: Sequence[str]) -> Sequence[str]:
+        """Expressions for the one state of a group of ``states``, by the names of their columns."""
+        return ()
+
+    def lift_groups(self, rows: Grouped, columns: Columns) -> pa.Table:
+        """The states of all groups, in order, of their rows."""
         raise NotImplementedError
 
-    def merge_sql(self) -> str | Sequence[str]:
-        """Over the table ``states``, where ``g`` is not unique: as for ``lift_sql``."""
+    def merge_groups(self, states: Grouped) -> pa.Table:
+        """The states of all groups, in order, of states of which each may have several."""
         raise NotImplementedError
 
     def finish(self, query: Query, columns: Columns) -> Values:
         """The values of the table ``states``, in order of ``g``."""
         raise NotImplementedError
+
+
+def listed(
+    g: "np.ndarray[Any, Any]", values: Sequence[pa.Array | pa.ChunkedArray], count: int
+) -> list[pa.Array]:
+    """Values in order of their groups as a list for each group, NULL for one without any."""
+    offsets = np.searchsorted(g, np.arange(count + 1)).astype(np.int32)
+    empty = pa.array(offsets[1:] == offsets[:-1])
+    found = []
+    for one in values:
+        whole = one.combine_chunks() if isinstance(one, pa.ChunkedArray) else one
+        found.append(pa.ListArray.from_arrays(pa.array(offsets), whole, mask=empty))
+    return found
+
+
+def flat(states: Grouped, names: Sequence[str]) -> tuple["np.ndarray[Any, Any]", list[pa.Array]]:
+    """What is in lists that are of one length in a row: the group of each value, and values."""
+    lists = [states.table.column(name).combine_chunks() for name in names]
+    sizes = pc.list_value_length(lists[0]).fill_null(0).to_numpy(zero_copy_only=False)
+    return np.repeat(states.g, sizes), [one.flatten() for one in lists]

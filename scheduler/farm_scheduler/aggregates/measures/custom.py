@@ -2,18 +2,21 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from farm.errors import ConfigError
 from farm_scheduler.aggregates.code import code_hash
-from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values
-
-if TYPE_CHECKING:
-    import numpy as np
+from farm_scheduler.aggregates.measures.base import (
+    Columns,
+    Grouped,
+    Measure,
+    Query,
+    Values,
+    given,
+)
 
 __all__ = ["Custom"]
 
@@ -75,24 +78,27 @@ class Custom(Measure):
                 "encode and decode"
             ) from error
 
-    def lift_groups(self, rows: pa.Table, groups: "np.ndarray[Any, Any]") -> Sequence[bytes]:
-        """States of groups; ``groups`` has the number of the group of each row, in order."""
+    def lift_groups(self, rows: Grouped, columns: Columns) -> pa.Table:
+        """See ``Measure``; the rows of a group are in an order of their own."""
+        taken = ", ".join(["g", *map(given, self.columns)])
+        query = f"SELECT {taken} FROM rows ORDER BY ALL"  # noqa: S608
+        numbers, *values = rows.query(query, rows=rows.table).columns
+        table, groups = pa.Table.from_arrays(values, names=list(self.columns)), numbers.to_numpy()
         found, at = [], 0
         while at < len(groups):
             end = int(groups.searchsorted(groups[at], "right"))
-            found.append(self.encode(self.lift(rows.slice(at, end - at))))
+            found.append(self.encode(self.lift(table.slice(at, end - at))))
             at = end
-        return found
+        return pa.table({"s0": pa.array(found, pa.binary())})
 
-    def merge_groups(self, states: Sequence[bytes | None], groups: Sequence[int]) -> list[bytes]:
-        """One state for each group, of which those at the same place are; groups count from 0."""
-        found: list[Any] = []
-        for data, group in zip(states, groups, strict=True):
-            while len(found) <= group:
-                found.append(self.zero())
+    def merge_groups(self, states: Grouped) -> pa.Table:
+        """See ``Measure``."""
+        found = [self.zero() for _ in range(states.size)]
+        groups = states.g.tolist()
+        for data, group in zip(states.table.column("s0").to_pylist(), groups, strict=True):
             if data is not None:
                 found[group] = self.merge(found[group], self.decode(data))
-        return [self.encode(one) for one in found]
+        return pa.table({"s0": pa.array([self.encode(one) for one in found], pa.binary())})
 
     def finish(self, query: Query, columns: Columns) -> Values:
         """Every state finalized."""

@@ -12,12 +12,23 @@ import numpy as np
 import pyarrow as pa
 
 from farm.errors import ConfigError
-from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, given, spelled
+from farm_scheduler.aggregates.measures.base import (
+    Columns,
+    Grouped,
+    Measure,
+    Query,
+    Values,
+    flat,
+    listed,
+    spelled,
+)
 
 __all__ = ["Distinct"]
 
 HASH_BITS = 64
 RANK_BITS = 6
+STATE_BITS = 18 + RANK_BITS
+"""Of the greatest register and its rank."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Distinct(Measure):
 
     column: str
     precision: int = 14
-    WIDTH: ClassVar[int] = 1
+    FORMAT: ClassVar[int] = 2
 
     def check(self) -> None:
         """The precision is 4 to 18."""
@@ -39,34 +50,21 @@ class Distinct(Measure):
         if not isinstance(self.precision, int) or not 4 <= self.precision <= 18:  # noqa: PLR2004
             raise ConfigError(f"{self}: precision must be 4 to 18")
 
-    def lift_sql(self, columns: Columns) -> str:
+    def lift_groups(self, rows: Grouped, columns: Columns) -> pa.Table:
         """The greatest rank of each register: how many bits, up to the first that is set."""
         last = (1 << self.precision) - 1
-        rest = f"(h >> {self.precision})::BIGINT"
-        rank = (
-            f"CASE WHEN {rest} = 0 THEN {HASH_BITS - self.precision + 1} "
-            f"ELSE bit_count(xor({rest}, {rest} - 1)) END"
-        )
-        return self._listed(
-            f"SELECT g, (h & {last})::BIGINT AS register, {rank} AS rank FROM (SELECT g, "  # noqa: S608
-            f"md5_number_lower({spelled(self.column, columns)}) AS h FROM rows "
-            f"WHERE {given(self.column)} IS NOT NULL)"
-        )
+        g, hashes = spelled(rows, self.column, columns, "md5_number_lower({text})")
+        h = hashes.to_numpy()
+        rest = h >> np.uint64(self.precision)
+        lowest = rest & (~rest + np.uint64(1))  # a power of two, of which a float has the exponent
+        rank = np.where(rest == 0, HASH_BITS - self.precision + 1, np.frexp(lowest)[1])
+        register = h & np.uint64(last)
+        return _greatest(g, register << np.uint64(RANK_BITS) | rank.astype(np.uint64), rows.size)
 
-    def merge_sql(self) -> str:
+    def merge_groups(self, states: Grouped) -> pa.Table:
         """The greater rank of each register."""
-        return self._listed(
-            f"SELECT g, (s >> {RANK_BITS})::BIGINT AS register, s & {(1 << RANK_BITS) - 1} AS rank "  # noqa: S608
-            "FROM (SELECT g, unnest(s0) AS s FROM states)"
-        )
-
-    @staticmethod
-    def _listed(ranks: str) -> str:
-        return (
-            f"SELECT g, list(s ORDER BY s) AS s0 FROM (SELECT g, "  # noqa: S608
-            f"((register << {RANK_BITS}) | max(rank))::UINTEGER AS s FROM ({ranks}) "
-            "GROUP BY g, register) GROUP BY g"
-        )
+        g, (values,) = flat(states, ["s0"])
+        return _greatest(g, values.to_numpy(), states.size)
 
     def finish(self, query: Query, columns: Columns) -> Values:
         """Whole numbers, and the relative error of each."""
@@ -83,6 +81,17 @@ class Distinct(Measure):
         estimate = np.rint(_estimates(found, registers)).astype(np.int64)
         error = np.where(estimate > 1, 1.04 / np.sqrt(registers), 0.0)
         return Values(pa.array(estimate), pa.array(error))
+
+
+def _greatest(g: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]", count: int) -> pa.Table:
+    """The greatest of the numbers of each register of each group."""
+    packed = (g.astype(np.uint64) << np.uint64(STATE_BITS)) | values
+    packed.sort()
+    registers = packed >> np.uint64(RANK_BITS)
+    packed = packed[np.append(registers[1:] != registers[:-1], True)[: len(packed)]]
+    kept = pa.array((packed & np.uint64((1 << STATE_BITS) - 1)).astype(np.uint32))
+    (lists,) = listed((packed >> np.uint64(STATE_BITS)).astype(np.int64), [kept], count)
+    return pa.table({"s0": lists})
 
 
 def _estimates(found: "np.ndarray[Any, Any]", registers: int) -> "np.ndarray[Any, Any]":

@@ -7,6 +7,7 @@ other quantiles in one pass and with limited memory" (1998). Each collapse moves
 share at most; the state has the sum of that, so every answer says how wrong its rank may be.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from farm.errors import ConfigError
-from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, given
+from farm_scheduler.aggregates.measures.base import (
+    Columns,
+    Grouped,
+    Measure,
+    Query,
+    Values,
+)
+from farm_scheduler.aggregates.measures.counted import Counted, counted, merged
 
 __all__ = ["Quantiles"]
 
@@ -32,7 +40,7 @@ class Quantiles(Measure):
     column: str
     at: tuple[float, ...] = (0.5, 0.9, 0.99)
     keep: int = 512
-    WIDTH: ClassVar[int] = 3
+    FORMAT: ClassVar[int] = 2
     NEEDS: ClassVar[str] = "numbers"
 
     def check(self) -> None:
@@ -47,43 +55,33 @@ class Quantiles(Measure):
         """Which quantiles are asked for makes no difference to the states."""
         return ["Quantiles", self.FORMAT, self.column, self.keep]
 
-    def lift_sql(self, columns: Columns) -> str:
+    def lift_groups(self, rows: Grouped, columns: Columns) -> pa.Table:
         """Different values and how often each is there."""
-        name = f"({given(self.column)}::DOUBLE + 0.0)"  # 0 for -0, which is equal to it
-        return self._collapsed(
-            f"SELECT g, {name} AS v, count(*)::DOUBLE AS w FROM rows "  # noqa: S608
-            f"WHERE {name} IS NOT NULL AND NOT isnan({name}) GROUP BY g, v",
-            "SELECT DISTINCT g, 0.0::DOUBLE AS e FROM points",
-        )
+        values = rows.table.column(f"c:{self.column}").cast(pa.float64()).combine_chunks()
+        numbers = values.fill_null(math.nan).to_numpy() + 0.0  # 0 for -0, which is equal to it
+        there = ~np.isnan(numbers)
+        g, ones = rows.g[there], np.ones(int(there.sum()))
+        return self._thinned(counted(g, pa.array(numbers[there]), ones, rows.size))
 
-    def merge_sql(self) -> str:
+    def merge_groups(self, states: Grouped) -> pa.Table:
         """All points together."""
-        return self._collapsed(
-            "SELECT g, v, fsum(w) AS w FROM (SELECT g, unnest(s0) AS v, unnest(s1) AS w "
-            "FROM states) GROUP BY g, v",
-            "SELECT g, fsum(s2) AS e FROM states WHERE s2 IS NOT NULL GROUP BY g",
-        )
+        return self._thinned(merged(states))
 
-    def _collapsed(self, points: str, errors: str) -> str:
-        """Lists of points; of groups with too many, only those at the middles of equal shares."""
-        keep = self.keep
-        return (
-            f"WITH points AS MATERIALIZED ({points}), errors AS ({errors}), "  # noqa: S608
-            "sizes AS MATERIALIZED "
-            "(SELECT g, count(*) AS n, fsum(w) AS total FROM points GROUP BY g), "
-            "few AS (SELECT g, v, w FROM points SEMI JOIN "
-            f"(SELECT g FROM sizes WHERE n <= {keep}) USING (g)), "
-            "ranked AS (SELECT g, v, w, total, sum(w) OVER (PARTITION BY g ORDER BY v) AS upto "
-            f"FROM points JOIN (SELECT g, total FROM sizes WHERE n > {keep}) USING (g)), "
-            f"shares AS (SELECT g, v, total, floor(upto * {keep} / total + 0.5) "
-            f"- floor((upto - w) * {keep} / total + 0.5) AS share FROM ranked), "
-            f"kept AS (SELECT * FROM few UNION ALL SELECT g, v, share * total / {keep} "
-            "FROM shares WHERE share > 0), "
-            "lists AS (SELECT g, list(v ORDER BY v) AS s0, list(w ORDER BY v) AS s1 "
-            "FROM kept GROUP BY g) "
-            f"SELECT g, s0, s1, e + CASE WHEN n > {keep} THEN total / {2 * keep} ELSE 0 END AS s2 "
-            "FROM lists JOIN errors USING (g) JOIN sizes USING (g)"
-        )
+    def _thinned(self, found: Counted) -> pa.Table:
+        """Of groups with too many points, only those at the middles of equal shares."""
+        sizes, keep = found.sizes, self.keep
+        many = np.flatnonzero(sizes > keep)
+        if not len(many):
+            return found.states()
+        kept, counts, stops = np.ones(len(found.g), bool), found.counts, np.cumsum(sizes)
+        for group in many.tolist():
+            own = slice(stops[group] - sizes[group], stops[group])
+            upto = np.cumsum(counts[own])
+            total = upto[-1]
+            share = np.diff(np.floor(np.append(0.0, upto) * keep / total + 0.5))
+            kept[own], counts[own] = share > 0, share * total / keep
+            found.errors[group] += total / (2 * keep)
+        return found.taken(np.flatnonzero(kept)).states()
 
     def finish(self, query: Query, columns: Columns) -> Values:
         """A struct of the quantiles, and the error of the rank as a share."""

@@ -7,11 +7,20 @@ is fixed by the tree of an aggregate, and another order differs in the last bits
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, given
+from farm_scheduler.aggregates.measures.base import (
+    Columns,
+    Grouped,
+    Measure,
+    Query,
+    Values,
+    given,
+)
 
 __all__ = ["Count", "Max", "Mean", "Min", "Sum", "Variance"]
 
@@ -23,12 +32,12 @@ class Count(Measure):
     column: str | None = None
 
     def lift_sql(self, columns: Columns) -> Sequence[str]:
-        """One pass over the rows."""
+        """Of the rows."""
         return [f"count({'*' if self.column is None else given(self.column)})"]
 
-    def merge_sql(self) -> Sequence[str]:
-        """One pass over the states."""
-        return ["sum(s0)::BIGINT"]
+    def merge_sql(self, states: Sequence[str]) -> Sequence[str]:
+        """Added."""
+        return [f"sum({states[0]})::BIGINT"]
 
     def finish(self, query: Query, columns: Columns) -> Values:
         """Whole numbers."""
@@ -42,9 +51,12 @@ def _sums(column: str, columns: Columns) -> tuple[str, str]:
     return "NULL::HUGEINT", f"fsum({given(column)}::DOUBLE)"
 
 
+def _sums_merged(states: Sequence[str]) -> list[str]:
+    return [f"sum({states[0]})::HUGEINT", f"fsum({states[1]})"]
+
+
 GREATEST = "1e150"
 """Numbers whose squares can be added."""
-SUMS_MERGED = ("sum(s0)::HUGEINT", "fsum(s1)")
 TOTAL = "(coalesce(s0, 0)::DOUBLE + coalesce(s1, 0))"
 
 
@@ -53,16 +65,15 @@ class Sum(Measure):
     """The sum of a column, 0 if there is nothing to add; whole where the column is."""
 
     column: str
-    WIDTH: ClassVar[int] = 2
     NEEDS: ClassVar[str] = "numbers"
 
     def lift_sql(self, columns: Columns) -> Sequence[str]:
-        """One pass over the rows."""
+        """Of the rows."""
         return _sums(self.column, columns)
 
-    def merge_sql(self) -> Sequence[str]:
-        """One pass over the states."""
-        return SUMS_MERGED
+    def merge_sql(self, states: Sequence[str]) -> Sequence[str]:
+        """Added."""
+        return _sums_merged(states)
 
     def finish(self, query: Query, columns: Columns) -> Values:
         """Whole or real numbers, as the column has."""
@@ -80,16 +91,15 @@ class Mean(Measure):
     """The mean of what is not NULL in a column; NULL if nothing is. Never a mean of means."""
 
     column: str
-    WIDTH: ClassVar[int] = 3
     NEEDS: ClassVar[str] = "numbers"
 
     def lift_sql(self, columns: Columns) -> Sequence[str]:
-        """One pass over the rows."""
+        """Of the rows."""
         return [*_sums(self.column, columns), f"count({given(self.column)})"]
 
-    def merge_sql(self) -> Sequence[str]:
-        """One pass over the states."""
-        return [*SUMS_MERGED, "sum(s2)::BIGINT"]
+    def merge_sql(self, states: Sequence[str]) -> Sequence[str]:
+        """Added."""
+        return [*_sums_merged(states), f"sum({states[2]})::BIGINT"]
 
     def finish(self, query: Query, columns: Columns) -> Values:
         """Real numbers."""
@@ -110,12 +120,12 @@ class Min(Measure):
     column: str
 
     def lift_sql(self, columns: Columns) -> Sequence[str]:
-        """One pass over the rows."""
+        """Of the rows."""
         return [f"min({_ordered(self.column, columns)})"]
 
-    def merge_sql(self) -> Sequence[str]:
-        """One pass over the states."""
-        return ["min(s0)"]
+    def merge_sql(self, states: Sequence[str]) -> Sequence[str]:
+        """The least of them."""
+        return [f"min({states[0]})"]
 
     def finish(self, query: Query, columns: Columns) -> Values:
         """Of the column's kind."""
@@ -129,12 +139,12 @@ class Max(Measure):
     column: str
 
     def lift_sql(self, columns: Columns) -> Sequence[str]:
-        """One pass over the rows."""
+        """Of the rows."""
         return [f"max({_ordered(self.column, columns)})"]
 
-    def merge_sql(self) -> Sequence[str]:
-        """One pass over the states."""
-        return ["max(s0)"]
+    def merge_sql(self, states: Sequence[str]) -> Sequence[str]:
+        """The greatest of them."""
+        return [f"max({states[0]})"]
 
     def finish(self, query: Query, columns: Columns) -> Values:
         """Of the column's kind."""
@@ -153,7 +163,7 @@ class Variance(Measure):
 
     column: str
     sample: bool = True
-    WIDTH: ClassVar[int] = 3
+    FORMAT: ClassVar[int] = 2
     NEEDS: ClassVar[str] = "numbers"
 
     def identity(self) -> list[object]:
@@ -161,7 +171,7 @@ class Variance(Measure):
         return ["Variance", self.FORMAT, self.column]
 
     def lift_sql(self, columns: Columns) -> Sequence[str]:
-        """One pass over the rows."""
+        """Of the rows."""
         name = f"{given(self.column)}::DOUBLE"
         fits = f"coalesce(abs({name}) < {GREATEST}, true)"  # NaN is greater than all numbers
         spread = f"(var_pop({name}) FILTER ({fits})) * count({name})"
@@ -172,14 +182,28 @@ class Variance(Measure):
             f"CASE WHEN bool_and({fits}) THEN {spread} ELSE {other} END",
         ]
 
-    def merge_sql(self) -> str:
-        """Twice over the states: for the mean of all, and for the distances from it."""
-        return (
-            "SELECT g, any_value(n) AS s0, any_value(m) AS s1, "
-            "fsum(s2 + s0 * (s1 - m) * (s1 - m)) AS s2 FROM (SELECT *, "
-            "(sum(s0) OVER (PARTITION BY g))::BIGINT AS n, "
-            "sum(s0 * s1) OVER (PARTITION BY g) / nullif(sum(s0) OVER (PARTITION BY g), 0) AS m "
-            "FROM states) GROUP BY g"
+    def merge_groups(self, states: Grouped) -> pa.Table:
+        """The mean of all, and the distances from it."""
+        columns = [states.table.column(name).combine_chunks() for name in ("s0", "s1", "s2")]
+        n, mean, spread = (one.fill_null(0).to_numpy(zero_copy_only=False) for one in columns)
+        g, count = states.g, states.size
+
+        def total(of: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+            return np.bincount(g, weights=of, minlength=count)
+
+        every = np.zeros(count, np.int64)
+        np.add.at(every, g, n)
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are answers
+            middle = total(n * mean) / np.maximum(every, 1)
+            apart = mean - middle[g]
+            whole = total(spread + n * apart * apart)
+        nothing = pa.array(every == 0)
+        return pa.table(
+            {
+                "s0": pa.array(every),
+                "s1": pc.if_else(nothing, None, pa.array(middle)),
+                "s2": pc.if_else(nothing, None, pa.array(whole)),
+            }
         )
 
     def finish(self, query: Query, columns: Columns) -> Values:

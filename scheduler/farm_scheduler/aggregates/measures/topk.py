@@ -8,8 +8,19 @@ them may have occurred. Merging adds counts, as for mergeable summaries of J. Mi
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+import pyarrow as pa
+
 from farm.errors import ConfigError
-from farm_scheduler.aggregates.measures.base import Columns, Measure, Query, Values, given, spelled
+from farm_scheduler.aggregates.measures.base import (
+    Columns,
+    Grouped,
+    Measure,
+    Query,
+    Values,
+    spelled,
+)
+from farm_scheduler.aggregates.measures.counted import Counted, counted, merged
 
 __all__ = ["TopK"]
 
@@ -26,7 +37,7 @@ class TopK(Measure):
     column: str
     k: int = 10
     keep: int = 10_000
-    WIDTH: ClassVar[int] = 3
+    FORMAT: ClassVar[int] = 2
 
     def check(self) -> None:
         """K is at least 1, and at least as many are kept."""
@@ -40,43 +51,25 @@ class TopK(Measure):
         """How many are shown makes no difference to the states."""
         return ["TopK", self.FORMAT, self.column, self.keep]
 
-    def lift_sql(self, columns: Columns) -> str:
+    def lift_groups(self, rows: Grouped, columns: Columns) -> pa.Table:
         """Counts of all values."""
-        name = given(self.column)
-        return self._cut(
-            f"SELECT g, {spelled(self.column, columns)} AS v, count(*) AS c FROM rows "  # noqa: S608
-            f"WHERE {name} IS NOT NULL GROUP BY g, v",
-            "SELECT DISTINCT g, 0::BIGINT AS e FROM counts",
-        )
+        g, values = spelled(rows, self.column, columns)
+        return self._cut(counted(g, values, np.ones(len(g), np.int64), rows.size))
 
-    def merge_sql(self) -> str:
+    def merge_groups(self, states: Grouped) -> pa.Table:
         """Counts added."""
-        return self._cut(
-            "SELECT g, v, sum(c)::BIGINT AS c FROM (SELECT g, unnest(s0) AS v, unnest(s1) AS c "
-            "FROM states) GROUP BY g, v",
-            "SELECT g, sum(s2)::BIGINT AS e FROM states WHERE s2 IS NOT NULL GROUP BY g",
-        )
+        return self._cut(merged(states))
 
-    def _cut(self, counts: str, errors: str) -> str:
+    def _cut(self, found: Counted) -> pa.Table:
         """The commonest of each group; the count of the first that is left out is the error."""
-        keep = self.keep
-        return (
-            f"WITH counts AS MATERIALIZED ({counts}), errors AS ({errors}), "  # noqa: S608
-            "sizes AS (SELECT g, count(*) AS n FROM counts GROUP BY g), "
-            "few AS (SELECT g, v, c FROM counts SEMI JOIN "
-            f"(SELECT g FROM sizes WHERE n <= {keep}) USING (g)), "
-            "many AS (SELECT g, v, c, "
-            "row_number() OVER (PARTITION BY g ORDER BY c DESC, v) AS place "
-            f"FROM counts SEMI JOIN (SELECT g FROM sizes WHERE n > {keep}) USING (g)), "
-            "kept AS (SELECT * FROM few UNION ALL "
-            f"SELECT g, v, c FROM many WHERE place <= {keep}), "
-            f"out AS (SELECT g, c AS left_out FROM many WHERE place = {keep + 1}), "
-            "lists AS (SELECT g, "
-            "list(v ORDER BY c DESC, v) AS s0, list(c ORDER BY c DESC, v) AS s1 "
-            "FROM kept GROUP BY g) "
-            "SELECT g, s0, s1, e + coalesce(left_out, 0) AS s2 "
-            "FROM lists JOIN errors USING (g) LEFT JOIN out USING (g)"
-        )
+        found = found.taken(np.lexsort((-found.counts, found.g)))  # equal counts stay by value
+        sizes = found.sizes
+        if sizes.max(initial=0) > self.keep:
+            place = np.arange(len(found.g)) - (np.cumsum(sizes) - sizes)[found.g]
+            out = place == self.keep
+            found.errors[found.g[out]] += found.counts[out]
+            found = found.taken(np.flatnonzero(place < self.keep))
+        return found.states()
 
     def finish(self, query: Query, columns: Columns) -> Values:
         """Lists of structs, and the error of the counts."""

@@ -1,0 +1,60 @@
+"""What measures share whose states are different values and how often each is there."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from farm_scheduler.aggregates.grouping import group
+from farm_scheduler.aggregates.measures.base import Grouped, flat, listed
+
+__all__ = ["Counted", "counted", "merged"]
+
+
+class Counted(NamedTuple):
+    """Different values of groups and how often each is there, in order of group and value.
+
+    ``errors`` are those of each group so far.
+    """
+
+    g: "np.ndarray[Any, Any]"
+    values: pa.Array
+    counts: "np.ndarray[Any, Any]"
+    errors: "np.ndarray[Any, Any]"
+
+    @property
+    def sizes(self) -> "np.ndarray[Any, Any]":
+        """How many values each group has."""
+        return np.bincount(self.g, minlength=len(self.errors))
+
+    def taken(self, rows: "np.ndarray[Any, Any]") -> "Counted":
+        """These of the values, in this order."""
+        return Counted(
+            self.g[rows], self.values.take(pa.array(rows)), self.counts[rows], self.errors
+        )
+
+    def states(self) -> pa.Table:
+        """Two lists and an error for each group; NULL for one without any."""
+        values, counts = listed(self.g, [self.values, pa.array(self.counts)], len(self.errors))
+        errors = pa.array(self.errors, mask=self.sizes == 0)
+        return pa.table({"s0": values, "s1": counts, "s2": errors})
+
+
+def counted(
+    g: "np.ndarray[Any, Any]", values: pa.Array, counts: "np.ndarray[Any, Any]", count: int
+) -> Counted:
+    """Values of ``count`` groups, each at one place, with their counts added."""
+    found = group([pa.chunked_array([pa.array(g)]), pa.chunked_array([values])])
+    total = np.zeros(found.size, counts.dtype)
+    np.add.at(total, found.of, counts)
+    every = values.take(pa.array(found.rows))
+    return Counted(g[found.rows], every, total, np.zeros(count, counts.dtype))
+
+
+def merged(states: Grouped) -> Counted:
+    """The counts and the errors of states added."""
+    g, (values, counts) = flat(states, ["s0", "s1"])
+    found = counted(g, values, counts.to_numpy(), states.size)
+    errors = states.table.column("s2").combine_chunks().fill_null(0).to_numpy(zero_copy_only=False)
+    np.add.at(found.errors, states.g, errors)
+    return found
