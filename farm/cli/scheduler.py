@@ -56,7 +56,7 @@ def scheduler(
     if not _is_installed():
         raise Refused(MISSING)
     from farm_scheduler.files import DEFAULT_FILE
-    from farm_scheduler.service import serve
+    from farm_scheduler.process import serve
 
     config = run.config(client_address=address, log_format=log_format, log_level=log_level)
     way = {"token": token_file(config), "keys": config.coordinator.keys}

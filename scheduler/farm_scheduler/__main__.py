@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from farm.errors import FarmError
-from farm_scheduler.service import serve
+from farm_scheduler.process import serve
 from farm_scheduler.settings import SchedulerSettings
 
 __all__ = ["main"]

@@ -14,10 +14,20 @@ from farm_scheduler.command import run_command
 from farm_scheduler.core import Row, Schedule
 from farm_scheduler.cron import zone
 
-__all__ = ["Call", "Interval", "call_of", "check_target", "find_function", "target_of"]
+__all__ = [
+    "Call",
+    "Interval",
+    "Target",
+    "call_of",
+    "check_target",
+    "find_function",
+    "target_of",
+]
 
 ASKED = ("nominal", "interval", "fire_id")
 """Names of parameters that are filled in, unless ``kwargs`` do."""
+AT_HOSTS = 'if only the hosts have it, ["sh", "-c", "{} …"]'
+AT_HOOKS = "since hooks run beside the scheduler, have it on this machine"
 
 
 class Interval(NamedTuple):
@@ -61,31 +71,54 @@ def find_function(reference: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def find_program(word: str) -> None:
+class Target(NamedTuple):
+    """What a schedule calls: a function or the program of a command, and the programs of hooks.
+
+    Each is empty where there is none.
+    """
+
+    run: str
+    command: str
+    on_failure: str
+    on_late: str
+
+
+def find_program(option: str, word: str, otherwise: str) -> None:
     """Raise ``ValueError`` if there is no such program here, saying what to do."""
     if shutil.which(word) is not None:
         return
     if os.sep in word and Path(word).is_file():
-        raise ValueError(f"command is {word!r}, which may not be executed: chmod +x {word}")
+        raise ValueError(f"{option} is {word!r}, which may not be executed: chmod +x {word}")
     where = "" if os.sep in word else f" where PATH says, {os.environ.get('PATH', '')}"
     raise ValueError(
-        f"command is {word!r}, and there is no such program{where}; write its whole path, or, if "
-        f'only the hosts have it, ["sh", "-c", "{word} …"]'
+        f"{option} is {word!r}, and there is no such program{where}; write its whole path, or, "
+        + otherwise.format(word)
     )
 
 
-def target_of(schedule: Schedule) -> tuple[str, str]:
-    """The function and the program that a schedule runs; one of them is empty."""
-    return schedule.run, schedule.command[0] if schedule.command else ""
+def target_of(schedule: Schedule) -> Target:
+    """What a schedule calls."""
+    return Target(
+        schedule.run,
+        schedule.command[0] if schedule.command else "",
+        _program(schedule.on_failure),
+        _program(schedule.on_late),
+    )
 
 
-def check_target(target: tuple[str, str]) -> None:
-    """Raise ``ValueError`` if what a schedule runs is not there, where it is asked."""
-    run, program = target
-    if run:
-        find_function(run)
-    else:
-        find_program(program)
+def _program(hook: str | tuple[str, ...]) -> str:
+    return "" if isinstance(hook, str) else hook[0]
+
+
+def check_target(target: Target) -> None:
+    """Raise ``ValueError`` if what a schedule calls is not there, where it is asked."""
+    if target.run:
+        find_function(target.run)
+    if target.command:
+        find_program("command", target.command, AT_HOSTS)
+    for option in ("on_failure", "on_late"):
+        if word := getattr(target, option):
+            find_program(option, word, AT_HOOKS)
 
 
 @lru_cache(4096)

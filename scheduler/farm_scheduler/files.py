@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from farm.client.options import Settings, merge
 from farm.errors import ConfigError
-from farm_scheduler.calls import check_target, find_function, target_of
+from farm_scheduler.calls import Target, check_target, find_function, target_of
 from farm_scheduler.core import Schedule
 from farm_scheduler.core.schedule import FIELDS
 from farm_scheduler.declare import Declared, aggregates_in, declared_in
@@ -40,8 +40,8 @@ NOT_OURS = {
 """Options of tasks that a schedule may not have, and why."""
 
 
-Targets = dict[tuple[str, str], str]
-"""What schedules run, and what is wrong with it."""
+Targets = dict[Target, str]
+"""What schedules call, and what is wrong with it."""
 
 
 class Problem(NamedTuple):
@@ -94,8 +94,8 @@ def _problem(schedule: Schedule, found: Found, targets: Targets | None) -> str:
     return wrong and f"schedule {name!r}: {wrong}"
 
 
-def _missing(target: tuple[str, str], known: Targets) -> str:
-    """What is wrong with what a schedule runs; each is looked for once."""
+def _missing(target: Target, known: Targets) -> str:
+    """What is wrong with what a schedule calls; each is looked for once."""
     if target not in known:
         known[target] = ""
         try:

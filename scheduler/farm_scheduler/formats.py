@@ -14,7 +14,7 @@ from farm.errors import StoreUnreadable
 
 __all__ = ["SPEC", "STEPS", "VERSION", "open_format"]
 
-VERSION = 2
+VERSION = 3
 SPEC = (
     *("name", "cron", "tz", "run", "args", "kwargs", "command", "dst", "misfire", "overlap"),
     *("catch_up", "late_after", "jitter", "deadline", "keep", "on_failure", "on_late", "options"),
@@ -54,6 +54,13 @@ STEPS: Mapping[int, str] = {
     2: """
 ALTER TABLE orders ADD COLUMN key TEXT;
 CREATE UNIQUE INDEX orders_by_key ON orders (key) WHERE key IS NOT NULL;
+""",
+    # Who stands by reads what was kept after a turn; rare things are found without a scan.
+    3: """
+ALTER TABLE schedules ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX schedules_by_turn ON schedules (turn);
+CREATE INDEX schedules_retired ON schedules (name) WHERE retired IS NOT NULL;
+CREATE INDEX orders_waiting ON orders (id) WHERE answer IS NULL;
 """,
 }
 """What makes a file of the version before one of this version."""

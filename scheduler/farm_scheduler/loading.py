@@ -1,55 +1,33 @@
 """Schedules from their files or, where these are unchanged, as the last scheduler had them."""
 
 import contextlib
-import logging
-import sqlite3
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 
-from farm.errors import ConfigError, FarmError
-from farm_scheduler.calls import check_target, target_of
-from farm_scheduler.core import Entry, Row, Schedule
+from farm.errors import ConfigError
+from farm_scheduler.calls import Target, check_target, target_of
+from farm_scheduler.core import Entry, Schedule
 from farm_scheduler.files import Problem, read_files
 from farm_scheduler.state import State
 
 __all__ = ["Loader"]
 
-logger = logging.getLogger("farm.scheduler")
-
 
 class Loader:
     """``file``: the file of each schedule; ``problems``: entries that are stopped."""
 
-    def __init__(
-        self, files: Sequence[str], state: State, known: dict[bytes, Schedule] | None = None
-    ) -> None:
+    def __init__(self, files: Sequence[str], state: State) -> None:
         self.file: dict[str, str] = {}
         self.problems: list[Problem] = []
         self._files = files
         self._state = state
-        self._known = known or {}
+        self._turn = -1
         self._hashes: dict[str, str] = {}
-        self._targets: set[tuple[str, str]] = set()
-
-    @staticmethod
-    def prepare(path: Path) -> dict[bytes, Schedule]:
-        """For whoever stands by: the schedules of a state file, and what they run imported.
-
-        Nothing if the file cannot be read yet; what is wrong with it is said by who decides.
-        """
-        try:
-            state = State(path, must_exist=True)
-            known = state.schedules()
-            state.close()
-        except (FarmError, sqlite3.Error):
-            return {}
-        for target in {target_of(one) for one in known.values()}:
-            with contextlib.suppress(ValueError):
-                check_target(target)
-        return known
+        self._targets: set[Target] = set()
+        self._warm: set[Target] = set()
 
     @staticmethod
     def check(files: Sequence[str]) -> None:
@@ -58,45 +36,63 @@ class Loader:
             if Path(name).suffix in {".toml", ".py"} and not Path(name).is_file():
                 raise ConfigError(f"{name}: no such file")
 
-    def restore(self, now: float) -> tuple[list[Entry], list[Row]]:
-        """What the last scheduler has kept; next times are looked up anew if zones have changed."""
-        entries, rows = self._state.load(self._known)
-        self._known.clear()
-        self.file = {entry.schedule.name: file for entry, file in entries if entry.retired is None}
-        self._targets = {target_of(one.schedule) for one, _ in entries if one.retired is None}
-        version = zones_version()
-        if self._state.meta("zones", version) != version:
-            for entry, _ in entries:
-                entry.next = entry.schedule.timing.next(entry.cursor)
-        return [entry for entry, _ in entries], rows
+    def follow(self) -> list[Entry]:
+        """Entries as schedulers have kept them since the last call; at first all."""
+        changed, self._turn = self._state.changes(self._turn)
+        for entry, file in changed:
+            if entry.retired is None:
+                self.file[entry.schedule.name] = file
+                self._targets.add(target_of(entry.schedule))
+            else:
+                self.file.pop(entry.schedule.name, None)
+        return [entry for entry, _ in changed]
 
-    def read(self) -> Mapping[str, Schedule] | None:
-        """All schedules there are now; None if that is what there was the last time.
+    def warm_up(self) -> None:
+        """Import what schedules run: whoever stands by has the time."""
+        for target in self._targets - self._warm:
+            with contextlib.suppress(ValueError):
+                check_target(target)
+        self._warm |= self._targets
+
+    def zones(self) -> str:
+        """Which rules of time zones there are, if next times were found by others; else empty."""
+        version = zones_version()
+        return "" if self._state.meta("zones") == version else version
+
+    def read(self, entries: Collection[Entry]) -> Mapping[str, Schedule] | None:
+        """All schedules there are now; None if they are those of ``entries``, and all is well.
 
         Raises ``ConfigError`` if a file cannot be read; then all stays as it was.
         """
         hashes = {name: _hash(name) for name in self._files}
-        if "" not in hashes.values() and hashes == self._state.files() and self._all_is_well():
+        known = "" not in hashes.values() and hashes == self._state.files()
+        if known and self._all_is_well(entries):
             return None
         found = read_files(self._files)
         self.file, self.problems, self._hashes = found.file, found.problems, hashes
         self._targets = {target_of(one) for one in found.schedules.values()}
         return found.schedules
 
-    def _all_is_well(self) -> bool:
-        """Whether no entry was stopped, and what the others run is still there."""
+    def _all_is_well(self, entries: Collection[Entry]) -> bool:
+        """Whether no entry was stopped, and what the others call is still there."""
         if self._state.problems():
             return False
-        try:
-            for target in self._targets:
-                check_target(target)
-        except ValueError:
-            return False
-        return True
+        missing = {target for target in self._targets if _is_missing(target)}
+        return not missing or not any(
+            entry.retired is None and target_of(entry.schedule) in missing for entry in entries
+        )
 
     def finish(self) -> None:
         """Remember that they have been read."""
         self._state.put_files(self._hashes, self.problems)
+
+
+def _is_missing(target: Target) -> bool:
+    try:
+        check_target(target)
+    except ValueError:
+        return True
+    return False
 
 
 def _hash(name: str) -> str:

@@ -1,14 +1,10 @@
-"""The scheduler as a process: takes its turn, reads files, decides, submits, keeps account.
+"""The scheduler that has its turn: reads files, decides, submits, keeps account.
 
-Promises: of several schedulers on one state file one decides, and when that is gone another does
-within a second. What a turn decides is committed before anything of it is submitted, and what was
-submitted and not heard of is asked for, or submitted again with its key, by whoever takes over.
+What a turn decides is committed before anything of it is submitted, and what was submitted and not
+heard of is asked for, or submitted again with its key, by whoever takes over.
 """
 
 import logging
-import signal
-import sys
-import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -18,8 +14,6 @@ from typing import Any, Literal
 
 from farm.client.client import Client
 from farm.errors import Busy, ConfigError, FarmError
-from farm.logs import setup
-from farm.parent import watch_parent
 from farm_scheduler.clock import Alarm, Watched, utc_text
 from farm_scheduler.core import Entry, Machine, Row, Schedule
 from farm_scheduler.core import State as Fate
@@ -27,12 +21,11 @@ from farm_scheduler.hooks import Hooks
 from farm_scheduler.loading import Loader
 from farm_scheduler.refreshing import Refresher
 from farm_scheduler.settings import SchedulerSettings, catalog_beside
-from farm_scheduler.state import State
+from farm_scheduler.state import FORGET_MAX, State
 from farm_scheduler.submitting import KEY_SECONDS, Ended, Submitter
-from farm_scheduler.turns import Turn
 from farm_scheduler.wishes import Wishes
 
-__all__ = ["Scheduler", "serve"]
+__all__ = ["Scheduler"]
 
 logger = logging.getLogger("farm.scheduler")
 
@@ -40,7 +33,8 @@ SETTLE_SECONDS = 0.3
 """How long whoever takes over waits to hear of tasks that ended meanwhile."""
 FORGET_SECONDS = 3600.0
 """How often old rows are dropped."""
-RETRY_SECONDS = 1.0
+FORGET_AGAIN_SECONDS = 1.0
+"""The same, while there are more of them than are dropped at a time."""
 AHEAD = (
     "%d schedules were decided by a clock that was ahead: they fire again after the times that "
     "have their rows, %s after %s; set the clock right if it is wrong, or give a schedule that "
@@ -56,11 +50,11 @@ class Scheduler:
         settings: SchedulerSettings,
         client: Client,
         alarm: Alarm,
-        known: dict[bytes, Schedule] | None = None,
+        state: State | None = None,
     ) -> None:
-        self.state = State(Path(settings.state))
+        self.state = State(Path(settings.state)) if state is None else state
         self.machine = Machine(self)
-        self._loader = Loader(settings.files, self.state, known)
+        self._loader = Loader(settings.files, self.state)
         self._alarm = alarm
         self._inbox: deque[Ended] = deque()  # bounded by the fires that run
         self._submitter = Submitter(client, self._hear)
@@ -77,8 +71,9 @@ class Scheduler:
         self._answers: list[tuple[int, Any]] = []
         self._later: list[tuple[float, int, Row, Schedule]] = []
         self._serial = 0
-        self._next_forget = 0.0
+        self._next_forget = time.time() + FORGET_AGAIN_SECONDS
         self._clock = Watched(time.time(), time.monotonic())
+        self._followed = False
         self.reload = False
 
     # ------------------------------------------------------------ from other threads
@@ -111,26 +106,51 @@ class Scheduler:
 
     # ------------------------------------------------------------ a life
 
+    def follow(self) -> int:
+        """Standing by: read what the one that decides has kept meanwhile; how many there are."""
+        self._followed = True
+        if changed := self._loader.follow():
+            self.machine.follow(changed)
+            self._loader.warm_up()
+        return len(self._loader.file)
+
     def take_over(self) -> None:
-        """Go on where the one before was stopped."""
+        """Go on where the one before was stopped.
+
+        Who stood by decides first, and then reads the files, as if it were told to.
+        """
         began = time.monotonic()
-        entries, rows = self._loader.restore(time.time())
-        self.machine.restore(entries, rows)
+        self.state.own()
+        self.machine.follow(self._loader.follow())
+        rows = self.state.open_rows()
+        self.machine.restore(rows)
+        self._look_at_zones()
         self._settle([row for row in rows if row.state is Fate.RUNNING], time.time())
         self._listen(time.time())
-        self._read_files(time.time())
+        if not self._followed:
+            self._read_files(time.time())
         self.machine.on_settled(time.time())
         self.turn()
         took = time.monotonic() - began
         logger.info("decides about %d schedules, after %.1f s", len(self._loader.file), took)
         self._tell_of_the_future()
+        if self._followed:
+            self._read_files(time.time())
+            self.turn()
+
+    def _look_at_zones(self) -> None:
+        if version := self._loader.zones():
+            self.machine.look_up_again()
+            self._commit()
+            self.state.meta("zones", version)
 
     def _tell_of_the_future(self) -> None:
         """Say so if a clock was ahead of today's when the last scheduler decided."""
+        soon = time.time() + 1
         ahead = {
             name: entry.cursor
             for name, entry in self.machine.entries.items()
-            if entry.cursor > time.time() + 1 and entry.retired is None
+            if entry.cursor > soon and entry.retired is None
         }
         if ahead:
             name, until = max(ahead.items(), key=lambda one: one[1])
@@ -200,7 +220,7 @@ class Scheduler:
 
     def _read_files(self, now: float) -> None:
         try:
-            schedules = self._loader.read()
+            schedules = self._loader.read(self.machine.entries.values())
         except ConfigError as error:
             if not self.machine.entries:
                 raise
@@ -231,8 +251,9 @@ class Scheduler:
             self._rows, self._entries, self._answers = {}, {}, []
 
     def _forget(self, now: float) -> None:
-        self._next_forget = now + FORGET_SECONDS
-        if dropped := self.state.forget(now):
+        dropped = self.state.forget(now)
+        self._next_forget = now + (FORGET_SECONDS if dropped < FORGET_MAX else FORGET_AGAIN_SECONDS)
+        if dropped:
             logger.info("%d rows were kept long enough", dropped)
 
     def _act(self, now: float) -> bool:
@@ -276,103 +297,3 @@ class Scheduler:
             self.machine.on_refused(row.fire_id, str(error), now)
         else:
             self.machine.on_submitted(row.fire_id, task)
-
-
-def serve(settings: SchedulerSettings) -> int:
-    """Run a scheduler until it is told to stop: 0."""
-    setup(settings.log_format, settings.log_level)
-    sys.path[:] = list(dict.fromkeys([*sys.path, *settings.sys_path]))
-    alarm, stop, hang_up = Alarm(), threading.Event(), threading.Event()
-
-    def end(*_: object) -> None:
-        stop.set()
-        alarm.wake()
-
-    def reload(*_: object) -> None:
-        hang_up.set()
-        alarm.wake()
-
-    watch_parent(end, settings.parent_fd, settings.parent_pid)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, end)
-        signal.signal(signal.SIGINT, end)
-        signal.signal(signal.SIGHUP, reload)
-    Loader.check(settings.files)
-    client = _connect(settings, alarm, stop)
-    if client is None:
-        return 0
-    try:
-        turn = Turn(Path(settings.state))
-        known = _wait_for_turn(turn, Path(settings.state), alarm, stop)
-        if known is not None:
-            _decide(settings, client, turn, alarm, stop, hang_up, known)
-    finally:
-        client.shutdown(wait=False)
-    return 0
-
-
-def _decide(
-    settings: SchedulerSettings,
-    client: Client,
-    turn: Turn,
-    alarm: Alarm,
-    stop: threading.Event,
-    hang_up: threading.Event,
-    known: dict[bytes, Schedule],
-) -> None:
-    ear = turn.ear()
-    alarm.watch(ear)
-    scheduler = Scheduler(settings, client, alarm, known)
-    try:
-        scheduler.take_over()
-        while not stop.is_set():
-            if hang_up.is_set():
-                hang_up.clear()
-                scheduler.reload = True
-            alarm.sleep(scheduler.turn())
-            turn.listen(ear)
-    finally:
-        scheduler.close()
-
-
-def _connect(settings: SchedulerSettings, alarm: Alarm, stop: threading.Event) -> Client | None:
-    """A client, as soon as there is a farm; None if there is none until it is told to stop."""
-    said = False
-    while not stop.is_set():
-        try:
-            return Client(
-                settings.address,
-                connect_timeout=RETRY_SECONDS,
-                token=settings.token or None,
-                keys=settings.keys,
-            )
-        except ConnectionError as error:
-            if not said:
-                logger.warning("%s; it is tried again until there is one", error)
-            said = True
-            alarm.sleep(time.time() + RETRY_SECONDS)
-    return None
-
-
-def _wait_for_turn(
-    turn: Turn, state: Path, alarm: Alarm, stop: threading.Event
-) -> dict[bytes, Schedule] | None:
-    """Return when this scheduler decides, with schedules that it has made ready meanwhile.
-
-    None if it is told to stop before.
-    """
-    if turn.take():
-        return {}
-    taken = threading.Event()
-
-    def take() -> None:
-        taken.set()
-        alarm.wake()
-
-    logger.info("another scheduler decides; this one stands by")
-    turn.take_later(take)
-    known = Loader.prepare(state)
-    logger.info("%d schedules are ready to be taken over", len(known))
-    while not (taken.is_set() or stop.is_set()):
-        alarm.sleep(None)
-    return None if stop.is_set() else known

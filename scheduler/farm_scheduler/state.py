@@ -9,7 +9,7 @@ import gc
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
@@ -32,6 +32,8 @@ ANSWERED_SECONDS = 3600.0
 KEY_SECONDS = 86_400.0
 ORDERS_MAX = 10_000
 """Orders that wait for a scheduler; of more, none is taken."""
+FORGET_MAX = 10_000
+"""Rows that are dropped at a time."""
 Order = tuple[int, float, str, dict[str, Any]]
 COLUMNS = Row.__struct_fields__
 NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
@@ -39,7 +41,7 @@ PUT_ROW = (
     f"INSERT OR REPLACE INTO ledger ({NAMES}, forget) "  # noqa: S608 - names of our own columns
     f"VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
 )
-PUT_ENTRY = "INSERT OR REPLACE INTO schedules VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_ENTRY = "INSERT OR REPLACE INTO schedules VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class State:
@@ -57,9 +59,7 @@ class State:
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            was = open_format(self._db, path, may_change=not must_exist)
-            if was not in {0, VERSION}:
-                logger.info("%s was in format %d, and is in format %d now", path, was, VERSION)
+            self._open_format(may_change=not must_exist)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{path}: {error}") from error
 
@@ -67,38 +67,44 @@ class State:
         """Let go of the file."""
         self._db.close()
 
+    def _open_format(self, *, may_change: bool) -> None:
+        was = open_format(self._db, self.path, may_change=may_change)
+        if was not in {0, VERSION}:
+            logger.info("%s was in format %d, and is in format %d now", self.path, was, VERSION)
+
     # ------------------------------------------------------------ for the scheduler
 
-    def load(
-        self, known: Mapping[bytes, Schedule] | None = None
-    ) -> tuple[list[tuple[Entry, str]], list[Row]]:
-        """Entries with the files that they are from, and rows that are not final.
+    def own(self) -> None:
+        """To be called by who has its turn now: the format is this one's, whoever was before."""
+        self._open_format(may_change=True)
 
-        ``known``: what ``schedules`` had before, and need not be made again.
+    def changes(self, after: int = -1) -> tuple[list[tuple[Entry, str]], int]:
+        """Entries that were kept after a turn, by default all, with the files that they are from.
+
+        And the turn to ask with the next time: what was kept meanwhile may be told twice.
         """
+        (turn,) = self._db.execute("SELECT coalesce(max(turn), 0) FROM schedules").fetchone()
+        if turn == after:
+            return [], turn
         with _no_collection():  # all of it stays
-            entries = list(self._entries("ORDER BY name", known=known))
-        return entries, list(self.rows("state IN ('waiting', 'running')"))
+            if after < 0:
+                return list(self._entries("ORDER BY name")), turn
+            return list(self._entries("WHERE turn > ? ORDER BY name", after)), turn
 
-    def _entries(
-        self, where: str, *values: Any, known: Mapping[bytes, Schedule] | None = None
-    ) -> Iterator[tuple[Entry, str]]:
+    def open_rows(self) -> list[Row]:
+        """Rows that are not final."""
+        return list(self.rows("state IN ('waiting', 'running')"))
+
+    def _entries(self, where: str, *values: Any) -> Iterator[tuple[Entry, str]]:
         query = "SELECT spec, file, cursor, next, last, pauses, retired, at_once FROM schedules "
-        known = known or {}
         for spec, file, cursor, following, last, pauses, *rest in self._db.execute(
             query + where, values
         ):
-            entry = Entry(known.get(spec) or _schedule(spec), 0, cursor, following)
+            entry = Entry(_schedule(spec), 0, cursor, following)
             entry.last, (entry.retired, entry.at_once) = last, rest
             if pauses:
                 entry.pauses = _pauses(pauses)
             yield entry, file
-
-    def schedules(self) -> dict[bytes, Schedule]:
-        """All schedules, by how they are written here."""
-        with _no_collection():
-            query = "SELECT spec FROM schedules"
-            return {spec: _schedule(spec) for (spec,) in self._db.execute(query)}
 
     def commit(
         self,
@@ -110,7 +116,9 @@ class State:
         """One turn, all or nothing. ``keep``: for how long rows of a schedule are kept."""
         with self._transaction():
             self._db.executemany(PUT_ROW, (_values(row, keep) for row in rows))
-            self._db.executemany(PUT_ENTRY, (_entry(entry, file) for entry, file in entries))
+            query = "SELECT coalesce(max(turn), 0) + 1 FROM schedules"
+            (turn,) = self._db.execute(query).fetchone()
+            self._db.executemany(PUT_ENTRY, (_entry(*one, turn) for one in entries))
             self._db.executemany(
                 "UPDATE orders SET answer = ? WHERE id = ?",
                 ((json.dumps(answer), number) for number, answer in answers),
@@ -138,13 +146,21 @@ class State:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
         return found[0] if found else ""
 
-    def forget(self, now: float) -> int:
-        """Drop rows that were kept long enough, and retired schedules that have none."""
+    def forget(self, now: float, most: int = FORGET_MAX) -> int:
+        """Drop rows that were kept long enough, but not too many; and schedules that have none.
+
+        These are retired. The one of the newest turn stays: no turn's number comes again.
+        """
         with self._transaction():
-            done = self._db.execute("DELETE FROM ledger WHERE forget < ?", (now,)).rowcount
+            done = self._db.execute(
+                "DELETE FROM ledger WHERE fire_id IN "
+                "(SELECT fire_id FROM ledger WHERE forget < ? LIMIT ?)",
+                (now, most),
+            ).rowcount
             self._db.execute(
-                "DELETE FROM schedules WHERE retired IS NOT NULL AND name NOT IN "
-                "(SELECT schedule FROM ledger)"
+                "DELETE FROM schedules WHERE retired IS NOT NULL "
+                "AND turn < (SELECT max(turn) FROM schedules) AND NOT EXISTS "
+                "(SELECT 1 FROM ledger WHERE ledger.schedule = schedules.name)"
             )
             self._db.execute(
                 "DELETE FROM orders WHERE answer IS NOT NULL AND "
@@ -273,7 +289,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _entry(entry: Entry, file: str) -> tuple[Any, ...]:
+def _entry(entry: Entry, file: str, turn: int) -> tuple[Any, ...]:
     schedule = entry.schedule
     pauses = [[one.at, None if one.until == inf else one.until, *one[2:]] for one in entry.pauses]
     return (
@@ -286,6 +302,7 @@ def _entry(entry: Entry, file: str) -> tuple[Any, ...]:
         json.dumps(pauses) if pauses else "",
         entry.retired,
         entry.at_once,
+        turn,
     )
 
 

@@ -2,10 +2,14 @@
 
 import json
 import os
+import sqlite3
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import inf
-from threading import Event
+from queue import Queue
+from threading import Event, Thread
 
 import pytest
 
@@ -19,9 +23,11 @@ from farm_scheduler.settings import SchedulerSettings, state_path
 from farm_scheduler.state import State
 from farm_scheduler.submitting import Submitter, outcome_of
 from farm_scheduler.turns import Turn, holder, poke
+from tests.processes import free_ports
 
 WAIT_SECONDS = 30.0
 DAY = 86_400
+TEXT = 'cron = "@yearly"\nrun = "math:factorial"\nargs = [5]\n'
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +138,58 @@ def test_the_output_of_a_command_is_kept_and_a_failure_is_told(place):
     place.until(told.exists)
     record = json.loads(told.read_text())
     assert (record["event"], record["fire_id"]) == ("failure", row.fire_id)
+
+
+@pytest.fixture
+def listener():
+    """A real HTTP server: its address, and a queue of what was posted there."""
+    posted = Queue()
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            posted.put((self.path, self.headers["Content-Type"], json.loads(body)))
+            self.send_response(200 if self.path == "/good" else 500)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Nothing on stderr."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", int(free_ports())), Listener)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", posted
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_url_is_told_of_what_failed_and_of_what_is_late(place, listener, caplog):
+    url, posted = listener
+    place.write(
+        entry(
+            f'cron = "@yearly"\ncommand = ["false"]\non_failure = "{url}/good"\n'
+            f'on_late = "{url}/broken"\nlate_after = "1s"'
+        )
+    )
+    scheduler = place.start()
+    kept = scheduler.machine.entries["a"]
+    nominal = int(time.time()) - 3600
+    kept.cursor, kept.next = nominal - 1, nominal
+    scheduler.state.commit([], [(kept, str(place.file))], {})
+    place.start()
+    (row,) = place.over()
+    calls = dict.fromkeys(["/good", "/broken"])
+    for _ in calls:
+        path, kind, calls[path] = posted.get(timeout=WAIT_SECONDS)
+        assert kind == "application/json"
+    assert (calls["/good"]["event"], calls["/broken"]["event"]) == ("failure", "late")
+    assert calls["/good"]["outcome"] == "failed"
+    assert {one["fire_id"] for one in calls.values()} == {row.fire_id}
+    place.close()  # waits for the hooks
+    assert "on_late of schedule a" in caplog.text
+    assert "HTTP Error 500" in caplog.text
+    assert "on_failure of" not in caplog.text
 
 
 def test_what_cannot_be_submitted_is_refused_and_says_why(place, monkeypatch):
@@ -328,8 +386,9 @@ def test_new_rules_of_time_zones_change_what_is_next(place, monkeypatch):
     kept.next = 7  # as other rules may have had it
     scheduler.state.commit([], [(kept, str(place.file))], {})
     monkeypatch.setattr("farm_scheduler.loading.zones_version", lambda: "2099a")
-    place.start()
-    assert place.scheduler.machine.entries["a"].next == following
+    for _ in range(2):  # it is kept, too: the rules are new but once
+        place.start()
+        assert place.scheduler.machine.entries["a"].next == following
 
 
 # ---------------------------------------------------------------- a takeover
@@ -347,18 +406,49 @@ def test_who_takes_over_hears_of_what_the_other_has_started(place):
 
 
 def test_who_stands_by_has_the_schedules_ready(place):
-    place.write(entry('cron = "@yearly"\nrun = "math:factorial"\nargs = [5]'))
-    assert Loader.prepare(place.path) == {}
+    place.write(entry(TEXT))
+    first = place.start()
+    settings = SchedulerSettings(files=[str(place.file)], address="", state=str(place.path))
+    standing = Scheduler(settings, place.client, place.alarm, State(place.path, must_exist=True))
+    assert standing.follow() == 1
+    ready = standing.machine.entries["a"]
+    assert ready.schedule == first.machine.entries["a"].schedule
+    assert standing.follow() == 1
+    assert standing.machine.entries["a"] is ready  # nothing has changed
+    place.order("pause", name="a", until=None, who="ada", why="testing")
+    place.write(entry(f"{TEXT}[schedules.b]\n{TEXT.replace('@yearly', '@every 1s')}"))
+    first.reload = True
+    first.turn()
+    assert (standing.follow(), standing.machine.entries["b"].schedule.cron) == (2, "@every 1s")
+    assert [one.who for one in standing.machine.entries["a"].pauses] == ["ada"]
+    place.until(lambda: place.rows("b"))
+    cursor = first.machine.entries["b"].cursor
+    place.write(entry(TEXT))
+    first.reload = True
+    first.turn()
+    first.close()
+    place.scheduler = standing
+    standing.take_over()
+    machine = standing.machine
+    assert machine.entries["b"].cursor >= cursor
+    assert machine.entries["b"].retired is not None
+    assert machine.next_deadline() == machine.entries["a"].next  # and no time that b once had
+    with pytest.raises(StoreUnreadable, match="no scheduler has run here"):
+        State(place.folder / "none.db", must_exist=True)
+
+
+def test_who_takes_over_knows_of_a_newer_format_what_it_cannot_read(place):
+    place.write(entry(TEXT))
     place.start()
-    known = Loader.prepare(place.path)
-    (schedule,) = known.values()
-    assert schedule == place.scheduler.machine.entries["a"].schedule
-    (found, _), *_ = place.scheduler.state.load(known)[0]
-    assert found.schedule is schedule
-    place.write(entry('cron = "@daily"\nrun = "math:factorial"\nargs = [5]'))
-    place.start()
-    (found, _), *_ = place.scheduler.state.load(known)[0]
-    assert found.schedule.cron == "@daily"
+    settings = SchedulerSettings(files=[str(place.file)], address="", state=str(place.path))
+    standing = Scheduler(settings, place.client, Alarm(), State(place.path, must_exist=True))
+    standing.follow()
+    place.close()
+    with closing(sqlite3.connect(place.path)) as db:
+        db.execute("PRAGMA user_version=99")
+    with pytest.raises(StoreUnreadable, match="written by a newer farm, in format 99"):
+        standing.take_over()
+    standing.close()
 
 
 def test_who_takes_over_submits_what_nobody_knows_of(place):

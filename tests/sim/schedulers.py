@@ -132,28 +132,38 @@ class Life:
         self.world = world
         self.dead = False
         self.stopped = 0.0
+        self.decides = False
         self.scheduler = None
+
+    def stand_by(self):
+        """Read along."""
+        if self.world.path.exists():
+            self._make().follow()
 
     def decide(self):
         """Take over, if it has not, and do a turn; it may be killed in the middle."""
         world = self.world
         try:
-            if self.scheduler is None:
-                settings = SchedulerSettings(
-                    files=[str(world.file)], address="", state=str(world.path)
-                )
-                alarm = SimpleNamespace(wake=lambda: None)
-                self.scheduler = service.Scheduler(settings, Client(world.farm, self), alarm)
-                self.scheduler._aside = SimpleNamespace(
-                    submit=lambda work, *words: work(*words), shutdown=lambda **_: None
-                )
-                self._die_beside_commits()
-                self.scheduler.take_over()
+            if not self.decides:
+                self.decides = True
+                self._make().take_over()
             else:
                 self.scheduler.turn()
         except Crash:
             world.stats["crashes in a turn"] += 1
             self.die()
+
+    def _make(self):
+        if self.scheduler is None:
+            world = self.world
+            settings = SchedulerSettings(files=[str(world.file)], address="", state=str(world.path))
+            alarm = SimpleNamespace(wake=lambda: None)
+            self.scheduler = service.Scheduler(settings, Client(world.farm, self), alarm)
+            self.scheduler._aside = SimpleNamespace(
+                submit=lambda work, *words: work(*words), shutdown=lambda **_: None
+            )
+            self._die_beside_commits()
+        return self.scheduler
 
     def _die_beside_commits(self):
         commit = self.scheduler.state.commit
@@ -207,6 +217,10 @@ class World:
             self.holder = self.rng.choice([one for one in self.lives if not one.dead])
             self.stats["takeovers"] += 1
         self.farm.tell()
+        for life in self.lives:
+            if life is not self.holder and self.rng.random() < 0.2:
+                life.stand_by()
+                self.stats["looks of who stands by"] += 1
         if self.holder.stopped <= self.passed:
             self.holder.decide()
 
@@ -229,7 +243,7 @@ class World:
         self.holder.die()
         for _ in range(REST_STEPS):
             self.step(faults=False)
-            if self.holder.scheduler and not self.holder.scheduler.machine.open_rows():
+            if self.holder.decides and not self.holder.scheduler.machine.open_rows():
                 break
         self.judge()
         self.holder.die()

@@ -398,7 +398,8 @@ def test_a_restart_goes_on_where_it_was():
     assert entry.schedule == old.schedule
     port.started.clear()
     again = Machine(port)
-    again.restore([entry], machine.open_rows())
+    again.follow([entry])
+    again.restore(machine.open_rows())
     again.set_schedules({"a": old.schedule}, NOON + 2.2 * HOUR)
     again.on_settled(NOON + 2.2 * HOUR)
     assert port.started == []  # the first still runs
@@ -413,7 +414,8 @@ def test_what_waited_begins_after_a_restart_if_nothing_runs():
     entry = machine.entries["a"]
     rows = [row for row in machine.open_rows() if row.state is State.WAITING]
     again = Machine(port)
-    again.restore([Entry(entry.schedule, 0, entry.cursor, entry.next)], rows)
+    again.follow([Entry(entry.schedule, 0, entry.cursor, entry.next)])
+    again.restore(rows)
     again.on_settled(NOON + 2.1 * HOUR)
     assert port.started[1:] == [fire_id("a", NOON + 2 * HOUR)]
 

@@ -15,6 +15,7 @@ from farm_scheduler.crontab import import_crontab
 from farm_scheduler.declare import declared_in
 from farm_scheduler.files import read_files
 
+FINE = 'cron = "@daily"\nrun = "math:sin"\n'
 GOOD = """
 [defaults]
 tz = "Europe/Berlin"
@@ -66,6 +67,12 @@ def test_a_file_has_schedules_and_what_they_have_in_common(tmp_path):
         ('cron = "@daily"\ncommand = ["no-such-program"]', "no such program where PATH says, .*/"),
         ('cron = "@daily"\ncommand = ["./no/such"]', "'./no/such', and there is no such program;"),
         ('cron = "@daily"\ncommand = ["/etc/passwd"]', r"executed: chmod \+x /etc/passwd"),
+        (f'{FINE}on_failure = ["no-such-pager"]', "on_failure is 'no-such-pager', and there is no"),
+        (f'{FINE}on_late = ["./no/such"]', "since hooks run beside the scheduler, have it on this"),
+        (f'{FINE}on_late = ["/etc/passwd"]', r"on_late is .* executed: chmod \+x /etc/passwd"),
+        (f'{FINE}on_failure = "ops@example.org"', "on_failure is .* write a URL, http://host/path"),
+        (f'{FINE}on_late = "http:///path"', "on_late is 'http:///path'; write a URL"),
+        (f'{FINE}on_late = "http://host:port/"', "on_late is 'http://host:port/'; write a URL"),
         ("cron = 7", "say what to run|cron is 7"),
     ],
 )

@@ -22,7 +22,9 @@ def facts(entry):
 
 def check(state):
     """All that the script puts into a file is there."""
-    found, open_rows = state.load()
+    found, turn = state.changes()
+    assert state.changes(turn) == ([], turn)
+    open_rows = state.open_rows()
     assert [(facts(one), file) for one, file in found] == [
         (facts(one), file) for one, file in golden.entries()
     ]
@@ -106,6 +108,35 @@ def test_orders_of_one_key_are_one_for_a_day(tmp_path):
         assert state.order(8000.0, "run", {"name": "a"}, "k") == first
         state.forget(1000.0 + 90_000)
         assert state.order(91_000.0, "run", {"name": "a"}, "k") != first
+
+
+def test_what_was_kept_after_a_turn_is_told_and_no_turn_comes_again(tmp_path):
+    entries = dict(zip(["gone", "night", "plain"], golden.entries(), strict=True))
+    with closing(State(tmp_path / "schedules.db")) as state:
+        state.commit([], entries.values(), {})
+        found, seen = state.changes()
+        assert [entry.schedule.name for entry, _ in found] == [*entries]
+        assert state.changes(seen) == ([], seen)
+        entries["plain"][0].cursor += 1
+        state.commit([], [entries["plain"]], {})
+        ((entry, file),), later = state.changes(seen)
+        assert (facts(entry), file) == (facts(entries["plain"][0]), "jobs.py")
+        entries["gone"][0].retired = 1.0
+        state.commit([], [entries["gone"]], {})  # the newest, and nothing of it is in the ledger
+        state.forget(golden.NOON)
+        (_, newest) = state.changes(later)
+        assert newest > later > seen
+        state.commit([], [entries["plain"]], {})
+        assert state.changes(newest)[1] > newest
+        state.forget(golden.NOON)
+        assert state.names() == ["night", "plain"]
+
+
+def test_old_rows_are_dropped_some_at_a_time(tmp_path):
+    with closing(State(tmp_path / "schedules.db")) as state:
+        state.commit(golden.rows(), [], {"night": 1.0})
+        final = sum(row.state.is_final for row in golden.rows())
+        assert [state.forget(1e12, 3) for _ in range(3)] == [3, final - 3, 0]
 
 
 def test_so_many_orders_wait_and_no_more(tmp_path, monkeypatch):

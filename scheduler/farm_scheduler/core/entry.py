@@ -69,10 +69,14 @@ class Entry:
 
     def wakes(self) -> float | None:
         """When something is to be done for it: a fire is due, or has waited too long."""
-        times = [] if self.next is None else [self.next + self.schedule.offset]
-        if self.waiting and self.schedule.deadline is not None:
-            times += [row.due + self.schedule.deadline for row in self.waiting]
-        return min(times, default=None) if self.retired is None else None
+        if self.retired is not None:
+            return None
+        schedule = self.schedule
+        at = None if self.next is None else self.next + schedule.offset
+        if self.waiting and schedule.deadline is not None:
+            last = min(row.due for row in self.waiting) + schedule.deadline
+            return last if at is None else min(at, last)
+        return at
 
     def forget_pauses(self) -> None:
         """Drop those that no fire to come can be in."""

@@ -7,7 +7,7 @@ its time has come: there is one heap of times.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from math import floor
 
 from farm_scheduler.core.deciding import Fate, decide, expired
@@ -43,18 +43,33 @@ class Machine:
 
     # ------------------------------------------------------------ which schedules there are
 
-    def restore(self, entries: Iterable[Entry], rows: Iterable[Row]) -> None:
-        """Take over what was kept; nothing is decided yet. Before all else."""
+    def follow(self, entries: Iterable[Entry]) -> None:
+        """Take over entries that another machine has kept, in place of what was known of them."""
         for entry in entries:
-            self._add(entry)
+            known = self.entries.get(entry.schedule.name)
+            if known is None:
+                self._add(entry)
+            else:
+                entry.number, entry.wake = known.number, known.wake
+                self.entries[entry.schedule.name] = self._by_number[entry.number] = entry
+            self._sleep(entry)
+        self.next_deadline()  # so that the heap forgets what is over
+
+    def restore(self, rows: Iterable[Row]) -> None:
+        """Take over rows that are not final, when all has been followed; nothing is decided yet."""
         for row in sorted(rows, key=lambda row: (row.due, row.nominal)):
-            self._fires.restore(row, self.entries[row.schedule])
+            entry = self.entries[row.schedule]
+            self._fires.restore(row, entry)
+            self._sleep(entry)
+
+    def look_up_again(self) -> None:
+        """Zones have other rules now: what is behind a cursor stays, what is next is found anew."""
         for entry in self.entries.values():
-            entry.wake = entry.wakes()
-        self._heap = [
-            (entry.wake, entry.number) for entry in self.entries.values() if entry.wake is not None
-        ]
-        heapify(self._heap)
+            following = entry.schedule.timing.next(entry.cursor)
+            if following != entry.next:
+                entry.next = following
+                self._port.keep(entry)
+                self._sleep(entry)
 
     def set_schedules(self, schedules: Mapping[str, Schedule], now: float) -> None:
         """These are all there are from now on. What was due before goes by what was said before."""

@@ -8,6 +8,7 @@ from functools import lru_cache
 from hashlib import sha256
 from sys import intern
 from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
 
 from farm.model import Duration, seconds
 from farm_scheduler.core.timing import Timing
@@ -165,20 +166,21 @@ class Schedule:
     def restored(cls, state: Sequence[Any]) -> "Schedule":
         """What ``state`` was made of."""
         self = object.__new__(cls)
-        put = object.__setattr__
-        for field, value in zip(FIELDS, state, strict=True):
-            plain_type = type(value)
-            if plain_type is str:
-                put(self, field, intern(value))
-            elif plain_type is list:
-                put(self, field, tuple(value))
+        for put, value in zip(PUT, state, strict=True):
+            kind = type(value)
+            if kind is str:
+                put(self, intern(value))
+            elif kind is list:
+                put(self, tuple(value))
             else:
-                put(self, field, NOTHING if value == {} else value)
+                put(self, value or NOTHING if kind is dict else value)
         return self
 
 
 FIELDS: tuple[str, ...] = Schedule.__slots__
 """The order in which ``state`` has them."""
+PUT = tuple(vars(Schedule)[field].__set__ for field in FIELDS)
+"""What puts each into a schedule that is being made; 100,000 are restored at every start."""
 
 
 @lru_cache(1024)
@@ -252,13 +254,21 @@ def _deadline(value: Duration | None) -> float | None:
 
 def _hook(what: str, value: object) -> str | tuple[str, ...]:
     if isinstance(value, str):
-        if not value or value.startswith(("http://", "https://")):
+        if not value or _is_url(value):
             return value
         raise ValueError(
-            f"{what} is {value!r}; write a URL that begins with http, or a command as a list, "
+            f"{what} is {value!r}; write a URL, http://host/path, or a command as a list, "
             '["program", "argument"]'
         )
     return _words(what, value)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not match
+        return False
 
 
 def _reference(run: object, command: tuple[str, ...]) -> str:
