@@ -12,7 +12,7 @@ import zmq
 
 from farm.errors import ConfigError
 from farm.protocol.messages import Message
-from farm.transport import Address, Credentials, Dealer, Waker
+from farm.transport import Address, Credentials, Dealer, Poller, Waker
 from farm.transport.options import MESSAGES_HWM
 
 __all__ = ["Line"]
@@ -44,10 +44,10 @@ class Line:
         self.trouble = ""
         self._credentials, self._waker, self._chance = credentials, waker, chance
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._poller = zmq.Poller()
-        self._poller.register(waker.fileno(), zmq.POLLIN)
+        self._poller = Poller()
+        self._poller.register(waker.fileno())
         self._dealer: Dealer | None = None
-        self._ready: dict[Any, int] | None = None  # of the poller's, if this turn began with it
+        self._ready: set[Any] | None = None  # of the poller's, if this turn began with it
         self._due = 0.0  # when the next attempt is
         self._pause = 0.0
         self._reasons: dict[Address, str] = {}  # by address why it was lost; bounded by addresses
@@ -101,8 +101,8 @@ class Line:
         self._reasons[self._credentials.way] = reason
         self.trouble = "; ".join(dict.fromkeys(self._reasons.values()))
         if dealer is not None:
-            for socket in dealer.sockets:
-                self._poller.unregister(socket)
+            for source in dealer.sources:
+                self._poller.unregister(source)
             dealer.close(linger_seconds)
         if self._credentials.goes_on():
             self._due = now
@@ -120,7 +120,7 @@ class Line:
 
     def sleep(self, seconds: float) -> None:
         """Return when something arrives, somebody wakes us, or after so many seconds."""
-        self._ready = dict(self._poller.poll(max(0, int(seconds * 1000 + 0.999))))
+        self._ready = self._poller.poll(max(0, int(seconds * 1000 + 0.999)))
         if self._waker.fileno() in self._ready:
             self._waker.clear()
 
@@ -146,6 +146,6 @@ class Line:
             dealer.close()
             raise
         self._dealer = dealer
-        for socket in dealer.sockets:
-            self._poller.register(socket, zmq.POLLIN)
+        for source in dealer.sources:
+            self._poller.register(source)
         return dealer

@@ -35,6 +35,8 @@ SEAL_SECONDS = 5.0
 """How long the farm may take, at the end, to commit which jobs are complete."""
 NAMES_MAX = 10
 """How many jobs a warning names."""
+REST_SECONDS = 0.005
+"""How long the rest of a turn may wait in which somebody gets results."""
 RATE_SECONDS = 1.0
 """How long outcomes are counted for their rate."""
 
@@ -96,6 +98,7 @@ class Loop:
         self._rated_at, self._ended_tasks = self._now, 0
         self._room_at = 0.0  # for more tasks in the backlog, as far as this process can tell
         self._settled: list[m.Result] = []
+        self._rest_due = self._now  # when all parts of a turn have their turn again
         self._seal_until: float | None = None  # nothing else is waited for any more
 
     def run(self) -> None:
@@ -127,13 +130,17 @@ class Loop:
             self._receive(message, now)
         if lost:
             self.session.on_disconnected(now)
-        self.session.on_tick(now)
-        self.line.flush()
-        self._look(now)
+        # Whoever waits for a result runs once this thread sleeps; nobody waits for the rest.
+        hurries = self._settled and now < self._rest_due
+        if not hurries:
+            self._rest_due = now + REST_SECONDS
+            self.session.on_tick(now)
+            self.line.flush()
+            self._look(now)
         self._give_out()
         if self.done or len(messages) == RECEIVE_MESSAGES_MAX:
             return
-        self._sleep(now)
+        self._sleep(self._rest_due - now if hurries else self._patience(now))
 
     def _give_out(self) -> None:
         """Tell those who wait what has ended, as the last thing of a turn: then they can run."""
@@ -151,6 +158,7 @@ class Loop:
         if isinstance(message, m.Results):
             self.sharing.secure(message)  # before the session says that it has them
         elif isinstance(message, m.ClientWelcome):
+            self._rest_due = now  # all stands otherwise than before
             shares = self.sharing.welcome(message.blobs, message.blobs_token)
             if shares is not None:
                 self.line.send(shares)
@@ -238,11 +246,14 @@ class Loop:
         full = self.backlog.full_since is not None
         self._watch.answered(answer.data, len(self.session.open), full=full)
 
-    def _sleep(self, now: float) -> None:
+    def _patience(self, now: float) -> float:
+        """How long nothing has to be done, unless something happens."""
         deadlines = self.session.next_deadline(), self._watch.due(), self._seal_until
         due = [at for at in deadlines if at is not None]
         seconds = max(0.0, min([LOOK_SECONDS, *(at - now for at in due)]))
-        seconds = self.line.patience(seconds, now)
+        return self.line.patience(seconds, now)
+
+    def _sleep(self, seconds: float) -> None:
         backlog = self.backlog
         backlog.sleeping = True
         # Looked at after sleeping is said: who adds later sees it, and wakes us.

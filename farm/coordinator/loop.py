@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-import zmq
-
 from farm.coordinator.blobs import BlobFolder
 from farm.coordinator.gate import Gate
 from farm.coordinator.heap import Heap
@@ -27,7 +25,7 @@ from farm.model import Blob, Payload
 from farm.protocol.messages import HostHello, Message, Rejected, Report, Shares, Submit
 from farm.protocol.records import Record
 from farm.store import Append, Delete, DropFunctions, PutFunction
-from farm.transport import Connection, Router, Waker
+from farm.transport import Connection, Poller, Router, Waker
 
 __all__ = ["Loop", "ShellPort"]
 
@@ -157,10 +155,10 @@ class Loop:
         self._not_before = 0.0
         self._heap = Heap()
         self._bugs = Seldom(logging.getLogger("farm.coordinator"))
-        self._poller = zmq.Poller()
+        self._poller = Poller()
         self._wakes = waker.fileno()
-        self._poller.register(self._wakes, zmq.POLLIN)
-        self._poller.register(self._hosts.socket, zmq.POLLIN)
+        self._poller.register(self._wakes)
+        self._poller.register(self._hosts.socket)
         self._reading_clients = True
         self._read_clients(wanted=True)
 
@@ -205,7 +203,7 @@ class Loop:
         if journal.behind is self._reading_clients:
             self._read_clients(wanted=not self._reading_clients)
         # Rounded up: a deadline that is a fraction of a millisecond away is no reason to spin.
-        ready = dict(self._poller.poll(max(0, int(timeout * 1000 + 0.999))))
+        ready = self._poller.poll(max(0, int(timeout * 1000 + 0.999)))
         self._counters.turns += 1
         if self._wakes in ready:
             self._waker.clear()
@@ -237,15 +235,15 @@ class Loop:
         """Listen to clients or not: while the disk is behind, they wait in their sockets."""
         self._reading_clients = wanted
         if wanted:
-            self._poller.register(self._clients.socket, zmq.POLLIN)
+            self._poller.register(self._clients.socket)
         else:
             self._poller.unregister(self._clients.socket)
 
     def _drain(self, ready: list[Router]) -> None:
         """Take what has arrived, from hosts and clients by turns."""
-        for _ in range(TURN_MESSAGES // BATCH_MESSAGES):
+        for turn in range(TURN_MESSAGES // BATCH_MESSAGES):
             for router in tuple(ready):
-                arrived = router.receive(BATCH_MESSAGES)
+                arrived = router.receive(BATCH_MESSAGES, ready=not turn)
                 if len(arrived) < BATCH_MESSAGES:
                     ready.remove(router)
                 if arrived:

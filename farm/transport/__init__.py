@@ -16,6 +16,7 @@ from farm.transport.address import (
 from farm.transport.credentials import Credentials, Door, token_said
 from farm.transport.dealer import Dealer
 from farm.transport.naps import Naps
+from farm.transport.poller import Poller
 from farm.transport.router import Connection, Router
 from farm.transport.waker import Waker
 
@@ -27,6 +28,7 @@ __all__ = [
     "Dealer",
     "Door",
     "Naps",
+    "Poller",
     "Route",
     "Router",
     "Waker",

@@ -67,7 +67,7 @@ _EVENTS = _CONNECTED | sum(_REASONS)
 class Dealer:
     """One connection; ``side`` says which side this process is.
 
-    Poll every one of ``sockets`` for reading, and call ``receive`` when one is readable and, until
+    Poll every one of ``sources`` for reading, and call ``receive`` when one is readable and, until
     ``connected``, once a second.
     """
 
@@ -87,6 +87,8 @@ class Dealer:
         self.socket = context.socket(zmq.DEALER)
         prepare(self.socket, hwm)
         self._monitor = self.socket.get_monitor_socket(_EVENTS)
+        self._monitor_fd = int(self._monitor.get(zmq.FD))
+        readable(self._monitor)  # before it was asked once, its descriptor says nothing
         self._numbering: Numbering[Any] = Numbering(decoder(f"to_{side}"))
         # Bounded by OUTBOX_MESSAGES_MAX and OUTBOX_BYTES_MAX in send.
         self._outbox: deque[list[bytes]] = deque()
@@ -98,9 +100,9 @@ class Dealer:
         self._seldom = Seldom(logging.getLogger("farm.transport"))
 
     @property
-    def sockets(self) -> "tuple[zmq.Socket[bytes], ...]":
-        """What to poll for reading."""
-        return self.socket, self._monitor
+    def sources(self) -> "tuple[zmq.Socket[bytes], int]":
+        """What to poll for reading: its socket, and the descriptor by which it hears of its end."""
+        return self.socket, self._monitor_fd
 
     @property
     def backlog(self) -> int:
@@ -137,21 +139,23 @@ class Dealer:
     def receive(self, limit: int, ready: Container[object] | None = None) -> list[Any]:
         """The messages that have arrived, at most ``limit``, without waiting.
 
-        ``ready``: those of ``sockets`` that a poll just now found readable, if there was one.
+        ``ready``: those of ``sources`` that a ``Poller`` just now found readable, if there was one.
         What arrived before the connection was lost is still returned; ``lost`` is set after it.
         """
-        if ready is None or self._monitor in ready or not self.connected:
+        if ready is None or self._monitor_fd in ready or not self.connected:
             self._read_monitor()
         found: list[Any] = []
-        if ready is not None and self.socket not in ready and not self._ended:
+        has_more = ready is not None and self.socket in ready
+        if not (has_more or ready is None or self._ended):
             return found
         size = 0
         while len(found) < limit and size < RECEIVE_BYTES and not self.lost:
-            if not readable(self.socket):
+            if not (has_more or readable(self.socket)):
                 if self._ended:
                     self._lose(self._ended)
                 break
             frames = read_frames(self.socket)
+            has_more = False  # as far as is known
             size += sum(map(len, frames))
             try:
                 found.append(self._numbering.unpack(frames))

@@ -2,14 +2,13 @@
 
 What pyzmq offers for it costs several times what the message does: a call that finds nothing
 raises, to ask whether a message has more frames takes longer than to read one, and every flag is
-an enum. So flags are plain numbers here, a socket is asked whether there is a message, and each
-frame brings the answer whether there is one more.
+an enum. So flags are plain numbers here, a socket is asked for its events, and each frame brings
+the answer whether there is one more.
 """
 
 from collections.abc import Sequence
 
 import zmq
-from zmq.backend import zmq_poll
 
 __all__ = [
     "descriptor_of",
@@ -20,6 +19,7 @@ __all__ = [
     "send_frames",
 ]
 
+_EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 _DESCRIPTOR = int(zmq.SRCFD)
 _NOW = int(zmq.DONTWAIT)
@@ -28,7 +28,7 @@ _NOW_AND_MORE = int(zmq.DONTWAIT) | int(zmq.SNDMORE)
 
 def readable(socket: "zmq.Socket[bytes]") -> bool:
     """Whether a message has arrived."""
-    return bool(zmq_poll([(socket, _READABLE)], 0))
+    return bool(int(socket.get(_EVENTS)) & _READABLE)
 
 
 def read_frames(socket: "zmq.Socket[bytes]") -> list[bytes]:

@@ -165,15 +165,19 @@ class Router:
         """Whether ``receive`` would say that a connection is gone, although nothing arrived."""
         return bool(self._closed)
 
-    def receive(self, limit: int) -> list[tuple[Connection, Any]]:
+    def receive(self, limit: int, *, ready: bool = False) -> list[tuple[Connection, Any]]:
         """What has arrived, at most ``limit`` messages, without waiting.
 
+        ``ready``: a ``Poller`` just now said that something has.
         The message is None if the connection is gone; it is then said once, and last.
         """
         found: list[tuple[Connection, Any]] = []
         size = 0
         identity, last = TRUSTED, None
-        while len(found) < limit and size < RECEIVE_BYTES and readable(self.socket):
+        while len(found) < limit and size < RECEIVE_BYTES:
+            if not (ready or readable(self.socket)):
+                break
+            ready = False  # as far as is known
             if self._identify is None:
                 routing_id, *frames = read_frames(self.socket)
             else:

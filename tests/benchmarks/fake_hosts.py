@@ -68,7 +68,8 @@ class FakeHost:
         self._dealer = Dealer(self._context, "host")
         self._greeted = self._refused = False
         self._heard_at = time.monotonic()
-        fds = [int(socket.getsockopt(zmq.FD)) for socket in self._dealer.sockets]
+        socket, ends = self._dealer.sources
+        fds = [int(socket.getsockopt(zmq.FD)), ends]
         for fd in fds:
             poller.register(fd, select.EPOLLIN | select.EPOLLET)
         self._credentials.dial(self._dealer)

@@ -115,7 +115,7 @@ def host_hello():
 def receive(dealer, kind):
     """The next message of a kind; others are passed over."""
     poller = zmq.Poller()
-    for one in dealer.sockets:
+    for one in dealer.sources:
         poller.register(one, zmq.POLLIN)
     until = time.monotonic() + PATIENCE
     kept = vars(dealer).setdefault("kept", [])

@@ -41,7 +41,7 @@ def gets_in(context, address, token):
     dealer = Dealer(context, "client")
     dealer.connect(address, token.server, token.client)
     poller = zmq.Poller()
-    for one in dealer.sockets:
+    for one in dealer.sources:
         poller.register(one, zmq.POLLIN)
     while not (dealer.connected or dealer.lost):
         assert poller.poll(WAIT_SECONDS * 1000)

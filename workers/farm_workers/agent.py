@@ -10,12 +10,10 @@ import time
 from collections.abc import Callable, Container
 from typing import NamedTuple
 
-import zmq
-
 from farm.blobs import Sharing
 from farm.logs import Seldom
 from farm.protocol.messages import Beat, FromHost, HostWelcome, Report
-from farm.transport import Credentials, Naps, Waker
+from farm.transport import Credentials, Naps, Poller, Waker
 from farm.transport.naps import LOOK_SECONDS
 from farm.transport.options import MESSAGES_HWM
 from farm_workers.channel import FunctionData
@@ -86,7 +84,7 @@ class Agent:
         self,
         settings: HostSettings,
         credentials: Credentials,
-        make_pool: Callable[[zmq.Poller], Pool],
+        make_pool: Callable[[Poller], Pool],
         *,
         instance: bytes,
         hwm: int | None = None,
@@ -97,8 +95,8 @@ class Agent:
         self._credentials = credentials
         self._naps = Naps(now, time.time())
         self._waker = Waker()
-        self._poller = zmq.Poller()
-        self._poller.register(self._waker.fileno(), zmq.POLLIN)
+        self._poller = Poller()
+        self._poller.register(self._waker.fileno())
         self._link = Link(credentials, self._poller, now, hwm or MESSAGES_HWM)
         self._pool = make_pool(self._poller)
         self._sharing = Sharing()
@@ -150,7 +148,7 @@ class Agent:
     def _turn(self) -> None:
         timeout = self._timeout(time.monotonic())
         # Rounded up: a deadline that is a fraction of a millisecond away is no reason to spin.
-        ready = dict(self._poller.poll(max(0, int(timeout * 1000 + 0.999))))
+        ready = self._poller.poll(max(0, int(timeout * 1000 + 0.999)))
         now = time.monotonic()
         if reason := self._naps.slept(now, time.time()):
             self._renew(reason, now)

@@ -4,9 +4,7 @@ import os
 import platform
 import sys
 
-import zmq
-
-from farm.transport import Credentials, token_said
+from farm.transport import Credentials, Poller, token_said
 from farm_workers import machine
 from farm_workers.agent import Agent
 from farm_workers.cgroups import Place
@@ -57,7 +55,7 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
         max_lent=settings.lent_count(slots),
     )
 
-    def make_pool(poller: zmq.Poller) -> Pool:
+    def make_pool(poller: Poller) -> Pool:
         setup = Setup(
             name,
             settings.initializer,

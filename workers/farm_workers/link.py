@@ -11,7 +11,7 @@ import zmq
 
 from farm.errors import ConfigError
 from farm.protocol.messages import FromHost
-from farm.transport import Credentials, Dealer
+from farm.transport import Credentials, Dealer, Poller
 from farm.transport.options import MESSAGES_HWM
 
 __all__ = ["Link"]
@@ -33,7 +33,7 @@ class Link:
     """``up``: a connection is there; it changes in ``receive`` and ``drop`` only."""
 
     def __init__(
-        self, credentials: Credentials, poller: zmq.Poller, now: float, hwm: int = MESSAGES_HWM
+        self, credentials: Credentials, poller: Poller, now: float, hwm: int = MESSAGES_HWM
     ) -> None:
         self.up = False
         self._hwm = hwm
@@ -66,8 +66,8 @@ class Link:
                 self._put_off(now)
                 return [], str(error)
             self._dealer = dealer
-            for socket in dealer.sockets:
-                self._poller.register(socket, zmq.POLLIN)
+            for source in dealer.sources:
+                self._poller.register(source)
         else:
             dealer = self._dealer
         found = dealer.receive(TURN_MESSAGES, ready)
@@ -98,8 +98,8 @@ class Link:
         self.up = False
         if self._dealer is None:
             return
-        for socket in self._dealer.sockets:
-            self._poller.unregister(socket)
+        for source in self._dealer.sources:
+            self._poller.unregister(source)
         self._dealer.close()
         self._congested += self._dealer.congested
         self._overflowed += self._dealer.overflowed

@@ -31,7 +31,7 @@ STDOUT, STDERR = 1, 2
 
 
 class Poller(Protocol):
-    """What is told which descriptors to wait for: a ``zmq.Poller``."""
+    """What is told which descriptors to wait for: a ``farm.transport.Poller``."""
 
     def register(self, fd: int, flags: int) -> object:
         """Wait for these events of a descriptor, instead of others."""

@@ -1,0 +1,67 @@
+"""Waits for sockets and file descriptors, with one call of the system for all of them.
+
+``zmq.Poller`` asks libzmq for the state of every socket before it waits and after it, and waits
+twice, which costs a turn of a loop more than all that it does with a message. Here the descriptors
+that libzmq has for this are waited for, together with all others.
+
+Such a descriptor becomes readable when something happens to its socket, and anything that is done
+with the socket may take that back. So what is asked before waiting is the sockets themselves, and
+a descriptor that is readable says no more than that its socket should be asked.
+"""
+
+import select
+from typing import TypeAlias
+
+import zmq
+
+from farm.transport.frames import readable
+
+__all__ = ["POLLIN", "POLLOUT", "Poller"]
+
+POLLIN = int(zmq.POLLIN)
+POLLOUT = int(zmq.POLLOUT)
+_EVENTS = {
+    POLLIN: select.POLLIN,
+    POLLOUT: select.POLLOUT,
+    POLLIN | POLLOUT: select.POLLIN | select.POLLOUT,
+}
+
+Source: TypeAlias = "int | zmq.Socket[bytes]"
+
+
+class Poller:
+    """Used from one thread. A socket is waited for until it has a message."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        # Bounded by the open descriptors.
+        self._sockets: dict[int, zmq.Socket[bytes]] = {}  # by descriptor
+        self._descriptors: dict[zmq.Socket[bytes], int] = {}
+
+    def register(self, source: Source, flags: int = POLLIN) -> None:
+        """Wait for these events of a descriptor, instead of others, or for a socket's messages."""
+        if isinstance(source, int):
+            self._poll.register(source, _EVENTS[flags])
+        elif source not in self._descriptors:
+            descriptor = self._descriptors[source] = int(source.get(zmq.FD))
+            self._sockets[descriptor] = source
+            self._poll.register(descriptor, select.POLLIN)
+
+    def unregister(self, source: Source) -> None:
+        """Wait for it no more. A socket is not closed yet."""
+        if not isinstance(source, int):
+            source = self._descriptors.pop(source)
+            del self._sockets[source]
+        self._poll.unregister(source)
+
+    def poll(self, milliseconds: int) -> set[Source]:
+        """What is ready; waits so long until something is, or something may have happened."""
+        ready: set[Source] = {one for one in self._descriptors if readable(one)}
+        sockets = self._sockets
+        for descriptor, _ in self._poll.poll(0 if ready else milliseconds):
+            socket = sockets.get(descriptor)
+            if socket is None:
+                ready.add(descriptor)
+            elif socket not in ready and readable(socket):
+                ready.add(socket)
+        return ready
