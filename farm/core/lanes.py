@@ -119,10 +119,10 @@ class Line:
                 best = entries
         return best
 
-    def goes_before(self, batch: Batch) -> bool:
-        """Whether what is first of what is not shut came before a batch of this line."""
+    def is_first(self, batch: Batch) -> bool:
+        """Whether nothing that is not shut goes before a batch of this line."""
         entries = self.front()
-        return entries is not None and _order(entries[0][0]) < _order(batch)
+        return entries is None or entries[0][0] is batch
 
     def __iter__(self) -> Iterator[Entry]:
         if not (self.needy or self.shut):

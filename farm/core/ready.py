@@ -65,7 +65,7 @@ class ReadyQueue:
             lane.mixed = True
             self._open[line] = lane
             self.needy[batch.needs] += 1
-        if line.out and line.parked is None:
+        if line.out and (line.parked is None or self._overtaken(line)):
             self._enter(lane, line)
         if front:
             lane.oldest = None
@@ -176,10 +176,7 @@ class ReadyQueue:
             line.open(needs)
             if not line.empty:
                 self._open[line] = lane
-            if line.parked is not None and line.goes_before(line.parked):
-                del self._parked[line.parked]  # it is parked again when it comes up
-                line.parked = None
-            if line.out and not line.empty and line.parked is None:
+            if line.out and not line.empty and (line.parked is None or self._overtaken(line)):
                 self._enter(lane, line)
 
     def _found(self) -> tuple[Lane, Line, deque[Entry]]:
@@ -209,9 +206,9 @@ class ReadyQueue:
         if not lane.lines:
             del self._lanes[lane.priority]
 
-    def _count_needy(self, needs: Needs) -> None:
-        """An entry with such needs has left its line."""
-        self.needy[needs] -= 1
+    def _count_needy(self, needs: Needs, change: int = -1) -> None:
+        """Entries with such needs have left their line, or joined it."""
+        self.needy[needs] += change
         if not self.needy[needs]:
             del self.needy[needs]
 
@@ -230,9 +227,7 @@ class ReadyQueue:
         """
         lane, line, entries = self._found()
         lane.pay(line, cost, self.turn_seconds)
-        if (
-            self._open and line in self._open
-        ):  # others with needs are next, if that is all that can be placed
+        if self._open and line in self._open:  # others are next, if needs are all that can go
             self._open[line] = self._open.pop(line)
         batch, lo, hi = entries[0]
         if lo + count < hi:
@@ -261,9 +256,7 @@ class ReadyQueue:
         line = lane.lines[batch.session]
         rest = line.cut_out(batch, lo, hi)
         if batch.needs is not None:
-            self.needy[batch.needs] += rest - 1
-            if not self.needy[batch.needs]:
-                del self.needy[batch.needs]
+            self._count_needy(batch.needs, rest - 1)
         self._size -= hi - lo
         self._tidy(lane, line)
         if not rest and batch.template.concurrency_key:
@@ -289,6 +282,14 @@ class ReadyQueue:
         line.parked = entries[0][0]
         self._leave(lane, line)
         self._parked[line.parked] = lane, line
+
+    def _overtaken(self, line: Line) -> bool:
+        """Whether a line waits no more for what it is parked for: something else is first now."""
+        if line.parked is None or line.is_first(line.parked):
+            return False
+        del self._parked[line.parked]  # it is parked again when it comes up
+        line.parked = None
+        return True
 
     def arrived(self, batch: Batch) -> None:
         """The payloads of a batch are here: if its line waits for that, it is its turn again."""
@@ -353,10 +354,8 @@ class ReadyQueue:
         """
         age = self.ageing_seconds
         yield from by_turns(line for _, line in self._parked.values())
-        lanes = [self._lanes[-negated] for negated in self._order]
-        if len(lanes) > 1:
-            lanes.sort(key=lambda lane: lane.since() - lane.priority * age)
-        for lane in lanes:
+        lanes = (self._lanes[-negated] for negated in self._order)
+        for lane in sorted(lanes, key=lambda lane: lane.since() - lane.priority * age):
             yield from by_turns(lane.ring)
 
     def ahead(self, batch: Batch, index: int, entries_max: int) -> int | None:

@@ -159,6 +159,25 @@ def test_what_came_later_and_is_open_again_waits_for_the_payloads_of_its_line():
     assert queue.head() == (low, 0, 4)
 
 
+def test_what_is_given_back_does_not_wait_for_payloads_of_what_came_later():
+    queue = ReadyQueue(1.0, 60.0)
+    back, late, low = batch(1, priority=1), batch(10, priority=1), batch(20)
+    for one in (late, low):
+        queue.push(one, 0, 4)
+    assert queue.head() == (late, 0, 4)
+    queue.park()
+    queue.push(back, 0, 4, front=True)
+    assert queue.head() == (back, 0, 4)
+    back.move(0, 4, Event.LEASE)
+    queue.take(4)
+    assert queue.head() == (late, 0, 4)
+    queue.park()
+    queue.push(late, 0, 2, front=True)  # what is given back of the very same waits with it
+    assert queue.head() == (low, 0, 4)
+    queue.arrived(late)
+    assert queue.head() == (late, 0, 2)
+
+
 def test_what_ended_while_it_waited_is_passed_over():
     queue = ReadyQueue(0.01, 60.0)
     one = batch(count=10)
