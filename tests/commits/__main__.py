@@ -1,7 +1,7 @@
 """``python -m tests.commits [--only PART ...] [--seed S]``: stops at commits, power cuts, damage.
 
-300 stops in one process, 30 by SIGKILL of a real one, 600 power cuts, 600 damaged files, one full
-disk; 1 if a promise was broken.
+300 stops in one process and 30 where keys are in use, 30 by SIGKILL of a real one, 600 power
+cuts, 600 damaged files, one full disk; 1 if a promise was broken.
 """
 
 import argparse
@@ -10,13 +10,15 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from tests.commits import full
 from tests.commits.damage import damage
 from tests.commits.killed import kill_after_commits
 from tests.commits.power import fail_power, record
-from tests.commits.simulated import commits_of, cut_after
+from tests.commits.simulated import OWNED, PLAN, cut_after
+from tests.sim.plan import Plan
 
 __all__ = ["PARTS", "quick_folder", "stops"]
 
@@ -27,15 +29,15 @@ def quick_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
 
 
-def stops(count: int, seed: int = 1) -> Counter[str]:
+def stops(count: int, seed: int = 1, plan: Plan = PLAN) -> Counter[str]:
     """Cut the workload off after commits that are spread over all of it, each run from new."""
     with quick_folder() as folder:
-        commits = commits_of(Path(folder))
+        commits = cut_after(0, Path(folder), plan)
     count = min(count, commits)
     for number in range(count):
         with quick_folder() as folder:
             # The seed moves them a little, for there are more commits than stops.
-            cut_after(1 + (number * commits // count + seed) % commits, Path(folder))
+            cut_after(1 + (number * commits // count + seed) % commits, Path(folder), plan)
     return Counter({"commits of the workload": commits, "stopped after, and whole": count})
 
 
@@ -66,6 +68,7 @@ def _full(_count: int, _seed: int) -> Mapping[str, int]:
 
 PARTS: dict[str, tuple[Callable[[int, int], Mapping[str, int]], int]] = {
     "stops": (stops, 300),
+    "owners": (partial(stops, plan=OWNED), 30),
     "killed": (_killed, 30),
     "power": (_recorded(fail_power), 600),
     "damage": (_recorded(damage), 600),

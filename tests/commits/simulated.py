@@ -17,7 +17,7 @@ from tests.sim import journal
 from tests.sim.plan import Plan
 from tests.sim.world import World
 
-__all__ = ["PLAN", "commits_of", "cut_after"]
+__all__ = ["OWNED", "PLAN", "cut_after"]
 
 _BASE = Plan.of(29)
 PLAN = replace(
@@ -45,6 +45,8 @@ PLAN = replace(
     },
 )
 """A fixed workload of some 300 commits: retries, losses, jobs, readers, tasks that run once."""
+OWNED = replace(PLAN, owners=2)
+"""The same, where keys are in use, are revoked and renewed: some 700 commits."""
 RESTART_SECONDS = 0.2
 RESERVE_BYTES = 4096
 
@@ -122,10 +124,10 @@ def _stored(change: Any) -> Any:
 class StoreWorld(World):
     """A simulated farm on files."""
 
-    def __init__(self, folder: Path, cut_at: int) -> None:
+    def __init__(self, folder: Path, cut_at: int, plan: Plan) -> None:
         self._folder = folder
         self._cut_at = cut_at
-        super().__init__(PLAN)
+        super().__init__(plan)
 
     def _new_disk(self) -> Any:
         disk = StoreDisk(self._folder)
@@ -134,19 +136,15 @@ class StoreWorld(World):
         return disk
 
 
-def cut_after(number: int, folder: Path) -> int:
+def cut_after(number: int, folder: Path, plan: Plan = PLAN) -> int:
     """Run the workload, cut off after its commit of this number; how many commits it had.
 
+    After none of them if the number is 0.
     Raises ``Violation`` if a promise was broken, ``AssertionError`` if the store broke its own.
     """
-    world = StoreWorld(folder, number)
+    world = StoreWorld(folder, number, plan)
     try:
         world.run()
         return world.disk.commits
     finally:
         world.disk.close()
-
-
-def commits_of(folder: Path) -> int:
-    """How many commits the workload has when nothing happens to it."""
-    return cut_after(0, folder)

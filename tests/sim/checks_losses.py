@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from farm.protocol.messages import Failure
     from farm.protocol.records import Begun
     from tests.sim.checks import Checks
+    from tests.sim.coordinator import CoordinatorProcess
     from tests.sim.network import Connection
     from tests.sim.truth import Id, Lease, Task
 
@@ -54,7 +55,7 @@ class LossChecks:
     def received(self, connection: Connection, message: Any) -> None:
         """The coordinator hears a host."""
         name, coordinator = connection.dealer.name, self._checks.world.coordinator
-        if coordinator is not None:
+        if coordinator is not None and not _is_another(coordinator, name, message):
             self._heard[name] = (self._checks.wall, coordinator.asleep)
         if isinstance(message, HostHello):
             hello = Hello(self._truth.process, self._checks.wall, message.connection)
@@ -142,3 +143,10 @@ class LossChecks:
             hello.to == buried_by and ended[1] < hello.at < buried_at
             for hello in self._back.get(lease.agent, ())
         )
+
+
+def _is_another(coordinator: CoordinatorProcess, name: str, message: Any) -> bool:
+    """Whether a HELLO is that of a new agent, while the one that has the name may be alive."""
+    host = coordinator.machine.ledger.hosts.all.get(name)
+    is_known = host is not None and isinstance(message, HostHello)
+    return is_known and host.instance != message.instance

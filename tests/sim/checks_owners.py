@@ -40,6 +40,7 @@ class OwnerChecks:
                 owner = record.owner or owners.name_of(task.client)
                 if owner not in owners.of(task):
                     raise Violation("wrong owner", f"{task.name} is said to be {owner}'s")
+                task.owner = owner
 
     def received(self, connection: Connection, message: Any) -> None:
         """The coordinator hears a client."""

@@ -137,7 +137,8 @@ class QueueChecks:
     def began(self, task: Task, _execution: Execution) -> None:
         """A worker begins a task: as many as may run at most, of those that count.
 
-        Who has waited for others does not: it has lent its place, and goes on when that is over.
+        Who has waited for others does not, nor what is packed with it: it has lent its place, and
+        goes on when that is over.
         But such places are for what is waited for: of what nobody has submitted all count.
         """
         name = queue_of(task)
@@ -149,24 +150,30 @@ class QueueChecks:
 
     def _no_more_than(self, most: int, what: str, name: str, key: str) -> None:
         for lends in (True, False):
-            running = {
-                (task.id[0], task.group if task.packed else task.id[1])
+            tasks = [
+                task
                 for task in self._truth.tasks.values()
                 if queue_of(task) == name
                 and (not key or task.template.concurrency_key == key)
                 and (lends or task.template.parent is None)
-                and self._runs(task, lends=lends)
-            }
+            ]
+            running = {_unit(task) for task in tasks if self._runs(task)}
+            if lends:
+                running -= {_unit(task) for task in tasks if self._runs(task, waited=True)}
             if len(running) > most:
                 raise Violation("queue running", f"{what}: {len(running)} run, {most} may")
 
-    def _runs(self, task: Task, *, lends: bool) -> bool:
-        """Whether a worker is at a task that the coordinator has, under a token that counts."""
+    def _runs(self, task: Task, *, waited: bool = False) -> bool:
+        """Whether a worker is at a task that the coordinator has, under a token that counts.
+
+        ``waited``: and it has waited for others.
+        """
         facts = self._truth.written[task.id]
         if not (task.durable and facts.is_open):
             return False
         return any(
-            not (one.ended or (lends and one.waited))
+            not one.ended
+            and (one.waited or not waited)
             and not self._truth.is_stale(task, one.epoch, one.attempt)
             for one in task.executions
         )
@@ -220,11 +227,13 @@ class QueueChecks:
         queues = machine.ledger.queues
         served: Counter[Flow] = Counter()
         newest = self._last_lease
+        lent = any(host.waiting for host in machine.ledger.hosts.all.values())
         for host in machine.ledger.hosts.all.values():
             for (epoch, number), lease in host.leases.items():
                 if epoch == machine.ledger.epoch and number > self._last_lease:
-                    served.update(_flows(lease))
                     newest = max(newest, number)
+                    if not (lent and lease.batch.template.depth):  # it took no turn of others
+                        served.update(_flows(lease))
         self._last_lease = newest
         waiting: dict[Flow, float] = {}
         least = min(queue.policy.weight for queue in queues.all.values())
@@ -264,6 +273,11 @@ def _states(machine: Core) -> dict[Any, tuple[int, str]]:
 def queue_of(task: Task) -> str:
     """The name of a task's queue."""
     return task.template.queue or "default"
+
+
+def _unit(task: Task) -> tuple[bytes, int]:
+    """What counts as one: a task, or those that are packed together."""
+    return task.id[0], task.group if task.packed else task.id[1]
 
 
 def _lane(task: Task) -> tuple[str, int]:

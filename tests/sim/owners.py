@@ -63,13 +63,18 @@ class Owners:
         return Identity(name, Role.CLIENT, "own", key)
 
     def of(self, task: Task) -> set[str]:
-        """Whose a task may be: that of one without a parent is known."""
+        """Whose a task may be: that of one without a parent is known.
+
+        What a worker has submitted comes late if it was killed, or its host was lost: then it may
+        be the host's, for the parent is not there any more.
+        """
         mine = {self.name_of(task.client)}
         parent = task.template.parent
         if parent is not None and (above := self.world.truth.tasks.get(parent)) is not None:
-            if self.world.plan.is_calm:
+            killed = any(one.ended == "died" for one in above.executions)
+            if self.world.plan.is_calm and not killed:
                 return self.of(above)
-            mine |= self.of(above)  # and the host's, if it had lost the parent by then
+            mine |= self.of(above)
         return mine
 
     def may_see(self, process: ClientProcess, task: Task) -> bool:
@@ -81,6 +86,12 @@ class Owners:
             or not self.many
             or identity.name in self.of(task)
         )
+
+    def must_see(self, process: ClientProcess, task: Task) -> bool:
+        """Whether a client has to be told of a task: by whose the farm has written that it is."""
+        who = process.who
+        mine = task.id[0] == process.session or who.name == task.owner
+        return mine or who.sees_all or not self.many
 
     # ------------------------------------------------------------ revocation
 

@@ -310,7 +310,7 @@ class Program:
             for t in tasks
             if t in known
             and known[t].acknowledged
-            and self.world.owners.may_see(self.client, known[t])
+            and self.world.owners.must_see(self.client, known[t])
         }
         for task in tasks:
             self.client.heard.pop(task, None)

@@ -170,3 +170,29 @@ def test_the_blob_of_a_result_is_needed_by_whoever_ends_as_its_task_did(world):
         world.files._not_needed(name, "blob lost")
     world.truth.committed[S, 2].finished.clear()
     world.files._not_needed(name, "blob lost")
+
+
+# ------------------------------------------------------------ whose tasks are
+
+
+def test_a_reader_is_owed_what_is_written_to_be_its_own():
+    """What a worker has submitted when its host had lost the parent is the host's."""
+    plan = replace(Plan.of(0), durable=True, faults=[], holes=0.0, hosts=1, clients=2, owners=2)
+    world = World(plan)
+    reader, parent = world.clients[0], task_of(world, 1)
+    child = task_of(world, 2, parent=parent.id, depth=1)
+    child.client, child.acknowledged = "host0.0.1", True
+    parent.executions.append(Execution("host0", EPOCH, 1, 0.0, "died"))
+    gone = Outcome(Ending.UNKNOWN, b"")
+    world.truth.committed[child.id].finished_at = world.wall
+    for owner, is_owed in (("host0", False), ("key0", True)):
+        record = submitted(2)
+        record.owner = owner
+        world.checks.owners.submitted(record)
+        reader.program.must_know = set()
+        reader.program.follow_tasks(1, [(S, 2, 1)])
+        if is_owed:
+            with pytest.raises(Violation, match="denied to a reader"):
+                reader._heard(child.id, gone)
+        else:
+            reader._heard(child.id, gone)

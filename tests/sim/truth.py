@@ -156,6 +156,7 @@ class Task:
     undone: list[Outcome] = field(default_factory=list)  # that stores had which are gone
     retried: set[int] = field(default_factory=set)  # attempts after which it was to run again
     refused: bool = False
+    owner: str = ""  # whose it is, as the farm has written
     key: TaskKey | None = None
     firsts: list[Id] = field(default_factory=list)  # as which it was to end, by any coordinator
     handed: int = 0
