@@ -44,6 +44,11 @@ class RangeSet:
     def __repr__(self) -> str:
         return f"RangeSet({list(self)})"
 
+    @property
+    def pieces(self) -> int:
+        """How many ranges it has."""
+        return len(self._starts)
+
     def runs(self) -> list[tuple[int, int]]:
         """The ranges as ``(start, count)``."""
         return [(a, b - a) for a, b in zip(self._starts, self._stops, strict=True)]

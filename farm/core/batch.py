@@ -136,7 +136,8 @@ class Batch:
         "needs", "open", "outcomes", "owner", "packed", "payloads", "pinned", "queue",
         "result_bytes", "row",
         "runs_once", "same", "session", "settled", "size", "start", "starts_at", "states", "stop",
-        "stopped", "stopping", "stored", "suspended", "template", "tried", "units", "watchers",
+        "stopped", "stopping", "stored", "suspended", "template", "tried", "units",
+        "unread_bytes", "watchers",
     )  # fmt: skip
 
     def __init__(
@@ -185,6 +186,7 @@ class Batch:
         self.diverged: dict[int, Divergence] = {}
         self.outcomes: list[Outcome] = []
         self.result_bytes = 0  # of the outcomes that are kept
+        self.unread_bytes = 0  # of those that their owner has not taken, or not all of
         self.dropped = False  # its results, taken long ago, were given up for room
         self.watchers: dict[Session, RangeSet] = {}  # readers, and the indices they asked for
         self.cancelling: dict[int, None] = {}  # an empty set would be thrice as large
@@ -359,6 +361,11 @@ class Batch:
         self.states[lo:hi] = bytes((SETTLED,)) * (hi - lo)
         self.settled += fresh
         return fresh
+
+    def is_taken(self, outcome: Outcome) -> bool:
+        """Whether the owner has all of an outcome."""
+        lo = outcome.first - self.first
+        return self.states.count(SETTLED, lo, lo + outcome.count) == outcome.count
 
     def outcome(self, index: int) -> Outcome | None:
         """The outcome of a finished task, if it is still known."""

@@ -331,8 +331,6 @@ class Connections:
             self._close_silent_clients(now)
             self._ledger.charges.drop(now)
             self._ledger.hosts.forget_kinds(now)
-        if self._ledger.slow:
-            self._close_slow_readers(now)
         if now >= self.due_for_hosts:
             self._end_leases(now)
             self._plan_look()
@@ -366,14 +364,6 @@ class Connections:
             if peer is not None and now - session.last_seen >= self._ledger.settings.lease_seconds:
                 self.on_closed(peer, now)
                 self._ledger.port.close(peer)
-
-    def _close_slow_readers(self, now: float) -> None:
-        """Who follows more than it takes begins anew: it asks for what it still wants."""
-        slow, self._ledger.slow = self._ledger.slow, {}
-        for session in slow:
-            if (peer := session.peer) is not None:
-                self.on_closed(peer, now)
-                self._reject(peer, "slow", "too many outcomes wait for this client", retry=True)
 
     def _plan_look(self) -> None:
         """Find when the next lease ends, or the next host is forgotten."""

@@ -295,7 +295,7 @@ class Core:
         ledger, connections = self.ledger, self.connections
         if (
             (now >= ledger.delays.due or now >= ledger.expiries.due)
-            or (now >= connections.due or ledger.slow)
+            or now >= connections.due
             or now >= self.recovery.deadline
         ):
             self._end_waits(now)
@@ -309,7 +309,7 @@ class Core:
         recalls = self.recalls
         if hosts.over or recalls.asked or now >= recalls.due:
             recalls.look(now)
-        if self.following.changed:  # before outcomes: a follower is told of a task first
+        if self.following.changed or ledger.paged:  # a follower is told of a task first
             self.following.flush()
         if self.deliveries.waiting:
             self.deliveries.flush()
@@ -351,7 +351,7 @@ class Core:
                     for a, b in list(batch.runs(lo, hi, state)):
                         self.endings.finish(batch, a, b, Event.EXPIRE, Ending.EXPIRED)
             self.endings.flush(now)
-        if now >= self.connections.due or ledger.slow:
+        if now >= self.connections.due:
             self.connections.on_tick(now)
 
     def _end_delays(self, now: float) -> None:

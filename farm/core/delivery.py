@@ -32,8 +32,6 @@ DROPPED = Failure("dropped", "its result was dropped to make room for newer ones
 OUTLIVED = Failure("outlived", "nobody took its result in the time that results are kept")
 
 LOOK_AHEAD = 64
-SLOW_TIMES = 2
-"""A reader for whom so many times the most outcomes wait is told to come back."""
 LOOK_AHEAD_BYTES = 4 * BATCH_BYTES
 """How many waiting outcomes, of which size in all, are read back together."""
 
@@ -57,18 +55,19 @@ class Deliveries:
         self.enqueue(batch.session, outcome, outcome.first, outcome.count)
         if not batch.watchers:
             return
-        lo = outcome.first - batch.first
+        lo, most = outcome.first - batch.first, self._ledger.settings.session_outcomes
         for follower, wanted in batch.watchers.items():
             for a, b in wanted.overlap(lo, lo + outcome.count):
-                self.enqueue(follower, outcome, batch.first + a, b - a)
+                if follower.pages or len(follower.outbox) >= most:
+                    self._ledger.page(follower, (batch.session.id, batch.first + a, b - a))
+                else:
+                    self.enqueue(follower, outcome, batch.first + a, b - a)
 
     def enqueue(self, session: Session, outcome: Outcome, first: int, count: int) -> None:
         """Put a part of an outcome in a session's outbox."""
         delivery = Delivery(outcome, first, count)
         session.outbox.append(delivery)
         self.waiting[session] = None
-        if len(session.outbox) > SLOW_TIMES * self._ledger.settings.session_outcomes:
-            self._note_slow(session, outcome)
         if outcome.result is not None:
             self._keep(session, delivery)
 
@@ -87,10 +86,6 @@ class Deliveries:
         if session.resident_bytes + size > settings.session_result_bytes:
             return True
         return self._ledger.held_bytes + size > settings.resident_result_bytes
-
-    def _note_slow(self, session: Session, outcome: Outcome) -> None:
-        if outcome.batch is None or outcome.batch.session is not session:
-            self._ledger.slow[session] = None
 
     def enqueue_ending(
         self, session: Session, run: TaskRun, ending: Ending, failure: Failure | None = None
@@ -290,7 +285,9 @@ class Deliveries:
     ) -> None:
         """The owner has what was delivered; ``runs`` and ``rows`` get what that is a record of."""
         lo = delivery.first - batch.first
-        if batch.gone or not self._ledger.settle(batch, lo, lo + delivery.count):
+        if batch.gone:
+            return
+        if not self._ledger.settle(batch, lo, lo + delivery.count, delivery.outcome):
             return
         if batch.row is None:
             if batch.settled == batch.count:

@@ -1,5 +1,6 @@
 """Jobs as their clients open and seal them, and readers who attach to tasks of any session."""
 
+from collections.abc import Callable
 from functools import partial
 
 from farm.core.batch import SETTLED, Batch
@@ -14,6 +15,8 @@ from farm.protocol.records import JobOpened, JobSealed
 from farm.ranges import RangeSet
 
 __all__ = ["Following"]
+
+Visit = Callable[[Session, Batch, int, int], None]
 
 
 class Following:
@@ -87,11 +90,13 @@ class Following:
             self.changed[job] = None
 
     def flush(self) -> None:
-        """Tell followers of jobs that changed in this turn."""
+        """Tell followers of jobs that changed in this turn, and of more outcomes if they can."""
         changed, self.changed = self.changed, {}
         for job in changed:
             for (_, request), follower in list(job.followers.items()):
                 self._inform(follower, request, job)
+        if self._ledger.paged:
+            self._turn_pages()
 
     def _inform(self, session: Session, request: int, job: Job) -> None:
         if session.peer is not None:
@@ -103,7 +108,7 @@ class Following:
     def _attach(self, session: Session, message: Attach) -> None:
         """Follow a job, or tasks by id."""
         settings = self._ledger.settings
-        waiting = len(session.outbox)
+        waiting = len(session.outbox) + session.pages.pieces
         if waiting >= settings.session_outcomes or session.follows >= settings.session_follows:
             error = (
                 f"this client follows {session.follows} jobs already and {waiting} outcomes wait "
@@ -132,6 +137,10 @@ class Following:
             self._follow(session, run)
 
     def _follow(self, session: Session, run: TaskRun) -> None:
+        self._each(session, run, self._follow_batch)
+
+    def _each(self, session: Session, run: TaskRun, visit: Visit) -> None:
+        """Go through those tasks that the farm has, and say which it has not."""
         owner_id, first, count = run
         count = min(count, COUNTER_MAX - first)  # beyond it, nothing has a name
         owner, end = self._ledger.sessions.get(owner_id), first + count
@@ -142,26 +151,48 @@ class Following:
                 continue  # as if there were nothing
             self._missing(session, owner if known else None, owner_id, (at, batch.first + lo))
             at = batch.first + hi
-            self._follow_batch(session, batch, lo, hi)
+            visit(session, batch, lo, hi)
         self._missing(session, owner if known else None, owner_id, (at, end))
 
     def _follow_batch(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
         self._watch(session, batch, lo, hi)
-        self.deliver_again(session, batch, lo, hi)
+        self._offer(session, batch, lo, hi)
 
     def _watch(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
         if session is not batch.session:
             batch.watchers.setdefault(session, RangeSet()).add(lo, hi)
             session.watching[batch] = None
 
-    def deliver_again(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
-        """Offer the committed outcomes of ``[lo, hi)`` to one reader."""
+    def _offer(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
+        """Tell one reader of the committed outcomes of ``[lo, hi)``, a page at a time."""
+        start, stop = batch.first + lo, batch.first + hi
+        for outcome in batch.outcomes:
+            a = max(start, outcome.first)
+            b = min(stop, outcome.first + outcome.count)
+            if a < b:
+                self._ledger.page(session, (batch.session.id, a, b - a))
+
+    def _turn_pages(self) -> None:
+        """Tell more to readers for whom not much waits any more."""
+        page = max(1, self._ledger.settings.session_outcomes // 2)
+        for session in list(self._ledger.paged):
+            if len(session.outbox) <= page // 2:
+                while session.pages and len(session.outbox) < page:
+                    for run in session.pages.take(page - len(session.outbox)):
+                        self._each(session, run, self._deliver_again)
+            if not session.pages:
+                del self._ledger.paged[session]
+
+    def _deliver_again(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
+        """Put the committed outcomes of ``[lo, hi)`` in one reader's outbox."""
         start, stop = batch.first + lo, batch.first + hi
         for outcome in batch.outcomes:
             a = max(start, outcome.first)
             b = min(stop, outcome.first + outcome.count)
             if a >= b:
                 continue
+            if batch.packed:  # it is sent as a whole
+                b = session.pages.take_on(batch.session.id, b, outcome.first + outcome.count)
             if outcome.result is None and not outcome.ref:
                 self._deliveries.enqueue_ending(
                     session, (batch.session.id, a, b - a), Ending.DELIVERED
@@ -209,7 +240,7 @@ class Following:
                 self._never_came(session, at, batch.first + lo)
                 at = batch.first + hi
                 for a, b in list(batch.runs(lo, hi, SETTLED)):
-                    self.deliver_again(session, batch, a, b)
+                    self._offer(session, batch, a, b)
             self._never_came(session, at, first + count)
 
     def _never_came(self, session: Session, start: int, stop: int) -> None:

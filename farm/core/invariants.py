@@ -81,7 +81,7 @@ def _check_clients(ledger: Ledger) -> None:
 
 def _check_results(ledger: Ledger, batches: list[Batch]) -> None:
     kept = sum(batch.result_bytes for batch in batches)
-    unread = sum(batch.result_bytes for batch in batches if batch.settled < batch.count)
+    unread = sum(o.size for batch in batches for o in batch.outcomes if not batch.is_taken(o))
     text = f"{ledger.result_bytes} and {ledger.unread_bytes} bytes of results, not {kept}, {unread}"
     same = (ledger.result_bytes, ledger.unread_bytes) == (kept, unread)
     _require(holds=same, message=text)

@@ -8,7 +8,7 @@ from farm.core.stored import Stored, inline_bytes
 from farm.model import Blob
 
 if TYPE_CHECKING:
-    from farm.core.sessions import Delivery
+    from farm.core.sessions import Delivery, Session
 
 __all__ = ["check_readers", "check_residence"]
 
@@ -77,6 +77,7 @@ def check_readers(ledger: Ledger) -> None:
             outcomes.setdefault(delivery.outcome, []).append(delivery)
         own = sum(delivery.held for delivery in held)
         name = f"session {session.id.hex()[:8]}"
+        _check_pages(ledger, session, name)
         text = f"{own} bytes of results wait for {name}, not {session.resident_bytes}"
         _require(holds=session.resident_bytes == own, message=text)
         # The next may always be in memory, and what is in no record has to be.
@@ -93,3 +94,13 @@ def check_readers(ledger: Ledger) -> None:
     _require(holds=counts == found, message=f"{counts} bytes of results are counted, not {found}")
     bounded = kept <= settings.resident_result_bytes + over
     _require(holds=bounded, message=f"{kept} bytes of results are kept in memory for readers")
+
+
+def _check_pages(ledger: Ledger, session: "Session", name: str) -> None:
+    """What a reader follows of others waits for it up to a bound; the rest is remembered."""
+    batches = [delivery.outcome.batch for delivery in session.outbox]
+    others = sum(batch is not None and batch.session is not session for batch in batches)
+    text = f"{others} outcomes of others wait for {name}"
+    _require(holds=others <= ledger.settings.session_outcomes, message=text)
+    known = not session.pages or (session in ledger.paged and session.peer is not None)
+    _require(holds=known, message=f"{name} will never be told of {session.pages.pieces} runs")

@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
-from farm.core.batch import Batch
+from farm.core.batch import Batch, Outcome
 from farm.core.charges import Charges
 from farm.core.delays import Delays
 from farm.core.evidence import Evidence
@@ -21,7 +21,7 @@ from farm.core.sessions import Delivery, Session
 from farm.core.settings import CoreSettings
 from farm.core.throughput import Throughput
 from farm.model import State
-from farm.protocol.parts import Failure, Group
+from farm.protocol.parts import Failure, Group, TaskRun
 from farm.protocol.records import AttemptEnd, Record, SessionMark, Submitted
 
 __all__ = ["Ledger"]
@@ -74,13 +74,13 @@ class Ledger:
         self.rows = Rows()
         self.residence = Residence(settings, port, durable=durable)
         self.charges = Charges(settings.host_ttl)
-        self.slow: dict[Session, None] = {}  # readers of others' outcomes that do not keep up
+        self.paged: dict[Session, None] = {}  # those that are to be told more, as they take it
         self.over: list[Batch] = []  # batches without a record of which all is taken
         self.open_tasks = 0
         self.open_bytes = 0
         self.throughput = Throughput()
         self.result_bytes = 0  # of all outcomes that are kept
-        self.unread_bytes = 0  # of batches of which not every outcome was taken
+        self.unread_bytes = 0  # of those that their owners have not taken
         self.held_bytes = 0  # of outcomes that are kept in memory for their readers
         self.inflight_bytes = 0  # of what is on the way to them
         self.kept: deque[Batch] = deque()  # taken, and kept for other readers, oldest first
@@ -292,8 +292,18 @@ class Ledger:
         self.result_bytes += size
         if batch.held:
             self.keys.bytes += size
-        if batch.settled < batch.count:
-            self.unread_bytes += size
+        if size > 0:
+            self.read(batch, -size)
+
+    def read(self, batch: Batch, size: int) -> None:
+        """So much less of a batch waits to be taken by its owner, or (negative) more."""
+        batch.unread_bytes -= size
+        self.unread_bytes -= size
+
+    def page(self, session: Session, run: TaskRun) -> None:
+        """Tell a reader of tasks that have ended when it has taken what waits for it."""
+        session.pages.add(run)
+        self.paged[session] = None
 
     def hold(self, session: Session, delivery: Delivery) -> None:
         """A delivery keeps its outcome in memory from now on."""
@@ -317,14 +327,19 @@ class Ledger:
         if outcome.ref and not outcome.holders:
             outcome.result = None
 
-    def settle(self, batch: Batch, lo: int, hi: int) -> int:
-        """The owner has the outcomes of ``[lo, hi)``; how many it had not before."""
-        was_unread = batch.settled < batch.count
+    def settle(self, batch: Batch, lo: int, hi: int, outcome: Outcome | None = None) -> int:
+        """The owner has the outcomes of ``[lo, hi)``; how many it had not before.
+
+        ``outcome`` is the one they are part of. Without it ``unread_bytes`` stays as it is.
+        """
         fresh = batch.settle(lo, hi)
-        if was_unread and batch.settled == batch.count:
-            self.unread_bytes -= batch.result_bytes
-            if batch.is_kept and batch.result_bytes and not batch.held:
-                self.kept.append(batch)
+        if not fresh:
+            return 0
+        if outcome is not None and (outcome.count == hi - lo or batch.is_taken(outcome)):
+            self.read(batch, outcome.size)
+        is_last = batch.settled == batch.count
+        if is_last and batch.is_kept and batch.result_bytes and not batch.held:
+            self.kept.append(batch)
         return fresh
 
     def free_keys(self, now: float) -> None:

@@ -121,6 +121,7 @@ class Loading:
                     self._restorers[type(record)](ref, record, now)
         ledger.residence.on_committed(ledger.committed)
         self._restore_charges(now)
+        self._count_unread()
         ledger.shared = live_blobs(ledger, self._dead)
         ledger.shared.subtract(list(ledger.shared))
         ledger.shared = +ledger.shared
@@ -129,6 +130,14 @@ class Loading:
         if useless:
             ledger.port.prune(useless)
         ledger.functions.drop_unused_stored()
+
+    def _count_unread(self) -> None:
+        """What owners have taken of the results of their tasks, wholly or in part."""
+        for session in self._ledger.sessions.values():
+            for batch in session.batches:
+                if batch.settled:
+                    taken = (one.size for one in batch.outcomes if batch.is_taken(one))
+                    self._ledger.read(batch, sum(taken))
 
     def _restore_charges(self, now: float) -> None:
         """Losses that may yet be given back, as the last record of each task says."""

@@ -12,7 +12,7 @@ from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from farm.core.batch import SETTLED, Batch, Outcome
+from farm.core.batch import Batch, Outcome
 from farm.core.history import History
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
@@ -171,7 +171,7 @@ class Retention:
         new.count = sum(group.count for group in groups)
         for batch in living:
             batch.row = new
-            taken = [] if batch.is_kept else [o for o in batch.outcomes if _is_taken(batch, o)]
+            taken = [] if batch.is_kept else [o for o in batch.outcomes if batch.is_taken(o)]
             for outcome in batch.outcomes:
                 if outcome.ref and outcome not in taken:
                     ledger.rows.mention(new, outcome.ref)
@@ -219,6 +219,7 @@ class Retention:
         batch.gone = True
         self._history.remember(batch, batch.outcomes)
         self._ledger.keep_result(batch, -batch.result_bytes)
+        self._ledger.read(batch, batch.unread_bytes)
         if batch.dropped:
             batch.session.dropped.add(batch.first, batch.stop)
         if batch.settled < batch.count:
@@ -265,12 +266,6 @@ class Retention:
                     ledger.let_go(session, delivery)
                 if session.mark_ref:
                     ledger.port.prune([session.mark_ref])
-
-
-def _is_taken(batch: Batch, outcome: Outcome) -> bool:
-    """Whether the owner has all of an outcome."""
-    lo = outcome.first - batch.first
-    return batch.states.count(SETTLED, lo, lo + outcome.count) == outcome.count
 
 
 def _is_on_its_way(batch: Batch) -> bool:

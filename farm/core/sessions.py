@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from farm.core.batch import SETTLED, Batch, Outcome
+from farm.core.paging import Pages
 from farm.core.port import Peer
 from farm.core.throughput import Throughput
 from farm.identity import TRUSTED, Identity
@@ -147,6 +148,7 @@ class Session:
         self.outbox: deque[Delivery] = deque()
         self.inflight: deque[tuple[int, int, list[Delivery]]] = deque()
         self.inflight_bytes = 0
+        self.pages = Pages()
         self.resident_bytes = 0
         self.results_sent = 0
 
@@ -189,6 +191,7 @@ class Session:
         self.accepting = []
         self.started = []
         self._unfollow()
+        self.pages.clear()
         for _, _, deliveries in reversed(self.inflight):
             self.outbox.extendleft(reversed(deliveries))
         owed = deque(delivery for delivery in self.outbox if delivery.is_owed(self))

@@ -32,7 +32,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The most jobs of one client that are open, or of which anything is kept."""
     session_outcomes: int = 262_144
     """The most runs of outcomes that wait for one client; one that owns them is given no credit
-    beyond this, and one that only reads them is told to come back."""
+    beyond this, and one that reads those of others is told of the rest as it takes them."""
     session_follows: int = 10_000
     """The most requests of one client to follow jobs."""
     cancel_tasks: int = 262_144

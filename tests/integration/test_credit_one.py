@@ -117,6 +117,10 @@ def test_tasks_maps_blobs_logs_cancels_and_a_restart(narrow, tmp_path):
         assert "words" in said.logs()[0].text
         error = client.submit(square, "no").exception(PATIENCE)
         assert isinstance(error, TypeError)
+        job = client.options(name="squares").submit_many(square, range(30))
+        wait(list(job), PATIENCE)
+        found = other.job("squares")  # far more than may wait for who only reads
+        assert [one.result(PATIENCE) for one in found] == [n * n for n in range(30)]
         narrow.check_marks(client)
         long = client.submit(stays, begun, opens)
         look_for(begun)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from farm.core import residence
 from farm.core.delivery import Deliveries
+from farm.core.following import Following
 from farm.core.queues import Queues
 from farm.core.residence import Residence
 from tests.sim.bites import bite
@@ -40,6 +41,10 @@ SLOW_READERS = {
     "window_bytes": 1,
     "delay": 0.02,
     "core": {**LITTLE["core"], "resident_result_bytes": 100, "session_result_bytes": 1 << 20},
+}
+FOLLOWERS = {
+    **SLOW_READERS,
+    "core": {**LITTLE["core"], "session_outcomes": 8, "session_max_tasks": 0},
 }
 
 
@@ -109,6 +114,30 @@ def _(patch):
 @bite("what waits for slow readers has a bound in all", "invariants", **SLOW_READERS)
 def _(patch):
     patch.setattr(Deliveries, "_is_too_much", lambda _self, _session, _outcome: False)
+
+
+@bite("what waits for a reader of others' tasks has a bound", "invariants", **FOLLOWERS)
+def _(patch):
+    def all_at_once(self):
+        for session in list(self._ledger.paged):
+            while session.pages:
+                for run in session.pages.take(1000):
+                    self._each(session, run, self._deliver_again)
+            del self._ledger.paged[session]
+
+    patch.setattr(Following, "_turn_pages", all_at_once)
+
+
+@bite("who has taken a page is given the next one", "stuck", **FOLLOWERS)
+def _(patch):
+    turn_pages, turned = Following._turn_pages, set()
+
+    def once(self):
+        for session in self._ledger.paged.keys() - turned:
+            turned.add(session)
+            turn_pages(self)
+
+    patch.setattr(Following, "_turn_pages", once)
 
 
 @bite("what starts much later leaves memory", "invariants", **FAR)

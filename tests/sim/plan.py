@@ -191,6 +191,8 @@ class Plan:
         plan.core["far_seconds"] = Random(seed * 41 + 3).choice((0.3, 60.0))
         if (own := Random(seed * 41 + 11).choice((0, 0, 0, 1, 3))) > 0:
             plan.core["session_max_tasks"] = own
+        if (few := Random(seed * 53 + 23).choice((0, 0, 0, 1, 3, 8))) > 0:
+            plan.core["session_outcomes"] = few
         plan.long = Random(seed * 17 + 3).choice((0.0, 0.0, 0.0, 0.1))
         plan.have_little_memory(Random(seed * 37 + 11))
         plan.have_resources(Random(seed * 41 + 13))

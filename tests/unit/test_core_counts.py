@@ -94,7 +94,7 @@ def test_outcomes_that_wait_for_their_owner():
     assert replies(rig, client, m.Refused) == []
 
 
-def test_a_reader_that_does_not_keep_up_begins_anew():
+def test_a_reader_that_does_not_keep_up_is_told_all_a_page_at_a_time():
     rig = Rig(session_outcomes=2)
     client, host = rig.client(), rig.host(slots=9, window=9)
     rig.submit(client, group(1, 9))
@@ -105,11 +105,57 @@ def test_a_reader_that_does_not_keep_up_begins_anew():
         ends = [ended(grant, lo=number, hi=number + 1)]
         rig.report(host, number=number + 1, window=9, ended=ends)
         rig.say(client, m.Taken(number + 1))
-    (rejected,) = replies(rig, reader, m.Rejected)
-    assert (rejected.code, rejected.retry) == ("slow", True)
-    assert reader in rig.closed
-    assert not rig.ledger.sessions[session_id("bob")].outbox
-    assert rig.ledger.sessions[ALICE].peer is not None
-    reader = rig.client("bob")
-    rig.say(reader, m.Attach(2, [(ALICE, 1, 9)]))
-    assert {x.ending for x in rig.results(reader)} <= {Ending.OK, Ending.DELIVERED}
+    told, number = [], 0
+    while found := [x for x in rig.take(reader) if isinstance(x, m.Results)]:
+        assert len(rig.ledger.sessions[session_id("bob")].outbox) <= 2
+        for results in found:
+            told += [(x.first, x.count) for x in results.entries]
+            number = results.number
+        rig.say(reader, m.Taken(number))
+        rig.answer_loads()
+    assert told == [(number, 1) for number in range(1, 10)]
+    assert not rig.closed
+    assert not rig.ledger.paged
+
+
+def test_a_reader_that_follows_more_than_may_wait_is_told_all_of_it():
+    rig = Rig(session_outcomes=4)
+    client, host = rig.client(), rig.host(slots=64, window=64)
+    rig.say(client, m.JobOpen(1, "big"))
+    rig.submit(client, *(group(n, 1, job=1) for n in range(1, 41)))
+    ends = [ended(grant, payloads=[b"x"] * grant.count) for grant in rig.grants(host)]
+    rig.report(host, window=64, ended=ends)
+    reader = rig.client("bob", window_bytes=1)
+    rig.say(reader, m.Attach(1, [], "big"))
+    told = []
+    while found := [x for x in rig.take(reader) if isinstance(x, m.Results)]:
+        assert len(rig.ledger.sessions[session_id("bob")].outbox) <= 4
+        for results in found:
+            told += [x.first for x in results.entries]
+        rig.say(reader, m.Taken(found[-1].number))
+        rig.answer_loads()
+    assert told == list(range(1, 41))
+    assert not rig.closed
+
+
+def test_pages_are_forgotten_with_their_connection_and_say_what_is_gone_meanwhile():
+    rig = Rig(session_outcomes=2)
+    client, host = rig.client(), rig.host(slots=64, window=64)
+    rig.submit(client, *(group(n, 1) for n in range(1, 10)))
+    rig.report(host, window=64, ended=[ended(grant) for grant in rig.grants(host)])
+    reader = rig.client("bob", window_bytes=1)
+    rig.say(reader, m.Attach(1, [(ALICE, 1, 9)]))
+    assert rig.ledger.sessions[session_id("bob")].pages
+    rig.drop(reader)
+    assert not rig.ledger.sessions[session_id("bob")].pages
+    reader = rig.client("bob", window_bytes=1)
+    rig.say(reader, m.Attach(1, [(ALICE, 1, 9)]))
+    rig.say(client, m.Taken(10_000))
+    rig.sleep(3600)
+    told = {}
+    while found := [x for x in rig.take(reader) if isinstance(x, m.Results)]:
+        told |= {x.first + i: x.ending for r in found for x in r.entries for i in range(x.count)}
+        rig.say(reader, m.Taken(found[-1].number))
+        rig.answer_loads()
+    assert sorted(told) == list(range(1, 10))
+    assert told[9] is Ending.DELIVERED

@@ -155,6 +155,35 @@ def test_unread_results_keep_new_tasks_out_until_they_are_read():
     assert rig.grants(host)
 
 
+def test_of_a_batch_only_what_is_not_taken_is_unread():
+    rig, client, host = farm(max_result_bytes=300)
+    rig.submit(client, group(1, 4))
+    (grant,) = rig.grants(host)
+    for number in (1, 2, 3):  # each as an outcome of its own, and the fourth runs on
+        part = ended(grant, lo=number - 1, hi=number, payloads=[b"x" * 150])
+        rig.report(host, number=number, window=9, ended=[part])
+    assert rig.ledger.unread_bytes == 450
+    take(rig, client)
+    assert (rig.ledger.result_bytes, rig.ledger.unread_bytes) == (450, 0)
+    rig.submit(client, group(9))
+    assert rig.of(m.Refused) == []
+    rig.reload()
+    assert (rig.ledger.result_bytes, rig.ledger.unread_bytes) == (450, 0)
+
+
+def test_an_outcome_is_unread_until_all_of_it_is_taken():
+    rig, client, host = farm()
+    run(rig, client, host, 1, 4, payload=b"x" * 100)
+    (batch,) = rig.ledger.sessions[ALICE].batches
+    (outcome,) = batch.outcomes
+    assert rig.ledger.settle(batch, 0, 3, outcome) == 3
+    assert rig.ledger.unread_bytes == 400
+    assert rig.ledger.settle(batch, 2, 4, outcome) == 1
+    assert (rig.ledger.result_bytes, rig.ledger.unread_bytes) == (400, 0)
+    assert rig.ledger.settle(batch, 0, 4, outcome) == 0
+    assert rig.ledger.unread_bytes == 0
+
+
 def test_unread_results_are_never_dropped_for_room():
     rig, client, host = farm(max_result_bytes=100)
     run(rig, client, host, 1, 4, payload=b"x" * 150)
