@@ -203,7 +203,7 @@ _LABELS = [
         (r"/v1/aggregates/[^/]+/nodes/[^/]+", "/v1/aggregates/{name}/nodes/{key}"),
         (r"/v1/schedules", "/v1/schedules"),
         (r"/v1/schedules/[^/]+", "/v1/schedules/{name}"),
-        (r"/v1/schedules/[^/]+/(history|pause|resume|run)", r"/v1/schedules/{name}/\1"),
+        (r"/v1/schedules/[^/]+/(history|pause|resume|run|backfill)", r"/v1/schedules/{name}/\1"),
         (r"/v1/(functions|status|hosts|queues)", r"/v1/\1"),
         (r"/v1/queues/[^/]+/(pause|resume|purge)", r"/v1/queues/{name}/\1"),
         (r"/health/(live|ready)", r"/health/\1"),

@@ -18,7 +18,9 @@ __all__ = ["Door", "identity_of"]
 
 IDENTITY = "farm.identity"
 """Where a request has the identity of who asks, if it came with a token."""
-ADMINS = re.compile(r"/v1/(queues/[^/]+/(pause|resume|purge)|schedules/[^/]+/(pause|resume|run))/?")
+ADMINS = re.compile(
+    r"/v1/(queues/[^/]+/(pause|resume|purge)|schedules/[^/]+/(pause|resume|run|backfill))/?"
+)
 SCHEME = "bearer "
 
 

@@ -104,9 +104,24 @@ class Schedules(Controller):
         async with gateway.waiting(ANSWER_SECONDS) as wait:
             return _answered(await gateway.schedules.run(name, key, wait))
 
+    @post("/{name:str}/backfill", status_code=200, responses=ORDERED, summary="Run past times")
+    async def backfill(
+        self,
+        request: Request[Any, Any, Any],
+        name: Name,
+        gateway: Gateway,
+        data: s.BackfillRequest,
+        idempotency_key: Key = "",
+    ) -> Response[s.Ordered]:
+        """Nominal times of the past, newest first, at low priority; what ran well is left out."""
+        key = idempotency_key and f"{caller_of(request.scope)} {idempotency_key}"
+        async with gateway.waiting(ANSWER_SECONDS) as wait:
+            ordered = await gateway.schedules.backfill(name, data, key, wait)
+        return _answered(ordered, dry=data.dry_run)
 
-def _answered(ordered: s.Ordered) -> Response[s.Ordered]:
-    return Response(ordered, status_code=200 if ordered.done else 202)
+
+def _answered(ordered: s.Ordered, *, dry: bool = False) -> Response[s.Ordered]:
+    return Response(ordered, status_code=200 if ordered.done or dry else 202)
 
 
 SCHEDULE_ROUTES: list[Any] = [Schedules]

@@ -5,6 +5,7 @@ state file of the schedulers, and so has to be on their machine.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -13,7 +14,7 @@ import msgspec
 
 from farm.errors import ConfigError, FarmError, KeyConflict, StoreError, UnknownTask
 from farm.gateway.problems import Problem, busy
-from farm.gateway.schemas import FireView, Ordered, PauseRequest, ScheduleView
+from farm.gateway.schemas import BackfillRequest, FireView, Ordered, PauseRequest, ScheduleView
 
 __all__ = ["Desk", "Schedules"]
 
@@ -23,6 +24,8 @@ NOBODY = (
 )
 LOOK_SECONDS = (0.01, 0.2)
 """How often an answer to an order is looked for: at first, and at last."""
+TOLD = ("was_paused", "fire_id", "state", "reason", "until", "fires", "left_out")
+"""What a caller is told of what was answered."""
 T = TypeVar("T")
 
 
@@ -39,6 +42,9 @@ class Desk(Protocol):
         self, name: str, *, begin: float | None, end: float | None, limit: int
     ) -> list[dict[str, Any]]:
         """What became of its nominal times."""
+
+    def plan(self, name: str, *, begin: int, end: int, again: bool) -> dict[str, Any]:
+        """What a backfill would run; ``ValueError`` if that is too much."""
 
     def order(self, what: str, key: str = "", **arguments: Any) -> int:
         """Give an order: its number."""
@@ -92,6 +98,23 @@ class Schedules:
         """A fire by hand."""
         return await self._order(wait, "run", {"name": name}, key)
 
+    async def backfill(self, name: str, data: BackfillRequest, key: str, wait: float) -> Ordered:
+        """Run times of the past, or only say which."""
+        begin, end = (math.ceil(_instant(one)) for one in (data.begin, data.end))
+        if begin >= end:
+            raise Problem(
+                422, f"from is {data.begin}, which is not before to, {data.end}", field="to"
+            )
+        told: dict[str, Any] = {"begin": begin, "end": end, "again": data.again}
+        if not data.dry_run:
+            told["at_once"] = data.at_once
+            return await self._order(wait, "backfill", {"name": name, **told}, key)
+        try:
+            plan = await self._ask(lambda desk: desk.plan(name, **told))
+        except ValueError as error:
+            raise Problem(422, str(error), field="from") from None
+        return Ordered(name, done=False, **plan)
+
     async def _order(
         self, wait: float, what: str, arguments: dict[str, Any], key: str = ""
     ) -> Ordered:
@@ -110,8 +133,7 @@ class Schedules:
             return Ordered(arguments["name"], done=False)
         if "error" in answer:
             raise Problem(409, answer["error"])
-        told = {key: answer[key] for key in ("was_paused", "fire_id", "state", "reason", "until")
-                if answer.get(key) is not None}  # fmt: skip
+        told = {key: answer[key] for key in TOLD if answer.get(key) is not None}
         if "until" in told:
             told["until"] = datetime.fromtimestamp(told["until"], UTC).isoformat()
         return Ordered(answer["name"], done=True, **told)
@@ -133,7 +155,10 @@ class Schedules:
 
 
 def _seconds(at: datetime | None) -> float | None:
+    """Since 1970, if it is said at all."""
+    return None if at is None else _instant(at)
+
+
+def _instant(at: datetime) -> float:
     """Since 1970; a time without an offset is in UTC."""
-    if at is None:
-        return None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -245,14 +245,32 @@ class PauseRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Default: the address of the caller."""
 
 
+class BackfillRequest(
+    msgspec.Struct, forbid_unknown_fields=True, rename={"begin": "from", "end": "to"}
+):
+    """Which nominal times of the past are to run."""
+
+    begin: Annotated[datetime, Meta(description="Nominal times from here")]
+    end: Annotated[datetime, Meta(description="Nominal times before this, and before now")]
+    at_once: Annotated[int, Meta(ge=1, le=1000, description="Fires at a time")] = 1
+    again: Annotated[bool, Meta(description="Also those of which a run succeeded")] = False
+    dry_run: Annotated[bool, Meta(description="Only say what would run")] = False
+
+
 class Ordered(msgspec.Struct, omit_defaults=True):
     """What the scheduler did."""
 
     name: str
     done: bool
-    """Or no scheduler has answered yet: the next one will do it."""
+    """Or no scheduler has answered yet: the next one will do it; or it was a dry run."""
     until: str | None = None
     was_paused: bool | None = None
     fire_id: str = ""
     state: str = ""
     reason: str = ""
+    fires: int | None = None
+    """Of a backfill: how many nominal times run."""
+    left_out: int | None = None
+    """And how many do not, for they ran well, or are under way."""
+    times: list[str] = []
+    """Of a dry run: the first thousand that would run, the newest first."""

@@ -20,6 +20,7 @@ from farm_scheduler.cron import zone
 from farm_scheduler.files import Problem
 from farm_scheduler.state import State
 from farm_scheduler.turns import holder, poke
+from farm_scheduler.wishes import plan_backfill
 
 __all__ = ["Desk", "unknown"]
 
@@ -28,6 +29,8 @@ SHOWN = (
     *("jitter", "deadline", "keep", "on_failure", "on_late", "options"),
 )
 NEXT_TIMES = 5
+TIMES_SHOWN = 1000
+"""Of those that a backfill would run."""
 T = TypeVar("T")
 
 
@@ -94,6 +97,23 @@ class Desk:
             span = (-inf if begin is None else begin, inf if end is None else end)
             rows = state.rows(condition, name, *span, limit=limit, newest=True)
             return [_fire(row, found[0].schedule.tz) for row in rows][::-1]
+
+        return self._ask(ask)
+
+    def plan(self, name: str, *, begin: int, end: int, again: bool) -> dict[str, Any]:
+        """What a backfill of ``[begin, end)`` would run; ``ValueError`` if that is too much."""
+
+        def ask(state: State) -> dict[str, Any]:
+            found = state.entry(name)
+            if found is None:
+                raise unknown(state, name)
+            schedule = found[0].schedule
+            plan = plan_backfill(state, schedule, begin, min(end, int(time.time())), again=again)
+            return {
+                "fires": len(plan.times),
+                "left_out": len(plan.done),
+                "times": [_iso(at, schedule.tz) for at in plan.times[:TIMES_SHOWN]],
+            }
 
         return self._ask(ask)
 

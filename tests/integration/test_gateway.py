@@ -216,6 +216,7 @@ WRONG = [
     ("/v1/jobs", {"function": "sums.add", "items": [1] * 51}, 413, "items", "several jobs"),
     ("/v1/tasks", {"function": "echo", "args": ["x" * 100_000]}, 413, None, "100,000 bytes"),
     ("/v1/queues/smal/pause", {}, 404, None, "did you mean 'small'"),
+    ("/v1/schedules/a/run", {}, 404, None, "does not know of schedules"),
 ]
 
 
@@ -241,6 +242,8 @@ def test_a_wrong_request_is_told_what_is_wrong(gateway, path, body, status, fiel
         (f"/v1/jobs/{UNKNOWN[:32]}-j7", 404, "the farm has no job"),
         (f"/v1/jobs/{UNKNOWN[:32]}-j7/events", 404, "the farm has no job"),
         ("/nothing", 404, "Not Found"),
+        ("/v1/schedules", 404, "does not know of schedules"),
+        ("/v1/schedules/a/history", 404, "does not know of schedules"),
     ],
 )
 def test_what_is_not_there_is_told(gateway, path, status, says):

@@ -28,6 +28,7 @@ command = ["sh", "-c", "echo loud; exit 3"]
 cron = "61 * * * *"
 command = ["true"]
 """
+NOON = "2026-03-08T12:00:00Z"
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +81,6 @@ def test_where_no_scheduler_has_run_that_is_said(gateway):
     answer = get(gateway)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
     assert "no scheduler has run here; start one" in answer.json()["detail"]
-
-
-def test_a_gateway_that_knows_of_no_schedules_says_so():
-    with rig(slots=1) as made:
-        for answer in (get(made), get(made, "/a"), post(made, "/a/run")):
-            assert answer.status_code == 404
-            assert "does not know of schedules" in answer.json()["detail"]
 
 
 # ---------------------------------------------------------------- reading
@@ -181,9 +175,35 @@ def test_pause_and_resume(scheduler):
     assert post(scheduler, "/night/resume").json()["was_paused"] is True
 
 
+def test_a_backfill_is_tried_out_and_run(scheduler):
+    span = {"from": "2026-03-06T00:00:00-05:00", "to": "2026-03-09T00:00:00Z"}
+    tried = post(scheduler, "/night/backfill", {**span, "dry_run": True})
+    times = ["2026-03-08T03:00:00-04:00", "2026-03-07T02:30:00-05:00", "2026-03-06T02:30:00-05:00"]
+    assert (tried.status_code, tried.json()) == (
+        200,
+        {"name": "night", "done": False, "fires": 3, "left_out": 0, "times": times},
+    )
+    key = {"Idempotency-Key": "backfill"}
+    for _ in range(2):
+        answer = post(scheduler, "/night/backfill", {**span, "at_once": 2}, **key)
+        assert (answer.status_code, answer.json()["fires"]) == (200, 3)
+
+    def over():
+        rows = get(scheduler, "/night/history", to="2026-03-09T00:00:00Z").json()
+        return rows if [one["state"] for one in rows] == ["ran"] * 3 else None
+
+    assert {one["kind"] for one in scheduler.until(over)} == {"backfill"}
+    assert post(scheduler, "/night/backfill", span).json()["left_out"] == 3
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "said"),
     [
+        ("/night/backfill", {"from": "2026-03-06", "to": "2026-03-09T00:00:00Z"}, 422, ""),
+        ("/night/backfill", {"from": NOON, "to": NOON}, 422, "which is not before to"),
+        ("/night/backfill", {"from": NOON, "to": NOON, "at_once": 0}, 422, ""),
+        ("/loud/backfill", {"from": NOON}, 422, ""),
+        ("/nigth/backfill", {"from": NOON, "to": "2027-01-01T00:00:00Z"}, 404, "mean 'night'?"),
         ("/nigth/run", None, 404, "did you mean 'night'?"),
         ("/night/pause", {"until": "2020-01-01T00:00:00Z"}, 422, "is over"),
         ("/night/pause", {"until": "soon"}, 422, ""),
@@ -200,7 +220,7 @@ def test_what_is_wrong_with_an_order_is_named(scheduler, path, body, status, sai
 def test_the_document_has_the_schedules(scheduler):
     paths = scheduler.http.get("/openapi.json").json()["paths"]
     assert set(paths["/v1/schedules"]) == {"get"}
-    for what in ("pause", "resume", "run"):
+    for what in ("pause", "resume", "run", "backfill"):
         assert {"200", "202", "404", "503"} <= set(
             paths[f"/v1/schedules/{{name}}/{what}"]["post"]["responses"]
         )
@@ -210,7 +230,7 @@ def test_the_document_has_the_schedules(scheduler):
 
 def test_an_order_without_a_scheduler_is_accepted_and_done_later(tmp_path):
     path = tmp_path / "schedules.db"
-    with rig(slots=1, schedules=str(path)) as made:
+    with rig(slots=1, schedules=str(path), max_wait=0.3) as made:
         made.state, made.file = path, tmp_path / "schedules.toml"
         from farm_scheduler.core import Entry, Schedule
 
@@ -224,5 +244,4 @@ def test_an_order_without_a_scheduler_is_accepted_and_done_later(tmp_path):
         state.close()
         turn = Turn(path)
         assert turn.take()  # a scheduler that does not answer
-        made.http.timeout = 60
         assert post(made, "/a/resume").json() == {"name": "a", "done": False}

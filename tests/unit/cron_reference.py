@@ -1,8 +1,10 @@
 """What a cron expression means, the slow and obvious way: every minute is looked at."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 MINUTE = timedelta(minutes=1)
+NONE = timedelta(0)
 CORRECTION = timedelta(hours=3)
 LOW_HIGH = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 
@@ -32,17 +34,32 @@ class Plain:
         self.minutes, self.hours, self.days, self.months, weekdays = fields
         self.weekdays = {day % 7 for day in weekdays}
         self.fixed = not any(part.startswith("*") for part in self.parts[:2])
+        self.both = any(part.startswith("*") for part in (self.parts[2], self.parts[4]))
 
     def matches(self, wall):
+        if (
+            wall.minute not in self.minutes
+            or wall.hour not in self.hours
+            or wall.month not in self.months
+        ):
+            return False
         day = wall.day in self.days
         weekday = (wall.weekday() + 1) % 7 in self.weekdays
-        both = any(part.startswith("*") for part in (self.parts[2], self.parts[4]))
-        return (
-            wall.minute in self.minutes
-            and wall.hour in self.hours
-            and wall.month in self.months
-            and ((day and weekday) if both else (day or weekday))
-        )
+        return (day and weekday) if self.both else (day or weekday)
+
+
+@lru_cache(1)
+def shown(zone, begin, end):
+    """Each minute, what the clocks show then, and by how much that is not the next minute."""
+    found, before = [], None
+    at = begin
+    while at < end:
+        wall = at.astimezone(zone).replace(tzinfo=None)
+        jump = NONE if before is None else wall - before - MINUTE
+        found.append((at, wall, jump))
+        before = wall
+        at += MINUTE
+    return found
 
 
 def fires(text, zone, begin, end, dst="cron"):
@@ -54,14 +71,10 @@ def fires(text, zone, begin, end, dst="cron"):
         "both": (True, True),
     }[dst]
     found, seen = set(), set()
-    at = begin - timedelta(days=2)
-    before = None
-    while at < end:
-        wall = at.astimezone(zone).replace(tzinfo=None)
-        if before is not None and wall - before != MINUTE:
-            jump = wall - before - MINUTE
+    for at, wall, jump in shown(zone, begin - timedelta(days=2), end):
+        if jump:
             if MINUTE <= jump <= CORRECTION and fills:
-                left_out = (before + n * MINUTE for n in range(1, jump // MINUTE + 1))
+                left_out = (wall - n * MINUTE for n in range(1, jump // MINUTE + 1))
                 if any(plain.matches(one) for one in left_out):
                     found.add(at)
             if jump < -CORRECTION:
@@ -69,8 +82,6 @@ def fires(text, zone, begin, end, dst="cron"):
         if plain.matches(wall) and (repeats or wall not in seen):
             found.add(at)
         seen.add(wall)
-        before = wall
-        at += MINUTE
     return sorted(one.astimezone(UTC) for one in found if begin < one < end)
 
 
