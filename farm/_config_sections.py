@@ -87,6 +87,15 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
             " back before its turn; of no effect with `memory:`",
         ),
     ] = 256 << 20
+    far_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            extra=DURATION,
+            description="The arguments of tasks that start later than this are in the store alone"
+            " until shortly before; of no effect with `memory:`",
+        ),
+    ] = 60.0
     resident_result_bytes: Annotated[
         int,
         Meta(

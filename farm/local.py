@@ -43,6 +43,7 @@ def local(  # noqa: PLR0913 - one for each setting
     imports: Sequence[str] = (),
     max_tasks_per_worker: int = 0,
     max_memory_per_worker: int | str = 0,
+    max_lent: int = 0,
     resources: Mapping[str, float | str] | None = None,
     labels: Sequence[str] = (),
     kill_after: Duration = 3.0,
@@ -55,7 +56,9 @@ def local(  # noqa: PLR0913 - one for each setting
     ``imports``, which register functions, in each. Workers see
     this process's ``sys.path`` and environment. A worker is replaced after ``max_tasks_per_worker``
     tasks, or when it has come to ``max_memory_per_worker`` (bytes, or ``"512MB"``); 0 means never.
-    One that is over a limit has ``kill_after`` to end before it is killed. ``resources`` is what
+    One that is over a limit has ``kill_after`` to end before it is killed. While tasks wait for
+    others that they have submitted, ``max_lent`` more may run in their place; 0 means four for each
+    worker, 64 at least. ``resources`` is what
     there is for tasks that need it, such as ``{"gpu": 2, "licence": 1}``, beside the memory and the
     GPUs that are found, and ``labels`` what they may ask for.
 
@@ -74,6 +77,7 @@ def local(  # noqa: PLR0913 - one for each setting
         "imports": list(imports),
         "max_tasks_per_worker": checked_count(max_tasks_per_worker, "max_tasks_per_worker"),
         "max_memory_per_worker": byte_count(max_memory_per_worker, "max_memory_per_worker"),
+        "max_lent": checked_count(max_lent, "max_lent") or None,
         "kill_seconds": seconds(kill_after, "kill_after"),
         "resources": check_resources(resources or {}, "resources", of_host=True),
         "labels": label_table(labels, "labels"),

@@ -89,6 +89,9 @@ class Blobs:
         self._prefix = prefix
         self._numbers = itertools.count(1)
         self._pid = os.getpid()
+        # Names of free files, of each class what one listing found and was not used up since: the
+        # coordinator removes what is free beyond a bound in bytes, and none has less than half of
+        # its class.
         self._free: dict[int, deque[str]] = {c: deque() for c in FREE_CLASSES}
         self._look_at = dict.fromkeys(FREE_CLASSES, 0.0)
         self._unable_until = 0.0

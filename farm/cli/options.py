@@ -17,6 +17,7 @@ __all__ = [
     "ListenOption",
     "LogFormatOption",
     "LogLevelOption",
+    "MaxLentOption",
     "MaxMemoryOption",
     "MaxResultBytesOption",
     "MaxTasksOption",
@@ -83,6 +84,15 @@ MaxMemoryOption = Annotated[
         "--max-memory-per-worker",
         metavar="SIZE",
         help="Replace a worker that has come to so much memory: bytes, or 512MB. Default: never.",
+        show_default=False,
+    ),
+]
+MaxLentOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="How many slots may be lent while their tasks wait for others. Default: four for each"
+        " slot, 64 at least.",
         show_default=False,
     ),
 ]

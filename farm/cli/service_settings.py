@@ -18,6 +18,7 @@ def worker_flags(
     grace: str | None,
     resources: list[str] | None,
     labels: list[str] | None,
+    max_lent: int | None,
 ) -> dict[str, Any]:
     """What flags say about a host and its workers, as ``Run.config`` takes it."""
     return {
@@ -27,6 +28,7 @@ def worker_flags(
         "host_grace": grace,
         "host_resources": resources or None,
         "host_labels": labels or None,
+        "host_max_lent": max_lent,
     }
 
 

@@ -120,6 +120,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
             check_name(name)
         if not 0 < self.turn_seconds < FOREVER:
             raise ConfigError(f"turn_seconds is {self.turn_seconds}; it must be more than 0")
+        if not 0 < self.far_seconds < FOREVER:
+            raise ConfigError(f"far_seconds is {self.far_seconds}; it must be more than 0")
         if not self.reserve_seconds >= 0:
             raise ConfigError(f"reserve_seconds is {self.reserve_seconds}; it must be 0 or more")
         if not 0 < self.low_water <= 1:

@@ -130,6 +130,8 @@ def test_wrong_counts_are_the_standard_errors(wrong):
         farm.local(workers="2")
     with pytest.raises(ValueError, match="say one"):
         farm.local(workers=1, max_workers=2)
+    with pytest.raises(ConfigError, match="max_lent is -1; it must be a whole number of 0 or more"):
+        farm.local(max_lent=-1)
     with pytest.raises(TypeError, match="initializer must be a callable"):
         farm.local(initializer="print")
     assert checked_workers(None, None) is None

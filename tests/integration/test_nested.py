@@ -138,7 +138,7 @@ def test_a_chain_of_parents_on_one_slot_ends(client):
 def test_a_chain_that_is_too_deep_says_so():
     with (
         pytest.raises(RecursionError, match="host local lends 4 slots at most"),
-        Local(slots=1, host={"max_lent": 4}) as client,
+        farm.local(workers=1, max_lent=4) as client,
     ):
         client.submit(chain, 8).result(PATIENCE)
 

@@ -143,6 +143,34 @@ def test_a_lease_and_a_beat_that_do_not_fit_are_refused_before_anything_starts(
     assert served == {}
 
 
+@pytest.mark.parametrize(("words", "most"), [([], None), (["--max-lent", "3"], 3)])
+def test_how_many_slots_are_lent_is_said_by_a_flag(cli, served, words, most):
+    cli("worker", *words)
+    assert served["settings"].max_lent == most
+    cli("up", *words)
+    assert FakeLocalFarm.made[0].settings["host"]["max_lent"] == most
+
+
+def test_how_many_slots_are_lent_is_at_least_none(cli, served):
+    code, _, err = cli("worker", "--max-lent", "-1")
+    assert code == ExitCode.USAGE
+    assert "--max-lent" in err
+    assert served == {}
+
+
+def test_from_when_on_arguments_wait_in_the_store_is_a_setting(cli, served, tmp_path):
+    (tmp_path / "farm.toml").write_text('[coordinator]\nfar_seconds = "5m"\n')
+    cli("coordinator")
+    assert served["settings"].core_settings().far_seconds == 300.0
+    served.clear()
+    (tmp_path / "farm.toml").write_text("[coordinator]\nfar_seconds = 0\n")
+    code, _, err = cli("coordinator")
+    assert code == ExitCode.CONFIG
+    assert "far_seconds" in err
+    assert "farm.toml" in err
+    assert served == {}
+
+
 @pytest.mark.parametrize(("words", "seconds"), [([], None), (["--grace", "1m"], 60.0)])
 def test_a_host_that_stops_gives_its_tasks_a_grace(cli, served, words, seconds):
     cli("worker", *words)

@@ -256,6 +256,8 @@ def test_a_queue_has_needs_of_its_own():
         ({"turn_seconds": float("nan")}, "turn_seconds"),
         ({"reserve_seconds": -1.0}, "reserve_seconds"),
         ({"session_outcomes": 0}, "session_outcomes"),
+        ({"far_seconds": 0.0}, "far_seconds"),
+        ({"far_seconds": float("nan")}, "far_seconds"),
         ({"low_water": 1.5}, "low_water"),
         ({"low_water": 0.0}, "low_water"),
     ],
