@@ -192,6 +192,8 @@ class Guard:
 
     async def _read(self, head: Head, receive: Receive, taken: "_Taken") -> bytes | None:
         """The body; None if the peer has gone. Raises ``Problem``."""
+        if not head.has_body:
+            return b""
         self._take(taken, head.length or 0)
         parts: list[bytes] = []
         size = 0

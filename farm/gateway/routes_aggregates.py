@@ -1,10 +1,12 @@
 """The routes about aggregates."""
 
+from time import time
 from typing import Annotated, Any
 
 from litestar import Controller, Request, Response, get
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
+from farm.gateway.aggregates import cache_control
 from farm.gateway.describing import problems
 from farm.gateway.gateway import Gateway
 
@@ -53,12 +55,12 @@ class Aggregates(Controller):
         where = {key: value for key, value in request.query_params.items() if key not in OURS}
         if not where:
             return Response(await gateway.aggregates.describe(name))
+        stamp = gateway.aggregates.stamp(name)
         found = await gateway.aggregates.read(name, where, version, as_of)
+        if version is None and as_of is None:
+            gateway.aggregates.keep(request.scope, name, stamp, found)
         etag = f'"{found.version}"'
-        headers = {
-            "etag": etag,
-            "cache-control": f"private, max-age={found.max_age}, must-revalidate",
-        }
+        headers = {"etag": etag, "cache-control": cache_control(found.until, time())}
         if etag in if_none_match:
             return Response(None, status_code=304, headers=headers)
         return Response(found.data, headers=headers)

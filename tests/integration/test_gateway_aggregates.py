@@ -135,3 +135,38 @@ def test_how_fresh_they_are_is_scraped(gateway):
     assert 'farm_aggregate_version{aggregate="edits"} 2.0' in text
     assert 'farm_aggregate_fresh{aggregate="edits"} 1.0' in text
     assert 'farm_aggregate_staleness_seconds{aggregate="other"}' in text
+
+
+def test_an_answer_that_is_remembered_is_the_same_until_there_is_a_newer_version(gateway, tmp_path):
+    write(tmp_path, 1)
+    source = Files(str(tmp_path / "edits/*.json"), time="time")
+    changing = Aggregate("changing", source, by=["channel"], measures={"n": Count()})
+    with gateway.catalog.writing():
+        build(changing, gateway.catalog, Here())
+    where = {"channel": "#en", "hour": "2015-09-12T03"}
+
+    def asked(**headers):
+        return get(gateway, "/changing", headers=headers, **where)
+
+    answers = [asked() for _ in range(4)]  # the first loads it, the next are remembered
+    same = [{**one.json(), "staleness": 0} for one in answers]
+    assert same == [same[0]] * 4
+    assert same[0]["value"] == {"n": 1}
+    ages = [one.json()["staleness"] for one in answers]
+    assert ages == sorted(set(ages)), "an answer grows old"
+    heads = [{k: v for k, v in one.headers.items() if k != "date"} for one in answers]
+    assert [{**one, "content-length": ""} for one in heads] == [
+        {**heads[0], "content-length": ""}
+    ] * 4
+    known = asked(**{"if-none-match": answers[0].headers["etag"]})
+    assert (known.status_code, known.content) == (304, b"")
+    write(tmp_path, 2)
+    with gateway.catalog.writing():
+        build(changing, gateway.catalog, Here())
+    assert asked().json()["value"] == {"n": 2}
+    newer = asked(**{"if-none-match": answers[0].headers["etag"]})
+    assert (newer.status_code, newer.json()["value"], newer.headers["etag"]) == (
+        200,
+        {"n": 2},
+        '"2"',
+    )

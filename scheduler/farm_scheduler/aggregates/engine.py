@@ -6,7 +6,6 @@ What comes out is in order of window and keys, and equal inputs give equal bytes
 
 import functools
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import duckdb
@@ -255,11 +254,23 @@ def _merged(
 
 def finish(piece: Piece, measures: Mapping[str, Measure], columns: Columns) -> pa.Table:
     """Values: the keys, a column for each measure and, beside those not exact, ``name ±``."""
-    numbers = pa.array(np.arange(piece.keys.num_rows))
     table = piece.keys
+    terms: dict[str, str] = {}
+    taken: dict[str, pa.ChunkedArray] = {}
+    for number, (name, measure) in enumerate(measures.items()):
+        own = [f"in{number}_{at}" for at in range(piece.states[name].num_columns)]
+        if term := measure.finish_sql(own, columns):
+            terms[name] = term
+            taken |= dict(zip(own, piece.states[name].columns, strict=True))
+    plain: dict[str, pa.Table] = {}
+    if terms:  # one query for all; rows of a table in memory stay in order
+        chosen = ", ".join(f"{term} AS v{number}" for number, term in enumerate(terms.values()))
+        found = _query(f"SELECT {chosen} FROM states", states=pa.table(taken))  # noqa: S608
+        plain = {
+            name: pa.table({"v": column}) for name, column in zip(terms, found.columns, strict=True)
+        }
     for name, measure in measures.items():
-        states = piece.states[name].append_column("g", numbers)
-        values = measure.finish(partial(_query, states=states), columns)
+        values = measure.finish(plain.get(name, piece.states[name]), columns)
         table = table.append_column(f"m:{name}", values.value)
         if values.error is not None:
             table = table.append_column(f"e:{name}", values.error)

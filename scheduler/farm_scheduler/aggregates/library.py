@@ -17,13 +17,18 @@ from farm_scheduler.cron import next_fires
 
 __all__ = ["Answer", "Library"]
 
+DAY_SECONDS = 86_400
+
 
 class Answer(NamedTuple):
-    """A reading as plain data, its version, and for how many seconds it is as good as a new one."""
+    """A reading as plain data, its version, and until when it is as good as a new one.
+
+    ``until`` is in seconds since 1970, 0 where no schedule says.
+    """
 
     data: dict[str, Any]
     version: int
-    max_age: int
+    until: float
 
 
 class Library:
@@ -102,7 +107,8 @@ class Library:
             "error": reading.error,
         }
         pinned = version is not None or as_of is not None
-        return Answer(data, reading.version, 86_400 if pinned else self._max_age(name, found))
+        until = time.time() + DAY_SECONDS if pinned else self._until(name, found)
+        return Answer(data, reading.version, until)
 
     def is_ready(self, name: str, where: dict[str, str]) -> bool:
         """Whether a read of the newest version would find all in memory."""
@@ -111,6 +117,14 @@ class Library:
         with self._lock:
             view = self._views.get(name)
             return view is not None and view.is_ready(where)
+
+    def stamp(self, name: str) -> tuple[int, float] | None:
+        """What a read of the newest version depends on; None if that cannot be told at once."""
+        if self._lock.locked():
+            return None
+        with self._lock:
+            view = self._views.get(name)
+            return None if view is None else view.catalog.served(name)
 
     def manifest(self, name: str, version: int | None) -> tuple[int, float, bytes]:
         """A version's number, when it was last found up to date, and its manifest as it is kept."""
@@ -126,11 +140,11 @@ class Library:
                 self._catalog = Catalog(self._path, must_exist=True)
             return self._catalog.node(key)
 
-    def _max_age(self, name: str, found: Snapshot) -> int:
-        """Seconds until its schedule has it looked at again; 0 if it has none."""
+    def _until(self, name: str, found: Snapshot) -> float:
+        """When its schedule has it looked at again; 0 if it has none."""
         schedule = found.manifest.definition["schedule"]
         if not schedule:
-            return 0
+            return 0.0
         now = time.time()
         since, until = self._ages.get(name, (0.0, 0.0))
         if not since <= now < until:
@@ -139,7 +153,7 @@ class Library:
             fires = next_fires(schedule, zone, after, 1, name=name)
             until = fires[0].timestamp() if fires else now
             self._ages[name] = (now, until)
-        return max(int(until - now), 0)
+        return until
 
 
 def _iso(at: float) -> str:

@@ -175,9 +175,16 @@ class Measure:
         """The states of all groups, in order, of states of which each may have several."""
         raise NotImplementedError
 
-    def finish(self, query: Query, columns: Columns) -> Values:
-        """The values of the table ``states``, in order of ``g``."""
-        raise NotImplementedError
+    def finish_sql(self, states: Sequence[str], columns: Columns) -> str:
+        """An expression for the value of a state; none if ``finish`` does it."""
+        return ""
+
+    def finish(self, states: pa.Table, columns: Columns) -> Values:
+        """The values of states: of the columns ``s0`` … , or of what ``finish_sql`` made of them.
+
+        Those stand in a column ``v``.
+        """
+        return Values(states.column("v"))
 
 
 def listed(

@@ -13,7 +13,6 @@ from farm_scheduler.aggregates.measures.base import (
     Columns,
     Grouped,
     Measure,
-    Query,
     Values,
     given,
 )
@@ -100,11 +99,11 @@ class Custom(Measure):
                 found[group] = self.merge(found[group], self.decode(data))
         return pa.table({"s0": pa.array([self.encode(one) for one in found], pa.binary())})
 
-    def finish(self, query: Query, columns: Columns) -> Values:
+    def finish(self, states: pa.Table, columns: Columns) -> Values:
         """Every state finalized."""
-        states = query("SELECT s0 FROM states ORDER BY g").column(0).to_pylist()
+        every = states.column("s0").to_pylist()
         return Values(
-            pa.array([self.finalize(self.zero() if s is None else self.decode(s)) for s in states])
+            pa.array([self.finalize(self.zero() if s is None else self.decode(s)) for s in every])
         )
 
 

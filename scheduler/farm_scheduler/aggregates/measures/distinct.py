@@ -16,7 +16,6 @@ from farm_scheduler.aggregates.measures.base import (
     Columns,
     Grouped,
     Measure,
-    Query,
     Values,
     flat,
     listed,
@@ -66,16 +65,16 @@ class Distinct(Measure):
         g, (values,) = flat(states, ["s0"])
         return _greatest(g, values.to_numpy(), states.size)
 
-    def finish(self, query: Query, columns: Columns) -> Values:
+    def finish(self, states: pa.Table, columns: Columns) -> Values:
         """Whole numbers, and the relative error of each."""
-        states = query("SELECT s0 FROM states ORDER BY g").column(0).combine_chunks()
-        count = len(states)
+        lists = states.column("s0").combine_chunks()
+        count = len(lists)
         registers, ranks = 1 << self.precision, HASH_BITS - self.precision + 2
-        sizes = np.diff(states.offsets.to_numpy()) if count else np.zeros(0, np.int64)
-        sizes = np.where(states.is_valid().to_numpy(zero_copy_only=False), sizes, 0)
-        flat = states.flatten().to_numpy() & ((1 << RANK_BITS) - 1)
+        sizes = np.diff(lists.offsets.to_numpy()) if count else np.zeros(0, np.int64)
+        sizes = np.where(lists.is_valid().to_numpy(zero_copy_only=False), sizes, 0)
+        ranked = lists.flatten().to_numpy() & ((1 << RANK_BITS) - 1)
         owner = np.repeat(np.arange(count), sizes)
-        found = np.bincount(owner * ranks + flat, minlength=count * ranks).reshape(count, ranks)
+        found = np.bincount(owner * ranks + ranked, minlength=count * ranks).reshape(count, ranks)
         found = found.astype(np.float64)
         found[:, 0] = registers - sizes
         estimate = np.rint(_estimates(found, registers)).astype(np.int64)

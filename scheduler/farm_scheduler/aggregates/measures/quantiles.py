@@ -19,7 +19,6 @@ from farm_scheduler.aggregates.measures.base import (
     Columns,
     Grouped,
     Measure,
-    Query,
     Values,
 )
 from farm_scheduler.aggregates.measures.counted import Counted, counted, merged
@@ -83,10 +82,11 @@ class Quantiles(Measure):
             found.errors[group] += total / (2 * keep)
         return found.taken(np.flatnonzero(kept)).states()
 
-    def finish(self, query: Query, columns: Columns) -> Values:
+    def finish(self, states: pa.Table, columns: Columns) -> Values:
         """A struct of the quantiles, and the error of the rank as a share."""
-        states = query("SELECT s0, s1, s2 FROM states ORDER BY g")
-        values, weights, errors = (one.combine_chunks() for one in states.columns)
+        values, weights, errors = (
+            one.combine_chunks() for one in states.select(["s0", "s1", "s2"]).columns
+        )
         present = values.is_valid().to_numpy(zero_copy_only=False)
         sizes = (
             np.where(present, np.diff(values.offsets.to_numpy()), 0)

@@ -5,6 +5,7 @@ Other numbers are added with compensation (Kahan, as DuckDB's ``fsum`` does): th
 is fixed by the tree of an aggregate, and another order differs in the last bits at most.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,7 +18,6 @@ from farm_scheduler.aggregates.measures.base import (
     Columns,
     Grouped,
     Measure,
-    Query,
     Values,
     given,
 )
@@ -39,9 +39,9 @@ class Count(Measure):
         """Added."""
         return [f"sum({states[0]})::BIGINT"]
 
-    def finish(self, query: Query, columns: Columns) -> Values:
+    def finish_sql(self, states: Sequence[str], columns: Columns) -> str:
         """Whole numbers."""
-        return _column(query, "coalesce(s0, 0)")
+        return f"coalesce({states[0]}, 0)"
 
 
 def _sums(column: str, columns: Columns) -> tuple[str, str]:
@@ -55,9 +55,12 @@ def _sums_merged(states: Sequence[str]) -> list[str]:
     return [f"sum({states[0]})::HUGEINT", f"fsum({states[1]})"]
 
 
+def _total(states: Sequence[str]) -> str:
+    return f"(coalesce({states[0]}, 0)::DOUBLE + coalesce({states[1]}, 0))"
+
+
 GREATEST = "1e150"
 """Numbers whose squares can be added."""
-TOTAL = "(coalesce(s0, 0)::DOUBLE + coalesce(s1, 0))"
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,18 @@ class Sum(Measure):
         """Added."""
         return _sums_merged(states)
 
-    def finish(self, query: Query, columns: Columns) -> Values:
+    def finish_sql(self, states: Sequence[str], columns: Columns) -> str:
         """Whole or real numbers, as the column has."""
-        if columns[self.column] == "real":
-            return _column(query, TOTAL)
-        whole = _column(query, "coalesce(s0, 0)").value
-        try:
-            return Values(whole.cast(pa.int64()))
-        except pa.ArrowInvalid:  # more than 64 bits
-            return Values(whole)
+        real = columns[self.column] == "real"
+        return _total(states) if real else f"coalesce({states[0]}, 0)"
+
+    def finish(self, states: pa.Table, columns: Columns) -> Values:
+        """Of 64 bits where these are enough."""
+        found = states.column("v")
+        if columns[self.column] != "real":
+            with contextlib.suppress(pa.ArrowInvalid):
+                found = found.cast(pa.int64())
+        return Values(found)
 
 
 @dataclass(frozen=True)
@@ -101,9 +107,9 @@ class Mean(Measure):
         """Added."""
         return [*_sums_merged(states), f"sum({states[2]})::BIGINT"]
 
-    def finish(self, query: Query, columns: Columns) -> Values:
+    def finish_sql(self, states: Sequence[str], columns: Columns) -> str:
         """Real numbers."""
-        return _column(query, f"CASE WHEN s2 > 0 THEN {TOTAL} / s2 END")
+        return f"CASE WHEN {states[2]} > 0 THEN {_total(states)} / {states[2]} END"
 
 
 def _ordered(column: str, columns: Columns) -> str:
@@ -127,9 +133,9 @@ class Min(Measure):
         """The least of them."""
         return [f"min({states[0]})"]
 
-    def finish(self, query: Query, columns: Columns) -> Values:
+    def finish_sql(self, states: Sequence[str], columns: Columns) -> str:
         """Of the column's kind."""
-        return _column(query, "s0")
+        return states[0]
 
 
 @dataclass(frozen=True)
@@ -146,9 +152,9 @@ class Max(Measure):
         """The greatest of them."""
         return [f"max({states[0]})"]
 
-    def finish(self, query: Query, columns: Columns) -> Values:
+    def finish_sql(self, states: Sequence[str], columns: Columns) -> str:
         """Of the column's kind."""
-        return _column(query, "s0")
+        return states[0]
 
 
 @dataclass(frozen=True)
@@ -206,11 +212,7 @@ class Variance(Measure):
             }
         )
 
-    def finish(self, query: Query, columns: Columns) -> Values:
+    def finish_sql(self, states: Sequence[str], columns: Columns) -> str:
         """Real numbers; NULL for fewer rows than it takes."""
         least, less = (1, 1) if self.sample else (0, 0)
-        return _column(query, f"CASE WHEN s0 > {least} THEN s2 / (s0 - {less}) END")
-
-
-def _column(query: Query, expression: str) -> Values:
-    return Values(query(f"SELECT {expression} AS v FROM states ORDER BY g").column(0))  # noqa: S608
+        return f"CASE WHEN {states[0]} > {least} THEN {states[2]} / ({states[0]} - {less}) END"

@@ -10,13 +10,13 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from farm.errors import ConfigError
 from farm_scheduler.aggregates.measures.base import (
     Columns,
     Grouped,
     Measure,
-    Query,
     Values,
     spelled,
 )
@@ -71,11 +71,16 @@ class TopK(Measure):
             found = found.taken(np.flatnonzero(place < self.keep))
         return found.states()
 
-    def finish(self, query: Query, columns: Columns) -> Values:
+    def finish(self, states: pa.Table, columns: Columns) -> Values:
         """Lists of structs, and the error of the counts."""
-        zipped = (
-            f"list_transform(list_zip(s0, s1)[:{self.k}], lambda one: "
-            "{'value': one[1], 'count': one[2]})"
+        values, counts = (states.column(name).combine_chunks() for name in ("s0", "s1"))
+        sizes = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)
+        shown = np.minimum(sizes, self.k)
+        ends = np.cumsum(shown)
+        g = np.repeat(np.arange(len(sizes)), shown)
+        taken = pa.array((np.cumsum(sizes) - sizes - ends + shown)[g] + np.arange(len(g)))
+        every = pa.StructArray.from_arrays(
+            [one.flatten().take(taken) for one in (values, counts)], ["value", "count"]
         )
-        found = query(f"SELECT {zipped} AS v, coalesce(s2, 0) AS e FROM states ORDER BY g")  # noqa: S608
-        return Values(found.column(0), found.column(1))
+        offsets = pa.array(np.append(0, ends).astype(np.int32))
+        return Values(pa.ListArray.from_arrays(offsets, every), states.column("s2").fill_null(0))
