@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("tests", settings.get_profile("ci"), max_examples=40)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from farm.errors import ConfigError
 from farm.gateway.settings import ExitCode, GatewaySettings
+from farm.settings_file import run_service
 
 if TYPE_CHECKING:
     from farm.gateway.aggregates import Library
@@ -44,20 +44,9 @@ def _library(state: str) -> "Library | None":
     return Library(catalog_beside(Path(state)))
 
 
-def main(arguments: Sequence[str]) -> ExitCode:
+def main(arguments: Sequence[str]) -> int:
     """Read the settings and serve; the exit code says how it ended."""
-    match arguments:
-        case ["--settings", path]:
-            pass
-        case _:
-            sys.stderr.write("usage: python -m farm.cli.gateway_process --settings FILE\n")
-            return ExitCode.CONFIG
-    try:
-        settings = GatewaySettings.read(path)
-    except ConfigError as error:
-        sys.stderr.write(f"farm.gateway: {error}\n")
-        return ExitCode.CONFIG
-    return serve_with_schedules(settings)
+    return run_service("farm.cli.gateway_process", arguments, GatewaySettings, serve_with_schedules)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import sys
 from enum import IntEnum
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from farm._version import __version__
 from farm.core import CoreSettings
 from farm.errors import ConfigError
+from farm.settings_file import FileSettings
 
 __all__ = ["CoordinatorSettings", "ExitCode", "Word"]
 
@@ -29,7 +29,9 @@ class ExitCode(IntEnum):
     """It must not serve, for a peer has seen a later epoch; a new process may, above it."""
 
 
-class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CoordinatorSettings(
+    FileSettings, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One coordinator. ``core`` overrides single fields of ``CoreSettings``."""
 
     listen: str
@@ -56,14 +58,6 @@ class CoordinatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     messages_hwm: int | None = None
     """The high-water mark of the sockets, in messages; by default well above the largest credit."""
     core: dict[str, Any] = {}
-
-    @classmethod
-    def read(cls, path: str | Path) -> "CoordinatorSettings":
-        """Read a JSON file; raises ``ConfigError`` naming it and what is wrong."""
-        try:
-            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise ConfigError(f"{path}: {error}") from None
 
     def core_settings(self) -> CoreSettings:
         """The settings of the core, completed; raises ``ConfigError`` for a wrong one."""

@@ -3,27 +3,16 @@
 import sys
 from collections.abc import Sequence
 
-from farm.errors import ConfigError
 from farm.gateway.service import serve
-from farm.gateway.settings import ExitCode, GatewaySettings
+from farm.gateway.settings import GatewaySettings
+from farm.settings_file import run_service
 
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str]) -> ExitCode:
+def main(arguments: Sequence[str]) -> int:
     """Read the settings and serve; the exit code says how it ended."""
-    match arguments:
-        case ["--settings", path]:
-            pass
-        case _:
-            sys.stderr.write("usage: python -m farm.gateway --settings FILE\n")
-            return ExitCode.CONFIG
-    try:
-        settings = GatewaySettings.read(path)
-    except ConfigError as error:
-        sys.stderr.write(f"farm.gateway: {error}\n")
-        return ExitCode.CONFIG
-    return serve(settings)
+    return run_service("farm.gateway", arguments, GatewaySettings, serve)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """What a gateway process is told at its start, and what it says when it serves or cannot."""
 
 from enum import IntEnum
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from farm.errors import ConfigError
+from farm.settings_file import FileSettings
 
 __all__ = ["ExitCode", "GatewaySettings", "Word", "parse_listen"]
 
@@ -23,7 +23,9 @@ class ExitCode(IntEnum):
     BUG = 70
 
 
-class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GatewaySettings(
+    FileSettings, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One gateway. ``address`` is where clients of the farm connect, empty: what the token says."""
 
     address: str
@@ -77,14 +79,6 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """One ``Word`` is written here, as a line of JSON, once it is known whether it serves."""
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-
-    @classmethod
-    def read(cls, path: str | Path) -> "GatewaySettings":
-        """Read a JSON file; raises ``ConfigError`` naming it and what is wrong."""
-        try:
-            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise ConfigError(f"{path}: {error}") from None
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from farm.errors import ConfigError
+from farm.settings_file import FileSettings
 
 __all__ = ["CATALOG_NAME", "SchedulerSettings", "catalog_beside", "state_path"]
 
@@ -13,7 +13,9 @@ CATALOG_NAME = "aggregates.db"
 """What the catalog of aggregates is called by default."""
 
 
-class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SchedulerSettings(
+    FileSettings, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """``files`` as ``read_files`` takes them; ``state`` is the path of the state file.
 
     ``address`` may be empty where the token says it. ``token`` is the path of a file with it, if
@@ -31,14 +33,6 @@ class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     log_level: str = "info"
     parent_fd: int | None = None
     parent_pid: int | None = None
-
-    @classmethod
-    def read(cls, path: str) -> "SchedulerSettings":
-        """Those in a JSON file; raises ``ConfigError``."""
-        try:
-            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise ConfigError(f"{path}: {error}") from None
 
 
 def state_path(store: str, default: Path) -> Path:

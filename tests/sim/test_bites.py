@@ -1,5 +1,8 @@
 """The simulator finds every rule that is broken on purpose, and by the checker that is for it."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tests.sim import (
@@ -22,6 +25,8 @@ from tests.sim.bites import BITES
 from tests.sim.run import run_seed
 
 SEEDS_MAX = 100
+LAST_FOUND = json.loads(Path(__file__).with_name("bites.json").read_text())
+"""The seed that found a broken rule when all were looked for last: a guess that saves time."""
 
 
 def test_there_are_bites_of_every_kind():
@@ -50,7 +55,7 @@ def test_there_are_bites_of_every_kind():
 @pytest.mark.parametrize("bite", BITES, ids=lambda bite: bite.rule)
 def test_a_broken_rule_is_found(bite, monkeypatch):
     bite.patch(monkeypatch)
-    for seed in range(SEEDS_MAX):
+    for seed in dict.fromkeys([LAST_FOUND.get(bite.rule, 0), *range(SEEDS_MAX)]):
         failure = run_seed(seed, **bite.plan)
         if failure:
             assert failure.check in bite.found_by, str(failure)

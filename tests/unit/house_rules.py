@@ -41,6 +41,7 @@ LEAVES = (
     "farm.parent",
     "farm.payload",
     "farm.registry",
+    "farm.settings_file",
     "farm.task",
     "farm.uploads",
 )
@@ -58,6 +59,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm.parent": (),
     "farm.descriptors": (),
     "farm._start": (),  # runs services by name
+    "farm.settings_file": ("farm.errors",),
     "farm.supervisor": ("farm.errors",),
     "farm.model": ("farm.errors", "farm.ranges"),
     "farm.resources": ("farm.errors", "farm.model"),
@@ -92,6 +94,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
         "farm.keys",
         "farm.logs",
         "farm.parent",
+        "farm.settings_file",
         "farm.protocol",
         "farm.core",
         "farm.store",

@@ -3,27 +3,16 @@
 import sys
 from collections.abc import Sequence
 
-from farm.errors import ConfigError
+from farm.settings_file import run_service
 from farm_workers.service import serve
-from farm_workers.settings import AgentSettings, ExitCode
+from farm_workers.settings import AgentSettings
 
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str]) -> ExitCode:
+def main(arguments: Sequence[str]) -> int:
     """Read the settings and be a host; the exit code says how it ended."""
-    match arguments:
-        case ["--settings", path]:
-            pass
-        case _:
-            sys.stderr.write("usage: python -m farm_workers --settings FILE\n")
-            return ExitCode.CONFIG
-    try:
-        settings = AgentSettings.read(path)
-    except ConfigError as error:
-        sys.stderr.write(f"farm_workers: {error}\n")
-        return ExitCode.CONFIG
-    return serve(settings)
+    return run_service("farm_workers", arguments, AgentSettings, serve)
 
 
 if __name__ == "__main__":

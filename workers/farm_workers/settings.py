@@ -2,12 +2,12 @@
 
 import socket
 from enum import IntEnum
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from farm.errors import ConfigError
+from farm.settings_file import FileSettings
 from farm_workers.cpus import default_slots
 
 __all__ = ["AgentSettings", "ExitCode"]
@@ -28,7 +28,9 @@ class ExitCode(IntEnum):
     BUG = 70
 
 
-class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AgentSettings(
+    FileSettings, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One host. ``address`` is where clients connect; where hosts do follows from it.
 
     It may be empty where the token says it.
@@ -80,14 +82,6 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """And when it has come to so many bytes of its own; 0: never."""
     max_lent: int | None = None
     """How many slots may be lent at a time; None: some for each."""
-
-    @classmethod
-    def read(cls, path: str | Path) -> "AgentSettings":
-        """Read a JSON file; raises ``ConfigError`` naming it and what is wrong."""
-        try:
-            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise ConfigError(f"{path}: {error}") from None
 
     def slot_count(self) -> int:
         """How many workers; raises ``ConfigError`` for less than one."""
