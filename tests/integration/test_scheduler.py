@@ -3,7 +3,9 @@
 import json
 import os
 import sqlite3
+import struct
 import time
+import zoneinfo
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +18,7 @@ import pytest
 import farm
 from farm.errors import ConfigError, StoreUnreadable
 from farm_scheduler.clock import Alarm
-from farm_scheduler.core import Entry, Kind, Row, Schedule
+from farm_scheduler.core import Entry, Kind, Row, Schedule, Timing
 from farm_scheduler.loading import Loader
 from farm_scheduler.service import Scheduler
 from farm_scheduler.settings import SchedulerSettings, state_path
@@ -389,6 +391,42 @@ def test_new_rules_of_time_zones_change_what_is_next(place, monkeypatch):
     for _ in range(2):  # it is kept, too: the rules are new but once
         place.start()
         assert place.scheduler.machine.entries["a"].next == following
+
+
+def test_a_new_time_zone_database_changes_only_the_future(place, monkeypatch):
+    zones = place.folder / "zones"
+    zones.mkdir()
+    paths = zoneinfo.TZPATH
+
+    def offset_is(hours):
+        """The rules of a zone, as its file has them: always so far ahead of UTC."""
+        header = struct.pack(">4sc15x6l", b"TZif", b"\0", 0, 0, 0, 0, 1, 4)
+        (zones / "Moved").write_bytes(header + struct.pack(">lBB4s", hours * 3600, 0, 0, b"AAA"))
+        monkeypatch.setattr("farm_scheduler.loading.zones_version", lambda: f"{hours}")
+        zoneinfo.ZoneInfo.clear_cache()
+        Timing.of.cache_clear()
+
+    zoneinfo.reset_tzpath([str(zones), *paths])
+    try:
+        offset_is(1)
+        more = 'misfire = "all"\noverlap = "allow"\ncatch_up = "9d"\n'
+        place.write(entry(f'cron = "0 0 * * *"\ntz = "Moved"\nrun = "math:sqrt"\nargs=[4]\n{more}'))
+        kept = place.start().machine.entries["a"]
+        today = kept.next - DAY
+        kept.cursor, kept.next = today - 4 * DAY, today - 3 * DAY
+        place.scheduler.state.commit([], [(kept, str(place.file))], {})
+        place.start()
+        before = place.over(4)
+        offset_is(3)  # two hours earlier: the times of those four days would have been others
+        place.start()
+        kept = place.scheduler.machine.entries["a"]
+        assert [row.nominal for row in place.rows()] == [row.nominal for row in before]
+        assert kept.cursor >= before[-1].nominal
+        assert (kept.next + 3 * 3600) % DAY == 0
+        assert kept.next > kept.cursor
+    finally:
+        zoneinfo.reset_tzpath(paths)
+        offset_is(0)
 
 
 # ---------------------------------------------------------------- a takeover

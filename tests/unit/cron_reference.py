@@ -1,8 +1,9 @@
-"""What a cron expression means, the slow and obvious way: every minute is looked at."""
+"""What a cron expression means, the slow and obvious way; and random ones to try."""
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+NY, HOWE = "America/New_York", "Australia/Lord_Howe"
 MINUTE = timedelta(minutes=1)
 NONE = timedelta(0)
 CORRECTION = timedelta(hours=3)
@@ -87,3 +88,49 @@ def fires(text, zone, begin, end, dst="cron"):
 
 def day(*numbers):
     return datetime(*numbers, tzinfo=UTC)
+
+
+CHANGES = [
+    ("America/New_York", day(2026, 3, 7)),
+    ("America/New_York", day(2026, 10, 31)),
+    ("Australia/Lord_Howe", day(2026, 4, 4)),
+    ("Australia/Lord_Howe", day(2026, 10, 3)),
+    ("Pacific/Apia", day(2011, 12, 29)),
+    ("America/Sao_Paulo", day(2018, 11, 3)),
+    ("America/Sao_Paulo", day(2018, 2, 17)),
+    ("Antarctica/Troll", day(2026, 3, 28)),
+    ("Antarctica/Troll", day(2026, 10, 24)),
+    ("Europe/Dublin", day(2026, 10, 24)),
+    ("Pacific/Chatham", day(2026, 9, 26)),
+    ("America/St_Johns", day(2010, 11, 6)),
+    ("Africa/Casablanca", day(2026, 3, 21)),
+    ("Asia/Kathmandu", day(2026, 3, 21)),
+    ("UTC", day(2026, 3, 21)),
+]
+
+
+def random_field(rng, low, high):
+    def number():
+        return rng.randint(low, high)
+
+    kind = rng.randrange(6)
+    if kind == 0:
+        return f"*/{rng.randint(1, (high - low) // 2 + 1)}"
+    if kind == 1:
+        a, b = sorted((number(), number()))
+        return f"{a}-{b}" + rng.choice(["", f"/{rng.randint(1, 7)}"])
+    if kind == 2:
+        return ",".join(str(number()) for _ in range(rng.randint(2, 4)))
+    return rng.choice(["*", str(number())])
+
+
+def random_expression(rng):
+    return " ".join(
+        [
+            random_field(rng, 0, 59),
+            random_field(rng, 0, 23) if rng.random() < 0.5 else str(rng.randrange(4)),
+            rng.choice(["*", "*", "*", random_field(rng, 1, 31)]),
+            rng.choice(["*", "*", "*", random_field(rng, 1, 12)]),
+            rng.choice(["*", "*", "*", random_field(rng, 0, 6)]),
+        ]
+    )

@@ -1,18 +1,15 @@
-"""Cron expressions: what they mean, by hand, by a slow reference, and by another library."""
+"""Cron expressions: what they mean, by hand, and by a slow reference."""
 
 import random
-import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from threading import Thread
 from zoneinfo import ZoneInfo
 
 import pytest
-from croniter import croniter
 
 from farm_scheduler.cron import next_fires, parse
-from farm_scheduler.cron.stretches import Stretches
-from tests.unit.cron_reference import day, fires
+from tests.unit.cron_reference import CHANGES, HOWE, NY, day, fires, random_expression
 
 NOON = datetime(2026, 3, 7, 12, tzinfo=UTC)
 
@@ -148,13 +145,21 @@ def test_a_zone_or_a_time_that_is_none_is_refused():
         next_fires("* * * * *", "UTC", NOON, 1, dst="maybe")
 
 
+def test_what_is_always_left_out_never_fires():
+    # The second Sunday of March, from two to three: since 2007 New York leaves that hour out.
+    expression = "*/15 2 * 3 SUN#2"
+    assert at(expression, NY, count=1) == []
+    assert (
+        at(expression, NY, datetime(2006, 1, 1, tzinfo=UTC), count=9)[-1] == "2006-03-12 02:45:00"
+    )
+    assert at(expression, NY, count=1, dst="both") == ["2026-03-08 03:00:00"]
+
+
 def test_the_calendar_ends():
     assert next_fires("0 0 1 1 *", "UTC", datetime(9980, 1, 1, tzinfo=UTC), 100)[-1].year < 9990
 
 
 # ---------------------------------------------------------------- changes of clocks, by hand
-
-NY, HOWE = "America/New_York", "Australia/Lord_Howe"
 
 
 @pytest.mark.parametrize(
@@ -230,51 +235,6 @@ def offset(one):
 
 # ---------------------------------------------------------------- a slow and obvious reference
 
-CHANGES = [
-    ("America/New_York", day(2026, 3, 7)),
-    ("America/New_York", day(2026, 10, 31)),
-    ("Australia/Lord_Howe", day(2026, 4, 4)),
-    ("Australia/Lord_Howe", day(2026, 10, 3)),
-    ("Pacific/Apia", day(2011, 12, 29)),
-    ("America/Sao_Paulo", day(2018, 11, 3)),
-    ("America/Sao_Paulo", day(2018, 2, 17)),
-    ("Antarctica/Troll", day(2026, 3, 28)),
-    ("Antarctica/Troll", day(2026, 10, 24)),
-    ("Europe/Dublin", day(2026, 10, 24)),
-    ("Pacific/Chatham", day(2026, 9, 26)),
-    ("America/St_Johns", day(2010, 11, 6)),
-    ("Africa/Casablanca", day(2026, 3, 21)),
-    ("Asia/Kathmandu", day(2026, 3, 21)),
-    ("UTC", day(2026, 3, 21)),
-]
-
-
-def random_field(rng, low, high):
-    def number():
-        return rng.randint(low, high)
-
-    kind = rng.randrange(6)
-    if kind == 0:
-        return f"*/{rng.randint(1, (high - low) // 2 + 1)}"
-    if kind == 1:
-        a, b = sorted((number(), number()))
-        return f"{a}-{b}" + rng.choice(["", f"/{rng.randint(1, 7)}"])
-    if kind == 2:
-        return ",".join(str(number()) for _ in range(rng.randint(2, 4)))
-    return rng.choice(["*", str(number())])
-
-
-def random_expression(rng):
-    return " ".join(
-        [
-            random_field(rng, 0, 59),
-            random_field(rng, 0, 23) if rng.random() < 0.5 else str(rng.randrange(4)),
-            rng.choice(["*", "*", "*", random_field(rng, 1, 31)]),
-            rng.choice(["*", "*", "*", random_field(rng, 1, 12)]),
-            rng.choice(["*", "*", "*", random_field(rng, 0, 6)]),
-        ]
-    )
-
 
 @pytest.mark.parametrize(("tz", "begin"), CHANGES, ids=lambda one: str(one)[:17])
 def test_the_obvious_way_comes_to_the_same(tz, begin):
@@ -293,54 +253,6 @@ def test_the_obvious_way_comes_to_the_same(tz, begin):
             found = next_fires(expression, zone, begin, len(expected) + 1, dst=dst)
             inside = [one.astimezone(UTC) for one in found if one < end]
             assert inside == expected, (expression, tz, dst)
-
-
-# ---------------------------------------------------------------- another library
-
-EXPLAINED = {
-    "a day field that begins with */": "croniter asks for either day where Debian asks for both",
-    "a range of one value": "for croniter it goes once around, and has every value",
-    "near a change of the clocks": "croniter has its own idea of times left out or repeated",
-}
-"""Every difference from croniter is of one of these kinds."""
-
-
-def kind_of_difference(expression, zone, after, ours, theirs):
-    parts = expression.split()
-    restricted = parts[2] != "*" and parts[4] != "*"
-    if restricted and any(part.startswith("*/") for part in (parts[2], parts[4])):
-        return "a day field that begins with */"
-    if re.search(r"\b(\d+)-\1\b", expression):
-        return "a range of one value"
-    stretches = Stretches.of(zone)
-    first, last = min(ours, theirs).timestamp(), max(ours, theirs).timestamp()
-    begin = int(min(first, after.timestamp())) - 86_400
-    if stretches.at(begin).end <= last + 86_400:
-        return "near a change of the clocks"
-    return None
-
-
-def test_croniter_differs_only_where_that_is_explained():
-    rng = random.Random(6)
-    zones = [ZoneInfo(tz) for tz in sorted({tz for tz, _ in CHANGES} | {"UTC"})]
-    compared, differences = 0, dict.fromkeys(EXPLAINED, 0)
-    while compared < 1200:
-        expression, zone = random_expression(rng), rng.choice(zones)
-        after = datetime.fromtimestamp(rng.randint(1_500_000_000, 1_900_000_000), UTC)
-        try:
-            parse(expression)
-        except ValueError:
-            continue
-        compared += 1
-        local = after.astimezone(zone)
-        theirs = croniter(expression, local).get_next(datetime)
-        (ours,) = next_fires(expression, zone, after, 1)
-        if ours.timestamp() != theirs.timestamp():
-            kind = kind_of_difference(expression, zone, after, ours, theirs)
-            assert kind is not None, (expression, zone, after, ours, theirs)
-            differences[kind] += 1
-    assert differences["near a change of the clocks"] < compared // 20
-    assert differences["a day field that begins with */"] < compared // 10
 
 
 # ---------------------------------------------------------------- shared parses

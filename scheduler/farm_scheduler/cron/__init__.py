@@ -66,9 +66,9 @@ def next_fires(
     """The first ``count`` nominal times strictly after ``after``, in the zone ``tz``, ascending.
 
     ``after`` must be aware. ``name`` is what ``H`` hashes. ``dst`` says what becomes of wall-clock
-    times that do not exist, or exist twice; see ``DstPolicy``. Fewer are returned only where the
-    calendar ends. Raises ``ValueError`` naming the field that is wrong, the zone that does not
-    exist, or an expression that can never fire.
+    times that do not exist, or exist twice; see ``DstPolicy``. Fewer are returned only where none
+    comes within sixty years, or the calendar ends. Raises ``ValueError`` naming the field that is
+    wrong, the zone that does not exist, or an expression that can never fire.
     """
     if after.tzinfo is None:
         raise ValueError(f"after={after!r} has no time zone; write datetime.now(UTC), for example")

@@ -23,6 +23,8 @@ POLICIES: tuple[DstPolicy, ...] = ("cron", "skip", "both")
 CORRECTION_SECONDS = 3 * 3600
 CALENDAR_END = 253_000_000_000
 """In the year 9987: nothing fires after this."""
+LOOK_SECONDS = 60 * 366 * 86_400
+"""How far to look: what has its only time in a gap that comes every year never fires."""
 
 
 class Rule(NamedTuple):
@@ -44,7 +46,7 @@ class Rule(NamedTuple):
 def next_instant(
     next_wall: Callable[[int], int | None], stretches: Stretches, after: int, rule: Rule
 ) -> int | None:
-    """The first instant after ``after`` at which something fires, or None.
+    """The first instant after ``after`` at which something fires, or None: not in sixty years.
 
     ``next_wall`` gives the first wall-clock time after another one that matches; wall-clock times
     are seconds since 1970 as a clock in the zone would have counted them. Goes from stretch to
@@ -53,7 +55,7 @@ def next_instant(
     begin, end, offset, shift = stretches.at(after)
     wall = after + offset
     found: int | None = None
-    while begin < CALENDAR_END:
+    while begin < min(CALENDAR_END, after + LOOK_SECONDS):
         if -CORRECTION_SECONDS <= shift < 0 and not rule.repeats:
             wall = max(wall, begin + offset - shift - 1)  # what the clocks had shown before
         if found is None or found <= wall or shift < 0:
