@@ -87,6 +87,9 @@ class RangeSet:
         last = bisect_left(self._starts, stop)
         if start >= stop or first >= last:
             return
+        if last - first == 1 and start <= self._starts[first] and stop >= self._stops[first]:
+            self._size -= self._stops.pop(first) - self._starts.pop(first)  # as nearly always
+            return
         covered = sum(self._stops[i] - self._starts[i] for i in range(first, last))
         left = (self._starts[first], start)
         right = (stop, self._stops[last - 1])

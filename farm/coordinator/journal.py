@@ -9,6 +9,7 @@ one ends in ``fatal``, after which nothing more is committed and the process has
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import NamedTuple
@@ -56,6 +57,11 @@ PATIENCE_SECONDS: dict[type, float] = {
 }
 """How long a change may wait for others. A task that ends within the time of a submission costs
 one commit with it, not two, and its outcome does not wait for the commit of its submission."""
+PATIENCE_SECONDS_MAX = 0.02
+"""Submissions wait as long as a commit usually takes, up to this: an outcome that comes a little
+later would wait for that commit, and then for its own."""
+USUAL_SHARE = 0.2
+"""How much the last commit counts in how long one takes."""
 PATIENT_BYTES = 1 << 16
 """With more payload than this nothing waits: there is enough for a commit of its own."""
 FOREVER = inf
@@ -93,6 +99,7 @@ class Journal:
         behind_changes: int = BEHIND_CHANGES,
         behind_bytes: int = BEHIND_BYTES,
         retry_seconds: tuple[float, float] = RETRY_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.committed = 0
         """The last ref that is durable, of those appended here."""
@@ -105,6 +112,8 @@ class Journal:
         self._behind_bytes = behind_bytes
         self._retry_seconds = retry_seconds
         self._stalled = ""
+        self._clock = clock
+        self._usual_seconds = 0.0  # of a commit; written by the journal thread alone
         self._first = 0  # the first ref appended here, 0 before there is one
         # Of this turn of the loop; bounded by what one turn drains from the sockets.
         self._gathered: list[Change | Release] = []
@@ -173,7 +182,9 @@ class Journal:
                 self._blobs.begin_sync(change.record)
         elif isinstance(change, PutFunction):
             size = len(change.data)
-        self._patience = min(self._patience, PATIENCE_SECONDS.get(kind, 0.0))
+        if patience := PATIENCE_SECONDS.get(kind, 0.0):
+            patience = max(patience, min(self._usual_seconds, PATIENCE_SECONDS_MAX))
+        self._patience = min(self._patience, patience)
         self._gathered.append(change)
         self._gathered_bytes += size
         self._appended_changes += 1
@@ -316,6 +327,7 @@ class Journal:
         pause, longest = self._retry_seconds
         while changes:
             last = self._closing
+            began = self._clock()
             try:
                 self._store.commit(changes)
             except StoreStalled as stalled:
@@ -329,6 +341,7 @@ class Journal:
                     self._to_maintain.notify()
                 self._notify()
             else:
+                self._usual_seconds += USUAL_SHARE * (self._clock() - began - self._usual_seconds)
                 if self._stalled:
                     logger.warning("commits go on")
                     self._stalled = ""

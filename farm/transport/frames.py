@@ -2,13 +2,15 @@
 
 What pyzmq offers for it costs several times what the message does: a call that finds nothing
 raises, to ask whether a message has more frames takes longer than to read one, and every flag is
-an enum. So flags are plain numbers here, a socket is asked for its events, and each frame brings
-the answer whether there is one more.
+an enum. So flags are plain numbers here, a socket is asked for its events, each frame brings the
+answer whether there is one more, and what is sent does not pass through ``zmq.Socket.send``, which
+looks for what only other kinds of sockets have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import zmq
+from zmq.backend import Socket as BareSocket
 
 __all__ = [
     "descriptor_of",
@@ -24,6 +26,7 @@ _READABLE = int(zmq.POLLIN)
 _DESCRIPTOR = int(zmq.SRCFD)
 _NOW = int(zmq.DONTWAIT)
 _NOW_AND_MORE = int(zmq.DONTWAIT) | int(zmq.SNDMORE)
+_send: Callable[..., object] = BareSocket.send
 
 
 def readable(socket: "zmq.Socket[bytes]") -> bool:
@@ -74,5 +77,5 @@ def send_frames(socket: "zmq.Socket[bytes]", frames: Sequence[bytes], *, copy: b
     """
     last = len(frames) - 1
     for at in range(last):
-        socket.send(frames[at], _NOW_AND_MORE, copy)
-    socket.send(frames[last], _NOW, copy)
+        _send(socket, frames[at], _NOW_AND_MORE, copy)
+    _send(socket, frames[last], _NOW, copy)

@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from farm.coordinator.journal import Journal
+from farm.coordinator.journal import PATIENCE_SECONDS_MAX, Journal
+from farm.protocol.records import Submitted
 from farm.store import Append, Delete, PutFunction, StoreFailed, StoreFull
 from farm.store.base import Opened
 from farm.store.memory import MemoryStore
@@ -350,3 +351,21 @@ def test_a_store_in_memory_needs_no_threads():
     assert news
     journal.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("took", "least", "most"),
+    [(0.0, 0.002, 0.002), (0.01, 0.009, 0.01), (1.0, PATIENCE_SECONDS_MAX, PATIENCE_SECONDS_MAX)],
+)
+def test_a_submission_waits_for_others_as_long_as_a_commit_takes(shells, took, least, most):
+    times = iter(n * took for n in range(1_000))
+    shell = shells(clock=lambda: next(times))
+    for ref in range(1, 21):
+        shell.append(ref)
+        shell.journal.hand_over()
+        shell.until(lambda ref=ref: shell.journal.committed == ref)
+    shell.journal.append(Append(21, Submitted(b"s" * 16, 0.0, [])))
+    shell.journal.hand_over(0.0)
+    assert least <= shell.journal.due <= most
+    shell.journal.hand_over(shell.journal.due)
+    shell.until(lambda: shell.journal.committed == 21)
