@@ -195,13 +195,17 @@ def _described(state: State, entry: Entry, file: str, problem: Problem | None) -
 
 
 def _standing(entry: Entry, problem: Problem | None) -> dict[str, str]:
-    if problem is not None:
-        return {"state": "stopped", "problem": problem.message, "file": problem.file}
+    said = {} if problem is None else {"problem": problem.message}
     if entry.retired is not None:
-        return {"state": "retired"}
+        if problem is None:
+            return {"state": "retired"}
+        return {"state": "stopped", "file": problem.file, **said}
     if entry.paused(time.time()) is not None:
-        return {"state": "paused"}
-    return {"state": "over" if entry.next is None else "works"}
+        return {"state": "paused", **said}
+    return {
+        "state": "over" if entry.next is None else "works",
+        **said,
+    }  # another entry has its name
 
 
 def _fire(row: Row, tz: str) -> dict[str, Any]:

@@ -28,7 +28,8 @@ DEFAULT_FILE = "schedules.toml"
 """What is read where no file is named: in the current folder."""
 
 KNOWN = tuple(field for field in FIELDS if field not in {"name", "plain", "offset"})
-HEADER = re.compile(r"^\[schedules\.(?:[A-Za-z0-9_-]+|\"[^\"\\]*\")\][ \t]*$", re.MULTILINE)
+HEADER = re.compile(r"^\[schedules\.([A-Za-z0-9_-]+|\"[^\"\\]*\")\][ \t]*$", re.MULTILINE)
+TABLE = re.compile(r"^\[", re.MULTILINE)
 PIECE_TABLES = 500
 NOT_OURS = {
     "idempotency_key": "each fire has its own",
@@ -162,7 +163,32 @@ def _from_toml(path: Path) -> Entries:
     try:
         return list(_from_tables(path, tomllib.loads(text), {}))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        if (found := _without_repeats(path, text)) is None:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        return found
+
+
+def _without_repeats(path: Path, text: str) -> Entries | None:
+    """The same, if all that is wrong is that some names come more than once: the first counts."""
+    tables = [match.start() for match in TABLE.finditer(text)]
+    seen: set[str] = set()
+    kept = [text[: tables[0]] if tables else text]
+    repeats: list[tuple[str, str]] = []
+    for begin, end in pairwise([*tables, len(text)]):
+        header = HEADER.match(text, begin)
+        name = header[1].strip('"') if header else ""
+        if not header or name not in seen:
+            kept.append(text[begin:end])
+            seen.add(name)
+        else:
+            message = f"schedule {name!r} is in {path} twice; give one of them another name"
+            repeats.append((name, message))
+    try:
+        return (
+            [*_from_tables(path, tomllib.loads("".join(kept)), {}), *repeats] if repeats else None
+        )
+    except tomllib.TOMLDecodeError:
+        return None
 
 
 def _by_pieces(path: Path, text: str) -> Entries:

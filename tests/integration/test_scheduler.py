@@ -19,6 +19,7 @@ import farm
 from farm.errors import ConfigError, StoreUnreadable
 from farm_scheduler.clock import Alarm
 from farm_scheduler.core import Entry, Kind, Row, Schedule, Timing
+from farm_scheduler.desk import Desk
 from farm_scheduler.loading import Loader
 from farm_scheduler.service import Scheduler
 from farm_scheduler.settings import SchedulerSettings, state_path
@@ -323,6 +324,14 @@ def test_files_are_read_again(place):
     place.scheduler.reload = True
     place.scheduler.turn()
     assert entries["b"].retired is None  # all stays as it was
+
+
+def test_of_two_entries_of_one_name_the_first_works_and_the_other_is_named(place):
+    place.write(entry(TEXT) + entry(TEXT.replace("@yearly", "@daily")))
+    place.start()
+    (found,) = Desk(place.path).schedules(after="", limit=9, retired=False)
+    assert (found["state"], found["cron"]) == ("works", "@yearly")
+    assert found["problem"].endswith("twice; give one of them another name")
 
 
 def test_a_file_that_is_none_is_an_error_at_the_start(place):

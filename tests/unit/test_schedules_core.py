@@ -240,6 +240,12 @@ def test_what_waits_too_long_meets_its_deadline():
 # ---------------------------------------------------------------- clocks that jump
 
 
+def test_late_is_later_than_late_after():
+    schedule = hourly(late_after="1m")
+    assert not schedule.is_late(0, 60)
+    assert schedule.is_late(0, 60.1)
+
+
 def test_a_clock_put_back_fires_nothing_twice():
     machine, port = running(hourly(overlap="allow"))
     machine.on_tick(NOON + 2 * HOUR)

@@ -170,6 +170,20 @@ def test_the_decorator_leaves_a_function_as_it_is():
     assert own() == 7
 
 
+def test_of_two_entries_of_one_name_the_first_counts_and_the_others_go_on(tmp_path):
+    again = '[schedules.report]\ncron = "@hourly"\nrun = "math:cos"\nargs = [1]\n'
+    text = f'{GOOD}\n{again}\n[schedules.last]\ncron = "@hourly"\nrun = "math:cos"\n'
+    found = read(tmp_path, text)
+    assert list(found.schedules) == ["report", "back.up", "last"]
+    assert found.schedules["report"].run != "math:cos"
+    ((name, _, message),) = found.problems
+    assert name == "report"
+    assert message.startswith("schedule 'report' is in /")
+    assert message.endswith("schedules.toml twice; give one of them another name")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        read(tmp_path, f"{text}oops")
+
+
 def test_what_is_imported_from_elsewhere_is_not_declared_twice():
     assert list(declared_in(sys.modules[__name__])) == []
 
@@ -299,5 +313,7 @@ def test_pieces_that_belong_together_are_read_together(tmp_path):
     assert found.problems == []
     assert len(found.schedules) == 601
     assert {one.tz for one in found.schedules.values()} == {"Asia/Tokyo"}
+    found = read(tmp_path, many(1200) + "[schedules.job7]\n")
+    assert ([one.name for one in found.problems], len(found.schedules)) == (["job7"], 1200)
     with pytest.raises(ConfigError, match=r"not valid TOML: .*at line 7201"):
-        read(tmp_path, many(1200, "[schedules.job3]\n"))
+        read(tmp_path, many(1200) + "[schedules.job7]]\n")
