@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Groups", "group"]
+__all__ = ["Groups", "group", "within"]
 
 
 class Groups(NamedTuple):
@@ -25,16 +25,26 @@ class Groups(NamedTuple):
 def group(keys: Sequence[pa.ChunkedArray]) -> Groups:
     """Number the groups of rows with equal keys; NULL is a key like others, and the last."""
     codes = _ranks(keys[0])[0]
-    for key in keys[1:]:
-        ranks, size = _ranks(key)
-        codes = np.unique(codes, return_inverse=True)[1] * size + ranks
+    for key in keys[1:-1]:
+        codes = within(codes, key).of
+    return within(codes, keys[-1]) if len(keys) > 1 else _numbered(codes)
+
+
+def within(groups: "np.ndarray[Any, Any]", key: pa.Array | pa.ChunkedArray) -> Groups:
+    """Number the groups of rows that are in one of ``groups``, and have equal keys."""
+    ranks, size = _ranks(key)
+    return _numbered(groups * size + ranks)
+
+
+def _numbered(codes: "np.ndarray[Any, Any]") -> Groups:
     _, rows, of = np.unique(codes, return_index=True, return_inverse=True)
     return Groups(of, rows)
 
 
-def _ranks(key: pa.ChunkedArray) -> tuple["np.ndarray[Any, Any]", int]:
+def _ranks(key: pa.Array | pa.ChunkedArray) -> tuple["np.ndarray[Any, Any]", int]:
     """The place of each value among the different ones in order, and how many places there are."""
-    encoded = key.combine_chunks().dictionary_encode()
+    whole = key.combine_chunks() if isinstance(key, pa.ChunkedArray) else key
+    encoded = whole.dictionary_encode()
     values = encoded.dictionary
     ranks = np.empty(len(values) + 1, np.int64)
     ranks[pc.sort_indices(values).to_numpy()] = np.arange(len(values))

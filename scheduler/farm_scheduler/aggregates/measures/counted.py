@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from farm_scheduler.aggregates.grouping import group
+from farm_scheduler.aggregates.grouping import within
 from farm_scheduler.aggregates.measures.base import Grouped, flat, listed
 
 __all__ = ["Counted", "counted", "merged"]
@@ -44,7 +44,7 @@ def counted(
     g: "np.ndarray[Any, Any]", values: pa.Array, counts: "np.ndarray[Any, Any]", count: int
 ) -> Counted:
     """Values of ``count`` groups, each at one place, with their counts added."""
-    found = group([pa.chunked_array([pa.array(g)]), pa.chunked_array([values])])
+    found = within(g, values)
     total = np.zeros(found.size, counts.dtype)
     np.add.at(total, found.of, counts)
     every = values.take(pa.array(found.rows))

@@ -20,6 +20,7 @@ import pyarrow as pa
 from farm.errors import ConfigError
 from farm_scheduler.aggregates.measures import quoted
 from farm_scheduler.aggregates.sources.base import Opened, Partition, PartitionError
+from farm_scheduler.aggregates.sources.jsonlines import sample
 
 __all__ = ["Files"]
 
@@ -183,7 +184,6 @@ class Files:
     ) -> tuple[str, dict[str, str]]:
         """A function of DuckDB that guesses no more, and columns that it may leave out."""
         text = _text(path)
-        sample = "-1" if careful else SAMPLE_ROWS
         if _is_empty(path):
             return _no_rows(wanted), {}
         if self._format(path) == "parquet":
@@ -192,14 +192,14 @@ class Files:
             every = dict(self.columns)
             how = f"{text}, format='newline_delimited'"
             if not every:
-                every = _described(db, f"SELECT * FROM read_json({how}, sample_size={sample})")  # noqa: S608
+                every = _json_types(path, db, wanted, careful=careful)
             # Parsing the columns that nobody wants would be most of the work.
             types = {name: kind for name, kind in every.items() if name in wanted} or every
             guessed = {} if careful else {n: k for n, k in types.items() if n not in self.columns}
             return _guarded(
                 guessed, lambda more: f"read_json({how}, columns={_struct(types | more)})"
             ), every
-        options = f", sample_size={sample}"
+        options = f", sample_size={'-1' if careful else SAMPLE_ROWS}"
         if self.columns:
             options += f", types={_struct(self.columns)}"
         if self.null:
@@ -211,6 +211,18 @@ class Files:
             return _no_rows(types), {}
         guessed = {} if careful else {n: k for n, k in types.items() if n not in self.columns}
         return _guarded(guessed, lambda more: _retyped(prompt, types, more)), {}
+
+
+def _json_types(path: str, db: Any, wanted: Collection[str], *, careful: bool) -> dict[str, str]:
+    """The types of all columns of JSON lines; of those that nobody wants, any."""
+    how = "format='newline_delimited', sample_size="
+    if not careful:
+        with sample(path, wanted, int(SAMPLE_ROWS)) as small:
+            if small is not None:
+                read = f"SELECT * FROM read_json({_text(small.path)}, {how}-1)"  # noqa: S608
+                return {**dict.fromkeys(small.names, "JSON"), **_described(db, read)}
+    rows = "-1" if careful else SAMPLE_ROWS
+    return _described(db, f"SELECT * FROM read_json({_text(path)}, {how}{rows})")  # noqa: S608
 
 
 def _guarded(guessed: Mapping[str, str], reader: Callable[[dict[str, str]], str]) -> str:
