@@ -18,6 +18,8 @@ TOOLS = {
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
     "systemd-analyze": "systemd",
+    "initdb": "postgresql",
+    "postgres": "postgresql",
 }
 SBIN = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -27,7 +29,8 @@ INSTALL = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends"]
 
 def find(name):
     """Where a program is; None if it is not there."""
-    return shutil.which(name) or shutil.which(name, path=SBIN)
+    versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    return shutil.which(name) or shutil.which(name, path=os.pathsep.join([SBIN, *versions]))
 
 
 def main():

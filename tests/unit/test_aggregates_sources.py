@@ -1,7 +1,7 @@
 """Sources that are no files: tables of a database, and whatever Python lists and reads."""
 
-import importlib.util
 import sqlite3
+import sys
 from contextlib import closing
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ import pytest
 
 from farm.errors import ConfigError
 from farm_scheduler import Aggregate, Count, Partitions, SqlTable, Sum
+from farm_scheduler.aggregates import make_plan
 from tests.unit.aggregates_helpers import Desk
 
 FORMS = {
@@ -112,7 +113,11 @@ def test_a_change_of_rows_dirties_their_range_only(desk, tmp_path, run, change, 
 def test_rows_may_be_told_by_a_version(desk, tmp_path, run):
     fill(run)
     own = sales(tmp_path, version_column="changed")
-    desk.build(own)
+    assert "all rows" not in str(desk.build(own).plan)
+    plan = make_plan(sales(tmp_path), desk.catalog)
+    assert str(plan).endswith(
+        "; all rows of sales are read to find changes (version_column= spares that)"
+    )
     run("UPDATE sales SET cents = 7, changed = 2 WHERE at = '2015-09-14T00:30:00'")
     assert len(desk.build(own).plan.changes) == 1
     assert totals(desk)["14", "a"] == (12, 14 * sum(range(0, 24, 2)) + 7)
@@ -156,8 +161,8 @@ def test_a_database_that_is_not_there_is_named(desk, tmp_path):
         SqlTable("mysql://host/db", "sales", "at")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("psycopg") is not None, reason="psycopg is there")
-def test_postgresql_without_its_driver_says_what_to_install():
+def test_postgresql_without_its_driver_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as if it were not installed
     with pytest.raises(ConfigError, match="pip install 'psycopg"):
         SqlTable("postgresql://localhost/shop", "sales", "at").partitions()
 
@@ -201,8 +206,9 @@ def test_whatever_python_lists_and_reads_is_a_source(desk, monkeypatch, read):
 
 
 def test_pandas_frames_are_rows_too(desk):
-    pandas = pytest.importorskip("pandas")
-    source = Partitions(list=listed, read=lambda name: pandas.DataFrame(ROWS[name]), time="t")
+    import pandas as pd
+
+    source = Partitions(list=listed, read=lambda name: pd.DataFrame(ROWS[name]), time="t")
     assert not desk.build(Aggregate("own", source, measures={"sum": Sum("x")})).failures
 
 

@@ -61,7 +61,7 @@ class Leaves:
         records = {**self._plan.records, **dict(self._changed())}
         self._refuse_kinds(records)
         for name in self._plan.removed:
-            self._count(self._before[name], None, self._closed, None)
+            _add(self.late, self._count(self._before[name], None, self._closed, None))
         return records
 
     def _changed(self) -> Iterator[tuple[str, LeafRecord]]:
@@ -157,7 +157,10 @@ class Leaves:
         """Count what is late; windows that take nothing any more stay as they were."""
         frozen = self._frozen(closed)
         late = self._count(old, new, closed, frozen)
-        if frozen is None or not late.quarantined:
+        new.aside = late.quarantined
+        late.quarantined = max(new.aside - (old.aside if old else 0), 0)
+        _add(self.late, late)
+        if frozen is None or not new.aside:
             return
         chunks: dict[str, int] = {}
         nodes: dict[str, bytes] = {}
@@ -181,10 +184,7 @@ class Leaves:
         chunks = {*(old.chunks if old else ()), *(new.chunks if new else ())}
         for chunk in sorted(chunks):
             late = count_late(self._keys(old, chunk), self._keys(new, chunk), closed, frozen)
-            for one in (total, self.late):
-                one.folded += late.folded
-                one.quarantined += late.quarantined
-                one.removed += late.removed
+            _add(total, late)
         return total
 
     def _keys(self, record: LeafRecord | None, chunk: str) -> bytes | None:
@@ -245,6 +245,12 @@ class Leaves:
                 old = self._before.get(name)
                 empty = LeafRecord(record.mark, record.checked, record.values)
                 records[name] = msgspec.structs.replace(old or empty, failed=wrong)
+
+
+def _add(total: Late, late: Late) -> None:
+    total.folded += late.folded
+    total.quarantined += late.quarantined
+    total.removed += late.removed
 
 
 def _conflict(name: str, record: LeafRecord, seen: dict[str, tuple[Kind, str]]) -> str:

@@ -53,6 +53,8 @@ class LeafRecord(msgspec.Struct):
     failed: str = ""
     seconds: float = 0.0
     """How much processor time lifting took."""
+    aside: int = 0
+    """How many of its rows are set aside, as they came too late."""
 
 
 class NodeRef(msgspec.Struct):

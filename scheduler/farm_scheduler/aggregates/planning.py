@@ -66,6 +66,8 @@ class Plan(NamedTuple):
     seconds: float
     redefined: bool
     """Whether something else is promised of it than is published."""
+    remark: str = ""
+    """What its author should know of what planning costs."""
 
     @property
     def is_empty(self) -> bool:
@@ -79,7 +81,7 @@ class Plan(NamedTuple):
         said.append(f"{self.nodes} nodes")
         if self.redefined:
             said.append("defined otherwise")
-        return ", ".join(said) + f", about {self.seconds:.1f} s"
+        return ", ".join(said) + f", about {self.seconds:.1f} s{self.remark and '; ' + self.remark}"
 
 
 def info_key(leaf: str) -> str:
@@ -114,7 +116,7 @@ def make_plan(aggregate: Definition, catalog: Catalog) -> Plan:
     redefined = head is not None and not same_meaning(head.definition, aggregate.described())
     return Plan(
         aggregate.name, now, head, len(partitions), changes, removed, records, nodes, cost,
-        redefined,
+        redefined, getattr(aggregate.source, "remark", ""),
     )  # fmt: skip
 
 

@@ -34,6 +34,11 @@ class Derived:
         own = getattr(self.source, "where", "")
         return " ".join([own, self.condition, *self.columns.values()])
 
+    @property
+    def remark(self) -> str:
+        """That of the source."""
+        return str(getattr(self.source, "remark", ""))
+
     def identity(self) -> list[Any]:
         """That of the source, and what is derived."""
         return ["derived", self.source.identity(), self.condition, sorted(self.columns.items())]

@@ -61,6 +61,13 @@ class SqlTable:
         if seconds(self.step, "step") < 1:
             raise ConfigError(f"{self}: step must be a second or more")
 
+    @property
+    def remark(self) -> str:
+        """What looking for changes costs, where it costs much."""
+        if self.version_column:
+            return ""
+        return f"all rows of {self.table} are read to find changes (version_column= spares that)"
+
     def identity(self) -> list[Any]:
         """What is read, not where."""
         return ["table", self.table, self.time, self.zone, list(self.columns), self.where]

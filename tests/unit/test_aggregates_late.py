@@ -1,0 +1,70 @@
+"""Rows that come late: whatever comes when, each is served or set aside, and all are counted."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from farm_scheduler import Aggregate, Count, Files
+from tests.unit.aggregates_helpers import Desk
+
+HOUR = 3_600_000_000
+LATENESS, DROP_AFTER = 1, 2
+START = datetime(2015, 9, 12, tzinfo=UTC)
+# Rows that come together: the file, and the hour in which each says that it happened.
+steps = st.lists(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 11)), min_size=1, max_size=5),
+    min_size=2,
+    max_size=4,
+)
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps)
+def test_every_row_is_served_or_set_aside_and_counted(tmp_path_factory, steps):
+    folder = tmp_path_factory.mktemp("late")
+    desk = Desk(folder)
+    edits = Aggregate(
+        "edits",
+        Files(str(folder / "*.json"), time="time"),
+        measures={"n": Count()},
+        lateness=f"{LATENESS}h",
+        drop_after=f"{DROP_AFTER}h",
+    )
+    expected, served, late, closed = Counter(), Counter(), Counter(), None
+    for rows in steps:
+        for file, hour in rows:
+            with (folder / f"{file}.json").open("a") as lines:
+                moment = START + timedelta(hours=hour, minutes=30)
+                lines.write(json.dumps({"time": f"{moment:%Y-%m-%dT%H:%M:%SZ}"}) + "\n")
+            expected[hour] += 1
+            fate = _fate(hour, closed)
+            late[fate] += 1
+            if fate != "aside":
+                served[hour] += 1
+        desk.build(edits)
+        last = max(expected) + 0.5 - LATENESS
+        closed = last if closed is None else max(closed, last)
+        manifest = desk.catalog.manifest("edits")
+        assert _served(desk) == served
+        assert manifest.watermark == round((START.timestamp() * 1e6) + closed * HOUR)
+        assert (manifest.late.folded, manifest.late.quarantined) == (late["folded"], late["aside"])
+        assert sum(one.aside for one in manifest.partitions.values()) == late["aside"]
+        assert sum(served.values()) + late["aside"] == sum(expected.values())
+    desk.catalog.close()
+
+
+def _fate(hour, closed):
+    """What becomes of a row of this hour, in plain words; ``closed`` is the watermark, in hours."""
+    if closed is None or hour >= closed:
+        return "in time"
+    return "aside" if hour < (closed - DROP_AFTER) // 1 else "folded"
+
+
+def _served(desk):
+    rows = desk.snapshot("edits").table("hour").to_pylist()
+    return Counter({(row["hour"] - START) // timedelta(hours=1): row["n"] for row in rows})
