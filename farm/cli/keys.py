@@ -169,7 +169,8 @@ def _say_token(run: Run, token: str, file: Path | None, data: dict[str, str], us
 def list_keys(run: Run) -> None:
     """List all keys: whose they are, what they may, and whether they are in force."""
     store, now = key_store(run), time.time()
-    server = store.server()
+    server, entries = store.server(), store.ring().entries
+    invites = {one.id: one.name for one in entries}
     rows = [
         {
             "name": one.name,
@@ -181,8 +182,9 @@ def list_keys(run: Run) -> None:
             "age_seconds": max(0.0, now - one.made),
             "expires_seconds": one.expires - now if one.expires else None,
             "uses": f"{len(one.joined)} of {one.uses}" if one.uses else "",
+            "invite": invites.get(one.invite, ""),
         }
-        for one in store.ring().entries
+        for one in entries
     ]
     columns = [
         Column("name", "NAME"),
@@ -193,6 +195,7 @@ def list_keys(run: Run) -> None:
         Column("age_seconds", "MADE", ago_text, right=True),
         Column("expires_seconds", "EXPIRES IN", _left, right=True),
         Column("uses", "USES", dash),
+        Column("invite", "JOINED BY", dash),
         Column("id", "KEY"),
     ]
     run.output.table(rows, columns, empty="No keys.")
@@ -211,12 +214,11 @@ def revoke(
 ) -> None:
     """End a key at once: what is connected with it is cut, and never comes back."""
     ended = key_store(run).revoke(name)
-    joined = sum(len(one.joined) for one in ended)
     run.output.answer(
         {"name": name, "keys": [one.id for one in ended]}, f"The key {name} is revoked."
     )
-    if joined:
-        run.output.note(f"With it go the {joined} hosts that have joined with it.")
+    if joined := sum(bool(one.invite) and one.name != name for one in ended):
+        run.output.note(f"With it go the keys of {joined} hosts that have joined with it.")
 
 
 @command(
@@ -266,7 +268,8 @@ def invite(
 ) -> None:
     """Make one token with which several hosts join, for those that are started by a machine.
 
-    It is counted by their names: one that has joined may come back, also when it has expired.
+    Each host that joins makes a key of its own, under its name, which can be revoked alone. One
+    that has joined may come back, also when the invite has expired.
     """
     if role is not Role.HOST:
         raise typer.BadParameter("only hosts can be invited: clients have people who ask for keys")

@@ -8,8 +8,10 @@ import logging
 from collections.abc import Sequence
 
 from farm.coordinator.guard import Guard
-from farm.keys import INVITED, ROTATED_PORTS, Server
+from farm.keys import INVITED, ROTATED_PORTS, Newcomer, Server
 from farm.logs import Seldom
+from farm.protocol.messages import HostHello, Rejected
+from farm.protocol.messages_host import JOINED
 from farm.transport import Address, AddressError, Connection, Router, host_address
 
 __all__ = ["Gate"]
@@ -40,17 +42,17 @@ class Gate:
         for address, secret in self._wanted.items():
             self._bind(address, secret)
 
-    def join(self, peer: Connection, host: str) -> str:
-        """Whether a host that comes with an invite may: why not, or nothing.
-
-        Then it is a host like any other.
-        """
+    def join(self, peer: Connection, hello: HostHello) -> Rejected | None:
+        """What to tell a host that comes with an invite; None if it comes with a key of its own."""
         if peer.identity.scope != INVITED:
-            return ""
-        why = self.guard.join(peer.identity.key, host)
-        if not why:
-            peer.identity = peer.identity._replace(scope="all")
-        return why
+            return None
+        public, tasks, *_ = (*hello.keys, b"", b"")
+        host = Newcomer(hello.name, public, tasks)
+        refusal = self.guard.join(peer.identity.key, host, self._routers["host"].reaches)
+        if refusal is not None:
+            return Rejected("invite", refusal.why, refusal.retry)
+        logger.info("a host joined with an invite", extra={"host": host.name})
+        return Rejected(JOINED, "it has joined, and is to come with its own key", retry=True)
 
     def next_deadline(self) -> float:
         """When ``step`` has to be called in any case."""

@@ -18,7 +18,7 @@ import zmq
 
 from farm.errors import ConfigError
 from farm.identity import Identity
-from farm.keys import KeyStore, Ring, Server
+from farm.keys import KeyStore, Newcomer, Refusal, Ring, Server
 from farm.logs import Seldom
 from farm.transport import Router, Waker
 from farm.transport.frames import read_frames, readable
@@ -47,8 +47,11 @@ _FAILED = {
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "half_open",
 }
 _PUBLIC_BYTES = 32
-_REFUSED = b"300"
-"""The one answer to which libzmq ends the connection without a word."""
+_REFUSED = b"000"
+"""No status that there is: to that libzmq hangs up at once, without a word. To 300 it says nothing
+either, and keeps the connection until the handshake has taken too long."""
+_OF_ZAP = zmq.PROTOCOL_ERROR_ZAP_UNSPECIFIED
+"""The bit of protocol errors that are an answer of this handler."""
 
 
 class Guard:
@@ -110,12 +113,12 @@ class Guard:
         """Who has a key, by its id, if it may connect to this side now."""
         return lambda key: self._ring.identify(key, side, time.time())
 
-    def join(self, key: str, host: str) -> str:
-        """Count a host against the invite of this key; returns why not, or nothing."""
+    def join(self, key: str, host: Newcomer, is_connected: Callable[[str], bool]) -> Refusal | None:
+        """Give a host a key of its own for the invite of this key; returns why not, or None."""
         try:
-            return self._store.join(key, host)
+            return self._store.join(key, host, is_connected)
         except (ConfigError, OSError) as error:
-            return f"the invite cannot be used now: {error}"
+            return Refusal(f"the invite cannot be used now: {error}", retry=True)
 
     @property
     def has_news(self) -> bool:
@@ -188,7 +191,9 @@ class Guard:
 
     def _count(self, event: list[bytes]) -> None:
         """A peer failed before it could be asked about."""
-        kind, _ = struct.unpack_from("=HI", event[0])
+        kind, value = struct.unpack_from("=HI", event[0])
+        if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value & _OF_ZAP:
+            return  # it has been asked about
         reason = next((why for one, why in _FAILED.items() if one == kind), "")
         if reason:
             self.refused[reason] += 1

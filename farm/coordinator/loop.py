@@ -22,7 +22,7 @@ from farm.core import Core
 from farm.identity import TRUSTED, Identity
 from farm.logs import Seldom
 from farm.model import Blob, Payload
-from farm.protocol.messages import HostHello, Message, Rejected, Report, Shares, Submit
+from farm.protocol.messages import HostHello, Message, Report, Shares, Submit
 from farm.protocol.records import Record
 from farm.store import Append, Delete, DropFunctions, PutFunction
 from farm.transport import Connection, Poller, Router, Waker
@@ -261,10 +261,9 @@ class Loop:
             elif connection.open:
                 kind = type(message)
                 if kind is HostHello:
-                    if self._gate is not None and (
-                        why := self._gate.join(connection, message.name)
-                    ):
-                        self._turn_away(connection, why)
+                    if self._gate is not None and (said := self._gate.join(connection, message)):
+                        self._port.send(connection, said)
+                        self._port.close(connection)
                         continue
                     self._note_host(connection, message)
                 elif kind is Shares:
@@ -307,10 +306,6 @@ class Loop:
             elif connection.open:
                 self._port.close(connection)
                 self._call(None, self._core.on_closed, connection, time.monotonic())
-
-    def _turn_away(self, connection: Connection, why: str) -> None:
-        self._port.send(connection, Rejected("invite", why, retry=False))
-        self._port.close(connection)
 
     def _note_host(self, connection: Connection, hello: HostHello) -> None:
         connection.label = hello.name

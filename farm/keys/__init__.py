@@ -7,6 +7,7 @@ farm's address, the server's key and the peer's own.
 
 from farm.keys.entries import INVITED, Entry, Kind, Ring, Server, Verdict
 from farm.keys.files import KeysLocked
+from farm.keys.invites import Newcomer, Refusal
 from farm.keys.pairs import Pair, key_id
 from farm.keys.store import LOCAL_TOKEN, ROTATED_PORTS, KeyStore, keys_folder
 from farm.keys.token import Token, TokenError
@@ -19,7 +20,9 @@ __all__ = [
     "KeyStore",
     "KeysLocked",
     "Kind",
+    "Newcomer",
     "Pair",
+    "Refusal",
     "Ring",
     "Server",
     "Token",

@@ -44,6 +44,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     uses: int = 0
     joined: tuple[str, ...] = ()
     """Of an invite: how many hosts may join with it, and which have."""
+    invite: str = ""
+    """Of a host that has joined: the id of the invite with which it did."""
 
     @property
     def id(self) -> str:

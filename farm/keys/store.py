@@ -19,6 +19,7 @@ from farm.errors import ConfigError
 from farm.identity import Identity, Role
 from farm.keys.entries import INVITED, Entries, Entry, Kind, Ring, Server, hash_of
 from farm.keys.files import check_folder, locked, make_folder, read_private, write_private
+from farm.keys.invites import Newcomer, Refusal, admitted
 from farm.keys.pairs import Pair
 from farm.keys.token import Token
 
@@ -243,7 +244,9 @@ class KeyStore:
         pair = Pair.make()
         public = Pair.of(server.secrets[-1]).public
         addresses = self._addresses(server)
-        if entry.role is Role.HOST:
+        if entry.kind is Kind.INVITE:  # its hosts make keys for their tasks themselves
+            token = Token(addresses, public, host=pair.secret, invites=True)
+        elif entry.role is Role.HOST:
             tasks = Pair.make()
             token = Token(addresses, public, host=pair.secret, tasks=tasks.secret)
             entry = msgspec.structs.replace(entry, tasks=tasks.public)
@@ -284,30 +287,39 @@ class KeyStore:
             self._save([*entries, entry])
             return text
 
-    def join(self, invite: str, host: str) -> str:
-        """Count a host as one of those that an invite, by its id, lets in; or say why it is not.
+    def join(
+        self, invite: str, host: Newcomer, is_connected: Callable[[str], bool]
+    ) -> Refusal | None:
+        """Give a host that comes with an invite, by its id, a key of its own, or say why not.
 
-        One that has joined may come back as often as it likes, also when the invite has expired.
+        ``is_connected`` says whether a key, by its id, is in use.
         """
+        try:
+            self._check_name(host.name)
+        except ConfigError as error:
+            return Refusal(str(error))
         with locked(self.folder):
-            entries, now = list(self.ring().entries), self._clock()
-            found = next((one for one in entries if one.id == invite), None)
-            if found is None or found.revoked:
-                return "the invite was revoked"
-            if host in found.joined:
-                return ""
-            if found.state(now) != "valid":
-                return f"the invite is {found.state(now)}, and this host did not join before"
-            at = entries.index(found)
-            entries[at] = msgspec.structs.replace(found, joined=(*found.joined, host))
-            self._save(entries)
-            return ""
+            entries = self.ring().entries
+            found = admitted(entries, invite, host, self._clock(), is_connected)
+            if isinstance(found, Refusal):
+                return found
+            if found is not entries:
+                self._save(found)
+            return None
 
     def revoke(self, name: str) -> list[Entry]:
-        """End all keys of a name; returns them. Raises ``ConfigError`` if it has none."""
+        """End all keys of a name, and those of the hosts that have joined with it; returns them.
+
+        Raises ``ConfigError`` if it has none.
+        """
         with locked(self.folder):
             entries, now = self.ring().entries, self._clock()
-            ended = [one for one in entries if one.name == name and not one.revoked]
+            named = {one.id for one in entries if one.name == name}
+            ended = [
+                one
+                for one in entries
+                if not one.revoked and (one.name == name or one.invite in named)
+            ]
             if not ended:
                 raise ConfigError(f"there is no key {name!r} that could be revoked")
             self._save(
@@ -329,7 +341,10 @@ class KeyStore:
 
     def _save(self, entries: Iterable[Entry]) -> None:
         now = self._clock()
-        kept = tuple(one for one in entries if not _is_old(one, now))
+        entries = tuple(entries)
+        invites = {one.id for one in entries if one.kind is Kind.INVITE and not _is_old(one, now)}
+        # Who was revoked alone must not join again as long as others may.
+        kept = tuple(one for one in entries if one.invite in invites or not _is_old(one, now))
         if len(kept) > KEYS_MAX:
             raise ConfigError(f"there are {KEYS_MAX} keys already: revoke some")
         self._write(PEERS, Entries(keys=kept))

@@ -29,6 +29,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True, repr_omit_defaults=Tru
 
     ``client`` is for where clients connect, ``host`` for where hosts do, ``tasks`` is what a host
     gives to its tasks, for the farm's clients that they are; empty is a key that there is not.
+    With one that ``invites``, a host joins with keys that it makes itself.
     """
 
     addresses: tuple[str, ...]
@@ -36,6 +37,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True, repr_omit_defaults=Tru
     client: bytes = b""
     host: bytes = b""
     tasks: bytes = b""
+    invites: bool = False
 
     def __repr__(self) -> str:
         return f"<token for {' or '.join(self.addresses) or 'this machine'}>"

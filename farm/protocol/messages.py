@@ -354,7 +354,7 @@ class Shares(Part, tag=84):
 class Rejected(Part, tag=82):
     """The connection is refused and will be closed; ``retry`` says whether trying again can help.
 
-    Codes: ``version``, ``hello``, ``secret``, ``replaced``, ``garbled``, ``slow``, ``name``.
+    Codes: version, hello, secret, replaced, garbled, slow, name, invite, joined.
     """
 
     code: str

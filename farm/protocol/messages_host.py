@@ -5,6 +5,7 @@ import msgspec
 from farm.protocol.parts import Amount, Claim, Counter, Ended, Grant, Name, Part, Span
 
 __all__ = [
+    "JOINED",
     "Ask",
     "Assign",
     "Drain",
@@ -18,6 +19,9 @@ __all__ = [
     "Told",
 ]
 
+JOINED = "joined"
+"""The code of a ``Rejected`` to a host that has joined, and is to come with its own key."""
+
 
 class HostHello(Part, tag=40):
     """The first message of a host's connection: who it is and all leases that it holds.
@@ -29,7 +33,8 @@ class HostHello(Part, tag=40):
     is how many slots it may lend. ``resources`` is what it has for tasks, beside its slots, and
     ``labels`` what is said of it: ``{"ssd": "", "zone": "a"}`` for ``ssd`` and ``zone=a``.
     ``platform`` and ``packages``, with their versions, are the environment of its tasks; an older
-    host tells neither.
+    host tells neither. ``keys``: who comes with an invite has made two public keys of its own, for
+    itself and for its tasks.
     """
 
     protocol: int
@@ -53,6 +58,7 @@ class HostHello(Part, tag=40):
     resources: dict[Name, Amount] = msgspec.field(default_factory=dict)
     platform: str = ""
     packages: dict[str, str] = msgspec.field(default_factory=dict)
+    keys: list[bytes] = msgspec.field(default_factory=list)
 
 
 class Report(Part, tag=41):

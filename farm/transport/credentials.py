@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from farm.config import DEFAULT_ADDRESS
-from farm.keys import LOCAL_TOKEN, Token, TokenError, keys_folder
+from farm.keys import LOCAL_TOKEN, Pair, Token, TokenError, keys_folder
 from farm.keys.files import read_private
 from farm.keys.token import PREFIX
 from farm.transport.address import Address, Route, host_address, parse_address, parse_route
@@ -89,6 +89,10 @@ class Credentials:
         self._good = False
         self._ways = 1
         self._tried = 0  # in this round of all ways
+        self._own_pairs: tuple[Pair, ...] = ()
+        self._use_own = False
+        if part == "host" and self._is_invite():
+            self._own_pairs = Pair.make(), Pair.make()
         self.way = self.doors()[0].address
         """Where it connected last, as clients would; at first, where it will."""
         self.address = self._route or Route([self.way])
@@ -96,6 +100,21 @@ class Credentials:
 
     def __repr__(self) -> str:
         return f"<credentials for {self.address}>"
+
+    @property
+    def own_keys(self) -> list[bytes]:
+        """Public keys that this host has made for itself and for its tasks, if it is invited."""
+        return [pair.public for pair in self._own_pairs]
+
+    def joined(self) -> None:
+        """The host's own key is known now: the next connection shows it, not the invite's."""
+        self._use_own = bool(self._own_pairs)
+        self._good = True  # the way was
+
+    def _is_invite(self) -> bool:
+        where = self._route or parse_route(DEFAULT_ADDRESS)
+        token = None if all(one.scheme == "ipc" for one in where) else self._read(where)
+        return token is not None and token.invites
 
     def doors(self) -> list[Door]:
         """All ways in, the best first; their addresses are those that clients use."""
@@ -111,15 +130,18 @@ class Credentials:
                 f"{self._where} is not a {_NEEDED[self._part]} token; farm keys new NAME --role"
                 f" {'client' if self._part == 'client' else 'host'}  makes one"
             )
+        if self._use_own and token.invites:
+            secret = self._own_pairs[0].secret
         if not self._route and token.addresses:
             where = Route(map(parse_address, token.addresses))
         return _doors(where, token.server, secret)
 
     def dial(self, dealer: Dealer) -> None:
         """Have a dealer connect by the last way if it was good, else by the next."""
-        doors = self.doors()
         if not self._good:
             self._at += 1
+            self._use_own = False  # if it does not know the host's own key, that is to join again
+        doors = self.doors()
         self._good = False
         self._ways = len(doors)
         self._tried += 1
@@ -150,6 +172,10 @@ class Credentials:
         """What a host's tasks, as clients of the farm, are to use: no more than they need."""
         if not self._token:
             return ""
+        if self._own_pairs:
+            token = self._read(self._route or parse_route(DEFAULT_ADDRESS)) or Token((), b"")
+            tasks = self._own_pairs[1].secret
+            return Token(token.addresses, token.server, tasks=tasks).text()
         if self._token == NO_KEY or not self._token.startswith(PREFIX):
             return self._token
         token = Token.parse(self._token, self._where)

@@ -20,7 +20,7 @@ from farm.errors import ProtocolError
 from farm.identity import TRUSTED, Identity
 from farm.logs import Seldom
 from farm.protocol.codec import decoder
-from farm.protocol.messages import Message, Rejected
+from farm.protocol.messages import Beat, Message, Rejected
 from farm.transport.address import Address, AddressError, bind_address
 from farm.transport.frames import (
     descriptor_of,
@@ -271,6 +271,13 @@ class Router:
             _shut(connection.descriptor)
             self._drop(connection)
         return len(ended)
+
+    def reaches(self, key: str) -> bool:
+        """Whether a connection of this key is there: one that is gone shows when it is sent to."""
+        found = [one for one in self._connections.values() if one.identity.key == key]
+        for connection in found:
+            self.send(connection, Beat())
+        return any(connection.open for connection in found)
 
     def shut(self, linger_seconds: float = 0.0) -> None:
         """Close the socket, giving what was sent that long to leave."""

@@ -176,6 +176,7 @@ FROM_HOST = [
         "cgroup v2",
         platform="linux-x86_64",
         packages={"numpy": "2.1.3"},
+        keys=[b"p" * 32, b"q" * 32],
     ),
     Report(
         6,

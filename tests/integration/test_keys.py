@@ -299,15 +299,27 @@ def test_ten_thousand_half_open_connections(farm, place, store):
     until(lambda: refused(farm, "half_open") >= waves * each, "they are not all counted")
 
 
-def test_an_invite_lets_so_many_hosts_in(farm, place, store):
-    token = store.invite("autoscale", uses=1, expires=3600.0)
-    place.agent("first", FARM_TOKEN=token).start()
-    until(lambda: farm.query("status")["hosts"] == 1, "it does not join")
-    second = place.agent("second", FARM_TOKEN=token)
-    second.start()
-    assert second.wait() == 11
-    assert "the invite is used" in second.log.read_text()
-    assert [host["name"] for host in farm.query("hosts")] == ["first"]
+def test_an_invite_lets_so_many_hosts_in_and_each_has_its_own_key(farm, place, store):
+    token = store.invite("autoscale", uses=2, expires=3600.0)
+    hosts = [place.agent(name, FARM_TOKEN=token) for name in ("first", "second", "third")]
+    for host in hosts[:2]:
+        host.start()
+    until(lambda: farm.query("status")["hosts"] == 2, "they do not join")
+    hosts[2].start()
+    assert hosts[2].wait() == 11
+    assert "the invite is used" in hosts[2].log.read_text()
+    assert {host["name"] for host in farm.query("hosts")} == {"first", "second"}
+    with Client(place.address, token=store.new("ann", Role.CLIENT), keys="") as client:
+        assert client.submit(_doubled_there).result(WAIT_SECONDS) == 42
+    store.revoke("first")
+    until(lambda: [host["name"] for host in farm.query("hosts")] == ["second"], "it is there still")
+    hosts[0].kill()
+    hosts[0].start()  # with the invite, as it was
+    assert hosts[0].wait() == 11
+    assert "the key of the host 'first' was revoked" in hosts[0].log.read_text()
+    hosts[1].kill()
+    hosts[1].start()
+    until(lambda: hosts[1].log.read_text().count("connected to") == 2, "it does not come back")
     store.revoke("autoscale")
     until(lambda: farm.query("status")["hosts"] == 0, "it is connected still")
 

@@ -8,7 +8,7 @@ import pytest
 
 from farm.errors import ConfigError
 from farm.identity import Identity, Role
-from farm.keys import KeysLocked, KeyStore, Kind, Pair, Token, TokenError, key_id
+from farm.keys import KeysLocked, KeyStore, Kind, Newcomer, Pair, Refusal, Token, TokenError, key_id
 
 ADDRESS = "tcp://farm-host:7070"
 DAY = 86_400.0
@@ -222,33 +222,91 @@ def test_a_rotation_has_two_server_keys_and_ends_what_it_replaced(store):
         store.finish_rotation()
 
 
+def newcomer(name):
+    return Newcomer(name, Pair.make().public, Pair.make().public)
+
+
+def nobody(_key):
+    return False
+
+
 def test_an_invite_is_good_for_so_many_hosts(store, clock):
     token = Token.parse(store.invite("autoscale", uses=2, expires=3600.0), "it")
     invite = admit(store, token.host, "host").identity
     assert (invite.name, invite.role, invite.scope) == ("autoscale", Role.HOST, "invite")
-    assert store.join(invite.key, "a") == ""
-    assert store.join(invite.key, "a") == ""  # it comes back
-    assert store.join(invite.key, "b") == ""
+    assert (token.invites, token.tasks) == (True, b"")
+    a, b, c = map(newcomer, "abc")
+    for host in (a, a, b):  # it comes back
+        assert store.join(invite.key, host, nobody) is None
     again = KeyStore(store.folder, clock)  # what was used is remembered
-    assert "the invite is used" in again.join(invite.key, "c")
-    assert again.join(invite.key, "b") == ""
+    assert "the invite is used" in again.join(invite.key, c, nobody).why
+    assert again.join(invite.key, b, nobody) is None
     clock.now += 40 * DAY  # those that have joined stay
     again.new("ann", Role.CLIENT)
-    assert again.join(invite.key, "b") == ""
-    assert "the invite is expired" in again.join(invite.key, "c")
+    assert again.join(invite.key, newcomer("b"), nobody) is None
+    assert "the invite is expired" in again.join(invite.key, c, nobody).why
     assert admit(again, token.host, "host").identity
-    assert admit(again, token.tasks).identity.role is Role.CLIENT
     again.revoke("autoscale")
-    assert again.join(invite.key, "b") == "the invite was revoked"
+    assert again.join(invite.key, b, nobody) == Refusal("the invite was revoked")
     assert admit(again, token.host, "host") == (None, "revoked")
+    assert again.ring().admit(a.public, "host", clock()).reason == "revoked"
+
+
+def test_a_host_that_joined_has_a_key_of_its_own(store, clock):
+    token = Token.parse(store.invite("autoscale", uses=3, expires=3600.0), "it")
+    invite = key_id(Pair.of(token.host).public)
+    a, b = map(newcomer, "ab")
+    assert store.join(invite, a, nobody) is None
+    assert store.join(invite, b, nobody) is None
+    found = store.ring().admit(a.public, "host", clock()).identity
+    assert (found.name, found.role, found.scope) == ("a", Role.HOST, "own")
+    assert store.ring().admit(a.tasks, "client", clock()).identity.scope == "tasks"
+    store.revoke("a")
+    assert store.ring().admit(a.public, "host", clock()).reason == "revoked"
+    assert store.ring().admit(b.public, "host", clock()).identity
+    for host in (a, newcomer("a")):
+        assert store.join(invite, host, nobody) == Refusal("the key of the host 'a' was revoked")
+    store.revoke("b")
+    clock.now += 40 * DAY
+    store.new("ann", Role.CLIENT)  # what ended long ago is forgotten now, and not these
+    assert store.join(invite, newcomer("b"), nobody) == Refusal(
+        "the key of the host 'b' was revoked"
+    )
+
+
+def test_a_host_that_joins_takes_nobodys_place(store):
+    store.new("ann", Role.CLIENT)
+    north = Token.parse(store.new("north", Role.HOST), "it")
+    token = Token.parse(store.invite("autoscale", uses=3, expires=3600.0), "it")
+    invite = key_id(Pair.of(token.host).public)
+    a = newcomer("a")
+    assert store.join(invite, a, nobody) is None
+
+    def refused(host, is_connected=nobody):
+        return store.join(invite, host, is_connected)
+
+    for name in ("ann", "north"):
+        assert f"there is a key {name!r} already" in refused(newcomer(name)).why
+    for name in ("local-host", "no name", ""):
+        assert "is no name for a key" in refused(newcomer(name)).why
+    for key in (a.public, a.tasks, Pair.of(north.host).public, Pair.of(token.host).public):
+        assert refused(Newcomer("b", key, Pair.make().public)).why == "its key is somebody else's"
+    assert "no key of its own" in refused(Newcomer("b", b"", b"")).why
+    taken = refused(newcomer("a"), lambda key: key == key_id(a.public))
+    assert taken.retry
+    assert "is connected" in taken.why
+    before = store.ring().entries
+    assert refused(a) is None
+    assert store.ring().entries == before
 
 
 def test_an_invite_with_which_nobody_joined_in_time(store, clock):
     token = Token.parse(store.invite("autoscale", uses=2, expires=3600.0), "it")
     clock.now += 3600.0
     assert admit(store, token.host, "host") == (None, "expired")
-    assert "the invite is expired" in store.join(key_id(Pair.of(token.host).public), "a")
-    assert "revoked" in store.join("0" * 16, "a")
+    invite = key_id(Pair.of(token.host).public)
+    assert "the invite is expired" in store.join(invite, newcomer("a"), nobody).why
+    assert "revoked" in store.join("0" * 16, newcomer("a"), nobody).why
 
 
 def test_those_who_change_the_store_at_once_lose_nothing(store):

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from farm.blobs import Sharing
 from farm.logs import Seldom
-from farm.protocol.messages import Beat, FromHost, HostWelcome, Report
+from farm.protocol.messages import Beat, FromHost, HostWelcome, Rejected, Report
+from farm.protocol.messages_host import JOINED
 from farm.transport import Credentials, Naps, Poller, Waker
 from farm.transport.naps import LOOK_SECONDS
 from farm.transport.options import MESSAGES_HWM
@@ -194,6 +195,8 @@ class Agent:
         for message in messages:
             if isinstance(message, HostWelcome):
                 self._share(message)
+            if isinstance(message, Rejected) and message.code == JOINED:
+                self._credentials.joined()
             self._call(self._host.receive, message, now)
             if isinstance(message, HostWelcome) and self._host.connected:
                 self._link.welcomed()

@@ -53,6 +53,7 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
         max_memory_per_worker=settings.max_memory_per_worker,
         memory_limits=fuses.says,
         max_lent=settings.lent_count(slots),
+        keys=credentials.own_keys,
     )
 
     def make_pool(poller: Poller) -> Pool:

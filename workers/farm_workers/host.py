@@ -136,7 +136,7 @@ class Host:
                 self._trouble,
                 settings.memory_limits,
                 settings.max_lent,
-                *(settings.resources, settings.platform, settings.packages),
+                *(settings.resources, settings.platform, settings.packages, settings.keys),
             )
         )
         self._lent_told = NOTHING

@@ -134,7 +134,7 @@ class HostSettings:
     may run on for ``grace_seconds``, and its last reports be noted within ``drain_seconds``.
     ``kill_seconds`` is how long a worker over a limit has to end before it is killed. Workers are
     replaced after ``max_tasks_per_worker`` tasks, or when they have ``max_memory_per_worker``
-    bytes; 0: never. ``memory_limits``, ``resources``, ``platform`` and ``packages`` as in
+    bytes; 0: never. ``memory_limits``, ``resources``, ``platform``, ``packages`` and ``keys`` as in
     ``HostHello``; ``devices`` names its GPUs. ``max_lent`` is how many slots may be lent at a time
     while tasks wait for others; a worker that is not needed any more leaves after
     ``spare_seconds``.
@@ -167,6 +167,7 @@ class HostSettings:
     devices: tuple[str, ...] = ()
     platform: str = ""
     packages: dict[str, str] = field(default_factory=dict)
+    keys: list[bytes] = field(default_factory=list)
 
 
 class HostPort(Protocol):
