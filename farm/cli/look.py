@@ -111,6 +111,11 @@ def _keys(process: dict[str, Any]) -> str:
         return "NONE: whoever can connect to it can run code on it"
     if "refused" not in process:
         return ""
+    if process.get("keys_unreadable"):
+        return (
+            "CANNOT BE READ: those as they were stay in force, and nothing that was revoked or made"
+            " since counts; the coordinator's log says why"
+        )
     reasons = {
         name.removeprefix("refused_").replace("_", " "): number
         for name, number in process.items()

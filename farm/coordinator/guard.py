@@ -30,6 +30,8 @@ logger = logging.getLogger("farm.coordinator")
 ZAP = "inproc://zeromq.zap.01"
 LOOK_SECONDS = 0.25
 """How often the files are looked at."""
+COMPLAIN_SECONDS = 60.0
+"""How often is said that the files cannot be read."""
 DRAIN = 256
 """The most events taken from one socket before the others have their turn."""
 REASONS = (
@@ -78,7 +80,9 @@ class Guard:
         # Bounded by the keys: each is in here once, until the loop has cut its connections.
         self._gone: deque[str] = deque()
         self._seldom = Seldom(logger)
-        self._trouble = Seldom(logger)
+        self.unreadable = ""
+        """Why the keys cannot be read, while they cannot."""
+        self._complain_at = 0.0
         self._waker = Waker()
         self._stopping = False
         self._zap = context.socket(zmq.REP)
@@ -201,20 +205,34 @@ class Guard:
 
     def _look(self) -> None:
         """Read the files again if they have changed, and find keys that have ended."""
-        signature = self._store.signature()
-        if signature != self._signature:
-            try:
-                server, ring = self._store.server(), self._store.ring()
-            except (ConfigError, OSError) as error:
-                self._trouble.warning(f"the keys as they were stay in force: {error}")
-                return
-            self._ring, self._server, self._signature = ring, server, signature
-            self._wake()
+        try:
+            if (signature := self._store.signature()) != self._signature or self.unreadable:
+                self._ring, self._server = self._store.ring(), self._store.server()
+                self._signature = signature
+                self._wake()
+        except (ConfigError, OSError) as error:
+            self._complain(str(error))
+        else:
+            self._complain("")
         valid = self._ring.valid(time.time())
         if gone := self._valid - valid:
             self._gone.extend(gone)
             self._wake()
         self._valid = valid
+
+    def _complain(self, trouble: str) -> None:
+        """Say loudly, and again and again, that no change of the keys counts now."""
+        now = time.monotonic()
+        if trouble and (not self.unreadable or now >= self._complain_at):
+            logger.error(
+                "the keys cannot be read, so those as they were stay in force, and nothing that was"
+                " revoked or made since counts: %s",
+                trouble,
+            )
+            self._complain_at = now + COMPLAIN_SECONDS
+        elif self.unreadable and not trouble:
+            logger.warning("the keys can be read again, and count as they are now")
+        self.unreadable = trouble
 
 
 _WORDS = {

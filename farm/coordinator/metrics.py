@@ -4,8 +4,9 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from farm.coordinator.guard import Guard
 from farm.transport import Router
 
 __all__ = ["Counters", "resident_bytes"]
@@ -14,13 +15,13 @@ __all__ = ["Counters", "resident_bytes"]
 class Counters:
     """Counts of this process since its start; ``snapshot`` has them as plain data.
 
-    ``refused``: how many peers, by the reason, where keys are in use.
+    ``guard``: who keeps peers out, where keys are in use.
     """
 
     def __init__(
         self,
         routers: Sequence[Router],
-        refused: Mapping[str, int] | None = None,
+        guard: Guard | None = None,
         *,
         insecure: bool = False,
     ) -> None:
@@ -28,7 +29,7 @@ class Counters:
         self.bugs = 0
         """Messages and ticks on which the core raised."""
         self._routers = routers
-        self._refused = refused
+        self._guard = guard
         self._insecure = insecure
         self._since = time.monotonic()
 
@@ -44,9 +45,12 @@ class Counters:
         }
         if self._insecure:
             totals["insecure"] = 1
-        if self._refused is not None:
-            totals["refused"] = sum(self._refused.values())
-            totals |= {f"refused_{why}": count for why, count in self._refused.items() if count}
+        if self._guard is not None:
+            refused = self._guard.refused
+            totals["refused"] = sum(refused.values())
+            totals |= {f"refused_{why}": count for why, count in refused.items() if count}
+            if self._guard.unreadable:
+                totals["keys_unreadable"] = 1
         for router in self._routers:
             for name, count in router.counters.items():
                 totals[name] = totals.get(name, 0) + count

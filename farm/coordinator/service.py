@@ -102,7 +102,7 @@ def _serve(settings: CoordinatorSettings) -> tuple[ExitCode, int]:
         journal = Journal(store, waker.wake, blobs)
         counters = Counters(
             routers,
-            gate.guard.refused if gate else None,
+            gate.guard if gate else None,
             insecure=gate is None and not settings.listen.startswith("ipc:"),
         )
         port = ShellPort(routers, journal, counters, blobs)

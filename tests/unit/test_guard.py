@@ -1,14 +1,17 @@
 """The handler that lets peers in: what it does when it cannot go on."""
 
 import threading
+import time
 
 import pytest
 import zmq
 
+from farm.cli.look import _keys
 from farm.coordinator.guard import Guard
+from farm.coordinator.metrics import Counters
 from farm.errors import ConfigError
 from farm.identity import Role
-from farm.keys import KeyStore, Pair, Token
+from farm.keys import KeyStore, Pair, Token, key_id
 from farm.transport import Dealer, Router, Waker, parse_address
 from tests.processes import free_ports
 
@@ -77,21 +80,57 @@ def test_who_is_refused_is_hung_up_on_and_does_not_wait(rig, store):
     assert guard.refused["unknown"] == sum(guard.refused.values()) == 8
 
 
-def test_keys_that_cannot_be_read_stay_as_they_were(rig, store):
+@pytest.mark.parametrize("damage", ["mode", "content", "folder"])
+def test_keys_that_cannot_be_read_stay_as_they_were_and_that_is_said(rig, store, damage, caplog):
     context, guard, died, address = rig
     token = Token.parse(store.new("ann", Role.CLIENT), "it")
     assert gets_in(context, address, token)
     path = store.folder / "peers.json"
-    path.chmod(0o644)
-    path.touch()
-    with pytest.raises(ConfigError, match="chmod 600"):
-        store.ring()
+    good = path.read_bytes()
+    if damage == "mode":
+        path.chmod(0o644)
+        path.touch()
+    elif damage == "content":
+        path.write_bytes(good[:-20])
+    else:
+        store.folder.chmod(0o755)
+        path.touch()
+    with pytest.raises(ConfigError):
+        store.revoke("ann")  # whoever revokes is told
     assert gets_in(context, address, token)
+    assert guard.unreadable
+    snapshot = Counters((), guard).snapshot()
+    assert snapshot["keys_unreadable"] == 1
+    assert "CANNOT BE READ" in _keys(snapshot)
+    [said] = [one for one in caplog.records if "the keys cannot be read" in one.message]
+    assert said.levelname == "ERROR"
     assert not died.is_set()
+    store.folder.chmod(0o700)
     path.chmod(0o600)
+    path.write_bytes(good)
     store.revoke("ann")
     assert not gets_in(context, address, token)
     assert guard.refused["revoked"] == 1
+    assert not guard.unreadable
+    assert "can be read again" in caplog.text
+
+
+def test_a_key_ends_in_time_although_the_keys_cannot_be_read(rig, store):
+    _, guard, _, _ = rig
+    past = KeyStore(store.folder, lambda: time.time() - 60.0)
+    token = Token.parse(past.new("ann", Role.CLIENT, expires=61.0), "it")
+    key = key_id(Pair.of(token.client).public)
+    until(lambda: guard.identify("client")(key))
+    (store.folder / "peers.json").write_bytes(b"{")
+    until(lambda: guard.unreadable)
+    until(lambda: key in guard.take_gone())
+
+
+def until(condition):
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.mark.parametrize(
