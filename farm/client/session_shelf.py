@@ -177,25 +177,30 @@ class Shelf:
             group = groups[at]
             end = 0 if group is None else group.first + group.count
             if group is not None and end > first:
-                a, b = max(group.first, first), min(end, stop)
-                kept = [(x, y) for x, y in ((group.first, a), (b, end)) if x < y]
-                if kept:
-                    parts = [part(group, x, y) for x, y in kept]
-                    taken.append(part(group, a, b))
-                    firsts[at : at + 1] = [one.first for one in parts]
-                    groups[at : at + 1] = parts
-                    self.size += sum(one.size for one in parts)
-                    at += len(kept) - 1
-                else:
+                if first <= group.first and end <= stop:
                     taken.append(group)
                     groups[at] = None
                     self._dead += 1
-                self.tasks -= b - a
-                self.size -= group.size
+                    self.tasks -= group.count
+                    self.size -= group.size
+                else:
+                    a, b = max(group.first, first), min(end, stop)
+                    at += self._cut(at, group, a, b) - 1
+                    taken.append(part(group, a, b))
             at += 1
         if self._dead > _DEAD_MIN and self._dead * 2 > len(groups):
             self._sweep()
         return taken
+
+    def _cut(self, at: int, group: Group, first: int, stop: int) -> int:
+        """Remove some of the tasks of a group; how many groups the others are."""
+        ends = ((group.first, first), (stop, group.first + group.count))
+        kept = [part(group, x, y) for x, y in ends if x < y]
+        self._firsts[at : at + 1] = [one.first for one in kept]
+        self._groups[at : at + 1] = kept
+        self.tasks -= stop - first
+        self.size += sum(one.size for one in kept) - group.size
+        return len(kept)
 
     def take_all(self) -> list[Group]:
         """Remove everything, and return it in order."""

@@ -57,9 +57,10 @@ class Meter:
         half = self._half
         passed = now - self._at
         if passed > 0:
-            half.area += self._open * passed
-            if self.slots:
-                half.busy += min(self._open, self.slots) * passed
+            if self._open:
+                half.area += self._open * passed
+                if self.slots:
+                    half.busy += min(self._open, self.slots) * passed
             self._at = now
             if now - half.since >= WINDOW_SECONDS / 2:
                 self._before, self._half = half, _Half(now)
