@@ -56,12 +56,15 @@ class Poller:
 
     def poll(self, milliseconds: int) -> set[Source]:
         """What is ready; waits so long until something is, or something may have happened."""
-        ready: set[Source] = {one for one in self._descriptors if readable(one)}
+        ready: set[Source] = set()
+        for socket in self._descriptors:
+            if readable(socket):
+                ready.add(socket)
         sockets = self._sockets
         for descriptor, _ in self._poll.poll(0 if ready else milliseconds):
-            socket = sockets.get(descriptor)
-            if socket is None:
+            woken = sockets.get(descriptor)
+            if woken is None:
                 ready.add(descriptor)
-            elif socket not in ready and readable(socket):
-                ready.add(socket)
+            elif woken not in ready and readable(woken):
+                ready.add(woken)
         return ready

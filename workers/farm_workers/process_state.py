@@ -95,7 +95,7 @@ class ProcessState:
             environment.update(self._environment)
             for name, value in self._environment.items():
                 os.putenv(name, value)
-        if [_getsignal(number) for number in _SIGNALS] != self._handlers:
+        if list(map(_getsignal, _SIGNALS)) != self._handlers:
             self._restore_handlers()
         signal.alarm(0)
         _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
