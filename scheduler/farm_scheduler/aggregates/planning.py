@@ -106,14 +106,18 @@ def make_plan(aggregate: Definition, catalog: Catalog) -> Plan:
             records[partition.name] = change
     listed = {partition.name for partition in partitions}
     removed = sorted(name for name in before if name not in listed)
-    nodes = _affected(aggregate, catalog, changes, before, records)
+    redefined = head is not None and not same_meaning(head.definition, aggregate.described())
+    shape = shape_of(aggregate.levels, aggregate.measures, {})
+    same = head is not None and not (redefined or changes or removed)
+    nodes = 0  # of what is published all are there
+    if not same or head is None or head.identities != shape.identities:
+        nodes = _affected(aggregate, catalog, changes, before, records)
     known = [one.seconds for one in before.values() if one.seconds]
     usual = sum(known) / len(known) if known else GUESS_SECONDS
     cost = sum(
         before[c.partition.name].seconds or usual if c.partition.name in before else usual
         for c in changes
     )
-    redefined = head is not None and not same_meaning(head.definition, aggregate.described())
     return Plan(
         aggregate.name, now, head, len(partitions), changes, removed, records, nodes, cost,
         redefined, getattr(aggregate.source, "remark", ""),

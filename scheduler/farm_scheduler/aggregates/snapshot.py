@@ -21,6 +21,8 @@ __all__ = ["NoSuchRead", "Reading", "Snapshot"]
 
 TIMES_MAX = 65_536
 """The most times that are remembered as they were written."""
+FOUND_MAX = 65_536
+"""The most groups that are remembered as they were asked for."""
 
 
 class NoSuchRead(ConfigError, LookupError):
@@ -97,6 +99,8 @@ class Snapshot:
         }
         self._times: dict[tuple[str, str], tuple[str, int]] = {}
         self._chunks: dict[tuple[str, str], _Chunk | None] = {}
+        self._found: dict[tuple[Any, ...], tuple[dict[str, Any] | None, dict[str, float]]] = {}
+        self._version, self._complete = manifest.version, manifest.complete
         self._watermark = None if manifest.watermark is None else manifest.watermark / 1e6
 
     def read(self, **where: Any) -> Reading:
@@ -105,21 +109,28 @@ class Snapshot:
         The window is given by the word for its level, ``hour="2015-09-12T13"``, or as
         ``window="15m", at="2015-09-12T13:15"``. Raises ``NoSuchRead`` for what there is not.
         """
+        asked = tuple(where.items())
+        found = self._found.get(asked)
+        if found is None:
+            if len(self._found) >= FOUND_MAX:
+                self._found.clear()
+            found = self._found[asked] = self._find(where)
+        value, error = found
+        return Reading(
+            None if value is None else value.copy(), self.as_of, self._watermark,
+            time.time() - self.as_of, self._version, self._complete, error.copy(),
+        )  # fmt: skip
+
+    def _find(self, where: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, float]]:
+        """Value and error of a group; None if it has no rows."""
         level, name, key = self._place(where)
         chunk = self._chunk(level, name)
         row = None if chunk is None else chunk.rows.get(key)
         if chunk is None or row is None:
-            return self._reading(None, {})
+            return None, {}
         value = {measure: column[row] for measure, column in chunk.columns.items()}
         error = {measure: one[row] for measure, one in chunk.errors.items() if one[row]}
-        return self._reading(value, error)
-
-    def _reading(self, value: dict[str, Any] | None, error: dict[str, float]) -> Reading:
-        own = self.manifest
-        return Reading(
-            value, self.as_of, self._watermark, time.time() - self.as_of, own.version,
-            not own.failures, error,
-        )  # fmt: skip
+        return value, error
 
     def is_ready(self, where: dict[str, Any]) -> bool:
         """Whether a read would find its chunk in memory; so it is if it would raise."""
