@@ -1,5 +1,6 @@
 """Commands about the store of a coordinator, on its machine: backup, check, restore."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -92,6 +93,9 @@ def check(
         or f"{store} is whole: {found.records} records, {found.large} of them large, and "
         f"{found.functions} functions, as of commit {found.commit}"
     )
+    if found.next_due is not None and not found.problems:
+        first = datetime.fromtimestamp(found.next_due, UTC)
+        text += f"; {found.later} start later, the first at {first:%Y-%m-%d %H:%M:%S} UTC"
     run.output.answer({"store": str(store), **found._asdict()}, text)
     if found.problems:
         raise typer.Exit(ExitCode.STORE)

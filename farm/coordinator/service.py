@@ -161,7 +161,7 @@ def _load(settings: CoreSettings, port: ShellPort, store: Store, path: str, open
     for digest, name, data in store.functions():
         core.restore_function(digest, name, data)
     records = 0
-    for ref, record in store.records():
+    for ref, record in store.records(light=True):
         core.restore(ref, record)
         records += 1
     try:

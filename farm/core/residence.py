@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm.core.batch import DEFAULTS, Batch, start_of
-from farm.core.stored import Stored, fill, inline_bytes, stored
+from farm.core.stored import Stored, fill, inline_bytes, is_stored, stored
 from farm.model import BLOB_BYTES
 from farm.protocol.records import Record, Submitted
 
@@ -116,15 +116,19 @@ class Residence:
         """Keep of a record that is loaded what the budget has room for: the oldest, as a rule."""
         if self.budget is None:
             return
-        late = [self._starts_late(group, record.at) for group in record.groups]
+        late = [
+            self._starts_late(group, record.at) or is_stored(group.payloads)
+            for group in record.groups
+        ]
         groups = list(zip(record.groups, late, strict=True))
         size = sum(_bytes_of(group) for group, is_late in groups if not is_late)
         is_over = self._restored_bytes + size > self.budget
         self._restored_bytes += 0 if is_over else size
         for group, is_late in groups:
             if is_over or is_late:
-                group.payloads = stored(group.payloads)
                 self._stands_in = True
+                if not is_stored(group.payloads):
+                    group.payloads = stored(group.payloads)
 
     def on_committed(self, ref: int) -> None:
         """Everything up to ``ref`` is durable: what is over the budget can go."""

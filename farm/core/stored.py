@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from farm.core.batch import Batch
     from farm.protocol.parts import Group
 
-__all__ = ["Held", "Stored", "fill", "inline_bytes", "stored"]
+__all__ = ["Held", "Stored", "fill", "inline_bytes", "is_stored", "stand_in", "stored"]
 
 SIZES_MAX = 4096
 
@@ -32,13 +32,20 @@ Held = Payload | Stored
 
 
 @lru_cache(SIZES_MAX)  # payloads of one size share what stands for them
-def _stand_in(size: int) -> Stored:
+def stand_in(size: int) -> Any:
+    """What stands for a payload of this size."""
     return Stored(size)
 
 
 def stored(payloads: Iterable[Held]) -> list[Any]:
     """The same without bytes. Blobs have none here, and stay."""
-    return [one if not one or isinstance(one, Blob) else _stand_in(len(one)) for one in payloads]
+    return [one if not one or isinstance(one, Blob) else stand_in(len(one)) for one in payloads]
+
+
+def is_stored(payloads: Iterable[Held]) -> bool:
+    """Whether their bytes are in the store alone; they all are, or none."""
+    first = next((one for one in payloads if one and not isinstance(one, Blob)), b"")
+    return isinstance(first, Stored)
 
 
 def inline_bytes(payloads: Iterable[Held]) -> int:

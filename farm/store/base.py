@@ -114,8 +114,12 @@ class Store(Protocol):
     def functions(self) -> Iterator[tuple[bytes, str, bytes]]:
         """Every function kept: hash, name, data."""
 
-    def records(self) -> Iterator[tuple[int, Record]]:
-        """Every record with its ref, in order; raises ``StoreUnreadable`` for a damaged one."""
+    def records(self, *, light: bool = False) -> Iterator[tuple[int, Record]]:
+        """Every record with its ref, in order; raises ``StoreUnreadable`` for a damaged one.
+
+        ``light``: of tasks that start much later it need not have the arguments, but what stands
+        for them.
+        """
 
     def read(self, ref: int) -> Record | None:
         """One committed record, or None if it was deleted; from any thread."""

@@ -31,7 +31,11 @@ EPOCH_MARGIN = 1_000_000
 
 
 class Checked(NamedTuple):
-    """What a check found; ``problems`` is empty if all is well."""
+    """What a check found; ``problems`` is empty if all is well.
+
+    ``later`` counts the records whose tasks start much later, the first of them at ``next_due``, in
+    seconds since 1970.
+    """
 
     problems: list[str]
     records: int
@@ -40,6 +44,8 @@ class Checked(NamedTuple):
     functions: int
     epoch: int
     commit: int
+    later: int = 0
+    next_due: float | None = None
 
 
 class RestoredStore(NamedTuple):
@@ -100,7 +106,7 @@ class _Check:
             large.close()
         functions = view.connection.execute("SELECT count(*) FROM functions").fetchone()[0]
         numbers = (self._records, self._large_rows, self._files, functions)
-        return Checked(self._problems, *numbers, view.epoch, view.commit)
+        return Checked(self._problems, *numbers, view.epoch, view.commit, *view.later())
 
     def _note(self, problem: str) -> None:
         if len(self._problems) < PROBLEMS_MAX:

@@ -73,6 +73,13 @@ class View:
         """The refs of all rows."""
         return {ref for (ref,) in self.connection.execute("SELECT ref FROM journal")}
 
+    def later(self) -> tuple[int, float | None]:
+        """How many rows have heads, and when the first is due; a file may be older than these."""
+        if not self.connection.execute(self._sql["has_later"]).fetchall():
+            return 0, None
+        rows, due = self.connection.execute(self._sql["next_due"]).fetchone()
+        return rows, None if due is None else due / 1000
+
     def has(self, ref: int) -> bool:
         """Whether there is such a row."""
         return bool(self.connection.execute(self._sql["record"], (ref,)).fetchall())

@@ -42,8 +42,8 @@ class MemoryStore:
         for key, (name, data) in list(self._functions.items()):
             yield key, name, data
 
-    def records(self) -> Iterator[tuple[int, Record]]:
-        """Every record with its ref, in order."""
+    def records(self, *, light: bool = False) -> Iterator[tuple[int, Record]]:
+        """Every record with its ref, in order; ``light`` makes no difference."""
         yield from list(self._records.items())
 
     def read(self, ref: int) -> Record | None:

@@ -28,6 +28,7 @@ from farm.store.base import (
 from farm.store.checks import check_header, inspect, unreadable
 from farm.store.files import PAGE_BYTES, Reserve, Turn, beside, connect, create, store_error
 from farm.store.large import LARGE_BYTES, LargeRows
+from farm.store.later import head_of, record_of
 from farm.store.lock import MOUNTS, FileLock, refuse_network
 from farm.store.queries import load_queries
 from farm.store.upkeep import SURPLUS_PAGES, Upkeep, surplus_pages
@@ -65,6 +66,7 @@ class SqliteStore:
         # Where each large row is, so that its space can be freed; bounded by the rows.
         self._places: dict[int, tuple[int, int]] = {}
         self._commit = 0
+        self._heads: set[int] = set()  # refs of rows that have one; bounded by the rows
         self._touched = 0  # bytes written or freed since the last maintenance
         self._surplus = 0  # free pages too many, when last looked at
         self._failed = ""
@@ -105,6 +107,9 @@ class SqliteStore:
         self._reader = connect(self._path)
         self._upkeep = Upkeep(self._path, self._turn, self._large, self._reserve, self._places)
         self._commit = found.commit
+        for name in ("make_later", "make_later_due", "tidy_later"):
+            self._writer.execute(self._sql[name])
+        self._heads = {ref for (ref,) in self._select("later")}
         self._note_reserve(held=self._reserve.hold())
         return Opened(epoch, found.store_id, found.commit)
 
@@ -128,12 +133,20 @@ class SqliteStore:
         """Every function kept: hash, name, data."""
         yield from self._select("functions")
 
-    def records(self) -> Iterator[tuple[int, Record]]:
-        """Every record with its ref, in order; raises ``StoreUnreadable`` for a damaged one."""
+    def records(self, *, light: bool = False) -> Iterator[tuple[int, Record]]:
+        """Every record with its ref, in order; raises ``StoreUnreadable`` for a damaged one.
+
+        ``light``: of those whose tasks start much later only the heads.
+        """
         after = -1
-        while rows := self._select("records_after", after, _LOAD_ROWS):
-            for after, data, place, size in rows:
-                record = self._record(after, data) if place is None else self.read(after)
+        while rows := self._select("heads_after" if light else "records_after", after, _LOAD_ROWS):
+            for after, data, _place, size, *heads in rows:
+                record: Record | None = None
+                if heads and heads[0] is not None:
+                    record = record_of(heads[0])
+                if record is None and data is not None:
+                    record = self._record(after, data)
+                record = record or self.read(after)
                 if record is None:
                     raise StoreFailed(f"row {after} of the store {self._path} vanished ({size} B)")
                 yield after, record
@@ -188,9 +201,10 @@ class SqliteStore:
         # What is appended and deleted in one transaction was never there.
         dead = {ref for change in changes if isinstance(change, Delete) for ref in change.refs}
         placed: dict[int, tuple[int, int]] = {}
+        heads: list[tuple[int, int, bytes]] = []
         with self._turn:
             try:
-                self._transact(changes, self._prepare(changes, dead, placed), dead)
+                self._transact(changes, self._prepare(changes, dead, placed, heads), dead, heads)
             except BaseException as error:
                 self._roll_back(placed)
                 if isinstance(error, (sqlite3.Error, OSError)):
@@ -204,6 +218,8 @@ class SqliteStore:
                 self._large.free(place, size)
                 self._touched += size
             self._places.update(placed)
+            self._heads -= dead
+            self._heads.update(ref for ref, _, _ in heads)
 
     def _check_usable(self) -> None:
         if self._failed:
@@ -218,7 +234,11 @@ class SqliteStore:
             return 0
 
     def _prepare(
-        self, changes: Sequence[Change], dead: set[int], placed: dict[int, tuple[int, int]]
+        self,
+        changes: Sequence[Change],
+        dead: set[int],
+        placed: dict[int, tuple[int, int]],
+        heads: list[tuple[int, int, bytes]],
     ) -> list[_Row]:
         """Encode what is appended; large rows are durable, and in ``placed``, on return."""
         rows: list[_Row] = []
@@ -227,6 +247,8 @@ class SqliteStore:
                 continue
             ref, record = change
             data = encode_record(record)
+            if (head := head_of(record, len(data))) is not None:
+                heads.append((ref, *head))
             kind = int(record.__struct_config__.tag or 0)
             if len(data) < LARGE_BYTES:
                 rows.append((ref, kind, data, None, None))
@@ -238,13 +260,23 @@ class SqliteStore:
             self._large.sync()
         return rows
 
-    def _transact(self, changes: Sequence[Change], rows: list[_Row], dead: set[int]) -> None:
+    def _transact(
+        self,
+        changes: Sequence[Change],
+        rows: list[_Row],
+        dead: set[int],
+        heads: list[tuple[int, int, bytes]],
+    ) -> None:
         writer, sql = self._writer, self._sql
         assert writer is not None  # noqa: S101 - for the type checker: it is usable
         commit = max((c.ref for c in changes if isinstance(c, Append)), default=0)
         commit = max(commit, self._commit)
         writer.execute("BEGIN IMMEDIATE")
         writer.executemany(sql["append"], rows)
+        if heads:
+            writer.executemany(sql["append_later"], heads)
+        if gone := dead & self._heads:
+            writer.executemany(sql["delete_later"], ((ref,) for ref in gone))
         for change in changes:
             match change:
                 case Delete(refs):

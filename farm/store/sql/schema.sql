@@ -25,3 +25,13 @@ CREATE TABLE meta (
     epoch INTEGER NOT NULL,
     commit_number INTEGER NOT NULL
 );
+
+-- Of rows whose tasks start much later: when the first is due, in milliseconds since 1970, and the
+-- record without arguments. Files that were made without it get it when they are opened.
+CREATE TABLE IF NOT EXISTS later (
+    ref INTEGER PRIMARY KEY,
+    due INTEGER NOT NULL,
+    head BLOB NOT NULL
+);
+
+CREATE INDEX IF NOT EXISTS later_due ON later (due);

@@ -23,6 +23,35 @@ INSERT INTO journal (ref, kind, data, place, size) VALUES (?, ?, ?, ?, ?);
 -- name: delete
 DELETE FROM journal WHERE ref = ?;
 
+-- name: make_later
+CREATE TABLE IF NOT EXISTS later (
+    ref INTEGER PRIMARY KEY,
+    due INTEGER NOT NULL,
+    head BLOB NOT NULL
+);
+
+-- name: make_later_due
+CREATE INDEX IF NOT EXISTS later_due ON later (due);
+
+-- An older release deletes rows without their heads.
+-- name: tidy_later
+DELETE FROM later WHERE ref NOT IN (SELECT ref FROM journal);
+
+-- name: append_later
+INSERT INTO later (ref, due, head) VALUES (?, ?, ?);
+
+-- name: delete_later
+DELETE FROM later WHERE ref = ?;
+
+-- name: later
+SELECT ref FROM later;
+
+-- name: has_later
+SELECT 1 FROM sqlite_master WHERE name = 'later_due';
+
+-- name: next_due
+SELECT (SELECT count(*) FROM later), (SELECT min(due) FROM later);
+
 -- name: put_function
 INSERT INTO functions (hash, name, data) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING;
 
@@ -34,6 +63,12 @@ SELECT hash, name, data FROM functions ORDER BY hash;
 
 -- name: records_after
 SELECT ref, data, place, size FROM journal WHERE ref > ? ORDER BY ref LIMIT ?;
+
+-- What has a head is not read.
+-- name: heads_after
+SELECT journal.ref, CASE WHEN head IS NULL THEN data END, place, size, head
+FROM journal LEFT JOIN later ON later.ref = journal.ref
+WHERE journal.ref > ? ORDER BY journal.ref LIMIT ?;
 
 -- name: record
 SELECT data, place, size FROM journal WHERE ref = ?;
