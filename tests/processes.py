@@ -123,6 +123,7 @@ class Place:
         self.address = f"tcp://127.0.0.1:{free_ports()}" if tcp else f"ipc://{self.folder}/s"
         self.store = store or self.folder / "store" / "farm.db"
         self.services = []
+        self.log_level = "info"
         self.spare_children()
 
     def __enter__(self):
@@ -151,7 +152,8 @@ class Place:
     def module(self, name, module, settings, **environ):
         """A service of the farm, by the module that runs it and its settings."""
         path = self.folder / f"{name}.json"
-        path.write_text(json.dumps({"parent_pid": os.getpid(), **settings}))
+        told = {"parent_pid": os.getpid(), "log_level": self.log_level, **settings}
+        path.write_text(json.dumps(told))
         command = [sys.executable, "-m", module, "--settings", str(path)]
         return self.service(name, command, **environ)
 

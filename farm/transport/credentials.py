@@ -28,6 +28,10 @@ TOKEN_VARIABLE = "FARM_TOKEN"  # noqa: S105 - the name of one
 ONE_OF_SEVERAL_SECONDS, ALONE_SECONDS = 3.0, 6.0
 """How long an attempt may take: if there are others to try, each has less."""
 
+PART_CHARS_MAX = 64
+"""What is longer, between two slashes, is not shown: a token is, and hardly a file's name."""
+_NEITHER = f"{TOKEN_VARIABLE} is neither a token nor the path of a file with one"
+
 Part = Literal["client", "host", "tasks"]
 
 _NEEDED = {"client": "client's or an admin's", "host": "host's", "tasks": "host's"}
@@ -209,12 +213,19 @@ class Credentials:
             if path == self._own and not self._token:
                 raise
             raise TokenError(
-                f"{TOKEN_VARIABLE} is neither a token nor the path of a file with one"
-                if len(str(path)) > 200  # noqa: PLR2004 - what was pasted is not shown
+                _NEITHER
+                if _may_be_secret(path)
                 else f"there is no file {path}, which should hold a token"
             ) from None
         except OSError as error:
             raise TokenError(
-                f"{path}, which should hold a token, cannot be read: {error}"
+                _NEITHER
+                if _may_be_secret(path)
+                else f"{path}, which should hold a token, cannot be read: {error.strerror}"
             ) from None
         return Token.parse(data.decode("utf-8", "replace"), str(path))
+
+
+def _may_be_secret(path: Path) -> bool:
+    """Whether what should be a path may be a token, or part of one, that was pasted badly."""
+    return PREFIX in str(path) or any(len(part) > PART_CHARS_MAX for part in path.parts)

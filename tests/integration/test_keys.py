@@ -8,6 +8,7 @@ import httpx
 import psutil
 import pytest
 import zmq
+from zmq.utils import z85
 
 from farm import Client
 from farm.errors import FarmError, UnknownTask
@@ -29,12 +30,41 @@ def double(number):
 @pytest.fixture
 def place():
     with Place("keys", tcp=True) as made:
+        made.log_level = "debug"
         yield made
+
+
+class Remembering(KeyStore):
+    """It remembers all tokens that it has made."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.made = []
+
+    def new(self, *words, **options):
+        self.made.append(super().new(*words, **options))
+        return self.made[-1]
+
+    def invite(self, *words, **options):
+        self.made.append(super().invite(*words, **options))
+        return self.made[-1]
+
+    def said_in(self, text):
+        """Which secrets, or large parts of tokens, stand in a text."""
+        secrets = [*self.server().secrets]
+        for token in self.made:
+            if token.startswith("farm1-"):
+                parsed = Token.parse(token, "it")
+                secrets += [one for one in (parsed.client, parsed.host, parsed.tasks) if one]
+        words = [token[at : at + 24] for token in self.made for at in range(10, len(token) - 24, 8)]
+        for secret in secrets:
+            words += [secret.hex(), z85.encode(secret).decode(), repr(secret)[2:40]]
+        return [word for word in words if word in text]
 
 
 @pytest.fixture
 def store(place):
-    made = KeyStore(place.folder / "keys")
+    made = Remembering(place.folder / "keys")
     made.create(place.address)
     return made
 
@@ -50,6 +80,8 @@ def farm(place, store):
     yield client
     client.shutdown(wait=False)
     assert place.complaints() == []
+    for log in place.folder.glob("*.log"):
+        assert store.said_in(log.read_text()) == []
 
 
 def until(condition, what):
@@ -136,6 +168,45 @@ def _secrets():
     for parent in own.parents()[:2]:  # the fork server; and the agent's command line
         words += parent.cmdline()
     return [word for word in words if "farm1-" in word]
+
+
+def test_no_service_shows_its_token_also_when_it_cannot_use_it(farm, place, store):
+    """That nothing is in the logs of all services, at debug level, is looked at in every test."""
+    host, client = store.new("north", Role.HOST), store.new("ann", Role.CLIENT)
+    wrong = {
+        "cut": (host[:-5], "cut short"),
+        "client": (client, "is not a host's token"),
+        "pasted": (f"x{host}", "neither a token nor the path of a file with one"),
+        "twice": (f" {host[5:]}{host}", "neither a token nor the path of a file with one"),
+    }
+    for name, (token, _) in wrong.items():
+        place.agent(name, FARM_TOKEN=token).start()
+    tasks = place.folder / "schedules"
+    tasks.mkdir()
+    told = {"files": [], "address": place.address, "state": str(tasks / "s.db")}
+    place.module("scheduler", "farm_scheduler", told, FARM_TOKEN=client[:-5]).start()
+    for name, (_, said) in wrong.items():
+        [service] = [one for one in place.services if one.name == name]
+        assert service.wait() == 3
+        assert said in service.log.read_text()
+    [scheduler] = [one for one in place.services if one.name == "scheduler"]
+    assert scheduler.wait() == 3
+    assert "cut short" in scheduler.log.read_text()
+    text = (store.folder / "local.token").read_text()
+    assert store.said_in(f"a log with {host} and {text}")  # it would be found
+
+
+def test_when_nothing_checks_keys_any_more_the_coordinator_ends(place, store, peer):
+    service = place.coordinator(keys=str(store.folder))
+    service.start()
+    token = Token.parse(store.new("ann", Role.CLIENT), "it")
+    until(lambda: not peer().connect(token.server, token.client).end(), "it does not listen")
+    # The file is valid as far as it goes, and deeper than its reader can: nobody thought of that.
+    nested = b"[" * 100_000 + b"]" * 100_000
+    (store.folder / "peers.json").write_bytes(b'{"more": ' + nested + b"}")
+    assert service.wait() == 70
+    assert "nothing checks keys any more" in service.log.read_text()
+    assert peer().connect(token.server, token.client).end()
 
 
 def test_without_a_key_nobody_gets_in(farm, peer):

@@ -1,13 +1,19 @@
 """Clients and hosts come back by themselves, as who they were, on a connection of their own."""
 
+import itertools
+import random
 import signal
 import time
 
 import pytest
+import zmq
 
 import farm
 from farm.client import loop
+from farm.client.line import Line
+from farm.transport import Credentials, Poller, Router, Waker, host_address, parse_address
 from farm.transport.naps import GAP_SECONDS
+from farm_workers.link import Link
 from tests.integration.agent_rig import AgentProcess, Coordinator
 from tests.integration.fake_farm import FakeFarm
 from tests.processes import Place, free_ports
@@ -101,3 +107,55 @@ def test_of_several_addresses_the_one_that_answers_is_used_by_clients_hosts_and_
 
 def nested():
     return farm.current_client().submit(abs, -5).result()
+
+
+def attempts_of(step, due, seconds):
+    """When, on a clock of its own, a peer tries to connect to where nobody is."""
+    now, found = 0.0, []
+    while now < seconds:
+        found.append(now)
+        until = time.monotonic() + PATIENCE
+        while not step(now):  # the attempt itself is real, and fails in a moment
+            assert time.monotonic() < until
+            time.sleep(0.0001)
+        now = due(now)
+    return found
+
+
+def client_away(address, seconds):
+    """The attempts of a client's connection; and that it comes about when somebody is there."""
+    line = Line(Credentials("client", address, "none"), Waker(), random.random)
+    found = attempts_of(
+        lambda now: line.step(1, now)[2], lambda now: now + line.patience(HOUR, now), seconds
+    )
+    assert not line.up
+    return found, lambda: line.step(1, 2 * HOUR)[0], lambda: line.close(2 * HOUR)
+
+
+def host_away(address, seconds):
+    link = Link(Credentials("host", address, "none"), Poller(), 0.0)
+    found = attempts_of(lambda now: link.receive(now, ())[1], link.next_deadline, seconds)
+    return found, lambda: link.receive(2 * HOUR, ()) and link.up, link.close
+
+
+@pytest.mark.parametrize(
+    ("away", "side", "low", "high"),
+    [(client_away, "client", 1.0, 2.0), (host_away, "host", 1.5, 4.5)],
+)
+def test_a_coordinator_that_is_away_for_an_hour_is_looked_for_after_jittered_pauses(
+    away, side, low, high
+):
+    where = f"tcp://0.0.0.0:{free_ports()}"  # this machine, although it does not look so
+    found, comes_back, close = away(where, HOUR)
+    pauses = [after - before for before, after in itertools.pairwise(found)]
+    assert pauses[:6] == sorted(pauses[:6])  # they double,
+    assert all(low <= pause <= high for pause in pauses[10:])  # to a bound,
+    assert max(pauses[10:]) - min(pauses[10:]) > (high - low) / 2  # and no two peers keep in step
+    context = zmq.Context()
+    router = Router(context, side)
+    address = parse_address(where)
+    router.bind(host_address(address) if side == "host" else address)
+    wait(comes_back)
+    close()
+    router.shut()
+    context.term()
