@@ -7,6 +7,7 @@ that are submitted through it. A worker unpacks it into a private folder, puts t
 
 import contextlib
 import io
+import logging
 import os
 import stat
 import sys
@@ -33,6 +34,8 @@ __all__ = [
     "unpack",
 ]
 
+logger = logging.getLogger("farm.client")
+
 FILES_MAX = 10_000
 BYTES_MAX = 64 << 20
 """Of all files; as many as a payload may have."""
@@ -40,6 +43,8 @@ ARCHIVE_BYTES_MAX = 16 << 20
 """Of the archive, which every function of an upload carries."""
 WRAPPED_MAX = 64
 """Functions that an upload remembers with itself before them."""
+CARRIED_BYTES = 256 << 20
+"""When functions have carried so much of one upload, that is said, once."""
 NAMED_MAX = 5
 """Large files that an error names."""
 NEVER = ("__pycache__", "node_modules", "venv", "*.pyc", "*.pyo", "*.egg-info")
@@ -57,6 +62,7 @@ class Upload:
         self.archive = archive
         self.digest = digest or digest_of(archive)
         self._wrapped: OrderedDict[bytes, tuple[bytes, bytes]] = OrderedDict()
+        self._carried = 0  # bytes of all archives that have been put before functions
 
     def wrap(self, hash: bytes, data: bytes) -> tuple[bytes, bytes]:  # noqa: A002
         """The hash and bytes of a function with this upload."""
@@ -65,10 +71,22 @@ class Upload:
             carried = carry(self.digest, self.archive, data)
             known = blake2b(carried, digest_size=16).digest(), carried
             self._wrapped[hash] = known
+            self._count()
             while len(self._wrapped) > WRAPPED_MAX:
                 with contextlib.suppress(KeyError):
                     self._wrapped.popitem(last=False)
         return known
+
+    def _count(self) -> None:
+        before, self._carried = self._carried, self._carried + len(self.archive)
+        if before < CARRIED_BYTES <= self._carried:
+            logger.warning(
+                "%d different functions have carried an upload of %d KiB each: a lambda or an inner"
+                " function that captures other values is another function each time; give these as"
+                " arguments",
+                self._carried // max(1, len(self.archive)),
+                len(self.archive) >> 10,
+            )
 
 
 def current_upload() -> Upload | None:

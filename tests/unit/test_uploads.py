@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from farm import uploads
 from farm._payload_uploads import Carried
 from farm.errors import ConfigError, PayloadError
 from farm.payload import dump_function, load_function
@@ -117,3 +118,16 @@ def test_a_function_is_looked_at_anew_when_its_modules_are_uploaded(tree, monkey
     (src / "upl_edited.py").write_text("def call():\n    return 2, 'edited'\n")
     pack(src)
     assert dump_function(upl_edited.call).hash != before.hash
+
+
+def test_a_function_is_wrapped_once_and_many_different_ones_are_warned_of(caplog, monkeypatch):
+    monkeypatch.setattr(uploads, "CARRIED_BYTES", 40)
+    upload = uploads.Upload(b"0123456789")
+    first = upload.wrap(b"f", b"pickle")
+    for _ in range(100):
+        assert upload.wrap(b"f", b"pickle") is first  # each submit of it: nothing is made again
+    assert not caplog.records
+    for number in range(10):
+        upload.wrap(bytes([number]), b"pickle")
+    [said] = caplog.records
+    assert "4 different functions have carried an upload" in said.getMessage()
