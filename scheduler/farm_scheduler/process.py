@@ -29,6 +29,8 @@ __all__ = ["serve"]
 logger = logging.getLogger("farm.scheduler")
 
 RETRY_SECONDS = 1.0
+LEAVE_SECONDS = 1.0
+"""How long the farm may take to acknowledge what was submitted, and a goodbye."""
 FOLLOW_SECONDS = 5.0
 """How often whoever stands by looks for what has changed."""
 
@@ -62,8 +64,15 @@ def serve(settings: SchedulerSettings) -> int:
         if turn.take() or standing.wait(turn):
             _decide(standing.scheduler(), turn, alarm, stop, hang_up)
     finally:
-        client.shutdown(wait=False)
+        _leave(client)
     return 0
+
+
+def _leave(client: Client) -> None:
+    """End, even if the farm is away: what it has not acknowledged, whoever takes over submits."""
+    client.connection.wait_acknowledged(LEAVE_SECONDS)
+    client.connection.end()
+    client.connection.join(LEAVE_SECONDS)
 
 
 def _decide(
@@ -85,6 +94,8 @@ def _decide(
             alarm.sleep(scheduler.turn())
             turn.listen(ear)
     finally:
+        if scheduler.let_go():
+            turn.give_back()
         scheduler.close()
 
 

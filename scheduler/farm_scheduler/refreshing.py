@@ -41,6 +41,8 @@ class Refresher:
         self._aside: ThreadPoolExecutor | None = None  # started with the first
         self._stops: dict[str, threading.Event] = {}  # of fires that wait or run
         self._keep: dict[str, float] = {}
+        self.writes = False
+        """Whether the catalog is being written now."""
         self._catalog: Catalog | None = None
 
     @staticmethod
@@ -74,6 +76,7 @@ class Refresher:
 
     def _refresh(self, fire: str, aggregate: "Aggregate") -> None:
         stop = self._stops[fire]
+        self.writes = True
         try:
             ended = self._built(fire, aggregate, stop)
         except CancelledError:
@@ -84,6 +87,7 @@ class Refresher:
             logger.exception("aggregate %s", aggregate.name)
             ended = Ended(fire, "failed", f"{type(error).__name__}: {error}"[:DETAIL_CHARS])
         self._stops.pop(fire, None)
+        self.writes = False
         self._heard(ended)
 
     def _built(self, fire: str, aggregate: "Aggregate", stop: threading.Event) -> Ended:

@@ -180,12 +180,20 @@ class Scheduler:
         times += [self._later[0][0]] if self._later else []
         return min(at for at in times if at is not None)
 
-    def close(self) -> None:
-        """Give everything back; what runs runs on."""
+    def let_go(self) -> bool:
+        """Decide nothing more; whether another one may, or a catalog is still being written.
+
+        What runs runs on.
+        """
         self._aside.shutdown(wait=False, cancel_futures=True)
-        self._hooks.close()
         self._refresher.close()
         self.state.close()
+        return not self._refresher.writes
+
+    def close(self) -> None:
+        """The same, and wait for hooks that have begun."""
+        self.let_go()
+        self._hooks.close()
 
     # ------------------------------------------------------------ parts of a turn
 

@@ -12,7 +12,7 @@ __all__ = ["Turn", "holder", "poke"]
 
 
 class Turn:
-    """The lock beside a state file; held until the process ends, however it does.
+    """The lock beside a state file; held until it is given back, or the process ends.
 
     The file stays: whoever waits has it open.
     """
@@ -44,6 +44,10 @@ class Turn:
     def _sign(self) -> None:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def give_back(self) -> None:
+        """Let another one have it; this one has had its turn."""
+        os.close(self._fd)
 
     def ear(self) -> int:
         """A descriptor that can be read when somebody has poked the holder."""

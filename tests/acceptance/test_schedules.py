@@ -38,6 +38,19 @@ def test_a_farm_beside_a_file_runs_it(machine):
     assert up.wait() == 0
 
 
+def test_a_scheduler_whose_farm_is_away_ends_when_it_is_told_to(machine):
+    (machine.folder / "mine.toml").write_text(
+        '[schedules.a]\ncron = "@yearly"\ncommand = ["true"]\n'
+    )
+    coordinator = machine.coordinator()
+    scheduler = machine.start("scheduler", "mine.toml")
+    scheduler.log("decides about 1 schedules")
+    coordinator.kill()
+    assert machine.ask("schedules", "run", "a")["state"] == "running"
+    scheduler.signal(signal.SIGTERM)
+    assert scheduler.wait() == 0  # whoever takes over submits it
+
+
 def test_a_scheduler_of_its_own(machine):
     gate = machine.gate()
     machine.up("--slots", "2", "--no-gateway")

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import inf
 from queue import Queue
 from threading import Event, Thread
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,10 +22,11 @@ from farm_scheduler.clock import Alarm
 from farm_scheduler.core import Entry, Kind, Row, Schedule, Timing
 from farm_scheduler.desk import Desk
 from farm_scheduler.loading import Loader
+from farm_scheduler.refreshing import Refresher
 from farm_scheduler.service import Scheduler
 from farm_scheduler.settings import SchedulerSettings, state_path
 from farm_scheduler.state import State
-from farm_scheduler.submitting import Submitter, outcome_of
+from farm_scheduler.submitting import Ended, Submitter, outcome_of
 from farm_scheduler.turns import Turn, holder, poke
 from tests.processes import free_ports
 
@@ -547,6 +549,26 @@ def test_what_is_too_old_to_be_submitted_again_is_lost(place):
     assert (row.outcome, row.detail) == ("lost", "nobody knows whether it was submitted")
 
 
+def test_whoever_writes_a_catalog_has_its_turn_until_that_is_done(place):
+    begun, over, heard = Event(), Event(), Queue()
+    scheduler = place.start()
+    refresher = Refresher(place.folder / "aggregates.db", place.client, heard.put)
+
+    def build(fire, *_):
+        begun.set()
+        assert over.wait(WAIT_SECONDS)
+        return Ended(fire, "succeeded")
+
+    refresher._built = build
+    refresher.start("fire", SimpleNamespace(name="a", keep="1d"))
+    assert begun.wait(WAIT_SECONDS)
+    scheduler._refresher = refresher
+    assert not scheduler.let_go()
+    over.set()
+    assert heard.get(timeout=WAIT_SECONDS).outcome == "succeeded"
+    assert scheduler.let_go()
+
+
 # ---------------------------------------------------------------- the state, the lock, the clock
 
 
@@ -579,7 +601,7 @@ def test_one_at_a_time_has_its_turn(tmp_path):
     taken = Event()
     second.take_later(taken.set)
     os.close(ear)
-    os.close(first._fd)  # as the kernel does when it ends
+    first.give_back()  # the kernel does it for whoever ends
     assert taken.wait(WAIT_SECONDS)
 
 
