@@ -1,13 +1,16 @@
 """The machine against a slow and obvious reference: random schedules, outages and pauses."""
 
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from farm_scheduler.core import Pause, Schedule, State
 from farm_scheduler.cron import next_fires
+from farm_scheduler.files import read_files
 from farm_scheduler.simulation import Outage, Simulation
+from tests.conftest import REPOSITORY
 from tests.unit.schedule_reference import Reference
 
 BEGIN = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp())
@@ -131,3 +134,67 @@ def test_ten_years_go_as_the_obvious_way_says():
     assert {one.partition(":")[2] for one in found.values()} >= {
         " succeeded", " missed", " too old", " paused", " deadline",
     }  # fmt: skip
+
+
+def midnight(tz, *numbers):
+    return int(datetime(*numbers, tzinfo=ZoneInfo(tz)).timestamp())
+
+
+NY, HOWE = "America/New_York", "Australia/Lord_Howe"
+USUAL = {
+    "quarter": 7 * 96,
+    **dict.fromkeys(["in-the-gap", "gap-left-out", "in-the-fold", "both-times"], 7),
+    **dict.fromkeys(["lord-howe", "lord-howe-fold"], 7),
+    "sunday": 0,
+    "month-end": 0,
+    "every-seven-hours": 24,
+}
+"""How often each of the ten fires in a week in which nothing happens."""
+
+
+@pytest.mark.parametrize(
+    ("tz", "begin", "end", "otherwise", "times"),
+    [
+        # New York: the week has 167 hours, and the day of the change is a second Sunday.
+        (
+            NY, (2026, 3, 5), (2026, 3, 12),
+            {"quarter": 7 * 96 - 4, "gap-left-out": 6, "sunday": 1},
+            {"in-the-gap": ["03:00-0400"], "gap-left-out": [], "both-times": ["01:30-0500"]},
+        ),
+        # 169 hours; the last working day of October is its 30th.
+        (
+            NY, (2026, 10, 29), (2026, 11, 5),
+            {"quarter": 7 * 96 + 4, "both-times": 8, "month-end": 1},
+            {"in-the-fold": ["01:30-0400"], "both-times": ["01:30-0400", "01:30-0500"]},
+        ),
+        # Lord Howe Island: half an hour more, and half an hour less.
+        (
+            HOWE, (2026, 4, 2), (2026, 4, 9),
+            {"quarter": 7 * 96 + 2, "lord-howe-fold": 8},
+            {"lord-howe-fold": ["01:45+1100", "01:45+1030"], "lord-howe": ["02:15+1030"]},
+        ),
+        (
+            HOWE, (2026, 10, 1), (2026, 10, 8),
+            {"quarter": 7 * 96 - 2, "month-end": 1},  # in New York it is 30 September
+            {"lord-howe-fold": ["01:45+1030"], "lord-howe": ["02:30+1100"]},
+        ),
+    ],
+)  # fmt: skip
+def test_the_weeks_of_2026_in_which_clocks_change(tz, begin, end, otherwise, times):
+    found = read_files([str(REPOSITORY / "configs" / "schedules.toml")])
+    assert (len(found.schedules), found.problems) == (10, [])
+    first, last = midnight(tz, *begin), midnight(tz, *end)
+    simulation = Simulation(found.schedules, first, last)
+    simulation.run()
+    rows = list(simulation.rows.values())
+    assert {row.state for row in rows} == {State.RAN}
+    counts = {name: sum(row.schedule == name for row in rows) for name in found.schedules}
+    expected = USUAL | otherwise
+    seven = (last - 1) // 25_200 - (first - 1) // 25_200  # since 1970, whatever clocks show
+    assert counts == expected | {"every-seven-hours": seven}
+    assert abs(seven - expected["every-seven-hours"]) <= 1
+    change = datetime(*begin, tzinfo=ZoneInfo(tz)).date() + timedelta(days=3)
+    for name, some in times.items():
+        zone = ZoneInfo(found.schedules[name].tz)
+        local = [datetime.fromtimestamp(row.nominal, zone) for row in rows if row.schedule == name]
+        assert [f"{one:%H:%M%z}" for one in local if one.date() == change] == some
