@@ -10,7 +10,7 @@ from tests.sim.plan import Plan
 from tests.sim.program import Program
 from tests.sim.world import World
 
-SECONDS = 30.0
+SECONDS = 18.0
 OVERLOAD = {
     "hosts": 2,
     "slots": [4, 4],
