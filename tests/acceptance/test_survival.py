@@ -73,7 +73,9 @@ def test_a_coordinator_that_is_killed_loses_nothing(machine):
     machine.coordinator("--store", "farm.db")
     assert script.line() == ALL
     assert script.wait() == 0
-    assert script.stderr() == ""
+    # On a slow machine it may say that it waits, and nothing else.
+    said = script.stderr().splitlines()
+    assert [line for line in said if " tasks wait: " not in line] == []
 
 
 def test_a_coordinator_that_up_keeps_is_started_again(machine):
