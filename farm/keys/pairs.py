@@ -1,6 +1,7 @@
 """Pairs of keys for CURVE, and the short ids by which people know them."""
 
 import hashlib
+from functools import lru_cache
 from typing import NamedTuple
 
 import zmq
@@ -10,6 +11,8 @@ __all__ = ["KEY_BYTES", "Pair", "key_id", "public_of"]
 
 KEY_BYTES = 32
 ID_BYTES = 8
+IDS_MAX = 65_536
+"""So many keys have their ids remembered."""
 
 
 class Pair(NamedTuple):
@@ -38,6 +41,7 @@ def public_of(secret: bytes) -> bytes:
     return z85.decode(zmq.curve_public(z85.encode(secret)))
 
 
+@lru_cache(maxsize=IDS_MAX)  # all keys are read again when one has changed
 def key_id(public: bytes) -> str:
     """What a public key is called in lists and logs."""
     return hashlib.blake2b(public, digest_size=ID_BYTES).hexdigest()

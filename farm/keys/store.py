@@ -92,12 +92,15 @@ class KeyStore:
 
     def ring(self) -> Ring:
         """The keys of all peers; raises ``ConfigError`` if they cannot be read."""
+        return Ring(self._entries())
+
+    def _entries(self) -> tuple[Entry, ...]:
         try:
             check_folder(self.folder)
             data = read_private(self.folder / PEERS)
         except FileNotFoundError:
-            return Ring()
-        return Ring(self._decode(PEERS, data, Entries).keys)
+            return ()
+        return self._decode(PEERS, data, Entries).keys
 
     def _decode(self, name: str, data: bytes, kind: type[T]) -> T:
         try:
@@ -140,12 +143,12 @@ class KeyStore:
             token = Token.parse(read_private(path).decode("ascii", "replace"), str(path))
         except FileNotFoundError:
             token = None
-        valid = {entry.name for entry in self.ring().entries if not entry.revoked}
+        valid = {entry.name for entry in self._entries() if not entry.revoked}
         if token is not None and token.server == public and valid.issuperset(LOCAL):
             return
         admin, host, tasks = Pair.make(), Pair.make(), Pair.make()
         now = self._clock()
-        others = [entry for entry in self.ring().entries if entry.name not in LOCAL]
+        others = [entry for entry in self._entries() if entry.name not in LOCAL]
         own = [
             Entry(name=LOCAL[0], role=Role.ADMIN, scope="all", public=admin.public, made=now),
             Entry(
@@ -180,7 +183,7 @@ class KeyStore:
             if len(server.secrets) == 1:
                 raise ConfigError("there is one server key: begin with  farm keys rotate")
             self._write(SERVER, msgspec.structs.replace(server, secrets=server.secrets[1:]))
-            now, entries = self._clock(), self.ring().entries
+            now, entries = self._clock(), self._entries()
             ended = [entry.name for entry in entries if entry.replaced and entry.is_valid(now)]
             self._save(
                 msgspec.structs.replace(entry, revoked=now) if entry.replaced else entry
@@ -207,7 +210,7 @@ class KeyStore:
         """
         self._check_name(name)
         with locked(self.folder):
-            server, entries = self.server(), list(self.ring().entries)
+            server, entries = self.server(), list(self._entries())
             now = self._clock()
             held = [one for one in entries if one.name == name and one.is_valid(now)]
             if held and not again:
@@ -271,7 +274,7 @@ class KeyStore:
         """Make a token with which up to ``uses`` hosts join until it expires; see ``join``."""
         self._check_name(name)
         with locked(self.folder):
-            entries, now = self.ring().entries, self._clock()
+            entries, now = self._entries(), self._clock()
             if any(one.name == name and one.is_valid(now) for one in entries):
                 raise ConfigError(f"there is a key {name!r}: choose another name")
             entry = Entry(
@@ -299,7 +302,7 @@ class KeyStore:
         except ConfigError as error:
             return Refusal(str(error))
         with locked(self.folder):
-            entries = self.ring().entries
+            entries = self._entries()
             found = admitted(entries, invite, host, self._clock(), is_connected)
             if isinstance(found, Refusal):
                 return found
@@ -313,7 +316,7 @@ class KeyStore:
         Raises ``ConfigError`` if it has none.
         """
         with locked(self.folder):
-            entries, now = self.ring().entries, self._clock()
+            entries, now = self._entries(), self._clock()
             named = {one.id for one in entries if one.name == name}
             ended = [
                 one
