@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from hashlib import sha256
+from operator import attrgetter
 from sys import intern
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -160,7 +161,7 @@ class Schedule:
 
     def state(self) -> tuple[Any, ...]:
         """All of it as plain data, from which ``restored`` makes it again, unchecked."""
-        return tuple(getattr(self, field) for field in FIELDS)
+        return GET(self)
 
     @classmethod
     def restored(cls, state: Sequence[Any]) -> "Schedule":
@@ -179,6 +180,8 @@ class Schedule:
 
 FIELDS: tuple[str, ...] = Schedule.__slots__
 """The order in which ``state`` has them."""
+GET: Callable[[Schedule], tuple[Any, ...]] = attrgetter(*FIELDS)
+"""What has them all in that order."""
 PUT = tuple(vars(Schedule)[field].__set__ for field in FIELDS)
 """What puts each into a schedule that is being made; 100,000 are restored at every start."""
 
