@@ -17,6 +17,10 @@ from farm.ranges import RangeSet
 __all__ = ["Following"]
 
 Visit = Callable[[Session, Batch, int, int], None]
+Absent = Callable[[Session, Session | None, bytes, tuple[int, int]], None]
+
+RUNS_MIN = 4096
+"""So many runs of tasks may be asked for whatever ``session_outcomes`` is."""
 
 
 class Following:
@@ -108,11 +112,11 @@ class Following:
     def _attach(self, session: Session, message: Attach) -> None:
         """Follow a job, or tasks by id."""
         settings = self._ledger.settings
-        waiting = len(session.outbox) + session.pages.pieces
-        if waiting >= settings.session_outcomes or session.follows >= settings.session_follows:
+        waiting, most = session.pages.pieces, max(settings.session_outcomes, RUNS_MIN)
+        if waiting >= most or session.follows >= settings.session_follows:
             error = (
-                f"this client follows {session.follows} jobs already and {waiting} outcomes wait "
-                "for it; read those first"
+                f"this client follows {session.follows} jobs already, and is to be told of "
+                f"{waiting} runs of tasks; read those first"
             )
             if session.peer is not None:
                 self._ledger.port.send(session.peer, JobInfo(message.request, [], error=error))
@@ -137,10 +141,10 @@ class Following:
             self._follow(session, run)
 
     def _follow(self, session: Session, run: TaskRun) -> None:
-        self._each(session, run, self._follow_batch)
+        self._each(session, run, self._follow_batch, self._absent)
 
-    def _each(self, session: Session, run: TaskRun, visit: Visit) -> None:
-        """Go through those tasks that the farm has, and say which it has not."""
+    def _each(self, session: Session, run: TaskRun, visit: Visit, absent: Absent) -> None:
+        """Go through those tasks that the farm has, and those that it has not."""
         owner_id, first, count = run
         count = min(count, COUNTER_MAX - first)  # beyond it, nothing has a name
         owner, end = self._ledger.sessions.get(owner_id), first + count
@@ -149,10 +153,19 @@ class Following:
         for batch, lo, hi in list(owner.batches.overlap(first, count)) if owner else ():
             if not session.sees(batch):
                 continue  # as if there were nothing
-            self._missing(session, owner if known else None, owner_id, (at, batch.first + lo))
+            absent(session, owner if known else None, owner_id, (at, batch.first + lo))
             at = batch.first + hi
             visit(session, batch, lo, hi)
-        self._missing(session, owner if known else None, owner_id, (at, end))
+        absent(session, owner if known else None, owner_id, (at, end))
+
+    def _absent(
+        self, session: Session, _owner: Session | None, owner_id: bytes, run: tuple[int, int]
+    ) -> None:
+        """Say what became of tasks that the farm does not have when it is their turn."""
+        start, stop = run
+        if start < stop:
+            session.pages.absent.append((owner_id, start, stop - start))
+            self._ledger.paged[session] = None
 
     def _follow_batch(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
         self._watch(session, batch, lo, hi)
@@ -176,11 +189,14 @@ class Following:
         """Tell more to readers for whom not much waits any more."""
         page = max(1, self._ledger.settings.session_outcomes // 2)
         for session in list(self._ledger.paged):
-            if len(session.outbox) <= page // 2:
-                while session.pages and len(session.outbox) < page:
-                    for run in session.pages.take(page - len(session.outbox)):
-                        self._each(session, run, self._deliver_again)
-            if not session.pages:
+            pages, outbox = session.pages, session.outbox
+            if len(outbox) <= page // 2:
+                while pages.absent and len(outbox) < page:
+                    self._each(session, pages.absent.popleft(), self._follow_batch, self._missing)
+                while pages.has_ended and len(outbox) < page:
+                    for run in pages.take(page - len(outbox)):
+                        self._each(session, run, self._deliver_again, self._missing)
+            if not pages:
                 del self._ledger.paged[session]
 
     def _deliver_again(self, session: Session, batch: Batch, lo: int, hi: int) -> None:

@@ -4,6 +4,8 @@ Who follows a million tasks that are over is told of them a page at a time, as i
 told before. Until then only their numbers are remembered, in runs.
 """
 
+from collections import deque
+
 from farm.protocol.parts import TaskRun
 from farm.ranges import RangeSet
 
@@ -11,20 +13,29 @@ __all__ = ["Pages"]
 
 
 class Pages:
-    """Ended tasks of which one reader is to be told later; bounded by the tasks that it follows."""
+    """Ended tasks of which one reader is to be told later; bounded by the tasks that it follows.
 
-    __slots__ = ("_runs",)
+    ``absent``: of these the farm had none when it was asked; bounded by the runs that were asked.
+    """
+
+    __slots__ = ("_runs", "absent")
 
     def __init__(self) -> None:
         self._runs: dict[bytes, RangeSet] = {}
+        self.absent: deque[TaskRun] = deque()
 
     def __bool__(self) -> bool:
+        return bool(self._runs or self.absent)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there are any but absent ones."""
         return bool(self._runs)
 
     @property
     def pieces(self) -> int:
         """In how many runs they are remembered."""
-        return sum(runs.pieces for runs in self._runs.values())
+        return len(self.absent) + sum(runs.pieces for runs in self._runs.values())
 
     def add(self, run: TaskRun) -> None:
         """Tell of these tasks, too."""
@@ -62,3 +73,4 @@ class Pages:
     def clear(self) -> None:
         """Tell of nothing any more."""
         self._runs.clear()
+        self.absent.clear()

@@ -1,6 +1,6 @@
 """``python -m tests.commits [--only PART ...] [--seed S]``: stops at commits, power cuts, damage.
 
-300 stops in one process and 30 where keys are in use, 30 by SIGKILL of a real one, 600 power
+300 stops in one process and 10 where keys are in use, 30 by SIGKILL of a real one, 600 power
 cuts, 600 damaged files, one full disk; 1 if a promise was broken.
 """
 
@@ -68,7 +68,7 @@ def _full(_count: int, _seed: int) -> Mapping[str, int]:
 
 PARTS: dict[str, tuple[Callable[[int, int], Mapping[str, int]], int]] = {
     "stops": (stops, 300),
-    "owners": (partial(stops, plan=OWNED), 30),
+    "owners": (partial(stops, plan=OWNED), 10),
     "killed": (_killed, 30),
     "power": (_recorded(fail_power), 600),
     "damage": (_recorded(damage), 600),

@@ -120,9 +120,12 @@ def _(patch):
 def _(patch):
     def all_at_once(self):
         for session in list(self._ledger.paged):
+            while session.pages.absent:
+                run = session.pages.absent.popleft()
+                self._each(session, run, self._follow_batch, self._missing)
             while session.pages:
                 for run in session.pages.take(1000):
-                    self._each(session, run, self._deliver_again)
+                    self._each(session, run, self._deliver_again, self._missing)
             del self._ledger.paged[session]
 
     patch.setattr(Following, "_turn_pages", all_at_once)

@@ -139,11 +139,6 @@ class Waits:
         else:
             self.over(then)
 
-    @property
-    def is_accepted(self) -> bool:
-        """Whether the farm has accepted, or refused, all that was submitted here."""
-        return self._client is None or not self._client.machine.unacknowledged
-
     def stop(self) -> None:
         """Something else has ended the wait."""
         self.execution = None

@@ -65,14 +65,14 @@ class Owners:
     def of(self, task: Task) -> set[str]:
         """Whose a task may be: that of one without a parent is known.
 
-        What a worker has submitted comes late if it was killed, or its host was lost: then it may
-        be the host's, for the parent is not there any more.
+        What a worker has submitted comes late if the parent was ended by force, or its host was
+        lost: then it may be the host's, for the parent is not there any more.
         """
         mine = {self.name_of(task.client)}
         parent = task.template.parent
         if parent is not None and (above := self.world.truth.tasks.get(parent)) is not None:
-            killed = any(one.ended == "died" for one in above.executions)
-            if self.world.plan.is_calm and not killed:
+            ended = any(one.ended in {"died", "stopped"} for one in above.executions)
+            if self.world.plan.is_calm and not ended:
                 return self.of(above)
             mine |= self.of(above)
         return mine

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 FLUSH_SECONDS = 0.005
-ACCEPT_SECONDS = 0.005
-"""How often a worker looks whether what a task has submitted is accepted."""
 KILLED = -9
 TERMINATED = -15
 SMALL, LARGE = 20, 200
@@ -135,9 +133,6 @@ class Worker:
     def _clean(self, execution: Execution) -> None:
         """A task lets the exception out by which it was stopped."""
         if not self.alive or self._execution is not execution or self._at is None:
-            return
-        if not self.waits.is_accepted:  # the worker's own part, after the task's
-            self.host.world.clock.after(ACCEPT_SECONDS, self._clean, execution)
             return
         part, i = self._at
         self._over(part, i, execution, "stopped", Ending.EXCEPTION)

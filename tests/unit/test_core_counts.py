@@ -138,6 +138,32 @@ def test_a_reader_that_follows_more_than_may_wait_is_told_all_of_it():
     assert not rig.closed
 
 
+def test_who_comes_back_may_follow_again_what_it_did_whatever_waits_for_it():
+    rig = Rig(session_outcomes=1)
+    client, host = rig.client(), rig.host(slots=9, window=9)
+    reader = rig.client("bob", window_bytes=1)
+    rig.submit(reader, *(group(n, 1) for n in (1, 2, 3)))
+    rig.report(host, window=9, ended=[ended(grant) for grant in rig.grants(host)])
+    rig.submit(client, group(1, 1), group(2, 1))
+    rig.drop(reader)  # it has taken nothing
+    reader = rig.client("bob", window_bytes=1)
+    rig.say(reader, m.Attach(1, [(ALICE, 1, 1)]))
+    rig.say(reader, m.Attach(2, [(ALICE, 2, 1), (ALICE, 7, 1)]))
+    assert [x.error for x in replies(rig, reader, m.JobInfo)] == ["", ""]
+    ends = [ended(grant) for grant in rig.grants(host)]
+    rig.report(host, number=2, window=9, ended=ends)
+    told, number = {}, 1
+    for _ in range(12):
+        rig.say(reader, m.Taken(number))
+        rig.answer_loads()
+        for x in rig.take(reader):
+            if isinstance(x, m.Results):
+                told |= {(r.session, r.first): r.ending for r in x.entries}
+                number = x.number
+    alices = {counter: end for (owner, counter), end in told.items() if owner == ALICE}
+    assert alices == {1: Ending.OK, 2: Ending.OK, 7: Ending.UNKNOWN}
+
+
 def test_pages_are_forgotten_with_their_connection_and_say_what_is_gone_meanwhile():
     rig = Rig(session_outcomes=2)
     client, host = rig.client(), rig.host(slots=64, window=64)
