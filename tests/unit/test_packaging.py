@@ -1,5 +1,6 @@
 """What `pip install` gives: three packages, one command, one pytest plugin, nothing else."""
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -66,7 +67,7 @@ def test_the_metadata(wheel):
     assert data["Version"] == __version__
     assert data["Requires-Python"] == ">=3.11"
     assert data["License-Expression"] == "Apache-2.0"
-    assert {line.split(">")[0] for line in required if "extra ==" not in line} == {
+    assert {re.split("[<>]", line)[0] for line in required if "extra ==" not in line} == {
         "cloudpickle",
         "msgspec",
         "psutil",
