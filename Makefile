@@ -6,9 +6,10 @@ SEEDS ?= 1000
 SEED ?= 1
 FRAMES ?= 1000000
 BASE ?=
+QUICK ?=
 SECONDS ?=
 HOSTS ?=
-JOBS ?= 3
+JOBS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +27,7 @@ help: ## show this list
 demo: $(READY) ## run a real job on a farm on this machine (under a minute)
 	@$(BIN)/farm demo
 
-test: $(READY) ## run all tests, JOBS=3 at a time: they wait more than they work
+test: $(READY) ## run all tests, JOBS=4 at a time: they wait more than they work
 	@$(BIN)/python -m tests.tools
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
@@ -36,8 +37,8 @@ check: $(READY) ## lint, format, types and house rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_house_rules.py
 
-bench: $(READY) ## measure against the standard library (BASE=<ref>: against another commit too)
-	$(BIN)/python -m tests.benchmarks $(if $(BASE),--base $(BASE)) $(if $(SECONDS),--size overload=$(SECONDS))
+bench: $(READY) ## measure against the standard library (BASE=<ref>: against a commit; QUICK=1: try it)
+	$(BIN)/python -m tests.benchmarks $(if $(BASE),--base $(BASE)) $(if $(QUICK),--quick --rounds 1) $(if $(SECONDS),--size overload=$(SECONDS))
 
 sim: $(READY) ## run the simulator over SEEDS=1000 seeds
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)

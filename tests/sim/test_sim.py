@@ -15,7 +15,7 @@ from tests.sim.plan import FAULTS, Plan
 from tests.sim.run import run_seed, run_seeds
 from tests.sim.world import World
 
-SEEDS = 300
+SEEDS = 200
 PART = 25
 
 MET = ["stale executions", "adopted", "fenced", "refused", "loaded", "rewritten", "progress"]

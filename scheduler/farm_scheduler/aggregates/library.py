@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from farm_scheduler.aggregates.catalog import Catalog
 from farm_scheduler.aggregates.snapshot import Snapshot
-from farm_scheduler.aggregates.view import View, typed
+from farm_scheduler.aggregates.view import UnknownAggregate, View, typed
 from farm_scheduler.cron import next_fires
 
 __all__ = ["Answer", "Library"]
@@ -44,19 +44,22 @@ class Library:
     def _view(self, name: str) -> View:
         found = self._views.get(name)
         if found is None:
-            if self._catalog is None:
-                self._catalog = Catalog(self._path, must_exist=True)
-            found = self._views[name] = View(name, self._catalog)
+            found = self._views[name] = View(name, self._opened())
         return found
+
+    def _opened(self) -> Catalog:
+        if self._catalog is None:
+            if not self._path.exists():
+                raise UnknownAggregate("no aggregate was published here yet")
+            self._catalog = Catalog(self._path, must_exist=True)
+        return self._catalog
 
     def names(self) -> list[dict[str, Any]]:
         """What is published, and how old it is."""
         with self._lock:
             if self._catalog is None and not self._path.exists():
                 return []
-            if self._catalog is None:
-                self._catalog = Catalog(self._path, must_exist=True)
-            return [self._described(name) for name in self._catalog.names()]
+            return [self._described(name) for name in self._opened().names()]
 
     def describe(self, name: str) -> dict[str, Any]:
         """One of them: what it is kept by, and its versions."""
@@ -136,9 +139,7 @@ class Library:
     def node(self, key: str) -> bytes:
         """A node by its key."""
         with self._lock:
-            if self._catalog is None:
-                self._catalog = Catalog(self._path, must_exist=True)
-            return self._catalog.node(key)
+            return self._opened().node(key)
 
     def _until(self, name: str, found: Snapshot) -> float:
         """When its schedule has it looked at again; 0 if it has none."""
