@@ -98,7 +98,7 @@ def test_the_totals_of_four_years_of_air(desk, data_dir):
             null=("NA",),
         ),
         by=["station"],
-        every="8h",  # make bench keeps each hour
+        every="1h",
         rollup=["1d", "1mo", "1y"],
         zone="Asia/Shanghai",
         measures=measures,
