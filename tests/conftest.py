@@ -1,5 +1,6 @@
 """Fixtures that every kind of test may ask for."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -9,6 +10,13 @@ from hypothesis import settings
 settings.register_profile("tests", settings.get_profile("ci"), max_examples=40)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays: looking through it for garbage again and again takes long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="session")

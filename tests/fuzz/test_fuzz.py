@@ -15,13 +15,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def test_no_frame_breaks_decoders_or_core():
-    counts = fuzz_decoders(20_000, seed=11)
-    assert counts["taken by the core"] > 2_000
-    assert counts["refused by the decoder"] > 2_000
+    counts = fuzz_decoders(12_000, seed=11)
+    assert counts["taken by the core"] > 1_000
+    assert counts["refused by the decoder"] > 1_000
 
 
 def test_no_record_is_guessed_about():
-    counts = fuzz_records(4_000, seed=11)
+    counts = fuzz_records(2_000, seed=11)
     assert counts["loaded"]
     assert counts["refused in loading"]
 
