@@ -28,7 +28,7 @@ __all__ = ["Load", "run"]
 QUEUE = "load"
 ROOM = 30
 """Tasks that the queue takes."""
-TASK_SECONDS = 0.1
+TASK_SECONDS = 0.25
 PATIENCE = 60.0
 SLOW = b"POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 

@@ -148,7 +148,8 @@ def test_a_coordinator_that_is_away_for_an_hour_is_looked_for_after_jittered_pau
     where = f"tcp://0.0.0.0:{free_ports()}"  # this machine, although it does not look so
     found, comes_back, close = away(where, HOUR)
     pauses = [after - before for before, after in itertools.pairwise(found)]
-    assert pauses[:6] == sorted(pauses[:6])  # they double,
+    assert max(pauses[:3]) < low / 2  # they begin short,
+    assert sum(pauses[4:8]) > 2 * sum(pauses[:4])  # and double,
     assert all(low <= pause <= high for pause in pauses[10:])  # to a bound,
     assert max(pauses[10:]) - min(pauses[10:]) > (high - low) / 2  # and no two peers keep in step
     context = zmq.Context()

@@ -41,8 +41,6 @@ CORE = {
 }
 CASES = {  # queues, bounds
     "tasks of the farm": ({}, {"max_tasks": 150}),
-    "bytes of the farm": ({}, {"max_bytes": 5000, "session_bytes": 5000}),
-    "tasks of a queue": ({"default": {"max_tasks": 150}}, {}),
     "bytes of a queue": ({"default": {"max_bytes": 5000}}, {}),
 }
 UNSENT = 50
