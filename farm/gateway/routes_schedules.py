@@ -100,7 +100,7 @@ class Schedules(Controller):
         idempotency_key: Key = "",
     ) -> Response[s.Ordered]:
         """A fire by hand, be the schedule paused; its overlap policy counts."""
-        key = idempotency_key and f"{caller_of(request.scope)} {idempotency_key}"
+        key = _own_key(request, idempotency_key)
         async with gateway.waiting(ANSWER_SECONDS) as wait:
             return _answered(await gateway.schedules.run(name, key, wait))
 
@@ -114,10 +114,15 @@ class Schedules(Controller):
         idempotency_key: Key = "",
     ) -> Response[s.Ordered]:
         """Nominal times of the past, newest first, at low priority; what ran well is left out."""
-        key = idempotency_key and f"{caller_of(request.scope)} {idempotency_key}"
+        key = _own_key(request, idempotency_key)
         async with gateway.waiting(ANSWER_SECONDS) as wait:
             ordered = await gateway.schedules.backfill(name, data, key, wait)
         return _answered(ordered, dry=data.dry_run)
+
+
+def _own_key(request: Request[Any, Any, Any], key: str) -> str:
+    """A key of this caller's, which is no other caller's."""
+    return key and f"{caller_of(request.scope)} {key}"
 
 
 def _answered(ordered: s.Ordered, *, dry: bool = False) -> Response[s.Ordered]:
