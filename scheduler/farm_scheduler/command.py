@@ -1,6 +1,7 @@
 """Runs the command of a schedule, in a worker: output kept, exit code judged."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ __all__ = ["OUTPUT_BYTES", "CommandFailed", "run_command"]
 OUTPUT_BYTES = 16_384
 """The end of what a command writes that is kept with its outcome; `farm logs` has more."""
 PIECE_BYTES = 65_536
+END_SECONDS = 3.0
+"""How long a command that is stopped may take to end; less than the grace of a stop."""
 
 
 class CommandFailed(Exception):
@@ -30,32 +33,71 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> dict[
 
     ``environment`` comes on top of the worker's. What the command writes goes on to the output of
     the task. Raises ``CommandFailed`` if the exit code is another one, or there is no such command.
+    If the task is stopped, so is the command, with all that it has started in its process group.
     """
+    process = _Process()
     try:
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-        )
-    except OSError as error:
-        path = os.environ.get("PATH", "")
-        raise CommandFailed(
-            f"{command[0]!r} cannot be run on {os.uname().nodename}: {error.strerror}; write its "
-            f"whole path, or have it where PATH says: {path}"
-        ) from None
-    kept = b""
-    with process:
-        if process.stdout is not None:
-            while piece := os.read(process.stdout.fileno(), PIECE_BYTES):
-                sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
-                kept = (kept + piece)[-OUTPUT_BYTES:]
-    output = kept.decode("utf-8", "replace")
+        process.start(command, {**os.environ, **environment})
+        output = process.output()
+        process.wait()
+    except BaseException:
+        process.end()
+        raise
     if process.returncode:
         how = f"exit code {process.returncode}"
         if process.returncode < 0:
             how = f"signal {-process.returncode}"
         raise CommandFailed(f"{command[0]!r} ended with {how}", process.returncode, output)
     return {"exit_code": 0, "output": output}
+
+
+class _Process(subprocess.Popen[bytes]):
+    """A command. It is made before it is started: a stop may come while that is done."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start it, in a process group of its own."""
+        try:
+            super().__init__(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                process_group=0,
+            )
+        except OSError as error:
+            path = os.environ.get("PATH", "")
+            raise CommandFailed(
+                f"{command[0]!r} cannot be run on {os.uname().nodename}: {error.strerror}; write "
+                f"its whole path, or have it where PATH says: {path}"
+            ) from None
+
+    def output(self) -> str:
+        """The end of what it writes, when it writes nothing more."""
+        kept = b""
+        if self.stdout is not None:
+            with self.stdout as stdout:
+                while piece := os.read(stdout.fileno(), PIECE_BYTES):
+                    sys.stdout.buffer.write(piece)
+                    sys.stdout.buffer.flush()
+                    kept = (kept + piece)[-OUTPUT_BYTES:]
+        return kept.decode("utf-8", "replace")
+
+    def end(self) -> None:
+        """Ask it to end, if it was started, and see to it that it does."""
+        if self.pid and self.returncode is None:
+            self._tell(signal.SIGTERM)
+            try:
+                self.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._tell(signal.SIGKILL)
+                self.wait()
+
+    def _tell(self, number: int) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:  # it is gone, or has no group of its own yet
+            self.send_signal(number)

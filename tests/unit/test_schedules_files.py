@@ -1,13 +1,17 @@
 """Schedules in files, in modules and in crontabs; what a fire calls."""
 
+import contextlib
 import re
+import signal
 import sys
+import time
 from datetime import UTC, datetime
 
+import psutil
 import pytest
 
-from farm.errors import ConfigError
-from farm_scheduler import CommandFailed, Interval, Schedule, schedule
+from farm.errors import ConfigError, TaskStopped
+from farm_scheduler import CommandFailed, Interval, Schedule, command, schedule
 from farm_scheduler.calls import call_of, find_function
 from farm_scheduler.command import run_command
 from farm_scheduler.core import Kind, Row
@@ -233,6 +237,27 @@ def test_a_command_that_fails_keeps_its_exit_code_and_output():
     assert (caught.value.exit_code, caught.value.output) == (3, "so\n")
     with pytest.raises(CommandFailed, match=r"'/no/such' cannot be run on .*whole path"):
         run_command(["/no/such"], {})
+
+
+@pytest.mark.parametrize("ignored", ["", "trap '' TERM; "], ids=["asked", "forced"])
+def test_a_command_ends_with_its_task(tmp_path, ignored, monkeypatch):
+    def stop(*_):
+        raise TaskStopped("somebody stopped it")
+
+    monkeypatch.setattr(command, "END_SECONDS", 0.01 if ignored else 30.0)
+    before = signal.signal(signal.SIGUSR1, stop)
+    script = f"{ignored}sleep 600 & echo $$ $! > pids; kill -USR1 $PPID; wait"
+    try:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(TaskStopped):
+            run_command(["/bin/sh", "-c", script], {})
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = psutil.Process(pid)  # somebody else's child, so it may be dead and still there
+            while found.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.01)
 
 
 # ---------------------------------------------------------------- crontabs
