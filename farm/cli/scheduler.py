@@ -53,6 +53,7 @@ def scheduler(
 
     Of several on one state file one decides, and the others stand by.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # while it starts; it has yet to read its files
     if not _is_installed():
         raise Refused(MISSING)
     from farm_scheduler.files import DEFAULT_FILE

@@ -5,13 +5,16 @@ must have run exactly once, and each nominal time must have exactly one row that
 """
 
 import argparse
+import math
 import random
+import re
 import shutil
 import signal
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from farm_scheduler.core import State as Fate
@@ -79,7 +82,12 @@ class Report:
     fates: Counter[str] = field(default_factory=Counter)
     runs: Counter[int] = field(default_factory=Counter)
     holders: set[int] = field(default_factory=set)
-    takeovers: list[float] = field(default_factory=list)
+    kills: list[tuple[float, bool]] = field(default_factory=list)
+    """When the one that decided was killed, and whether another one stood by."""
+    others: list[float] = field(default_factory=list)
+    """When else something happened to one that decided."""
+    takeovers: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
+    """From a SIGKILL to the first decision, with one standing by, and with none yet."""
     without_row: int = 0
     rows_twice: int = 0
     broken: list[str] = field(default_factory=list)
@@ -92,10 +100,8 @@ class Report:
             ),
             *(f"  {kind:30}{count:5}" for kind, count in self.faults.most_common()),
             f"schedulers that decided         {len(self.holders):5}",
-            (
-                f"the lock after a SIGKILL        {len(self.takeovers):5}   longest "
-                f"{max(self.takeovers, default=0.0):.2f} s"
-            ),
+            _times("decisions after a SIGKILL", self.takeovers[True]),
+            _times("  while the others started", self.takeovers[False]),
             f"nominal times                   {sum(self.fates.values()):5}   "
             + ", ".join(f"{fate} {count}" for fate, count in self.fates.most_common()),
             f"without a row                   {self.without_row:5}   with two: {self.rows_twice}",
@@ -104,6 +110,10 @@ class Report:
             *(f"BROKEN: {sentence}" for sentence in self.broken[:20]),
         ]
         return "\n".join(rows)
+
+
+def _times(what, found):
+    return f"{what:32}{len(found):5}   longest {max(found, default=0.0):.2f} s"
 
 
 def run(seed, seconds, *, keep=None):
@@ -125,6 +135,7 @@ def run(seed, seconds, *, keep=None):
         for service in schedulers:
             service.end()
         _judge(State(state), ran, report)
+        _time_takeovers([service.log for service in schedulers], report)
         report.broken += place.complaints()
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
@@ -147,11 +158,20 @@ def _faults(schedulers, state, rng, report):
     while time.monotonic() < until:
         time.sleep(rng.uniform(*FAULT_SECONDS))
         report.holders.add(holder(state))
+        for one in schedulers:
+            if not one.alive:  # SIGHUP came before Python itself had started
+                report.faults["SIGHUP of who started"] += 1
+                one.start()
         decides = [one for one in schedulers if one.pid == holder(state)]
         victim = decides[0] if decides and rng.random() < 0.7 else rng.choice(schedulers)
         kind = rng.choice(["SIGKILL", "SIGKILL", "SIGSTOP", "SIGTERM", "SIGHUP"])
         role = "of who decides" if victim in decides else "of who stands by"
         report.faults[f"{kind} {role}"] += 1
+        if victim in decides:
+            if kind == "SIGKILL":
+                report.kills.append((time.time(), stands_by(state)))
+            else:
+                report.others.append(time.time())
         if kind == "SIGSTOP":
             victim.signal(signal.SIGSTOP)
             time.sleep(rng.uniform(*STOP_SECONDS))
@@ -162,10 +182,30 @@ def _faults(schedulers, state, rng, report):
             decided = victim.pid if victim in decides else 0
             victim.kill() if kind == "SIGKILL" else victim.end()
             if kind == "SIGKILL" and decided:
-                began = time.monotonic()
                 _await(lambda gone=decided: holder(state) not in {0, gone}, "another decides")
-                report.takeovers.append(time.monotonic() - began)
             victim.start()
+
+
+def stands_by(state):
+    """Whether somebody waits for the lock of a state."""
+    inode = state.with_name(f"{state.name}.lock").stat().st_ino
+    waits = re.compile(rf"-> FLOCK .*:{inode} ")
+    return any(map(waits.search, Path("/proc/locks").read_text().splitlines()))
+
+
+def _time_takeovers(logs, report):
+    """How long it took until somebody decided again, where nothing else came between."""
+    decided = sorted(
+        datetime.fromisoformat(line.split()[0]).timestamp()
+        for log in logs
+        for line in log.read_text().splitlines()
+        if " decides about " in line
+    )
+    faults = sorted([*report.others, *(at for at, _ in report.kills), math.inf])
+    for killed, standing in report.kills:
+        at = next((at for at in decided if at > killed), math.inf)
+        if at < next(fault for fault in faults if fault > killed):
+            report.takeovers[standing].append(at - killed)
 
 
 def _rest(schedulers, state, report):

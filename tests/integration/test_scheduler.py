@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import sqlite3
 import struct
+import subprocess
+import sys
 import time
 import zoneinfo
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,7 +31,7 @@ from farm_scheduler.settings import SchedulerSettings, state_path
 from farm_scheduler.state import State
 from farm_scheduler.submitting import Ended, Submitter, outcome_of
 from farm_scheduler.turns import Turn, holder, poke
-from tests.processes import free_ports
+from tests.processes import free_ports, own_environment
 
 WAIT_SECONDS = 30.0
 DAY = 86_400
@@ -334,6 +337,17 @@ def test_of_two_entries_of_one_name_the_first_works_and_the_other_is_named(place
     (found,) = Desk(place.path).schedules(after="", limit=9, retired=False)
     assert (found["state"], found["cron"]) == ("works", "@yearly")
     assert found["problem"].endswith("twice; give one of them another name")
+
+
+def test_a_scheduler_that_starts_does_not_die_of_a_hang_up(tmp_path):
+    settings = tmp_path / "settings"
+    os.mkfifo(settings)
+    words = [sys.executable, "-m", "farm_scheduler", "--settings", str(settings)]
+    with subprocess.Popen(words, env=own_environment(tmp_path), stderr=subprocess.DEVNULL) as made:
+        with settings.open("w") as told:  # it has begun to read
+            made.send_signal(signal.SIGHUP)
+            told.write("{}")
+        assert made.wait(WAIT_SECONDS) > 0
 
 
 def test_a_file_that_is_none_is_an_error_at_the_start(place):
