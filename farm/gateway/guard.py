@@ -58,14 +58,15 @@ class Head:
     def __init__(self, scope: Scope) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self._headers = scope["headers"]
+        self._headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            twice = name in self._headers
+            self._headers[name] = self._headers[name] + b", " + value if twice else value
         self._query = scope["query_string"]
 
-    def header(self, name: str) -> str:
+    def header(self, name: bytes) -> str:
         """A header, or an empty text; one that is there twice counts as both, and fits nothing."""
-        wanted = name.encode()
-        found = [value.decode("latin-1") for key, value in self._headers if key == wanted]
-        return ", ".join(found)
+        return self._headers.get(name, b"").decode("latin-1")
 
     @property
     def queue(self) -> str:
@@ -86,13 +87,13 @@ class Head:
     @property
     def has_body(self) -> bool:
         """Whether there is a body, or something is said of one."""
-        said = self.header("content-type") or self.header("transfer-encoding")
+        said = self.header(b"content-type") or self.header(b"transfer-encoding")
         return bool(said or self.length)
 
     @property
     def length(self) -> int | None:
         """How long the body is, if it says so."""
-        text = self.header("content-length")
+        text = self.header(b"content-length")
         return int(text) if text.isdecimal() else None
 
 
@@ -134,7 +135,7 @@ class Guard:
         except Problem as problem:
             self.refused[problem.status] = self.refused.get(problem.status, 0) + 1
             # A peer that asked whether to send its body does not know that this is its end.
-            close = problem.status == HTTPStatus.REQUEST_TIMEOUT or head.header("expect")
+            close = problem.status == HTTPStatus.REQUEST_TIMEOUT or head.header(b"expect")
             await problem.send(send, {"connection": "close"} if close else None)
         finally:
             self._admission.leave(scope)
@@ -144,7 +145,7 @@ class Guard:
         self, head: Head, taken: "_Taken", scope: Scope, receive: Receive, send: Send
     ) -> None:
         self._check_meant(head)
-        authorization = head.header("authorization")
+        authorization = head.header(b"authorization")
         await self._admission.enter(scope, authorization)
         self._check(head, scope)
         if head.waits:
@@ -155,24 +156,24 @@ class Guard:
             await self._app(scope, _once(body), send)
 
     def _check_meant(self, head: Head) -> None:
-        host = _host_of(head.header("host"))
+        host = _host_of(head.header(b"host"))
         if not self._is_ours(host):
             raise Problem(
                 421, f"this gateway is not called {host!r}: start it with --name, or use localhost"
             )
-        origin = head.header("origin")
-        if origin and (urlsplit(origin).netloc.lower() != head.header("host").lower()):
+        origin = head.header(b"origin")
+        if origin and (urlsplit(origin).netloc.lower() != head.header(b"host").lower()):
             raise Problem(403, f"pages of {origin} may not use this farm")
-        if head.header("sec-fetch-site") == "cross-site":
+        if head.header(b"sec-fetch-site") == "cross-site":
             raise Problem(403, "pages of other sites may not use this farm")
 
     def _check(self, head: Head, scope: Scope) -> None:
         if head.submits or head.has_body:
-            kind, _, parameter = head.header("content-type").partition(";")
+            kind, _, parameter = head.header(b"content-type").partition(";")
             charset = parameter.strip().lower()
             if kind.strip().lower() != JSON or charset not in {"", "charset=utf-8"}:
                 raise Problem(415, f"send JSON, with the header Content-Type: {JSON}")
-        if head.header("content-encoding").lower() not in {"", "identity"}:
+        if head.header(b"content-encoding").lower() not in {"", "identity"}:
             raise Problem(415, "send JSON as it is, without a Content-Encoding")
         if head.submits:
             self._admission.check_room(head.queue, caller_of(scope), scope)

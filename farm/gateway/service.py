@@ -39,8 +39,6 @@ __all__ = ["serve"]
 
 logger = logging.getLogger("farm.gateway")
 
-HEAD_BYTES_MAX = 32 << 10
-KEEP_ALIVE_SECONDS = 15
 STOP_SECONDS = 5
 """How long requests have to end when it stops."""
 BACKLOG = 512
@@ -186,9 +184,7 @@ async def _run(gateway: Gateway, listening: socket.socket) -> ExitCode:
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
-        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
         ssl_certfile=settings.tls_cert or None,
         ssl_keyfile=settings.tls_key or None,
     )

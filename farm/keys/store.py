@@ -57,6 +57,7 @@ class KeyStore:
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder = folder
+        self._watched = [os.fspath(folder / name) for name in (SERVER, PEERS)]
         self._clock = clock
         self._ring: Ring | None = None
         self._signature: Signature = ()
@@ -71,9 +72,9 @@ class KeyStore:
     def signature(self) -> Signature:
         """What changes whenever a file of the store does."""
         found = []
-        for name in (SERVER, PEERS):
+        for path in self._watched:
             try:
-                stat = (self.folder / name).stat()
+                stat = os.stat(path)  # noqa: PTH116 - for every request: half the time
             except FileNotFoundError:
                 continue
             found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
