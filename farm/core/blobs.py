@@ -39,16 +39,14 @@ def blob_names(entries: Iterable[Group | Grant | Ended | Result]) -> set[str]:
 
 def live_blobs(ledger: "Ledger", dead: "DeadTasks") -> Counter[str]:
     """Every blob that is needed, and by how many batches, outcomes and dead tasks."""
-    live = Counter(
-        name
-        for session in ledger.sessions.values()
-        for batch in session.batches
-        for names in (
-            names_in(batch.payloads) if batch.size >= BLOB_BYTES else (),
-            *(outcome.blobs for outcome in batch.outcomes),
-        )
-        for name in names
-    )
+    live: Counter[str] = Counter()
+    for session in ledger.sessions.values():
+        for batch in session.batches:
+            if batch.size >= BLOB_BYTES:
+                live.update(names_in(batch.payloads))
+            for outcome in batch.outcomes:
+                if outcome.blobs:
+                    live.update(outcome.blobs)
     live.update(dead.blobs())
     return live
 

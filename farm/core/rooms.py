@@ -156,14 +156,18 @@ class Hosts:
 
     def misplaced(self) -> list[str]:
         """What is not as it would be, had every host just been looked at; for invariants."""
-        roomy = {name: host for name, host in self.all.items() if host.room}
-        free = {name for name, host in roomy.items() if host.has_free(host.room)}
+        roomy, free, names = dict[str, Host](), set[str](), set[str]()
+        for name, host in self.all.items():
+            names.update(host.total)
+            if room := host.room:
+                roomy[name] = host
+                if host.has_free(room):
+                    free.add(name)
         found = [f"{name} has room" for name in roomy.keys() ^ self._roomy.keys()]
         found += [f"{name} has a free slot" for name in free ^ self._free.keys()]
         for needs, fitting in self._fitting.items():
             fits = {name for name, host in roomy.items() if host.fits(needs)}
             found += [f"{name} fits {needs}" for name in fits ^ fitting.hosts.keys()]
-        names = {name for host in self.all.values() for name in host.total}
         return found + sorted(names ^ self.resource_names())
 
     def reserve(self, needs: "Needs", host: Host, *, slots: bool) -> None:

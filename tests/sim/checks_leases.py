@@ -118,6 +118,8 @@ class LeaseChecks:
 
     def turn_over(self) -> None:
         """The coordinator has given out what it could."""
+        if not self._given:
+            return
         given, self._given = self._given, []
         for _, task, connection in sorted(given, key=itemgetter(0)):
             self._is_its_turn(task, connection)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from farm.core import Core
-    from farm.core.hosts import Lease
+    from farm.core.hosts import Host, Lease
     from farm.core.ledger import Ledger
     from farm.core.queue import Queue
     from farm.protocol.messages import Assign
@@ -43,7 +43,6 @@ class QueueChecks:
         self._checks = checks
         self._truth = checks.truth
         self._tokens: dict[str, tuple[float, float]] = {}  # and when there were so many
-        self._last_lease = 0
         self._waited = _Waiting({})
         self._lead: dict[tuple[Flow, Flow], float] = {}  # in rounds, since both wait
         self._asked: dict[tuple[Any, int], tuple[str, str]] = {}  # orders without an answer
@@ -57,7 +56,6 @@ class QueueChecks:
 
     def restarted(self) -> None:
         """Another coordinator: who waits now has waited for nothing yet."""
-        self._last_lease = 0
         self._waited = _Waiting({})
         self._lead.clear()
         if not self._checks.disk.durable:
@@ -218,35 +216,28 @@ class QueueChecks:
 
     # ------------------------------------------------------------ turns
 
-    def turn_over(self) -> None:
+    def turn_over(self, machine: Core, placed: list[tuple[Host, Lease]]) -> None:
         """The coordinator has placed what it could: nobody who waits falls behind."""
-        coordinator = self._checks.world.coordinator
-        if coordinator is None:
+        ledger = machine.ledger
+        queues = [queue for queue in ledger.queues.all.values() if queue.open_tasks]
+        if not queues and not self._waited.quanta:
             return
-        machine = coordinator.machine
-        queues = machine.ledger.queues
-        served: Counter[Flow] = Counter()
-        newest = self._last_lease
-        lent = any(host.waiting for host in machine.ledger.hosts.all.values())
-        for host in machine.ledger.hosts.all.values():
-            for (epoch, number), lease in host.leases.items():
-                if epoch == machine.ledger.epoch and number > self._last_lease:
-                    newest = max(newest, number)
-                    if not (lent and lease.batch.template.depth):  # it took no turn of others
-                        served.update(_flows(lease))
-        self._last_lease = newest
         waiting: dict[Flow, float] = {}
-        least = min(queue.policy.weight for queue in queues.all.values())
-        for queue in queues.all.values():
-            holds_back = machine.ledger.holds_back
-            if queue.policy.max_running_per_key is None and not queue.closed(
-                self._checks.world.clock.now, holds_back=holds_back
-            ):
-                waiting |= _waiting(queue, queue.policy.weight / least, machine.ledger)
-        self._compare(waiting, served)
-
-    def _compare(self, waiting: dict[Flow, float], served: Counter[Flow]) -> None:
+        least = min(queue.policy.weight for queue in ledger.queues.all.values())
+        now, holds_back = self._checks.world.clock.now, ledger.holds_back
+        for queue in queues:
+            policy = queue.policy
+            if policy.max_running_per_key is None and not queue.closed(now, holds_back=holds_back):
+                waiting |= _waiting(queue, policy.weight / least, ledger)
         both = {flow: quantum for flow, quantum in waiting.items() if flow in self._waited.quanta}
+        self._waited = _Waiting(waiting)
+        if len(both) > 1:
+            self._compare(both, _served(machine, placed))
+        else:
+            self._lead = {}
+
+    def _compare(self, both: dict[Flow, float], served: Counter[Flow]) -> None:
+        """How far one of two that wait all the time is before the other."""
         lead = {}
         for one, other in combinations(sorted(both), 2):
             if one[:-1] != other[:-1]:  # they do not take turns with each other
@@ -256,7 +247,7 @@ class QueueChecks:
             if abs(lead[one, other]) > ROUNDS:
                 text = f"{one} is {lead[one, other]:.1f} rounds ahead of {other}"
                 raise Violation("starvation", text)
-        self._lead, self._waited = lead, _Waiting(waiting)
+        self._lead = lead
 
 
 def _states(machine: Core) -> dict[Any, tuple[int, str]]:
@@ -284,30 +275,37 @@ def _lane(task: Task) -> tuple[str, int]:
     return queue_of(task), task.template.priority
 
 
-def _flows(lease: Lease) -> dict[Flow, int]:
-    """Who is served by a lease, and with how many tasks."""
-    batch = lease.batch
-    units = 1 if batch.packed else lease.hi - lease.lo
-    priority = str(batch.template.priority)
-    return {
-        (batch.queue.name,): units,
-        (batch.queue.name, priority, batch.session.id): units,
-    }
+def _served(machine: Core, placed: list[tuple[Host, Lease]]) -> Counter[Flow]:
+    """Who is served by leases, and with how many tasks."""
+    served: Counter[Flow] = Counter()
+    lent = any(host.waiting for host in machine.ledger.hosts.all.values())
+    for _, lease in placed:
+        batch = lease.batch
+        if lent and batch.template.depth:  # it took no turn of others
+            continue
+        units = 1 if batch.packed else lease.hi - lease.lo
+        served[batch.queue.name,] += units
+        served[batch.queue.name, str(batch.template.priority), batch.session.id] += units
+    return served
 
 
 def _waiting(queue: Queue, quantum: float, ledger: Ledger) -> dict[Flow, float]:
     """The queue, and its sessions by priority, if they have tasks that any host could run.
 
-
     Those do not that wait until payloads are read, or, while the disk is full, for their commit.
     """
-    flows = [
-        (batch, (queue.name, str(batch.template.priority), batch.session.id))
-        for batch, _, _ in queue.ready
-        if not ledger.short or ledger.is_committed(batch)
-    ]
-    parked = {flow for batch, flow in flows if ledger.residence.is_sent_for(batch)}
-    found: dict[Flow, float] = {
-        flow: 1.0 for batch, flow in flows if flow not in parked and batch.needs is None
-    }
-    return found | {(queue.name,): quantum} if found else {}
+    found: dict[Flow, float] = {}
+    parked: set[Flow] = set()
+    for batch in dict.fromkeys(batch for batch, _, _ in queue.ready):
+        if ledger.short and not ledger.is_committed(batch):
+            continue
+        flow = (queue.name, str(batch.template.priority), batch.session.id)
+        if ledger.residence.is_sent_for(batch):
+            parked.add(flow)
+        elif batch.needs is None:
+            found[flow] = 1.0
+    for flow in parked & found.keys():
+        del found[flow]
+    if found:
+        found[queue.name,] = quantum
+    return found

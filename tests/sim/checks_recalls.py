@@ -36,6 +36,7 @@ class RecallChecks:
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
         self._world = checks.world
+        self._is_calm = checks.world.plan.is_calm
         self._idle: dict[str, float] = {}  # since when, without a pause
         self._waits: dict[Waiting, float] = {}
         self._said: dict[Connection, object] = {}  # of what was asked for, the last that was said
@@ -97,9 +98,9 @@ class RecallChecks:
 
     def look(self) -> None:
         """A machine has had its turn. Where something goes wrong, waits have other reasons."""
-        machine = self._machine
-        if not self._world.plan.is_calm:
+        if not self._is_calm:
             return
+        machine = self._machine
         if machine is None or machine.ledger.recovering:  # whoever waits, waits for that
             self._idle, self._waits = {}, {}
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from farm.resources import label_texts, thousandths
 from tests.sim.truth import Violation
@@ -28,13 +28,11 @@ class ResourceChecks:
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
-        self._last_lease = 0
         # By what waits: since when none of it was placed, and how many have gone before it since.
         self._waits: dict[Needs, tuple[float, int]] = {}
 
     def restarted(self) -> None:
         """Another coordinator knows of no waiting."""
-        self._last_lease = 0
         self._waits.clear()
 
     # ------------------------------------------------------------ what runs
@@ -68,17 +66,10 @@ class ResourceChecks:
 
     # ------------------------------------------------------------ what is placed
 
-    def turn_over(self, machine: Core, now: float) -> None:
+    def turn_over(self, machine: Core, placed: list[tuple[Host, Lease]], now: float) -> None:
         """The coordinator has placed what it could."""
-        hosts = machine.ledger.hosts.all.values()
-        placed: list[tuple[Host, Lease]] = []
-        newest = self._last_lease
-        for host in hosts:
-            for (epoch, number), lease in host.leases.items():
-                if epoch == machine.ledger.epoch and number > self._last_lease:
-                    placed.append((host, lease))
-                    newest = max(newest, number)
-        self._last_lease = newest
+        if not self._checks.world.plan.needs:
+            return
         for host, lease in placed:
             self._is_allowed(host, lease)
         self._count_passes(machine, placed, now)
@@ -92,13 +83,13 @@ class ResourceChecks:
         if any(host.used[name] > host.total[name] for name, _ in needs.amounts):
             raise Violation("resources", f"{host.name} is given {needs}: {host.used}")
 
-    def _count_passes(self, machine: Core, placed: list[Any], now: float) -> None:
+    def _count_passes(self, machine: Core, placed: list[tuple[Host, Lease]], now: float) -> None:
         settings = machine.ledger.settings
         waits: dict[Needs, tuple[float, int]] = {}
         served = {lease.batch.needs for _, lease in placed}
         hosts = [host for host in machine.ledger.hosts.all.values() if host.is_open]
         for queue in machine.ledger.queues.all.values():
-            if queue.paused or queue.limits_running or queue.bucket is not None:
+            if not queue.open_tasks or not queue.plain:
                 continue
             oldest: dict[Needs, Batch] = {}
             for batch, _, _ in queue.ready:

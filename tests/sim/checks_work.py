@@ -13,6 +13,8 @@ from tests.sim.checks_queues import queue_of
 from tests.sim.truth import Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.sim.coordinator import CoordinatorProcess
     from tests.sim.truth import Execution, Outcome, Task
     from tests.sim.world import World
@@ -126,16 +128,17 @@ def inside(coordinator: CoordinatorProcess | None) -> None:
             raise Violation("invariants", str(error)) from error
 
 
-def left_behind(world: World) -> list[str]:
+def left_behind(world: World) -> Iterator[str]:
     """What is still kept when everybody has left."""
-    records = world.truth.committed.records.items()
-    left = [f"record {ref}: {r}" for ref, r in records if not isinstance(r, ClockRead)]
+    for ref, record in world.truth.committed.records.items():
+        if not isinstance(record, ClockRead):
+            yield f"record {ref}: {record}"
     if world.coordinator is not None:
         ledger = world.coordinator.machine.ledger
-        left += [f"session {session.id.hex()[:4]}" for session in ledger.sessions.values()]
-        left += [f"host {name}" for name in ledger.hosts.all]
-        left += [f"job {job}" for job in ledger.jobs.all]
-        left += [f"{ledger.open_tasks} open tasks"] * bool(ledger.open_tasks)
-        left += [f"{ledger.open_bytes} open bytes"] * bool(ledger.open_bytes)
-    left += [f"blob {name}" for name in sorted(world.files.there)]
-    return left + [f"function {key.hex()[:4]}" for key in world.disk.functions]
+        yield from (f"session {session.id.hex()[:4]}" for session in ledger.sessions.values())
+        yield from (f"host {name}" for name in ledger.hosts.all)
+        yield from (f"job {job}" for job in ledger.jobs.all)
+        if ledger.open_tasks or ledger.open_bytes:
+            yield f"{ledger.open_tasks} open tasks and {ledger.open_bytes} open bytes"
+    yield from (f"blob {name}" for name in sorted(world.files.there))
+    yield from (f"function {key.hex()[:4]}" for key in world.disk.functions)

@@ -14,12 +14,9 @@ __all__ = ["Clock", "Event"]
 class Event:
     """Something that happens at a time, unless it is cancelled before."""
 
-    __slots__ = ("action", "arguments", "when")
+    __slots__ = ("action", "arguments")
 
-    def __init__(
-        self, when: float, action: Callable[..., None], arguments: tuple[Any, ...]
-    ) -> None:
-        self.when = when
+    def __init__(self, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         self.action: Callable[..., None] | None = action
         self.arguments = arguments
 
@@ -37,20 +34,22 @@ class Clock:
         self._order = count()
 
     def after(self, delay: float, action: Callable[..., None], *arguments: Any) -> Event:
-        return self.at(self.now + delay, action, *arguments)
+        event = Event(action, arguments)
+        heappush(self._events, (self.now + delay, next(self._order), event))
+        return event
 
     def at(self, when: float, action: Callable[..., None], *arguments: Any) -> Event:
-        event = Event(max(when, self.now), action, arguments)
-        heappush(self._events, (event.when, next(self._order), event))
+        event = Event(action, arguments)
+        heappush(self._events, (max(when, self.now), next(self._order), event))
         return event
 
     def step(self) -> bool:
         """Run the next event; False if there is none."""
-        while self._events:
-            when, _, event = heappop(self._events)
-            if event.action is None:
-                continue
-            self.now = when
-            event.action(*event.arguments)
-            return True
+        events = self._events
+        while events:
+            when, _, event = heappop(events)
+            if (action := event.action) is not None:
+                self.now = when
+                action(*event.arguments)
+                return True
         return False

@@ -16,6 +16,7 @@ from tests.sim.work import content
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from farm.core.hosts import Host, Lease
     from farm.model import Blob, Payload
     from farm.protocol.records import Record
     from tests.sim.network import Connection
@@ -38,6 +39,7 @@ class CoordinatorProcess(Process):
         self.checks = world.checks
         self.connections: dict[Any, Connection] = {}
         self.revoked: set[str] = set()  # the keys of which it was told that
+        self._leases_given = 0  # by the end of the last turn
         self.short = False  # the core was told that the disk is full
         disk = world.disk
         self.journal = Journal(
@@ -174,11 +176,26 @@ class CoordinatorProcess(Process):
         self.world.crash_coordinator(restart_after=0.2)
 
     def after_turn(self) -> None:
-        self.checks.leases.turn_over()
-        self.checks.queues.turn_over()
-        self.checks.owners.turn_over(self.machine, self.revoked)
-        self.checks.recalls.look()
-        self.checks.resources.turn_over(self.machine, self.now)
+        checks, machine = self.checks, self.machine
+        checks.leases.turn_over()
+        placed = self._placed()
+        checks.queues.turn_over(machine, placed)
+        checks.owners.turn_over(machine, self.revoked)
+        checks.recalls.look()
+        checks.resources.turn_over(machine, placed, self.now)
+
+    def _placed(self) -> list[tuple[Host, Lease]]:
+        """The leases that were given since the last turn, and are still there."""
+        ledger, before = self.machine.ledger, self._leases_given
+        if ledger.leases_given == before:
+            return []
+        self._leases_given = ledger.leases_given
+        return [
+            (host, lease)
+            for host in ledger.hosts.all.values()
+            for (epoch, number), lease in host.leases.items()
+            if epoch == ledger.epoch and number > before
+        ]
 
     # ------------------------------------------------------------ its end
 

@@ -57,10 +57,14 @@ class Files:
 
     def adopt(self, message: Any) -> None:
         """A message arrived: the coordinator has names of its own for what it names."""
-        for entry in entries_of(message):
+        for entry in self._entries_of(message):
             entry.payloads = [
                 self._kept(one) if isinstance(one, Blob) else one for one in entry.payloads
             ]
+
+    def _entries_of(self, message: Any) -> list[Any]:
+        """What in a message may name blobs, if there are any in this world."""
+        return list(entries_of(message)) if self.world.plan.blobs else []
 
     def _kept(self, blob: Blob) -> Blob:
         self.world.stats["blobs"] += 1
@@ -70,7 +74,7 @@ class Files:
 
     def inline(self, message: Any) -> Any:
         """The message for a peer that does not see the folder."""
-        found = list(entries_of(message))
+        found = self._entries_of(message)
         if not any(isinstance(one, Blob) for entry in found for one in entry.payloads):
             return message
         for at, entry in enumerate(found):
@@ -82,7 +86,7 @@ class Files:
 
     def secure(self, message: Any) -> None:
         """A peer that is connected hears of blobs: they must be there."""
-        for entry in entries_of(message):
+        for entry in self._entries_of(message):
             for one in entry.payloads:
                 if isinstance(one, Blob):
                     self.require(one.name)

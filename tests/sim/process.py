@@ -60,7 +60,6 @@ class Process:
         self._arm()
 
     def _act(self, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        self.world.acting(self, action, arguments)
         self._spins = 0
         action(*arguments)
 

@@ -69,7 +69,7 @@ def run_seed(
     if report is not None:
         report.seeds += 1
         world.stats["seeds"] += 1
-        report.steps += world.stats["steps"]
+        report.steps += world.steps
         for name, count in world.stats.items():
             report.stats[name] = report.stats.get(name, 0) + count
         if failure:

@@ -30,12 +30,9 @@ from tests.sim.trace import Trace
 from tests.sim.truth import Book, Truth, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.sim.nested import NestedClient
     from tests.sim.network import Dealer
     from tests.sim.plan import Plan
-    from tests.sim.process import Process
 
 __all__ = ["World"]
 
@@ -58,6 +55,7 @@ class World:
         self.chance = Random(plan.seed * 7919 + 1)
         self.clock = Clock()
         self.trace = Trace(self.clock, verbose=verbose)
+        self.steps = 0
         self.stats: Counter[str] = Counter()
         self.truth = Truth()
         slow = 0.0 if plan.is_calm else 0.1
@@ -105,9 +103,6 @@ class World:
 
     def said(self, who: str, to: Any, what: Any) -> None:
         self.trace.add(who, to, what)
-
-    def acting(self, process: Process, action: Callable[..., None], arguments: Any) -> None:
-        self.stats["events"] += 1
 
     # ------------------------------------------------------------ machines
 
@@ -218,13 +213,13 @@ class World:
         full = self.plan.core.get("max_tasks", FEW) < FEW
         each = STEPS_EACH + (STEPS_EACH_OF_FEW if full else 0)
         each += STEPS_OF_WORK * self.plan.work_seconds / sum(self.plan.slots or [1])
-        return self.stats["steps"] + each * still_open < self.plan.steps
+        return self.steps + each * still_open < self.plan.steps
 
     def _step(self) -> None:
-        self.stats["steps"] += 1
+        self.steps += 1
         if not self.clock.step():
             raise Violation("stuck", "nothing will ever happen again")
-        if self.stats["steps"] % INSIDE_STEPS == 0:
+        if self.steps % INSIDE_STEPS == 0:
             inside(self.coordinator)
 
     def _rest(self) -> None:
@@ -278,5 +273,5 @@ class World:
             if steps > REST_STEPS:
                 raise Violation("stuck", "the coordinator is alone and does not come to rest")
             self._step()
-            if all(host is None for host in self.hosts) and not left_behind(self):
+            if all(host is None for host in self.hosts) and not any(left_behind(self)):
                 return
