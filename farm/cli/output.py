@@ -76,7 +76,10 @@ class Output:
         self.stdout.flush()
 
     def facts(self, data: Mapping[str, Any], shown: Mapping[str, str]) -> None:
-        """Facts about one thing: all of them for programs, those ``shown`` for people."""
+        """Facts about one thing: all of them for programs, those ``shown`` for people.
+
+        A fact may have several lines.
+        """
         if self.listener is Listener.PROGRAM:
             _write(self.stdout, _json(data))
         elif self.listener is Listener.QUIET:
@@ -84,7 +87,8 @@ class Output:
         else:
             width = max(map(len, shown), default=0)
             for name, value in shown.items():
-                _write(self.stdout, f"{name:<{width}}  {value}")
+                lines = value.replace("\n", "\n" + " " * (width + 2))
+                _write(self.stdout, f"{name:<{width}}  {lines}")
 
     def table(self, rows: Rows, columns: Sequence[Column], *, empty: str) -> None:
         """Things of one kind; ``empty`` is the remark if there are none.

@@ -11,13 +11,14 @@ from farm.cli.exitcodes import TaskFailed
 from farm.cli.output import Column
 from farm.cli.run import Run, command
 from farm.cli.schedules_try import GROUP, PANEL
-from farm.cli.schedules_words import fate, instant, local
+from farm.cli.schedules_words import fate, instant, local, written
 from farm.cli.settings import scheduler_state
-from farm.cli.words import count_text, dash, seconds_text
+from farm.cli.words import count_text, dash
 from farm.errors import ConfigError
 
 if TYPE_CHECKING:
     from farm_scheduler.core import Entry, Row
+    from farm_scheduler.files import Problem
     from farm_scheduler.state import State
 
 __all__: list[str] = []
@@ -27,7 +28,11 @@ SHOWN = (
     *("jitter", "deadline", "keep", "on_failure", "on_late", "options"),
 )
 """Options that `show` shows besides those of `list`."""
+FEW = 5
+"""Times that `show` has: as many as a person reads."""
 ANSWER_SECONDS = 10.0
+PLAN_SECONDS = 120.0
+"""The same, where a long backfill is to be planned: it is, beside what is due meanwhile."""
 LOOK_SECONDS = 0.02
 NOBODY = "No scheduler runs now; it is done when one starts."
 
@@ -74,13 +79,13 @@ def list_schedules(
     """List schedules: when each fires next, how the last fire ended, and which are stopped."""
     found = _open(run, state)
     now = time.time()
+    stopped = {problem.name for problem in found.problems()}
     rows = [
-        _described(found, entry, file, now) for entry, file in found.entries(retired=everything)
+        _described(found, entry, file, now)
+        for entry, file in found.entries(retired=everything)
+        if entry.retired is None or entry.schedule.name not in stopped
     ]
-    rows += [
-        {"name": name, "file": file, "state": f"stopped: {message}"}
-        for name, file, message in found.problems()
-    ]
+    rows += [_stopped(problem) for problem in found.problems()]
     columns = [
         Column("name", "SCHEDULE"),
         Column("cron", "CRON", dash),
@@ -89,6 +94,11 @@ def list_schedules(
         Column("state", "STATE"),
     ]
     run.output.table(rows, columns, empty="No schedules.")
+
+
+def _stopped(problem: "Problem") -> dict[str, Any]:
+    said = problem.message.removeprefix(f"schedule {problem.name!r}: ")
+    return {"name": problem.name, "file": problem.file, "state": f"stopped: {said}"}
 
 
 def _described(found: "State", entry: "Entry", file: str, now: float) -> dict[str, Any]:
@@ -109,9 +119,10 @@ def _described(found: "State", entry: "Entry", file: str, now: float) -> dict[st
 def _state(entry: "Entry", now: float) -> str:
     if entry.retired is not None:
         return f"retired {local(entry.retired, entry.schedule.tz)}"
-    pause = entry.paused(now)
-    if pause is None:
+    pauses = [one for one in entry.pauses if one.at <= now < one.until]
+    if not pauses:
         return "works" if entry.next is not None else "never fires again"
+    pause = max(pauses, key=lambda one: one.until)
     until = "" if pause.until > 1e11 else f" until {local(pause.until, entry.schedule.tz)}"  # noqa: PLR2004 - infinite
     who = f" by {pause.who}" if pause.who else ""
     return f"paused{until}{who}" + (f": {pause.why}" if pause.why else "")
@@ -121,28 +132,38 @@ def _state(entry: "Entry", now: float) -> str:
 def show(run: Run, name: NameArgument, *, state: StateOption = None) -> None:
     """Show all that is known of a schedule: its options, its next times, its last fires."""
     found = _open(run, state)
+    problem = next((one for one in found.problems() if one.name == name), None)
+    known = found.entry(name)
+    if problem is not None and (known is None or known[0].retired is not None):
+        data = _stopped(problem)
+        run.output.facts(data, data)
+        return
     entry, file = _entry(found, name)
     schedule = entry.schedule
     data = _described(found, entry, file, time.time())
+    if problem is not None:
+        data["problem"] = problem.message
     data |= {field: getattr(schedule, field) for field in SHOWN}
     times, at = list[str](), entry.next
-    while at is not None and len(times) < 5:  # noqa: PLR2004 - as many as a person reads
+    while at is not None and len(times) < FEW:
         times.append(local(at, schedule.tz))
         at = schedule.timing.next(at)
     data["next_times"] = times
+    data["backfill"] = len(found.planned(name, -(2**62), 2**62))
     data["open"] = [
         row.fire_id for row in found.rows("schedule = ? AND state IN ('waiting', 'running')", name)
     ]
-    shown = {
-        key: _plain(value) for key, value in data.items() if value not in (None, "", (), {}, [])
-    }
+    last = list(found.rows("schedule = ?", name, limit=FEW, newest=True))
+    at_of = {row.fire_id: local(row.nominal, schedule.tz) for row in last}
+    data["last_fires"] = [
+        f"{at_of[row.fire_id]} {fate(row, at_of.get(row.into, ''))}" for row in last
+    ]
+    shown = {key: written(value) for key, value in data.items() if value}
+    for several in {"next_times", "last_fires"} & set(shown):
+        shown[several] = "\n".join(data[several])
+    if data["open"]:
+        shown["open"] = count_text(len(data["open"]))
     run.output.facts(data, shown)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return seconds_text(value) if isinstance(value, float) else str(value)
 
 
 @command(
@@ -212,13 +233,15 @@ def _time(row: "Row", zones: dict[str, str]) -> str:
 # ---------------------------------------------------------------- orders
 
 
-def _order(run: Run, state: Path | None, what: str, **arguments: Any) -> dict[str, Any] | None:
+def _order(
+    run: Run, state: Path | None, what: str, patience: float = ANSWER_SECONDS, **arguments: Any
+) -> dict[str, Any] | None:
     """Ask the scheduler for something; None if none runs, and it is done later."""
     from farm_scheduler.desk import Desk
 
     desk = Desk(state or scheduler_state(run.config()))
     number = desk.order(what, **arguments)
-    until = time.monotonic() + ANSWER_SECONDS
+    until = time.monotonic() + patience
     if not desk.decides():
         run.output.answer({"name": arguments["name"], "order": number, "done": False}, NOBODY)
         return None
@@ -226,7 +249,7 @@ def _order(run: Run, state: Path | None, what: str, **arguments: Any) -> dict[st
         time.sleep(LOOK_SECONDS)
     if answer is None:
         raise TaskFailed(
-            f"the scheduler has not answered within {ANSWER_SECONDS:.0f} s; it will when it can"
+            f"the scheduler has not answered within {patience:.0f} s; it will when it can"
         )
     if "error" in answer:
         raise ConfigError(answer["error"])
@@ -257,7 +280,11 @@ def pause(
     end = None if until is None else instant(until, "--until")
     if end is not None and end <= time.time():
         raise typer.BadParameter(f"--until {until} is over")
-    told = {"until": end, "why": why, "who": getpass.getuser() if who is None else who}
+    told: dict[str, Any] = {
+        "until": end,
+        "why": why,
+        "who": getpass.getuser() if who is None else who,
+    }
     if (answer := _order(run, state, "pause", name=name, **told)) is not None:
         run.output.answer(answer, f"{name} is paused" + (f" until {until}" if until else ""))
 
@@ -305,8 +332,8 @@ def backfill(  # noqa: PLR0913 - one for each option
     if dry_run:
         _dry_run(run, state, name, first, min(last, int(time.time())), again=again)
         return
-    told = {"begin": first, "end": last, "at_once": at_once, "again": again}
-    if (answer := _order(run, state, "backfill", name=name, **told)) is not None:
+    told: dict[str, Any] = {"begin": first, "end": last, "at_once": at_once, "again": again}
+    if (answer := _order(run, state, "backfill", PLAN_SECONDS, name=name, **told)) is not None:
         left = f", {answer['left_out']} left out that ran well" if answer["left_out"] else ""
         run.output.answer(answer, f"{count_text(answer['fires'])} fires{left}")
 

@@ -1,7 +1,9 @@
 """Times, fires and their fates as people read and write them."""
 
+import json
+import shlex
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,7 +12,9 @@ from farm.cli.words import seconds_text
 if TYPE_CHECKING:
     from farm_scheduler.core import Row
 
-__all__ = ["FilesArgument", "fate", "instant", "local", "local_zone"]
+__all__ = ["FilesArgument", "duration", "fate", "instant", "local", "local_zone", "written"]
+
+UNITS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
 FilesArgument = Annotated[
     list[str] | None,
@@ -38,6 +42,25 @@ def local(at: float, tz: str) -> str:
     from farm_scheduler.cron import zone
 
     return datetime.fromtimestamp(at, UTC).astimezone(zone(tz)).isoformat(" ", "seconds")
+
+
+def duration(seconds: float) -> str:
+    """A duration as files have it: ``90d``, ``30s``, ``250ms``."""
+    for unit, size in UNITS:
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{seconds * 1000:.0f}ms"
+
+
+def written(value: Any) -> str:
+    """An option of a schedule as a person reads it: a command as a shell has it."""
+    if isinstance(value, float):
+        return duration(value)
+    if isinstance(value, tuple | list) and all(isinstance(one, str) for one in value):
+        return shlex.join(value)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def local_zone() -> str:

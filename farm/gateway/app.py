@@ -174,6 +174,10 @@ def _answer_bug(request: Request[Any, Any, Any], error: Exception) -> Response[b
     return _answer(Problem(500, f"this is a mistake in farm: {error!r}; its log says more"))
 
 
+PARAMETERS = {"begin": "from", "end": "to"}
+"""What parameters are called in queries, where that is no name for Python."""
+
+
 def _answer_http(_request: Any, error: Exception) -> Response[bytes]:
     """What the framework refuses by itself."""
     status = getattr(error, "status_code", 500)
@@ -184,6 +188,9 @@ def _answer_http(_request: Any, error: Exception) -> Response[bytes]:
         field = path.rstrip("`").removeprefix("data").removeprefix(".")
         if not field and (found := re.search(r"field `(.*?)`", said)):
             field = found[1]
+        if "RFC3339" in said:
+            said += "; write 2026-03-08T02:30:00-05:00, or Z for UTC"
+        field = PARAMETERS.get(field, field)
         return _answer(Problem(422, said[:1].lower() + said[1:], field=field or "body"))
     problem = Problem(status, "the body is no JSON: " + detail if status == 400 else detail)  # noqa: PLR2004
     response = _answer(problem)

@@ -154,7 +154,8 @@ def unknown(state: State, name: str) -> UnknownTask:
     """There is no schedule of that name, or it is stopped; the nearest is named."""
     for problem in state.problems():
         if problem.name == name:
-            return UnknownTask(f"{name!r} is stopped: {problem.message}")
+            said = problem.message.removeprefix(f"schedule {name!r}: ")
+            return UnknownTask(f"{name!r} is stopped: {said}")
     near = get_close_matches(name, state.names(), 1)
     hint = f"did you mean {near[0]!r}?" if near else "`farm schedules list` has them"
     return UnknownTask(f"there is no schedule {name!r}; {hint}")

@@ -14,7 +14,7 @@ from farm.errors import StoreUnreadable
 
 __all__ = ["SPEC", "STEPS", "VERSION", "open_format"]
 
-VERSION = 3
+VERSION = 4
 SPEC = (
     *("name", "cron", "tz", "run", "args", "kwargs", "command", "dst", "misfire", "overlap"),
     *("catch_up", "late_after", "jitter", "deadline", "keep", "on_failure", "on_late", "options"),
@@ -61,6 +61,14 @@ ALTER TABLE schedules ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX schedules_by_turn ON schedules (turn);
 CREATE INDEX schedules_retired ON schedules (name) WHERE retired IS NOT NULL;
 CREATE INDEX orders_waiting ON orders (id) WHERE answer IS NULL;
+""",
+    # Nominal times of backfills that have no rows yet, as lists of MessagePack, newest first.
+    4: """
+CREATE TABLE backfills (
+    number INTEGER NOT NULL, slice INTEGER NOT NULL, schedule TEXT NOT NULL, mark TEXT NOT NULL,
+    times BLOB NOT NULL, PRIMARY KEY (number, slice)
+) WITHOUT ROWID;
+CREATE INDEX backfills_by_schedule ON backfills (schedule);
 """,
 }
 """What makes a file of the version before one of this version."""

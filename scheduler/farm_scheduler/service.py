@@ -15,7 +15,7 @@ from typing import Any, Literal
 from farm.client.client import Client
 from farm.errors import Busy, ConfigError, FarmError
 from farm_scheduler.clock import Alarm, Watched, utc_text
-from farm_scheduler.core import Entry, Machine, Row, Schedule
+from farm_scheduler.core import Backfill, Entry, Machine, Row, Schedule
 from farm_scheduler.core import State as Fate
 from farm_scheduler.hooks import Hooks
 from farm_scheduler.loading import Loader
@@ -65,6 +65,7 @@ class Scheduler:
         self._wishes = Wishes(self.machine, self.state)
         self._rows: dict[str, Row] = {}
         self._entries: dict[str, Entry] = {}
+        self._backfills: dict[int, Backfill] = {}
         self._to_start: list[tuple[Row, Schedule]] = []
         self._to_stop: list[str] = []
         self._to_tell: list[tuple[str, Row, Schedule]] = []
@@ -91,6 +92,10 @@ class Scheduler:
     def keep(self, entry: Entry) -> None:
         """Keep an entry, with this turn."""
         self._entries[entry.schedule.name] = entry
+
+    def keep_backfill(self, backfill: Backfill) -> None:
+        """Keep what a backfill has left, with this turn."""
+        self._backfills[backfill.number] = backfill
 
     def start(self, row: Row, schedule: Schedule) -> None:
         """Submit a fire, after this turn is committed."""
@@ -123,7 +128,7 @@ class Scheduler:
         self.state.own()
         self.machine.follow(self._loader.follow())
         rows = self.state.open_rows()
-        self.machine.restore(rows)
+        self.machine.restore(rows, self.state.backfills())
         self._look_at_zones()
         self._settle([row for row in rows if row.state is Fate.RUNNING], time.time())
         self._listen(time.time())
@@ -178,6 +183,7 @@ class Scheduler:
                 break
         times = [self.machine.next_deadline(), self._next_forget]
         times += [self._later[0][0]] if self._later else []
+        times += [now] if self._wishes.is_planning else []
         return min(at for at in times if at is not None)
 
     def let_go(self) -> bool:
@@ -244,7 +250,11 @@ class Scheduler:
     def _take_orders(self, now: float) -> None:
         for number, at, what, arguments in self.state.waiting_orders():
             answer = self._wishes.fulfil(number, min(at, now), what, arguments, now)
+            if answer is None:
+                continue
             self._answers.append((number, answer))
+            if self._backfills:
+                self._commit()  # what is planned next leaves out what this one runs
             logger.info("%s %s: %s", what, arguments.get("name", ""), answer)
 
     def _commit(self) -> None:
@@ -255,8 +265,9 @@ class Scheduler:
             }
             file = self._loader.file
             entries = [(one, file.get(name, "")) for name, one in self._entries.items()]
-            self.state.commit(self._rows.values(), entries, keep, self._answers)
-            self._rows, self._entries, self._answers = {}, {}, []
+            backfills = [*self._backfills.values()]
+            self.state.commit(self._rows.values(), entries, keep, self._answers, backfills)
+            self._rows, self._entries, self._answers, self._backfills = {}, {}, [], {}
 
     def _forget(self, now: float) -> None:
         dropped = self.state.forget(now)

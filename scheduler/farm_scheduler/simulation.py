@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Literal, NamedTuple
 
-from farm_scheduler.core import Entry, Machine, Pause, Row, Schedule
+from farm_scheduler.core import Backfill, Entry, Machine, Pause, Row, Schedule
 
 __all__ = ["Outage", "Simulation"]
 
@@ -81,6 +81,9 @@ class Simulation:
 
     def keep(self, entry: Entry) -> None:
         """Nothing: the machine lives on."""
+
+    def keep_backfill(self, backfill: Backfill) -> None:
+        """Nothing: none is ordered."""
 
     def start(self, row: Row, schedule: Schedule) -> None:
         """The task of a fire begins."""

@@ -11,6 +11,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 
 from farm.errors import ConfigError, KeyConflict, StoreError, StoreUnreadable
-from farm_scheduler.core import Entry, Pause, Row, Schedule
+from farm_scheduler.core import Backfill, Entry, Pause, Row, Schedule
 from farm_scheduler.files import Problem
 from farm_scheduler.formats import VERSION, open_format
 
@@ -95,6 +96,37 @@ class State:
         """Rows that are not final."""
         return list(self.rows("state IN ('waiting', 'running')"))
 
+    def backfills(self) -> list[Backfill]:
+        """Those of which not all nominal times have rows."""
+        query = "SELECT number, schedule, mark, slice, times FROM backfills ORDER BY number, slice"
+        found: list[Backfill] = []
+        for (number, name, mark), rows in groupby(self._db.execute(query), key=lambda one: one[:3]):
+            left = {at: msgspec.msgpack.decode(times) for *_, at, times in rows}
+            taken = min(left)
+            slices = [*[()] * taken, *left.values()]
+            found.append(Backfill(number, name, mark, slices, taken))
+            found[-1].kept = True
+        return found
+
+    def planned(self, schedule: str, begin: int, end: int) -> set[int]:
+        """Nominal times of a schedule in ``[begin, end)`` that backfills will run."""
+        query = "SELECT times FROM backfills WHERE schedule = ?"
+        return {
+            at
+            for (times,) in self._db.execute(query, (schedule,))
+            for at in msgspec.msgpack.decode(times)
+            if begin <= at < end
+        }
+
+    def done(self, schedule: str, begin: int, end: int) -> set[int]:
+        """Nominal times in ``[begin, end)`` of which a run succeeded, or is under way."""
+        query = (
+            "SELECT nominal FROM ledger WHERE schedule = ? AND nominal >= ? AND nominal < ? "
+            "AND kind != 'manual' "
+            "AND (outcome = 'succeeded' OR state IN ('waiting', 'running'))"
+        )
+        return {nominal for (nominal,) in self._db.execute(query, (schedule, begin, end))}
+
     def _entries(self, where: str, *values: Any) -> Iterator[tuple[Entry, str]]:
         query = "SELECT spec, file, cursor, next, last, pauses, retired, at_once FROM schedules "
         for spec, file, cursor, following, last, pauses, *rest in self._db.execute(
@@ -112,6 +144,7 @@ class State:
         entries: Iterable[tuple[Entry, str]],
         keep: dict[str, float],
         answers: Iterable[tuple[int, Any]] = (),
+        backfills: Sequence[Backfill] = (),
     ) -> None:
         """One turn, all or nothing. ``keep``: for how long rows of a schedule are kept."""
         with self._transaction():
@@ -122,6 +155,25 @@ class State:
             self._db.executemany(
                 "UPDATE orders SET answer = ? WHERE id = ?",
                 ((json.dumps(answer), number) for number, answer in answers),
+            )
+            for one in backfills:
+                self._put_backfill(one)
+        for one in backfills:
+            one.kept = True
+
+    def _put_backfill(self, one: Backfill) -> None:
+        """The slices that are not taken; these never change."""
+        if one.kept:
+            query = "DELETE FROM backfills WHERE number = ? AND slice < ?"
+            self._db.execute(query, (one.number, one.taken))
+        else:
+            self._db.executemany(
+                "INSERT INTO backfills VALUES (?, ?, ?, ?, ?)",
+                (
+                    (one.number, at, one.schedule, one.mark, msgspec.msgpack.encode(list(times)))
+                    for at, times in enumerate(one.slices)
+                    if at >= one.taken
+                ),
             )
 
     def put_files(self, hashes: dict[str, str], problems: Sequence[Problem]) -> None:

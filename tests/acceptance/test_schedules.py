@@ -28,7 +28,7 @@ def test_a_farm_beside_a_file_runs_it(machine):
     assert (of_bad["state"], of_held["last"]["state"]) == ("stopped", "running")
     held, bad = machine.ask("schedules", "list")
     assert (held["name"], held["state"]) == ("held", "works")
-    assert bad["state"].startswith("stopped: schedule 'bad': minute: '61' is not one")
+    assert bad["state"].startswith("stopped: minute: '61' is not one")
     paused = machine.ask("schedules", "pause", "held", "--why", "enough", "--who", "ada")
     assert paused == {"name": "held", "until": None}
     assert machine.ask("schedules", "list")[0]["state"] == "paused by ada: enough"

@@ -9,7 +9,7 @@ import sqlite3
 from math import inf
 from pathlib import Path
 
-from farm_scheduler.core import Entry, Kind, Pause, Row, Schedule, State
+from farm_scheduler.core import Backfill, Entry, Kind, Pause, Row, Schedule, State
 from farm_scheduler.files import Problem
 from farm_scheduler.formats import VERSION
 from farm_scheduler.state import State as StateFile
@@ -70,6 +70,9 @@ def rows():
     return made
 
 
+BACKFILL = {"number": 1, "schedule": "night", "mark": "backfill 1", "taken": 1}
+SLICES = [[], [NOON - 172_800, NOON - 259_200], [NOON - 345_600]]
+"""Of which the first is taken."""
 PROBLEMS = [Problem("bad", "schedules.toml", "it is bad")]
 FILES = {"schedules.toml": "00ff", "jobs.py": ""}
 ZONES = "2026a"
@@ -82,7 +85,8 @@ def make(path):
     state = StateFile(path)
     done = state.order(NOON + 4.0, "resume", {"name": "night"})
     state.order(*WAITING)
-    state.commit(rows(), entries(), {"night": 86_400.0}, [(done, ANSWERED)])
+    backfill = Backfill(**BACKFILL, slices=SLICES)
+    state.commit(rows(), entries(), {"night": 86_400.0}, [(done, ANSWERED)], [backfill])
     state.put_files(FILES, PROBLEMS)
     state.meta("zones", ZONES)
     state.close()

@@ -111,13 +111,16 @@ def test_a_schedule_is_read_with_its_options_and_next_times(scheduler):
         ("/nigth", 404, "there is no schedule 'nigth'; did you mean 'night'?"),
         ("/nigth/history", 404, "did you mean 'night'?"),
         ("?limit=0", 422, ""),
-        ("/night/history?from=soon", 422, ""),
+        ("/night/history?from=soon", 422, "write 2026-03-08T02:30:00-05:00, or Z"),
+        ("/night/history?to=soon", 422, "write 2026-03-08T02:30:00-05:00, or Z"),
     ],
 )
 def test_what_is_wrong_with_a_question_is_named(scheduler, path, status, said):
     answer = get(scheduler, path)
     assert answer.status_code == status
     assert said in answer.json()["detail"]
+    if status == 422:
+        assert answer.json()["field"] in path
 
 
 # ---------------------------------------------------------------- orders
@@ -206,9 +209,9 @@ def test_a_backfill_is_tried_out_and_run(scheduler):
         ("/nigth/backfill", {"from": NOON, "to": "2027-01-01T00:00:00Z"}, 404, "mean 'night'?"),
         ("/nigth/run", None, 404, "did you mean 'night'?"),
         ("/night/pause", {"until": "2020-01-01T00:00:00Z"}, 422, "is over"),
-        ("/night/pause", {"until": "soon"}, 422, ""),
+        ("/night/pause", {"until": "soon"}, 422, "write 2026-03-08T02:30:00-05:00"),
         ("/night/pause", {"whi": "x"}, 422, ""),
-        ("/bad/run", None, 404, "'bad' is stopped"),
+        ("/bad/run", None, 404, "'bad' is stopped: minute: '61'"),
     ],
 )
 def test_what_is_wrong_with_an_order_is_named(scheduler, path, body, status, said):

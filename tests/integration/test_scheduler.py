@@ -23,6 +23,7 @@ import farm
 from farm.errors import ConfigError, StoreUnreadable
 from farm_scheduler.clock import Alarm
 from farm_scheduler.core import Entry, Kind, Row, Schedule, Timing
+from farm_scheduler.core.backfills import SLICE
 from farm_scheduler.desk import Desk
 from farm_scheduler.loading import Loader
 from farm_scheduler.refreshing import Refresher
@@ -312,6 +313,44 @@ def test_a_backfill_leaves_out_what_ran_well(place):
 
 
 # ---------------------------------------------------------------- files change
+
+
+def test_a_long_backfill_is_planned_in_many_turns_and_begun_anew_after_a_restart(place):
+    text = entry('cron = "* * * * *"\noverlap = "allow"\nrun = "math:sqrt"\nargs = [4]')
+    place.write(text + '[schedules.b]\ncron = "@yearly"\nrun = "math:sqrt"\nargs = [4]\n')
+    place.start()
+    end = int(time.time()) // DAY * DAY
+    told = {"name": "a", "at_once": 1, "again": False, "begin": end - DAY, "end": end}
+    assert place.order("backfill", **told) is None
+    assert place.scheduler.turn() <= time.time()  # there is more to do at once
+    row = place.order("run", name="b")  # meanwhile it does other things
+    assert row["state"] == "running"
+    assert place.scheduler.state.backfills() == []
+    place.start()  # nothing was kept, so it begins anew
+    other = place.order("backfill", **told)  # waits for the first
+    assert other is None
+    desk = Desk(place.path)
+    place.until(lambda: desk.answer(3) is not None)
+    assert desk.answer(1) == {"name": "a", "fires": 1440, "left_out": 0}
+    assert desk.answer(3) == {"name": "a", "fires": 0, "left_out": 1440}
+    (left,) = place.scheduler.state.backfills()
+    ended = [row.nominal for row in place.rows("a", Kind.BACKFILL) if row.state.is_final]
+    assert len(left) == 1440 - SLICE * left.taken
+    assert sorted(ended, reverse=True) == [end - 60 * n for n in range(1, len(ended) + 1)]
+    place.start()
+    assert [one.taken for one in place.scheduler.state.backfills()] == [left.taken]
+
+
+def test_who_is_retired_while_its_backfill_is_planned_is_told(place):
+    place.write(entry('cron = "* * * * *"\noverlap = "allow"\nrun = "math:sqrt"\nargs = [4]'))
+    place.start()
+    end = int(time.time()) // DAY * DAY
+    told = {"at_once": 1, "again": False, "begin": end - DAY, "end": end}
+    assert place.order("backfill", name="a", **told) is None
+    place.write(entry(TEXT).replace("[schedules.a]", "[schedules.b]"))
+    place.scheduler.reload = True
+    assert place.order("backfill", name="b", **told) is not None
+    assert "there is no schedule 'a'" in Desk(place.path).answer(1)["error"]
 
 
 def test_files_are_read_again(place):

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
-from farm_scheduler import service
+from farm_scheduler import service, wishes
+from farm_scheduler.core import Kind, backfills
 from farm_scheduler.core import State as Fate
 from farm_scheduler.settings import SchedulerSettings
 from farm_scheduler.state import State
@@ -196,6 +197,7 @@ class World:
         self.stats = Counter()
         self.lives = [Life(self) for _ in range(SCHEDULERS)]
         self.holder = self.lives[0]
+        self.orders = []
 
     def time(self):
         return self.now
@@ -223,8 +225,20 @@ class World:
             if life is not self.holder and self.rng.random() < 0.2:
                 life.stand_by()
                 self.stats["looks of who stands by"] += 1
+        if faults and self.holder.decides and self.rng.random() < 0.02:
+            self._order_backfill()
         if self.holder.stopped <= self.passed:
             self.holder.decide()
+
+    def _order_backfill(self):
+        """Of up to twenty fires, perhaps of some that another one runs already."""
+        end = int(NOON) - self.rng.choice([0, 1800])
+        told = {"begin": end - self.rng.choice([600, 6000]), "end": end, "at_once": 3}
+        told |= {"name": "plain", "again": self.rng.random() < 0.5}
+        state = State(self.path)
+        key = f"{len(self.orders)}"  # answers to those with a key are kept for a day
+        self.orders.append(state.order(self.now, "backfill", told, key))
+        state.close()
 
     def _fault(self):
         kind = self.rng.choice(["kill", "stop", "clock", *["none"] * 9])
@@ -241,6 +255,10 @@ class World:
         for _ in range(STEPS):
             self.step()
         self.crashing = 0.0
+        for _ in range(REST_STEPS):
+            self.step(faults=False)
+            if self.holder.decides and self._backfills_are_over():
+                break
         self.file.write_text("[schedules]\n")  # nothing new, so that all comes to an end
         self.holder.die()
         for _ in range(REST_STEPS):
@@ -250,12 +268,19 @@ class World:
         self.judge()
         self.holder.die()
 
+    def _backfills_are_over(self):
+        scheduler = self.holder.scheduler
+        past = [row for row in scheduler.machine.open_rows() if row.kind is Kind.BACKFILL]
+        return not (past or scheduler.state.backfills() or scheduler.state.waiting_orders())
+
     def judge(self):
         """Each nominal time has one row, and each fire that ran has run once."""
         state = State(self.path)
         rows = list(state.rows("1"))
         entries = [entry for entry, _ in state.entries()]
+        self._judge_backfills([state.answer(one) for one in self.orders], rows)
         state.close()
+        rows_of_time = [row for row in rows if row.kind is Kind.TIME]
         for fire, times in self.farm.runs.items():
             _check(times == 1, "runs once", f"{fire} ran {times} times")
         known = {row.fire_id: row for row in rows}
@@ -268,7 +293,15 @@ class World:
             self.stats[row.reason or str(row.state)] += 1
         _check(set(self.farm.runs) <= set(known), "a row for each", "a fire ran without a row")
         for entry in entries:
-            self._judge_times(entry, [one for one in rows if one.schedule == entry.schedule.name])
+            name = entry.schedule.name
+            self._judge_times(entry, [one for one in rows_of_time if one.schedule == name])
+
+    def _judge_backfills(self, answers, rows):
+        ordered = sum(answer["fires"] for answer in answers)
+        made = sum(row.kind is Kind.BACKFILL and row.state is Fate.RAN for row in rows)
+        _check(made == ordered, "a backfill", f"{ordered} fires were ordered, and {made} ran")
+        self.stats["fires of backfills"] += made
+        self.stats["left out of backfills"] += sum(answer["left_out"] for answer in answers)
 
     def _judge_times(self, entry, rows):
         times = sorted(row.nominal for row in rows)
@@ -309,6 +342,8 @@ def run_seed(seed):
         world = World(seed, Path(folder))
         stack.enter_context(patch.object(service, "time", world))
         stack.enter_context(patch.object(service, "wait", lambda *_: None))
+        stack.enter_context(patch.object(backfills, "SLICE", 3))
+        stack.enter_context(patch.object(wishes, "LOOK_TIMES", 4))
         world.run()
         logging.getLogger("farm.scheduler").setLevel(level)
         return world.stats

@@ -23,7 +23,8 @@ def test_each_nominal_time_has_one_row_and_each_fire_runs_once():
     for seed in range(SEEDS):
         stats += run_seed(seed)
     met = ["kill", "stop", "clock", "crashes in a turn", "takeovers", "ran", "coalesced", "missed"]
-    assert [what for what in (*met, "too old", "retired", "buffer full") if not stats[what]] == []
+    met += ["too old", "retired", "buffer full", "fires of backfills", "left out of backfills"]
+    assert [what for what in met if not stats[what]] == []
 
 
 def act_before_commit(patch):
@@ -41,8 +42,8 @@ def forget_who_ran(patch):
 
 
 def commit_no_rows_that_are_final(patch):
-    def lossy(self, rows, entries, keep, answers=()):
-        commit(self, [row for row in rows if row.reason != "missed"], entries, keep, answers)
+    def lossy(self, rows, *words):
+        commit(self, [row for row in rows if row.reason != "missed"], *words)
 
     patch.setattr(State, "commit", lossy)
 
@@ -68,11 +69,16 @@ def let_cursors_go_back(patch):
     patch.setattr(Machine, "on_tick", careless)
 
 
+def forget_what_a_backfill_has_left(patch):
+    patch.setattr(State, "backfills", lambda _: [])
+
+
 BITES = [
     (act_before_commit, ("a row for each", "runs once")),
     (forget_who_ran, ("ends",)),
     (commit_no_rows_that_are_final, ("a row for each",)),
     (let_cursors_go_back, ("a row for each", "runs once")),
+    (forget_what_a_backfill_has_left, ("a backfill",)),
     (submit_with_another_key, ("a row for each", "runs once", "ends")),
 ]
 

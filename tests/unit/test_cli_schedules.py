@@ -3,12 +3,13 @@
 import json
 import sys
 from datetime import UTC, datetime
+from math import inf
 
 import pytest
 
 from farm.cli import main
 from farm.cli.exitcodes import ExitCode
-from farm_scheduler.core import Entry, Row, Schedule, State
+from farm_scheduler.core import Backfill, Entry, Pause, Row, Schedule, State
 from farm_scheduler.files import Problem
 from farm_scheduler.state import State as StateFile
 
@@ -142,7 +143,9 @@ def kept(farm, tmp_path, monkeypatch):
     ]  # fmt: skip
     state = StateFile(tmp_path / "farm" / "schedules.db")
     state.commit(rows, [(entry, "schedules.toml")], {"night": 1e12})
-    state.put_files({}, [Problem("bad", "schedules.toml", "it is bad")])
+    backfill = Backfill(1, "night", "backfill 1", [[NOON - 9 * 86_400, NOON - 10 * 86_400]])
+    state.commit([], [], {}, [], [backfill])
+    state.put_files({}, [Problem("bad", "schedules.toml", "schedule 'bad': it is bad")])
     state.close()
     return farm
 
@@ -173,7 +176,26 @@ def test_show_has_the_options_and_the_next_times(kept):
     shown = json.loads(kept("show", "night", "--json")[1])
     assert (shown["overlap"], shown["command"]) == ("buffer_one", ["true"])
     assert len(shown["next_times"]) == 5
-    assert "next_times" in kept("show", "night")[1]
+    assert shown["backfill"] == 2
+    lines = kept("show", "night")[1].splitlines()
+    assert {"catch_up    1d", "backfill    2", "command     true"} <= set(lines)
+    first = lines.index("next_times  2026-03-08 03:00:00-04:00")
+    assert lines[first + 1] == "            2026-03-09 02:30:00-04:00"
+    assert "            2026-03-06 07:00:00-05:00 coalesced into 2026-03-07 07:00:00-05:00" in lines
+
+
+def test_show_says_why_a_schedule_is_stopped(kept):
+    code, out, _ = kept("show", "bad")
+    assert (code, out.splitlines()[-1]) == (0, "state  stopped: it is bad")
+
+
+def test_of_several_pauses_the_longest_counts(kept, tmp_path):
+    state = StateFile(tmp_path / "farm" / "schedules.db")
+    (entry, file), *_ = state.entries()
+    entry.pauses = (Pause(0, 1e10, "ada", "one"), Pause(0, inf, "bob", "two"))
+    state.commit([], [(entry, file)], {})
+    state.close()
+    assert json.loads(kept("list", "--json")[1])[0]["state"] == "paused by bob: two"
 
 
 def test_a_dry_run_says_what_a_backfill_would_do(kept):

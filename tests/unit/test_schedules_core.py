@@ -7,6 +7,8 @@ from math import inf
 import pytest
 
 from farm_scheduler.core import Entry, Kind, Machine, Pause, Schedule, State, fire_id
+from farm_scheduler.core import machine as machine_module
+from farm_scheduler.core.backfills import SLICE
 
 NOON = int(datetime(2026, 3, 7, 12, tzinfo=UTC).timestamp())
 HOUR, DAY = 3600, 86_400
@@ -18,12 +20,16 @@ class Recorder:
     def __init__(self):
         self.rows = {}
         self.kept = {}
+        self.backfills = {}
         self.started = []
         self.stopped = []
         self.told = []
 
     def record(self, row):
         self.rows[row.fire_id] = row
+
+    def keep_backfill(self, backfill):
+        self.backfills[backfill.number] = backfill
 
     def keep(self, entry):
         self.kept[entry.schedule.name] = (entry.cursor, entry.next, entry.pauses, entry.retired)
@@ -348,6 +354,59 @@ def test_a_backfill_goes_from_the_newest_some_at_a_time():
         end_all(machine, port, NOON + HOUR + 5)
     assert started() == [0, -1, -2, 1, -3, -4]
     assert all(row.state is State.RAN for row in port.rows.values())
+
+
+def a_long_backfill():
+    """Of two slices and a bit; one slice has rows, two of its fires run."""
+    machine, port = running(hourly())
+    times = [NOON - n * HOUR for n in range(2 * SLICE + 5)]
+    machine.backfill("a", times, "order 7", NOON + 5, at_once=2, number=7)
+    return machine, port, times
+
+
+def test_of_a_backfill_some_have_rows_and_the_others_wait():
+    machine, port, times = a_long_backfill()
+    assert (len(port.rows), len(port.backfills[7])) == (SLICE, SLICE + 5)
+    for fire in port.started[:SLICE]:
+        machine.on_ended(fire, "succeeded", "", NOON + 6)
+    for _ in range(3 * SLICE):
+        end_all(machine, port, NOON + 6)
+    assert [port.rows[fire].nominal for fire in port.started] == times
+    assert all(row.state is State.RAN for row in port.rows.values())
+    assert len(port.backfills[7]) == 0
+
+
+def test_what_a_backfill_has_left_runs_after_a_restart():
+    machine, port, times = a_long_backfill()
+    old = machine.entries["a"]
+    entry = Entry(old.schedule, 0, old.cursor, old.next)
+    entry.at_once = 2
+    again = Machine(port)
+    again.follow([entry])
+    again.restore(machine.open_rows(), [port.backfills[7]])
+    again.on_settled(NOON + 6)
+    for _ in range(3 * SLICE):
+        end_all(again, port, NOON + 7)
+    assert [port.rows[fire].nominal for fire in port.started] == times
+
+
+def test_what_a_backfill_has_left_ends_with_its_schedule():
+    machine, port, times = a_long_backfill()
+    machine.set_schedules({}, NOON + 6)
+    (rest,) = [row for row in port.rows.values() if row.until is not None]
+    assert (rest.nominal, rest.until) == (times[-1], times[SLICE] + 1)
+    assert (rest.kind, rest.reason) == (Kind.BACKFILL, "retired")
+    assert sum(row.reason == "retired" for row in port.rows.values()) == SLICE - 2 + 1
+    assert len(port.backfills[7]) == 0
+
+
+def test_so_many_nominal_times_of_backfills_wait_and_no_more(monkeypatch):
+    machine, port, _ = a_long_backfill()
+    monkeypatch.setattr(machine_module, "PLANNED_MAX", SLICE + 5 + 1)
+    machine.backfill("a", [NOON - DAY * 30], "order 8", NOON + 6, number=8)
+    with pytest.raises(ValueError, match=f"{SLICE + 6} nominal times of backfills wait already"):
+        machine.backfill("a", [NOON - DAY * 31], "order 9", NOON + 6, number=9)
+    assert len(port.rows) == SLICE
 
 
 # ---------------------------------------------------------------- files change

@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 from contextlib import closing
+from itertools import chain
 
 import pytest
 
@@ -37,12 +38,29 @@ def check(state):
     assert state.waiting_orders() == [(2, *golden.WAITING)]
 
 
+def check_backfills(state):
+    (found,) = state.backfills()
+    assert {name: getattr(found, name) for name in golden.BACKFILL} == golden.BACKFILL
+    assert [list(one) for one in found.slices] == golden.SLICES
+    planned = set(chain(*golden.SLICES))
+    assert state.planned("night", golden.NOON - 300_000, golden.NOON) == planned - {min(planned)}
+    found.take()
+    state.commit([], [], {}, [], [found])
+    (less,) = state.backfills()
+    assert (less.taken, less.newest(), len(less)) == (2, min(planned), 1)
+    less.take()
+    state.commit([], [], {}, [], [less])
+    assert state.backfills() == []
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_state_of_every_format_is_read_and_written_on(version, tmp_path):
     path = tmp_path / "schedules.db"
     shutil.copyfile(golden.FOLDER / f"schedules_v{version}.db", path)
     state = State(path)
     check(state)
+    if version >= 4:
+        check_backfills(state)
     number = state.order(golden.NOON + 9.0, "run", {"name": "night"}, "a key")
     assert state.order(golden.NOON + 10.0, "run", {"name": "night"}, "a key") == number
     state.commit(golden.rows()[:1], [], {"night": 1.0}, [(number, {"done": True})])

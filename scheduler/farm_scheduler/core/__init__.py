@@ -5,6 +5,7 @@ schedule ends as exactly one ``Row``. ``schedule`` says what a schedule may say,
 becomes of a fire, ``timing`` when there is one.
 """
 
+from farm_scheduler.core.backfills import Backfill
 from farm_scheduler.core.entry import Entry, Pause
 from farm_scheduler.core.fires import Port
 from farm_scheduler.core.machine import Machine
@@ -13,6 +14,7 @@ from farm_scheduler.core.schedule import Schedule
 from farm_scheduler.core.timing import Timing
 
 __all__ = [
+    "Backfill",
     "Entry",
     "Kind",
     "Machine",

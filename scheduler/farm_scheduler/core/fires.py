@@ -2,6 +2,7 @@
 
 from typing import Literal, Protocol
 
+from farm_scheduler.core.backfills import Backfill
 from farm_scheduler.core.deciding import Fate, expired
 from farm_scheduler.core.entry import Entry
 from farm_scheduler.core.rows import FAILED, Kind, Row, State, fire_id
@@ -21,6 +22,9 @@ class Port(Protocol):
     def keep(self, entry: Entry) -> None:
         """Keep cursor, next time, pauses and the like of an entry."""
 
+    def keep_backfill(self, backfill: Backfill) -> None:
+        """Keep which nominal times of a backfill have no rows yet."""
+
     def start(self, row: Row, schedule: Schedule) -> None:
         """Submit a fire; ``on_submitted``, ``on_refused`` and ``on_ended`` say what came of it."""
 
@@ -37,6 +41,8 @@ class Fires:
     def __init__(self, port: Port) -> None:
         self.open: dict[str, tuple[Row, Entry]] = {}
         """Rows that are not final, by fire."""
+        self.backfills: dict[str, list[Backfill]] = {}
+        """Those of which not all nominal times have rows, by schedule."""
         self._port = port
 
     def restore(self, row: Row, entry: Entry) -> None:
@@ -160,11 +166,50 @@ class Fires:
                 self.begin(entry, row, now)
         self.fill_back(entry, now)
 
+    # ------------------------------------------------------------ backfills
+
+    def plan(self, backfill: Backfill) -> None:
+        """Nominal times of the past are to run, some at a time."""
+        self.backfills.setdefault(backfill.schedule, []).append(backfill)
+        self._port.keep_backfill(backfill)
+
     def fill_back(self, entry: Entry, now: float) -> None:
         """Start as many fires of a backfill as may run."""
-        while entry.backfilled and len(entry.backfilling or ()) < entry.at_once:
-            row = entry.backfilled.pop(0)
-            self.begin(entry, row, now)
+        while len(entry.backfilling or ()) < entry.at_once and self._one_waits(entry):
+            waiting = entry.backfilled or []
+            self.begin(entry, waiting.pop(0), now)
+            entry.backfilled = waiting or None
+
+    def _one_waits(self, entry: Entry) -> bool:
+        """Whether a fire of a backfill waits to begin; rows are made when there are none left."""
+        name = entry.schedule.name
+        while not entry.backfilled and name in self.backfills:
+            backfill = max(self.backfills[name], key=Backfill.newest)
+            for nominal in backfill.take():
+                row = self.row(entry, nominal, Kind.BACKFILL, backfill.mark)
+                if row.fire_id not in self.open:
+                    self.wait(entry, row, "backfilled")
+            self._port.keep_backfill(backfill)
+            self._forget_if_taken(backfill)
+        return bool(entry.backfilled)
+
+    def drop_backfills(self, entry: Entry, fate: Fate, now: float) -> None:
+        """What has no rows yet gets one for all, and never runs."""
+        for backfill in list(self.backfills.get(entry.schedule.name, ())):
+            left = backfill.slices[backfill.taken :]
+            row = self.row(entry, left[-1][-1], Kind.BACKFILL, backfill.mark)
+            row.until = left[0][0] + 1
+            self.finish(row, fate, now)
+            backfill.taken = len(backfill.slices)
+            self._port.keep_backfill(backfill)
+            self._forget_if_taken(backfill)
+
+    def _forget_if_taken(self, backfill: Backfill) -> None:
+        if backfill.taken == len(backfill.slices):
+            of_schedule = self.backfills[backfill.schedule]
+            of_schedule.remove(backfill)
+            if not of_schedule:
+                del self.backfills[backfill.schedule]
 
 
 def _append(entry: Entry, name: str, row: Row) -> None:

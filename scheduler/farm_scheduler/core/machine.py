@@ -8,8 +8,10 @@ its time has come: there is one heap of times.
 
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
+from itertools import chain
 from math import floor
 
+from farm_scheduler.core.backfills import Backfill, slices_of
 from farm_scheduler.core.deciding import Fate, decide, expired
 from farm_scheduler.core.entry import Entry, Pause
 from farm_scheduler.core.fires import Fires, Port
@@ -23,8 +25,17 @@ LOOK_MAX = 100_000
 OLD_MAX = 1000
 """Nominal times before the catch-up window that get a row each; the rest get one for all."""
 
+PLANNED_MAX = 200_000
+"""Nominal times of all backfills that have no rows yet."""
+
 PAUSES_MAX = 100
 """Pauses of one schedule at a time."""
+
+
+def _in_turn(row: Row) -> tuple[float, int]:
+    """Fires of the past go the newest first, all others the oldest."""
+    return (-row.due if row.kind is Kind.BACKFILL else row.due), row.nominal
+
 
 RETIRED = Fate("retired", "its schedule is no longer in a file")
 
@@ -55,12 +66,17 @@ class Machine:
             self._sleep(entry)
         self.next_deadline()  # so that the heap forgets what is over
 
-    def restore(self, rows: Iterable[Row]) -> None:
-        """Take over rows that are not final, when all has been followed; nothing is decided yet."""
-        for row in sorted(rows, key=lambda row: (row.due, row.nominal)):
+    def restore(self, rows: Iterable[Row], backfills: Iterable[Backfill] = ()) -> None:
+        """Take over rows that are not final, when all has been followed; nothing is decided yet.
+
+        And backfills of which not all nominal times have rows.
+        """
+        for row in sorted(rows, key=_in_turn):
             entry = self.entries[row.schedule]
             self._fires.restore(row, entry)
             self._sleep(entry)
+        for backfill in backfills:
+            self._fires.backfills.setdefault(backfill.schedule, []).append(backfill)
 
     def look_up_again(self) -> None:
         """Zones have other rules now: what is behind a cursor stays, what is next is found anew."""
@@ -112,6 +128,7 @@ class Machine:
         self._close(entry, now)
         for row in [*(entry.waiting or ()), *(entry.backfilled or ())]:
             self._fires.drop(entry, row, RETIRED, now)
+        self._fires.drop_backfills(entry, RETIRED, now)
         entry.retired = now
         entry.wake = None
         self._port.keep(entry)
@@ -236,7 +253,8 @@ class Machine:
 
     def on_settled(self, now: float) -> None:
         """After ``restore``: what can be known of fires that ran before is known."""
-        for entry in {row.schedule: entry for row, entry in self._fires.open.values()}.values():
+        names = {row.schedule for row, _ in self._fires.open.values()} | {*self._fires.backfills}
+        for entry in [self.entries[name] for name in sorted(names)]:
             self._fires.go_on(entry, now)
             self._sleep(entry)
 
@@ -277,18 +295,25 @@ class Machine:
         return row
 
     def backfill(
-        self, name: str, times: Sequence[int], mark: str, now: float, *, at_once: int = 1
-    ) -> None:
-        """Run nominal times of the past again, or for the first time: the newest first."""
+        self, name: str, times: Sequence[int], mark: str, now: float, *, at_once: int = 1,
+        number: int = 0,
+    ) -> None:  # fmt: skip
+        """Run nominal times of the past, which come newest first; ``number`` is that of the order.
+
+        A few at a time have rows; the others wait, and wait across restarts. Raises ``ValueError``
+        if too many do.
+        """
+        waiting = sum(map(len, chain.from_iterable(self._fires.backfills.values())))
+        if waiting + len(times) > PLANNED_MAX:
+            raise ValueError(
+                f"{waiting} nominal times of backfills wait already, and at most {PLANNED_MAX} "
+                "may: order it again when they have run"
+            )
         entry = self.entries[name]
         entry.at_once = max(at_once, 1)
-        for nominal in sorted(times, reverse=True):
-            row = self._fires.row(entry, nominal, Kind.BACKFILL, mark)
-            if row.fire_id not in self._fires.open:
-                self._fires.wait(entry, row, "backfilled")
-        if entry.backfilled:
-            entry.backfilled.sort(key=lambda row: -row.nominal)
         self._port.keep(entry)
+        if times:
+            self._fires.plan(Backfill(number, name, mark, list(slices_of(times))))
         self._fires.fill_back(entry, now)
 
     def open_rows(self) -> list[Row]:
