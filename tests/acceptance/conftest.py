@@ -1,4 +1,4 @@
-"""Real processes, as people start them: the `farm` command and scripts."""
+"""Real processes: the `farm` command, its imports done before, and scripts as people start them."""
 
 import contextlib
 import json
@@ -13,6 +13,7 @@ import threading
 import psutil
 import pytest
 
+from tests import forked
 from tests.conftest import REPOSITORY
 from tests.processes import free_ports
 
@@ -161,15 +162,8 @@ class Machine:
 
     def farm(self, *words, **options):
         """Run a `farm` command to its end: its exit code, stdout and stderr."""
-        done = subprocess.run(
-            [sys.executable, "-m", "farm", *words],
-            cwd=self.folder,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=options.get("timeout", WAIT_SECONDS),
-            check=False,
-        )
+        told = {"cwd": self.folder, "env": self.environ}
+        done = forked.run(["farm", *words], timeout=options.get("timeout", WAIT_SECONDS), **told)
         return done.returncode, done.stdout, done.stderr
 
     def ask(self, *words):
@@ -180,7 +174,9 @@ class Machine:
 
     def start(self, *words):
         """Start a `farm` command that goes on."""
-        return self._start([sys.executable, "-m", "farm", *words])
+        pipe = subprocess.PIPE
+        told = {"cwd": self.folder, "env": self.environ}
+        return self._runs(forked.Forked(["farm", *words], stdout=pipe, stderr=pipe, **told))
 
     def script(self, text, *, stdin=False):
         """Start a Python script that goes on; with ``stdin`` it can be told something."""
@@ -198,6 +194,9 @@ class Machine:
             stderr=subprocess.PIPE,
             text=True,
         )
+        return self._runs(process)
+
+    def _runs(self, process):
         self.running.append(Running(process))
         return self.running[-1]
 

@@ -5,6 +5,8 @@ import selectors
 import socket
 import threading
 
+from tests.processes import free_ports
+
 __all__ = ["Proxy"]
 
 
@@ -18,8 +20,8 @@ class Proxy:
         self._closing = False
         self._threads = []
         self._sockets = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
+        self.port = free_ports() + 1  # an agent that is told of the one below connects to it
+        self.listener = socket.create_server(("127.0.0.1", self.port))
         self._start(self._accept)
 
     def _start(self, run, *arguments):

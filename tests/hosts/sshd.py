@@ -2,13 +2,13 @@
 
 import getpass
 import os
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.processes import free_ports
 from tests.tools import find
 
 __all__ = ["Sshd"]
@@ -47,8 +47,7 @@ class Sshd:
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
             subprocess.run(command, check=True)
         (folder / "authorized").write_bytes((folder / "user.pub").read_bytes())
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_ports()
         self.known = folder / "known"
         self.know("host")
         self.state = folder / "state"

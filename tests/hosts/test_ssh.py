@@ -2,9 +2,7 @@
 
 import json
 import os
-import random
 import signal
-import socket
 import sys
 
 import psutil
@@ -38,8 +36,6 @@ class Site(Machine):
     def __init__(self, folder, sshd):
         super().__init__(folder)
         self.sshd = sshd
-        self.address = f"tcp://127.0.0.1:{quiet_ports()}"
-        self.environ |= {"FARM_ADDRESS": self.address, "FARM_COORDINATOR_LISTEN": self.address}
         self.environ["XDG_STATE_HOME"] = str(folder / "state")
         self.agents = set()
 
@@ -99,22 +95,6 @@ class Launched:
             if said["host"] in hosts and said["state"] == state:
                 found[said["host"]] = said
         return found
-
-
-def quiet_ports():
-    """A port that is free, and so is the next; ssh itself, which connects to and fro, has others.
-
-    Below 32768 the system gives none to who only connects.
-    """
-    for port in random.sample(range(20_000, 32_000, 2), 6000):
-        with socket.socket() as first, socket.socket() as second:
-            try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no two neighbouring ports are free")
 
 
 def _toml(value):

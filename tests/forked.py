@@ -1,0 +1,194 @@
+"""Commands and services of the farm as processes that have imported already.
+
+A tenth of a second and more goes by before `python -m farm` knows what it was asked, and the suite
+asks it some hundreds of times. So one process imports the farm and is forked for each: the copy
+has the folder, the environment, the search path, the descriptors and the command line that it was
+told, runs the module as ``__main__`` and ends as any interpreter does. Its exit code is told by
+the process that forked it and waits for it.
+"""
+
+import atexit
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+__all__ = ["Forked", "run"]
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PATHS = [str(REPOSITORY / name) for name in ("", "workers", "scheduler")]
+IMPORTS = (
+    *("farm.cli.main", "farm.client.client", "farm.config", "farm.local"),
+    *("farm.coordinator.service", "farm_workers.service"),
+)
+LENGTH = struct.Struct("I")
+STANDARD = 3
+"""Descriptors 0, 1 and 2."""
+
+
+class Forked:
+    """A module that runs as a process of its own; it is used as ``subprocess.Popen`` is."""
+
+    def __init__(self, words, *, cwd, env, stdin=None, stdout, stderr):
+        self._told, theirs = socket.socketpair()
+        self.args = words
+        self.returncode = None
+        self.stdin, given_in = _pipe(stdin, "w") if stdin else (None, os.open(os.devnull, 0))
+        self.stdout, given_out = _pipe(stdout, "r")
+        self.stderr, given_err = _pipe(stderr, "r")
+        given = [given_in, given_out, given_err]
+        request = json.dumps([words, str(cwd), env]).encode()
+        with theirs:
+            parent = _parent()
+            socket.send_fds(parent, [LENGTH.pack(len(request))], [*given, theirs.fileno()])
+            parent.sendall(request)
+        for descriptor, kind in zip(given, (None, stdout, stderr), strict=True):
+            if kind in {None, subprocess.PIPE}:
+                os.close(descriptor)
+        self.pid = int(self._told.recv(32))
+
+    def poll(self):
+        """Its exit code, or None while it runs."""
+        return self._look(0)
+
+    def wait(self, timeout=None):
+        """Its exit code, once it has ended."""
+        if self._look(timeout) is None:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.returncode
+
+    def send_signal(self, number):
+        """Send a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def _look(self, seconds):
+        if self.returncode is None and select.select([self._told], [], [], seconds)[0]:
+            self.returncode = int(self._told.recv(32))
+            self._told.close()
+        return self.returncode
+
+
+def run(words, *, cwd, env, timeout):
+    """Run a module to its end, with nothing on its standard input."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = Forked(words, cwd=cwd, env=env, stdout=out, stderr=err)
+        try:
+            process.wait(timeout)
+        finally:
+            process.kill()
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read().decode())
+    return subprocess.CompletedProcess(words, process.returncode, *said)
+
+
+def _pipe(kind, mode):
+    """This end as a file, if it is a pipe, and the descriptor to give away."""
+    if kind is not subprocess.PIPE:
+        return None, kind if isinstance(kind, int) else kind.fileno()
+    reads, writes = os.pipe()
+    ours, theirs = (reads, writes) if mode == "r" else (writes, reads)
+    return os.fdopen(ours, mode), theirs
+
+
+@cache
+def _parent():
+    """The socket to the process that is forked, which ends with this one."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.forked", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(PATHS)},
+        )
+
+    def end():
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+def _asked(asks):
+    """What was asked, and the descriptors for it: returns in copies of this process alone."""
+    while True:
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        head, given, _, _ = socket.recv_fds(asks, LENGTH.size, STANDARD + 1)
+        if not head:
+            sys.exit()
+        request = asks.recv(*LENGTH.unpack(head), socket.MSG_WAITALL)
+        if not os.fork():
+            asks.close()
+            told = socket.socket(fileno=given.pop())
+            if not (pid := os.fork()):
+                told.close()
+                return json.loads(request), given
+            _keep(pid, told, given)
+        for descriptor in given:
+            os.close(descriptor)
+
+
+def _keep(pid, told, given):
+    """Say which process it is, and how it ends."""
+    for descriptor in given:
+        os.close(descriptor)
+    told.sendall(str(pid).encode())
+    _, status = os.waitpid(pid, 0)
+    with suppress(OSError):
+        told.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+def _become(words, folder, environ, given):
+    """Be the interpreter that was asked for, as far as its module can tell."""
+    for number, descriptor in enumerate(given):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    time.tzset()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    paths = environ.get("PYTHONPATH", "").split(os.pathsep)
+    own = [path for path in sys.path if path not in PATHS]
+    sys.path[:] = [folder, *filter(None, paths), *own]
+    sys.argv[:] = words
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+
+def _main():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in IMPORTS:
+        import_module(name)
+    gc.freeze()
+    (words, folder, environ), given = _asked(socket.socket(fileno=int(sys.argv[1])))
+    _become(words, folder, environ, given)
+
+
+if __name__ == "__main__":
+    _main()
