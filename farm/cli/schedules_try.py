@@ -40,6 +40,9 @@ def named(found: "Found", name: str) -> "Schedule":
 
     if name in found.schedules:
         return found.schedules[name]
+    for problem in found.problems:
+        if problem.name == name:
+            raise ConfigError(f"{problem.file}: {problem.message}")
     near = get_close_matches(name, found.schedules, 1)
     there = ", ".join(sorted(found.schedules)[:10]) or "none"
     hint = f"did you mean {near[0]!r}?" if near else f"there are {there}"

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +53,11 @@ def find_function(reference: str) -> Callable[..., Any]:
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        if error.name and not f"{module_name}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"run is {reference!r}, and its module needs {error.name!r}, which is not there; "
+                "install it where the scheduler runs, and where the hosts do"
+            ) from None
         raise ValueError(
             f"run is {reference!r}, and there is no module {error.name!r} where Python looks; "
             "start the scheduler in the folder that has it, or add that to PYTHONPATH"
@@ -63,11 +69,15 @@ def find_function(reference: str) -> Callable[..., Any]:
         ) from error
     for name in path.split("."):
         if not hasattr(found, name):
-            raise ValueError(f"run is {reference!r}, and {module_name!r} has no {path!r}")
+            near = get_close_matches(name, dir(found), 1)
+            hint = f"did you mean {near[0]!r}?" if near else "write the name of a function in it"
+            raise ValueError(f"run is {reference!r}, and {module_name!r} has no {path!r}; {hint}")
         found = getattr(found, name)
     if not callable(found):
         kind = type(found).__name__
-        raise ValueError(f"run is {reference!r}, which is {kind}, not a function")  # noqa: TRY004
+        raise ValueError(  # noqa: TRY004 - as for all that is wrong with an entry
+            f"run is {reference!r}, which is {kind}, not a function; write the name of one"
+        )
     return found  # type: ignore[no-any-return]
 
 

@@ -11,6 +11,7 @@ import time
 import zoneinfo
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import inf
 from queue import Queue
@@ -111,6 +112,11 @@ class Rig:
             self.scheduler.close()
             self.alarm.close()
             self.scheduler = None
+
+
+def _wait_for(path):
+    while not path.exists():
+        time.sleep(0.01)
 
 
 def entry(text):
@@ -351,6 +357,30 @@ def test_who_is_retired_while_its_backfill_is_planned_is_told(place):
     place.scheduler.reload = True
     assert place.order("backfill", name="b", **told) is not None
     assert "there is no schedule 'a'" in Desk(place.path).answer(1)["error"]
+
+
+def test_a_backfill_is_less_urgent_than_what_fires_by_itself(place):
+    begun, gate = place.folder / "begun", place.folder / "gate"
+    command = f'command = ["sh", "-c", "echo $FARM_NOMINAL >> {begun}"]\n'
+    place.write(entry(f'cron = "0 0 1 1 *"\noverlap = "allow"\n{command}'))
+    place.start()
+    held = [place.client.submit(_wait_for, gate) for _ in range(2)]  # all workers are busy
+    told = {"name": "a", "at_once": 4, "again": True, "begin": 0, "end": 3 * 366 * DAY}
+    place.order("backfill", **told)
+    place.order("run", name="a")
+    gate.touch()
+    assert [one.result(WAIT_SECONDS) for one in held] == [None, None]
+    place.over(kind=Kind.MANUAL)
+    place.over(4, kind=Kind.BACKFILL)
+    years = [datetime.fromisoformat(line).year for line in begun.read_text().splitlines()]
+    assert max(years[:2]) > 1974  # two begin at once
+    assert sorted(years)[:4] == [1970, 1971, 1972, 1973]
+
+
+def test_a_scheduler_with_nothing_to_do_sleeps(place):
+    place.write(entry(TEXT))
+    place.start()
+    place.until(lambda: place.scheduler.turn() > time.time() + 3000)  # then old rows are dropped
 
 
 def test_files_are_read_again(place):

@@ -67,6 +67,12 @@ def test_next_of_a_schedule_that_is_none_names_the_nearest(farm):
     assert err == "farm: there is no schedule 'nigth'; did you mean 'night'?\n"
 
 
+def test_next_of_a_schedule_that_is_wrong_says_what_is(farm):
+    code, _, err = farm("next", "bad", "--quiet")
+    assert code == ExitCode.CONFIG
+    assert err.startswith("farm: schedules.toml: schedule 'bad': minute: '61' is not one")
+
+
 def test_simulate_prints_every_fire_and_its_fate(farm):
     code, out, err = farm(
         "simulate", "--from", "2026-03-08T05:00", "--to", "2026-03-08T08:00",

@@ -117,7 +117,10 @@ def test_hashed_ranges_and_steps_keep_to_them(name):
         ("* * * *", "has 4 fields"),
         ("", "has 0 fields"),
         ("* * * * * * *", "has 7 fields"),
-        ("0 0 30 2 *", "can never fire: there is no day with day of the month 30 and month 2"),
+        (
+            "0 0 30 2 *",
+            r"'0 0 30 2 \*' can never fire: no date has day of the month 30",
+        ),
         ("0 0 31 4,6 *", "can never fire"),
         ("0 0 31W 2 *", "can never fire"),
         ("@dayly", "'@dayly' is not known; there are @yearly"),

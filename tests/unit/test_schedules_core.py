@@ -450,6 +450,8 @@ def test_what_is_no_longer_in_a_file_is_retired_and_may_come_back():
     machine.on_tick(NOON + 10 * HOUR)
     assert fire_id("a", NOON + 10 * HOUR) in port.started
     assert fire_id("a", NOON + 9 * HOUR) not in port.rows
+    absent = port.rows[fire_id("a", NOON + 3 * HOUR)]
+    assert (absent.reason, absent.until) == ("retired", NOON + 9.5 * HOUR + 1)
 
 
 # ---------------------------------------------------------------- a restart
@@ -492,9 +494,19 @@ def test_what_waited_begins_after_a_restart_if_nothing_runs():
     ("options", "said"),
     [
         ({"cron": "61 * * * *"}, "schedule 'a': minute: '61' is not one"),
-        ({"cron": "0 0 30 2 *"}, "schedule 'a': .* can never fire"),
+        (
+            {"cron": "0 0 30 2 *"},
+            "schedule 'a': '0 0 30 2 .*' can never fire.*write another",
+        ),
         ({"cron": ""}, "cron is ''"),
-        ({"tz": "Mars/Olympus"}, "there is no time zone 'Mars/Olympus'"),
+        (
+            {"tz": "Mars/Olympus"},
+            "no time zone 'Mars/Olympus'; names are those of the IANA",
+        ),
+        (
+            {"tz": "Europe/Berln"},
+            "no time zone 'Europe/Berln'; did you mean 'Europe/Berlin'",
+        ),
         ({"misfire": "none"}, r"misfire is 'none'; it must be one of latest, all\(N\), skip"),
         ({"misfire": "latest(3)"}, "misfire is"),
         ({"misfire": "all(0)"}, "misfire is"),

@@ -62,8 +62,8 @@ def test_a_file_has_schedules_and_what_they_have_in_common(tmp_path):
         ('tz = "X"\ncron = "0 0 1 2 *"\nrun = "math:sin"', "there is no time zone 'X'"),
         ('run = "math:sin"', "does not say when: write cron"),
         ('cron = "@daily"\nrun = "math:sin"\noverlapp = "skip"', "did you mean 'overlap'"),
-        ('cron = "@daily"\nrun = "math:sinus"', "'math' has no 'sinus'"),
-        ('cron = "@daily"\nrun = "math:pi"', "which is float, not a function"),
+        ('cron = "@daily"\nrun = "math:sinus"', "'math' has no 'sinus'; did you mean 'sin'"),
+        ('cron = "@daily"\nrun = "math:pi"', "which is float, not a function; write the name"),
         ('cron = "@daily"\nrun = "no_such_module:f"', "there is no module 'no_such_module'"),
         ('cron = "@daily"\nrun = "math:sin"\noptions = {retriess = 1}', "did you mean 'retries'"),
         ('cron = "@daily"\nrun = "math:sin"\noptions = {unique = "a"}', "leave it out; overlap"),
@@ -87,6 +87,13 @@ def test_one_bad_entry_stops_itself_alone(tmp_path, entry, said):
     assert (name, file) == ("bad", str(tmp_path / "schedules.toml"))
     assert message.startswith("schedule 'bad'")
     assert re.search(said, message), message
+
+
+def test_a_module_that_needs_another_one_says_which(tmp_path, monkeypatch):
+    (tmp_path / "needy_jobs.py").write_text("import no_such_module_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (problem,) = read(tmp_path, '[schedules.a]\ncron = "@daily"\nrun = "needy_jobs:f"\n').problems
+    assert "its module needs 'no_such_module_at_all', which is not there" in problem.message
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def _in_turn(row: Row) -> tuple[float, int]:
 
 
 RETIRED = Fate("retired", "its schedule is no longer in a file")
+ABSENT = Fate("retired", "its schedule was in no file, or stopped, until then")
 
 
 class Machine:
@@ -117,6 +118,8 @@ class Machine:
         if entry.retired is not None or times:
             if entry.retired is None:
                 self._close(entry, now)
+            else:
+                self._account_for_absence(entry, now)
             entry.retired = None
             entry.cursor, entry.last = max(entry.cursor, floor(now)), None
             entry.next = schedule.timing.next(entry.cursor)
@@ -132,6 +135,13 @@ class Machine:
         entry.retired = now
         entry.wake = None
         self._port.keep(entry)
+
+    def _account_for_absence(self, entry: Entry, now: float) -> None:
+        """One row for all nominal times since it was retired."""
+        if entry.next is not None and entry.next <= now:
+            row = self._fires.row(entry, entry.next, Kind.TIME)
+            row.until = floor(now) + 1
+            self._fires.finish(row, ABSENT, now)
 
     def _close(self, entry: Entry, now: float) -> None:
         """Decide all nominal times up to now, also those whose jitter is not over."""

@@ -22,8 +22,10 @@ cron. Parsing and stepping is cronsim's; zones, daylight saving time and the res
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
+from difflib import get_close_matches
+from functools import lru_cache
 from itertools import islice
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from farm_scheduler.cron.expression import Cron, Every, parse, parse_plain, plain
 from farm_scheduler.cron.stretches import Stretches
@@ -48,10 +50,16 @@ def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(
-            f"there is no time zone {name!r}; names are those of the IANA database, such as "
-            "'Europe/Berlin' or 'UTC'"
-        ) from None
+        raise ValueError(_no_zone(name)) from None
+
+
+@lru_cache(1024)
+def _no_zone(name: str) -> str:
+    """What to say of a name that is none."""
+    hint = "names are those of the IANA database, such as 'Europe/Berlin' or 'UTC'"
+    if near := get_close_matches(name, available_timezones(), 1):
+        hint = f"did you mean {near[0]!r}?"
+    return f"there is no time zone {name!r}; {hint}"
 
 
 def next_fires(

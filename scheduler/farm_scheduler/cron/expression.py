@@ -126,7 +126,10 @@ def parse_plain(text: str) -> Cron | Every:
             return cron
     days = zip(FIELDS[DAY:], text.split()[DAY:], strict=True)
     said = " and ".join(f"{field.name} {part}" for field, part in days if part != "*")
-    raise ValueError(f"{text!r} can never fire: there is no day with {said}")
+    raise ValueError(
+        f"{text.removeprefix('0 ')!r} can never fire: no date has {said}; write another day, or L "
+        "for the last one of a month"
+    )
 
 
 def _interval(expression: str, rest: str) -> int:
