@@ -1,43 +1,32 @@
-"""The journal thread: group commit, in order.
+"""The journal: group commit, in order.
 
 Promises: what is appended is committed in the order of appending, in as few transactions as the
 disk's speed makes of it: while one commit runs, the next gathers, and what nobody waits for, such
 as deliveries, travels with what somebody does. ``committed`` moves only after
 the store has said that the records are durable. A full disk delays and loses nothing; a failed
 one ends in ``fatal``, after which nothing more is committed and the process has to end.
+
+A thread of its own commits. A few small rows on a quick disk cost less than waking that thread and
+being woken by it: those the reactor commits itself, when it has nothing else to do.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
-from typing import NamedTuple
 
 from farm.coordinator.blobs import BlobFolder
+from farm.coordinator.gathering import PATIENCE_SECONDS, Gathering, Release
 from farm.errors import StoreError
 from farm.model import BLOB_BYTES
-from farm.protocol.records import Delivered, Finished, Record, SessionMark, Submitted
-from farm.store import (
-    Append,
-    Delete,
-    DropFunctions,
-    PutFunction,
-    Store,
-    StoreFailed,
-    StoreStalled,
-)
+from farm.protocol.records import Record
+from farm.store import Append, Store, StoreFailed, StoreStalled
 from farm.store.base import Change
 
-__all__ = ["Journal", "Release"]
+__all__ = ["Journal"]
 
 logger = logging.getLogger(__name__)
-
-
-class Release(NamedTuple):
-    """Blobs that are needed no more once the changes before this are committed."""
-
-    blobs: Sequence[str]
 
 
 BEHIND_CHANGES = 4096
@@ -46,35 +35,12 @@ BEHIND_BYTES = 64 << 20
 """More payload bytes than this waiting for the disk: the store is behind."""
 RETRY_SECONDS = (0.05, 2.0)
 """The first and the longest wait before a stalled commit is tried again; it doubles between."""
-PATIENCE_SECONDS: dict[type, float] = {
-    Submitted: 0.002,
-    PutFunction: 0.002,
-    Delivered: 0.05,
-    SessionMark: 0.05,
-    Delete: 0.05,
-    DropFunctions: 0.05,
-    Release: 0.05,
-}
-"""How long a change may wait for others. A task that ends within the time of a submission costs
-one commit with it, not two, and its outcome does not wait for the commit of its submission."""
-PATIENCE_SECONDS_MAX = 0.02
-"""Submissions wait as long as a commit usually takes, up to this: an outcome that comes a little
-later would wait for that commit, and then for its own."""
 USUAL_SHARE = 0.2
 """How much the last commit counts in how long one takes."""
-PATIENT_BYTES = 1 << 16
-"""With more payload than this nothing waits: there is enough for a commit of its own."""
-FOREVER = inf
+QUICK_SECONDS = PATIENCE_SECONDS
+"""Where a commit usually takes less, the reactor may wait for one."""
 
 Loaded = tuple[int, Record | None]
-
-
-def _payload_bytes(record: Record) -> int:
-    if isinstance(record, Submitted):
-        return sum([group.size for group in record.groups])
-    if isinstance(record, Finished):
-        return sum([result.size for result in record.entries])
-    return 0
 
 
 def _changes(batch: "list[Change | Release]") -> list[Change]:
@@ -113,14 +79,10 @@ class Journal:
         self._retry_seconds = retry_seconds
         self._stalled = ""
         self._clock = clock
-        self._usual_seconds = 0.0  # of a commit; written by the journal thread alone
+        # Of a commit; written by whoever commits. Not quick before one was.
+        self._usual_seconds = QUICK_SECONDS
         self._first = 0  # the first ref appended here, 0 before there is one
-        # Of this turn of the loop; bounded by what one turn drains from the sockets.
-        self._gathered: list[Change | Release] = []
-        self._gathered_bytes = 0
-        self._patience = FOREVER
-        self.due = FOREVER
-        """When ``hand_over`` is to be called again, monotonic seconds."""
+        self._gathering = Gathering()  # of this turn of the loop
         # Under the lock. Bounded by `behind`, above which the shell stops reading from clients,
         # plus what the hosts' credit lets them report meanwhile.
         self._lock = threading.Lock()
@@ -130,13 +92,13 @@ class Journal:
         self._to_maintain = threading.Condition(self._lock)
         self._waiting: list[Change | Release] = []
         # Changes and bytes of this life in all: appended, of these handed over, and committed.
-        # The last are written by the journal thread alone: they may be read without the lock.
+        # The last are written by whoever commits: they may be read without the lock.
         self._appended_changes = self._appended_bytes = 0
         self._handed = self._done = (0, 0)
         # One entry for each message that the core wants to dispatch and has not in memory.
         self._wanted: list[int] = []
         self._loaded: list[Loaded] = []
-        self._upkeep_due = False
+        self._upkeep_due = self._upkeep_runs = False
         self._closing = False
         self._writing_over = False
         self._threads: list[threading.Thread] = []
@@ -170,52 +132,70 @@ class Journal:
         """Why commits do not succeed just now, or soon will not; empty if all is well."""
         return self._stalled or self._store.short
 
+    @property
+    def due(self) -> float:
+        """When ``hand_over`` is to be called again, monotonic seconds."""
+        return self._gathering.due
+
     def append(self, change: Change | Release) -> None:
         """Gather a change; ``hand_over`` at the end of the turn sends it on its way."""
-        kind: type = type(change)
-        size = 0
+        size = self._gathering.add(change, self._usual_seconds)
+        self._appended_changes += 1
+        self._appended_bytes += size
         if isinstance(change, Append):
-            kind, size = type(change.record), _payload_bytes(change.record)
             if not self._first:
                 self._first = change.ref
             if size >= BLOB_BYTES and self._blobs is not None and self._store.durable:
                 self._blobs.begin_sync(change.record)
-        elif isinstance(change, PutFunction):
-            size = len(change.data)
-        if patience := PATIENCE_SECONDS.get(kind, 0.0):
-            patience = max(patience, min(self._usual_seconds, PATIENCE_SECONDS_MAX))
-        self._patience = min(self._patience, patience)
-        self._gathered.append(change)
-        self._gathered_bytes += size
-        self._appended_changes += 1
-        self._appended_bytes += size
 
-    def hand_over(self, now: float | None = None) -> None:
+    def hand_over(self, now: float | None = None, *, idle: bool = False) -> None:
         """Give what was gathered to the journal thread; a store in memory has it on return.
 
         With a time (monotonic seconds), a little for which nobody waits is kept until ``due``,
-        to be committed together with what somebody does wait for.
+        to be committed together with what somebody does wait for. ``idle``: the caller has nothing
+        else to do, so a commit that will be quick may be done on return.
         """
-        gathered, size = self._gathered, self._gathered_bytes
-        if not gathered:
+        gathering = self._gathering
+        batch = gathering.changes
+        if not batch or (now is not None and self._store.durable and gathering.may_wait(now)):
             return
-        if now is not None and self._store.durable and size < PATIENT_BYTES:
-            self.due = min(self.due, now + self._patience)
-            if now < self.due:
-                return
-        self.due = self._patience = FOREVER
-        self._gathered, self._gathered_bytes = [], 0
+        self._gathering = Gathering()
         if not self._store.durable:
-            self._store.commit(_changes(gathered))
-            self._note_committed(gathered)
-            self._release(gathered)
+            self._store.commit(_changes(batch))
+            self._note_committed(batch)
+            self._release(batch)
             self._done = self._appended_changes, self._appended_bytes
-            return
+        elif idle and gathering.little and self._quick:
+            self._guard(lambda: self._commit_here(batch))
+        else:
+            self._give(batch)
+
+    def _give(self, batch: list[Change | Release]) -> None:
         with self._lock:
             if self.fatal is None:  # otherwise nobody would ever take it
-                self._waiting.extend(gathered)
+                self._waiting.extend(batch)
                 self._handed = self._appended_changes, self._appended_bytes
                 self._to_commit.notify()
+
+    @property
+    def _quick(self) -> bool:
+        """Whether the reactor may commit: at once, soon over, and nobody else is writing."""
+        return (
+            self._handed == self._done
+            and self._usual_seconds < QUICK_SECONDS
+            and not (self._upkeep_due or self._upkeep_runs)
+            and not self.failing
+            and self.fatal is None
+        )
+
+    def _commit_here(self, batch: list[Change | Release]) -> None:
+        try:
+            self._commit_once(_changes(batch))
+        except StoreStalled:
+            self._give(batch)  # the journal thread tries again until it can
+        else:
+            self._handed = self._appended_changes, self._appended_bytes
+            self._note_done(batch, self._handed)
 
     def read(self, ref: int) -> None:
         """Ask for a record; ``take_loaded`` has it later, in the order of asking.
@@ -294,14 +274,7 @@ class Journal:
                     handed = self._handed
                 self._commit(batch)
                 self._release(batch)
-                with self._lock:
-                    self._note_committed(batch)
-                    self._done = handed
-                    if self._wanted:
-                        self._to_read.notify()
-                    if self._store.wants_maintenance:
-                        self._upkeep_due = True
-                        self._to_maintain.notify()
+                self._note_done(batch, handed)
                 self._notify()
         finally:
             with self._lock:
@@ -327,9 +300,8 @@ class Journal:
         pause, longest = self._retry_seconds
         while changes:
             last = self._closing
-            began = self._clock()
             try:
-                self._store.commit(changes)
+                self._commit_once(changes)
             except StoreStalled as stalled:
                 if last:
                     raise StoreFailed(f"closed without a last commit: {stalled}") from stalled
@@ -341,7 +313,6 @@ class Journal:
                     self._to_maintain.notify()
                 self._notify()
             else:
-                self._usual_seconds += USUAL_SHARE * (self._clock() - began - self._usual_seconds)
                 if self._stalled:
                     logger.warning("commits go on")
                     self._stalled = ""
@@ -351,6 +322,21 @@ class Journal:
                 if self.fatal is not None:
                     raise self.fatal
             pause = min(2 * pause, longest)
+
+    def _commit_once(self, changes: list[Change]) -> None:
+        began = self._clock()
+        self._store.commit(changes)
+        self._usual_seconds += USUAL_SHARE * (self._clock() - began - self._usual_seconds)
+
+    def _note_done(self, batch: list[Change | Release], handed: tuple[int, int]) -> None:
+        with self._lock:
+            self._note_committed(batch)
+            self._done = handed
+            if self._wanted:
+                self._to_read.notify()
+            if self._store.wants_maintenance:
+                self._upkeep_due = True
+                self._to_maintain.notify()
 
     def _note_committed(self, batch: list[Change | Release]) -> None:
         for change in reversed(batch):
@@ -390,11 +376,12 @@ class Journal:
                 )
                 if self._writing_over or self.fatal is not None:
                     return
-                self._upkeep_due = False
+                self._upkeep_due, self._upkeep_runs = False, True
             if self.failing and self._blobs is not None:
                 self._blobs.give_up_free()
             try:
                 self._store.maintain()
             except StoreStalled as stalled:
                 logger.warning("maintenance waits: %s", stalled)
+            self._upkeep_runs = False
             self._notify()

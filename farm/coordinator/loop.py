@@ -14,8 +14,9 @@ from typing import Any
 
 from farm.coordinator.blobs import BlobFolder
 from farm.coordinator.gate import Gate
+from farm.coordinator.gathering import Release
 from farm.coordinator.heap import Heap
-from farm.coordinator.journal import Journal, Release
+from farm.coordinator.journal import Journal
 from farm.coordinator.metrics import Counters
 from farm.coordinator.settings import ExitCode
 from farm.core import Core
@@ -35,6 +36,8 @@ TURN_MESSAGES = 256
 """The most messages taken from one socket in one turn."""
 BATCH_MESSAGES = 64
 """The most taken from one socket before the other has its turn."""
+IDLE_TASKS = 8
+"""With no more tasks open, and none to place, this thread may wait for a quick commit."""
 RETRY_SECONDS = 0.01
 """How soon a message that could not be sent is tried again."""
 BUG_SECONDS = 0.25
@@ -217,7 +220,7 @@ class Loop:
         self._drain([one for one in (self._hosts, self._clients) if one.socket in ready])
         # Now, so that the disk works while the rest of the turn goes on.
         now = time.monotonic()
-        journal.hand_over(now)
+        journal.hand_over(now, idle=self._idle)
         self._hear_journal(now)
         self._tick(now)
         journal.hand_over(now)
@@ -230,6 +233,12 @@ class Loop:
             self._clients.flush()
         if self._blobs is not None:
             self._blobs.sweep(now)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether hardly a task is open, and none waits to be placed."""
+        ledger = self._core.ledger
+        return ledger.open_tasks <= IDLE_TASKS and not ledger.queues.ring
 
     def _read_clients(self, *, wanted: bool) -> None:
         """Listen to clients or not: while the disk is behind, they wait in their sockets."""

@@ -37,6 +37,8 @@ __all__ = ["SqliteStore"]
 
 _MAINTAIN_BYTES = 16 << 20  # written or freed since the last maintenance
 _WAL_BYTES_MAX = 256 << 20  # a commit that finds the log longer waits until it is emptied
+_LOOK_BYTES = 1 << 18  # written since the log's length was last looked at
+_STATEMENT_ROWS = 8  # added by one statement, which is a transaction of its own
 _LOAD_ROWS = 64  # read at a time: at most 8 MiB, for larger rows are elsewhere
 
 
@@ -67,7 +69,8 @@ class SqliteStore:
         self._places: dict[int, tuple[int, int]] = {}
         self._commit = 0
         self._heads: set[int] = set()  # refs of rows that have one; bounded by the rows
-        self._touched = 0  # bytes written or freed since the last maintenance
+        # Bytes written or freed: in all, when last maintained, when the log was last found short.
+        self._touched = self._maintained = self._looked = 0
         self._surplus = 0  # free pages too many, when last looked at
         self._failed = ""
 
@@ -193,7 +196,7 @@ class SqliteStore:
     def commit(self, changes: Sequence[Change]) -> None:
         """Make all changes, in order, in one transaction, durable on return; see ``Store``."""
         self._check_usable()
-        if self._wal_bytes() > _WAL_BYTES_MAX and not self._checkpoint():
+        if self._log_is_long() and not self._checkpoint():
             raise StoreStalled(
                 f"another program has the store {self._path} open for reading, so that its log "
                 "only grows; close it there"
@@ -227,11 +230,16 @@ class SqliteStore:
         if self._writer is None:
             raise StoreFailed(f"the store {self._path} is closed")
 
-    def _wal_bytes(self) -> int:
+    def _log_is_long(self) -> bool:
+        if self._touched - self._looked < _LOOK_BYTES:
+            return False
         try:
-            return self._wal.stat().st_size
+            if self._wal.stat().st_size > _WAL_BYTES_MAX:
+                return True
         except FileNotFoundError:
-            return 0
+            pass
+        self._looked = self._touched
+        return False
 
     def _prepare(
         self,
@@ -269,6 +277,12 @@ class SqliteStore:
     ) -> None:
         writer, sql = self._writer, self._sql
         assert writer is not None  # noqa: S101 - for the type checker: it is usable
+        self._touched += PAGE_BYTES * (2 + len(dead))
+        if 0 < len(rows) == len(changes) <= _STATEMENT_ROWS and not heads:
+            more = ", (?, ?, ?, ?, ?)" * (len(rows) - 1)
+            writer.execute(sql["append"] + more, [value for row in rows for value in row])
+            self._commit = max(self._commit, rows[-1][0])
+            return
         commit = max((c.ref for c in changes if isinstance(c, Append)), default=0)
         commit = max(commit, self._commit)
         writer.execute("BEGIN IMMEDIATE")
@@ -293,7 +307,6 @@ class SqliteStore:
             self._surplus = surplus_pages(writer)
         writer.execute("COMMIT")
         self._commit = commit
-        self._touched += PAGE_BYTES * (2 + len(dead))
 
     def _roll_back(self, placed: dict[int, tuple[int, int]]) -> None:
         for place, size in placed.values():
@@ -329,14 +342,14 @@ class SqliteStore:
     @property
     def wants_maintenance(self) -> bool:
         """Whether much was written or freed since the last time, or the reserve is gone."""
-        due = self._touched >= _MAINTAIN_BYTES or self._surplus >= SURPLUS_PAGES
+        due = self._touched - self._maintained >= _MAINTAIN_BYTES or self._surplus >= SURPLUS_PAGES
         return due or bool(self.short)
 
     def maintain(self) -> None:
         """Empty the log, give free space back, hold the reserve again; see ``Store.maintain``."""
         self._check_usable()
         assert self._upkeep is not None  # noqa: S101 - for the type checker: it is usable
-        self._touched = self._surplus = 0
+        self._maintained, self._surplus = self._touched, 0
         try:
             self._note_reserve(held=self._upkeep.maintain())
         except StoreError as error:

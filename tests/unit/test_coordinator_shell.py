@@ -1,14 +1,17 @@
 """The loop around the core: order, bounds, bugs, and every way in which it ends."""
 
 import dataclasses
+import itertools
 import json
 import logging
+import threading
+from types import SimpleNamespace
 
 import pytest
 import zmq
 
 from farm.coordinator.journal import Journal
-from farm.coordinator.loop import BATCH_MESSAGES, TURN_MESSAGES, Loop, ShellPort
+from farm.coordinator.loop import BATCH_MESSAGES, IDLE_TASKS, TURN_MESSAGES, Loop, ShellPort
 from farm.coordinator.metrics import Counters, resident_bytes
 from farm.coordinator.settings import CoordinatorSettings, ExitCode
 from farm.errors import ConfigError
@@ -28,6 +31,7 @@ class FakeCore:
         self.calls = []
         self.deadline = None
         self.dropped_bytes = 0
+        self.ledger = SimpleNamespace(open_tasks=0, queues=SimpleNamespace(ring=()))
         self.on_receive = lambda peer, message: None
         self.on_next_tick = lambda: None
 
@@ -149,6 +153,43 @@ def test_a_change_is_committed_and_the_core_is_told_before_the_next_tick(shell):
     shell.loop._turn(0.0)
     shell.port.load(1)
     shell.turn_until(lambda: ("loaded", 1, None) in shell.core.calls)
+
+
+class DurableStore(MemoryStore):
+    """Says that it is durable, so that the journal thread commits to it; notes who did."""
+
+    durable = True
+
+    def __init__(self):
+        super().__init__()
+        self.threads = []
+
+    def commit(self, changes):
+        self.threads.append(threading.current_thread())
+        super().commit(changes)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "ring", "idle"), [(0, (), True), (IDLE_TASKS + 1, (), False), (1, ("queue",), False)]
+)
+def test_the_loop_waits_for_a_commit_only_if_it_has_nothing_else_to_do(shell, tasks, ring, idle):
+    store = DurableStore()
+    store.open(0, 1)
+    journal = shell.loop._journal = shell.port._journal = Journal(store, shell.loop._waker.wake)
+    shell.core.ledger = SimpleNamespace(open_tasks=tasks, queues=SimpleNamespace(ring=ring))
+    refs = itertools.count(1)
+    shell.core.on_receive = lambda peer, message: shell.port.persist(
+        next(refs), JobSealed(b"s" * 16, 1, 5)
+    )
+    shell.client.send(Beat(1.0))  # the first commit shows that the disk is quick
+    shell.turn_until(lambda: ("committed", 1) in shell.core.calls)
+    shell.core.calls.clear()
+    shell.client.send(Beat(2.0))
+    shell.turn_until(lambda: ("committed", 2) in shell.core.calls)
+    assert [thread is threading.current_thread() for thread in store.threads] == [False, idle]
+    if idle:
+        assert shell.core.names() == ["receive", "committed", "tick"]
+    journal.close()
 
 
 def test_a_message_on_which_the_core_raises_costs_its_sender_the_connection(shell, caplog):
