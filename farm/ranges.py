@@ -45,6 +45,11 @@ class RangeSet:
         return f"RangeSet({list(self)})"
 
     @property
+    def head(self) -> tuple[int, int]:
+        """The first range; there must be one."""
+        return self._starts[0], self._stops[0]
+
+    @property
     def pieces(self) -> int:
         """How many ranges it has."""
         return len(self._starts)

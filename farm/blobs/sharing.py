@@ -57,9 +57,12 @@ class Sharing:
 
 def inlined(message: M, read: Callable[[Blob], Payload]) -> M:
     """The message with what ``read`` says in the place of its blobs; the same if it has none."""
-    entries = list(entries_of(message))
-    if not any(entry.size >= BLOB_BYTES for entry in entries):
+    for entry in entries_of(message):
+        if entry.size >= BLOB_BYTES:
+            break
+    else:
         return message
+    entries = list(entries_of(message))
     changed = False
     for at, entry in enumerate(entries):
         payloads = [read(one) if isinstance(one, Blob) else one for one in entry.payloads]

@@ -120,7 +120,8 @@ class Line:
 
     def sleep(self, seconds: float) -> None:
         """Return when something arrives, somebody wakes us, or after so many seconds."""
-        self._ready = self._poller.poll(max(0, int(seconds * 1000 + 0.999)))
+        quiet = None if self._dealer is None else self._dealer.quiet
+        self._ready = self._poller.poll(max(0, int(seconds * 1000 + 0.999)), quiet)
         if self._waker.fileno() in self._ready:
             self._waker.clear()
 

@@ -36,7 +36,9 @@ SEAL_SECONDS = 5.0
 NAMES_MAX = 10
 """How many jobs a warning names."""
 REST_SECONDS = 0.005
-"""How long the rest of a turn may wait in which somebody gets results."""
+"""How long the rest of a turn may wait in which tasks leave, or somebody gets results."""
+_PLAIN = frozenset((m.Results, m.Accepted, m.Started))
+"""What is heard all the time, and changes nothing that the rest of a turn looks at."""
 RATE_SECONDS = 1.0
 """How long outcomes are counted for their rate."""
 
@@ -118,8 +120,10 @@ class Loop:
 
     def _turn(self) -> None:
         now = self._now = monotonic()
-        if entries := self.backlog.take():
-            self._submit(entries, now)
+        if self.backlog.has_entries:
+            self._submit(self.backlog.take(), now)
+            if self.session.unsent[0]:  # whoever adds more is to see that it waits
+                self._rest_due = now
         if reason := self._naps.slept(now, time()):
             self.line.renew(reason, now)
             self.session.on_disconnected(now)
@@ -131,8 +135,7 @@ class Loop:
         if lost:
             self.session.on_disconnected(now)
         # Whoever waits for a result runs once this thread sleeps; nobody waits for the rest.
-        hurries = self._settled and now < self._rest_due
-        if not hurries:
+        if rests := now >= self._rest_due or opened or lost:
             self._rest_due = now + REST_SECONDS
             self.session.on_tick(now)
             self.line.flush()
@@ -140,14 +143,15 @@ class Loop:
         self._give_out()
         if self.done or len(messages) == RECEIVE_MESSAGES_MAX:
             return
-        self._sleep(self._rest_due - now if hurries else self._patience(now))
+        self._sleep(self._patience(now) if rests else self._rest_due - now)
 
     def _give_out(self) -> None:
         """Tell those who wait what has ended, as the last thing of a turn: then they can run."""
         self._settle()
-        for wait in [wait for wait in self.waits if wait[0]()]:
-            self.waits.remove(wait)
-            wait[1].set()
+        if self.waits:
+            for wait in [wait for wait in self.waits if wait[0]()]:
+                self.waits.remove(wait)
+                wait[1].set()
 
     def _settle(self) -> None:
         if self._settled:
@@ -155,10 +159,11 @@ class Loop:
             self.waiting.settle(settled)
 
     def _receive(self, message: m.ToClient, now: float) -> None:
+        if type(message) not in _PLAIN:
+            self._rest_due = now
         if isinstance(message, m.Results):
             self.sharing.secure(message)  # before the session says that it has them
         elif isinstance(message, m.ClientWelcome):
-            self._rest_due = now  # all stands otherwise than before
             shares = self.sharing.welcome(message.blobs, message.blobs_token)
             if shares is not None:
                 self.line.send(shares)
@@ -177,6 +182,7 @@ class Loop:
                 groups, functions = [], []
                 if entry.command is not None:
                     entry.command(now)
+                    self._rest_due = now
                 continue
             functions.append(lane.function)
             template = lane.template if self._nest is None else self._nest.template(lane.template)

@@ -80,10 +80,11 @@ def outcomes_of(result: Result) -> tuple[str, Iterable[Outcome | None]]:
         return CANCELLED_AND_NOTIFIED, repeat(None, count)  # it was never called, and never is
     if ending is Ending.OK and result.packed and len(payloads) == 1:
         return FINISHED, zip(repeat(PackedValues(payloads[0], count)), range(count), strict=False)
-    if ending in {Ending.OK, Ending.EXCEPTION} and len(payloads) == count and not result.packed:
+    if len(payloads) == count and not result.packed:
         if ending is Ending.OK:
             return FINISHED, payloads
-        return FINISHED, [Failed(ending, result.failure, payload) for payload in payloads]
+        if ending is Ending.EXCEPTION:
+            return FINISHED, [Failed(ending, result.failure, payload) for payload in payloads]
     if ending is Ending.OK:
         error = PayloadError(f"{len(payloads)} results arrived for {count} tasks")
         return FINISHED, repeat(Given(None, error), count)

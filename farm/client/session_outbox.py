@@ -89,7 +89,7 @@ class Outbox:
     @property
     def has_sendable(self) -> bool:
         """Whether anything waits that credit might let go."""
-        return bool(self.tasks or self._may)
+        return bool(self.fresh.tasks or self.again.tasks or self._may)
 
     @property
     def _shelves(self) -> tuple[Shelf, ...]:
@@ -180,7 +180,7 @@ class Outbox:
             return False
         sent = False
         for shelf in (self.again, self.fresh):
-            while shelf and (floor := self.floor) and (batch := self._batch(shelf, send)):
+            while shelf.tasks and (floor := self.floor) and (batch := self._batch(shelf, send)):
                 send(Submit(batch, floor))
                 for group in batch:
                     self.unacked.add(group)
@@ -369,11 +369,11 @@ class Outbox:
         """These tasks are over; which of them were not known to be accepted."""
         if not self._paced:
             self._siblings.remove(first, stop)
-        if self.retained:
+        if self.retained.tasks:
             self.retained.take(first, stop)
         pieces: list[Group] = []
         for shelf in (self.unacked, self.again, self.fresh, *self.parked.values()):
-            if shelf:
+            if shelf.tasks:
                 pieces += shelf.take(first, stop)
         if self.parked:
             self._drop_empty()

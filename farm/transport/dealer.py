@@ -93,6 +93,7 @@ class Dealer:
         # Bounded by OUTBOX_MESSAGES_MAX and OUTBOX_BYTES_MAX in send.
         self._outbox: deque[list[bytes]] = deque()
         self._outbox_bytes = 0
+        self._quiet = False
         self._address = ""
         self._ended = ""
         self._has_key = False
@@ -103,6 +104,11 @@ class Dealer:
     def sources(self) -> "tuple[zmq.Socket[bytes], int]":
         """What to poll for reading: its socket, and the descriptor by which it hears of its end."""
         return self.socket, self._monitor_fd
+
+    @property
+    def quiet(self) -> "zmq.Socket[bytes] | None":
+        """Its socket, if a ``Poller`` need not ask it before it waits."""
+        return self.socket if self._quiet else None
 
     @property
     def backlog(self) -> int:
@@ -151,9 +157,11 @@ class Dealer:
         size = 0
         while len(found) < limit and size < RECEIVE_BYTES and not self.lost:
             if not (has_more or readable(self.socket)):
+                self._quiet = True
                 if self._ended:
                     self._lose(self._ended)
                 break
+            self._quiet = False
             frames = read_frames(self.socket)
             has_more = False  # as far as is known
             size += sum(map(len, frames))
@@ -194,6 +202,7 @@ class Dealer:
             self.socket.close(linger=int(linger_seconds * 1000))
 
     def _try(self, frames: list[bytes]) -> bool:
+        self._quiet = False
         try:
             # Only attachments are worth lending.
             send_frames(self.socket, frames, copy=len(frames) == 1)

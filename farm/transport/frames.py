@@ -21,7 +21,7 @@ __all__ = [
     "send_frames",
 ]
 
-_EVENTS = int(zmq.EVENTS)
+_EVENTS = zmq.EVENTS  # no number: pyzmq would look up what it means
 _READABLE = int(zmq.POLLIN)
 _DESCRIPTOR = int(zmq.SRCFD)
 _NOW = int(zmq.DONTWAIT)

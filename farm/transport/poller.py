@@ -54,11 +54,15 @@ class Poller:
             del self._sockets[source]
         self._poll.unregister(source)
 
-    def poll(self, milliseconds: int) -> set[Source]:
-        """What is ready; waits so long until something is, or something may have happened."""
+    def poll(self, milliseconds: int, quiet: "Source | None" = None) -> set[Source]:
+        """What is ready; waits so long until something is, or something may have happened.
+
+        A ``quiet`` socket was asked, had nothing, and nothing was done with it since: it need not
+        be asked once more.
+        """
         ready: set[Source] = set()
         for socket in self._descriptors:
-            if readable(socket):
+            if socket is not quiet and readable(socket):
                 ready.add(socket)
         sockets = self._sockets
         for descriptor, _ in self._poll.poll(0 if ready else milliseconds):

@@ -26,7 +26,7 @@ from farm.protocol.messages import (
     Results,
     Submit,
 )
-from farm.transport import AddressError, Dealer, Router, parse_address
+from farm.transport import AddressError, Dealer, Poller, Router, parse_address
 from farm.transport import dealer as dealer_module
 from farm.transport import router as router_module
 from farm.transport.options import CONTROL_MESSAGES, CREDIT_TASKS, MESSAGES_HWM, hwm_for
@@ -114,6 +114,26 @@ def test_messages_go_both_ways_in_order(context, tmp_path, scheme, free_address)
     assert len(router) == 1
     router.shut()
     dealer.close()
+
+
+def test_sending_may_hide_that_a_message_came_and_the_next_wait_ends_all_the_same(router, dealer):
+    dealer.send(Beat(0.0))
+    [(connection, _)] = wait([router], len)
+    poller = Poller()
+    for source in dealer.sources:
+        poller.register(source)
+    dealer.receive(10)
+    for number in range(1, 20):
+        assert dealer.quiet is dealer.socket
+        router.send(connection, Beat(float(number)))
+        time.sleep(0.002)  # it arrives; then sending takes back that the descriptor is readable
+        dealer.send(Beat(0.0))
+        got = []
+        while not got:
+            ready = poller.poll(int(1000 * PATIENCE), dealer.quiet)
+            assert ready, "nothing arrived"
+            got = dealer.receive(10, ready)
+        assert [message.stamp for message in got] == [number]
 
 
 def test_large_payloads_arrive_whole(router, dealer):

@@ -82,3 +82,15 @@ def test_other_events_of_a_descriptor_take_the_place_of_those_before(pipe):
     assert poller.poll(PATIENCE) == {write}
     poller.register(write, POLLIN)
     assert poller.poll(0) == set()
+
+
+def test_a_quiet_socket_is_not_asked_and_ends_the_wait_all_the_same(pair):
+    socket, other = pair
+    poller = Poller()
+    poller.register(socket)
+    assert poller.poll(0) == set()
+    for _ in range(3):
+        other.send(b"")
+        assert poller.poll(PATIENCE, socket) == {socket}
+        socket.recv()
+        assert poller.poll(0, None) == set()

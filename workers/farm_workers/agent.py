@@ -149,7 +149,7 @@ class Agent:
     def _turn(self) -> None:
         timeout = self._timeout(time.monotonic())
         # Rounded up: a deadline that is a fraction of a millisecond away is no reason to spin.
-        ready = self._poller.poll(max(0, int(timeout * 1000 + 0.999)))
+        ready = self._poller.poll(max(0, int(timeout * 1000 + 0.999)), self._link.quiet)
         now = time.monotonic()
         if reason := self._naps.slept(now, time.time()):
             self._renew(reason, now)
@@ -160,8 +160,10 @@ class Agent:
                 self._call(self._pool.on_event, source, self._host, now)
         self._hear(now, ready)
         self._pool.flush(now)  # at once: the workers wait for it
-        self._call(self._pool.on_time, self._host, now)
-        self._call(self._host.on_trouble, self._disk.look(now), now)
+        if now >= self._pool.due:
+            self._call(self._pool.on_time, self._host, now)
+        if now >= self._disk.next_deadline():
+            self._call(self._host.on_trouble, self._disk.look(now), now)
         if self._stopping and not self._host.draining:
             self._call(self._host.drain, now)
         if now >= self._not_before and not self._call(self._host.on_tick, now):
@@ -180,7 +182,7 @@ class Agent:
     def _timeout(self, now: float) -> float:
         due = min(
             max(self._host.next_deadline(), self._not_before),
-            self._pool.next_deadline(now),
+            self._pool.due,
             self._link.next_deadline(now),
             self._disk.next_deadline(),
         )

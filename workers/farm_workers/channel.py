@@ -11,6 +11,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -215,11 +216,12 @@ class _Reader:
         if self._end < self._need:
             return []
         found: list[Any] = []
-        start = 0
+        start, size = 0, _HEADER.size
         with memoryview(self._buffer) as view:
-            while (size := self._size(view, start)) <= self._end - start:
+            while start < self._end and (size := self._size(view, start)) <= self._end - start:
                 found.append(self._decode(view[start : start + size]))
                 start += size
+                size = _HEADER.size
         self._need = size
         rest = self._end - start
         if len(self._buffer) > KEPT_BYTES and size <= BUFFER_BYTES:
@@ -276,7 +278,7 @@ class Channel:
         self.closed = False
         self._reader = _Reader(_from_worker, PAYLOAD_BYTES_MAX)
         # Bounded by what a pipe may hold: PIPE_SLICES_MAX slices and their functions.
-        self._out: deque[memoryview] = deque()
+        self._out: deque[bytes | memoryview] = deque()
 
     @property
     def behind(self) -> bool:
@@ -285,15 +287,14 @@ class Channel:
 
     def put(self, message: ToWorker) -> None:
         """Queue a message; ``flush`` sends it."""
-        self._out.extend(map(memoryview, _pack(message)))
+        self._out += _pack(message)
 
     def flush(self) -> None:
         """Write what the socket takes."""
         out = self._out
         while out and not self.closed:
-            batch = [out[i] for i in range(min(len(out), BUFFERS_AT_ONCE))]
             try:
-                count = self.socket.sendmsg(batch)
+                count = self.socket.sendmsg([*islice(out, BUFFERS_AT_ONCE)])
             except BlockingIOError:
                 return
             except OSError:
@@ -302,7 +303,7 @@ class Channel:
                 return
             while count:
                 if count < len(out[0]):
-                    out[0] = out[0][count:]
+                    out[0] = memoryview(out[0])[count:]
                     break
                 count -= len(out.popleft())
 
@@ -367,11 +368,11 @@ class Pipe:
 
     def put(self, message: FromWorker) -> None:
         """Write a message; waits until it is written."""
-        buffers = [memoryview(buffer) for buffer in _pack(message)]
+        buffers: list[bytes | memoryview] = [*_pack(message)]
         while buffers:
             count = self._socket.sendmsg(buffers[:BUFFERS_AT_ONCE])
             while count:
                 if count < len(buffers[0]):
-                    buffers[0] = buffers[0][count:]
+                    buffers[0] = memoryview(buffers[0])[count:]
                     break
                 count -= len(buffers.pop(0))

@@ -52,8 +52,7 @@ class Host:
     def __init__(
         self, settings: HostSettings, port: HostPort, *, instance: bytes, now: float
     ) -> None:
-        self.connected = False
-        self.drained = False
+        self.connected = self.drained = self.draining = False
         self.unusable = ""
         self.rejected: Rejected | None = None
         self.epoch = 0
@@ -73,16 +72,12 @@ class Host:
         self._trouble = self._trouble_told = ""
         self._beat_seconds = settings.hello_seconds
         self._heard_at = now
-        self._beat_at = FOREVER
+        self._beat_at = self._hold_until = self._grace_at = self._give_up_at = FOREVER
         self._probed_at = 0.0
         self._reported = False  # since the last beat
-        self.draining = False
-        self._grace_at = FOREVER
-        self._give_up_at = FOREVER
         self._due: float | None = None  # when to tick, until something happens
         self._window_now: int | None = None  # so is what it wants to hold
         self._expected_tick = FOREVER
-        self._hold_until = FOREVER
 
     @property
     def broken(self) -> str:
@@ -155,6 +150,9 @@ class Host:
             return
         self._heard_at = now
         match message:
+            case Assign() | Noted() | Beat() | Function() | Recall() | Drop():
+                if self.connected:
+                    self._on_message(message)
             case HostWelcome():
                 self._on_welcome(message)
             case Rejected():
@@ -166,8 +164,6 @@ class Host:
                 self.drain(now)
             case Ask() if self.connected:
                 self._questions.on_ask(message)
-            case _ if self.connected:
-                self._on_message(message)
 
     def _on_welcome(self, message: HostWelcome) -> None:
         if message.epoch < self.epoch:
@@ -198,15 +194,15 @@ class Host:
             case Assign():
                 for function in self._work.assign(message.epoch, message.grants, now):
                     self._port.send(NeedFunction(function))
+            case Noted():
+                self._commit_seen = max(self._commit_seen, message.commit)
+                self._work.noted(self._reports.noted(message.number))
             case Function():
                 self._work.learn(message.hash, message.name, message.data, now)
             case Recall():
                 self._work.recall(message.runs, now, grace=message.grace)
             case Drop():
                 self._work.drop(message.claims)
-            case Noted():
-                self._commit_seen = max(self._commit_seen, message.commit)
-                self._work.noted(self._reports.noted(message.number))
             case Beat():
                 if message.echo:
                     self._pace.heard(max(0.0, now - message.echo))
@@ -303,7 +299,7 @@ class Host:
         if now >= self._grace_at:
             self._grace_at = FOREVER
             self._work.roster.cut_short()
-        self._work.tick(now)
+        due = self._work.tick(now)
         if self._linked and now >= self._heard_at + SILENT_BEATS * self._beat_seconds:
             self._disconnect("the coordinator is silent")
         if self.connected:
@@ -311,12 +307,17 @@ class Host:
             self._flush()
         if self.draining and not self.drained:
             self._leave()
-        self._expected_tick = self.next_deadline()
+        # All is said that there is to say.
+        self._expected_tick = self._due = self._timers(due)
 
     def next_deadline(self) -> float:
         """When ``on_tick`` is next needed; not later than now if there is something to say."""
         if self._due is None:
-            self._due = self._find_due()
+            self._due = self._timers(self._work.next_deadline())
+            if self.connected:
+                news = self._reports.has_room and self._is_news(self._window())
+                if news or (self._reports.waiting and not self._may_hold()):
+                    self._due = self._now
         return self._due
 
     def _see(self, now: float) -> None:
@@ -324,14 +325,12 @@ class Host:
         self._now = now
         self._due = self._window_now = None
 
-    def _find_due(self) -> float:
-        due = min(self._work.next_deadline(), self._grace_at)
+    def _timers(self, due: float) -> float:
+        """When something is due, if there is nothing to say; ``due``: that of the work."""
+        due = min(due, self._grace_at)
         if self._linked:
             due = min(due, self._heard_at + SILENT_BEATS * self._beat_seconds)
         if self.connected:
-            news = self._reports.has_room and self._is_news(self._window())
-            if news or (self._reports.waiting and not self._may_hold()):
-                return self._now
             due = min(due, self._beat_at, self._hold_until if self._reports.waiting else FOREVER)
         if self.draining and not self.drained and self._work.is_idle:
             if self._reports.empty:

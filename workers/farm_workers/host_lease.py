@@ -41,7 +41,7 @@ class Lease:
         A packed run goes whole, unless it must be known of each task whether it ran.
         """
         grant = self.grant
-        first, stop = next(iter(self.waiting))
+        first, stop = self.waiting.head
         if grant.alone or not grant.packed:
             stop = min(stop, first + count)
         self.waiting.remove(first, stop)

@@ -6,8 +6,7 @@ what is kept here. Payloads are never looked into and never copied.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-
-import msgspec
+from typing import NamedTuple
 
 from farm.model import Ending, Payload
 from farm.protocol.messages import (
@@ -38,6 +37,16 @@ Line = tuple[int, int, int, int]
 """``(epoch, lease, first, count)``."""
 
 
+class _Kept(NamedTuple):
+    """A report until it is noted, without what is news only once; ``size`` is that of the ends."""
+
+    number: int
+    ended: list[Ended]
+    started: list[Line]
+    returned: list[Line]
+    size: int
+
+
 class Reports:
     """``units`` and ``bytes`` count the outcomes kept, sent or not.
 
@@ -48,7 +57,7 @@ class Reports:
         self.units = 0
         self.bytes = 0
         self._number = 0
-        self._kept: deque[Report] = deque()
+        self._kept: deque[_Kept] = deque()
         self._flying = 0  # how many of the kept reports this connection has carried
         self._flying_bytes = 0
         self._ended: deque[Ended] = deque()
@@ -182,12 +191,13 @@ class Reports:
             or (always and not sent)
         ):
             self._number += 1
-            report = Report(self._number, window, self._take(), self._started, self._returned)
-            self._kept.append(report)
-            # Progress is news, not worth saying twice: the report that is kept has none.
+            ended, size = self._take()
+            kept = _Kept(self._number, ended, self._started, self._returned, size)
+            self._kept.append(kept)
+            # Progress is not worth saying twice.
             notes = [(*key, counter, *note) for (key, counter), note in self._progress.items()]
             self._started, self._returned, self._progress = [], [], {}
-            self._send(report, window, send, notes)
+            self._send(kept, window, send, notes)
             sent = True
         return sent
 
@@ -202,8 +212,8 @@ class Reports:
             report = self._kept.popleft()
             if self._flying:
                 self._flying -= 1
-                self._flying_bytes -= _size(report)
-            self.bytes -= _size(report)
+                self._flying_bytes -= report.size
+            self.bytes -= report.size
             self.units -= sum(1 if ended.packed else ended.count for ended in report.ended)
             self.units -= sum(count for _, _, _, count in report.returned)
             gone += [((ended.epoch, ended.lease), ended.count) for ended in report.ended]
@@ -218,31 +228,29 @@ class Reports:
 
     def _send(
         self,
-        report: Report,
+        kept: _Kept,
         window: int,
         send: Callable[[Report], None],
         notes: Sequence[tuple[int, int, int, float, float, str]] = (),
     ) -> None:
         self._flying += 1
-        self._flying_bytes += _size(report)
-        send(msgspec.structs.replace(report, window=window, progress=list(notes)))
+        self._flying_bytes += kept.size
+        number, ended, started, returned, _ = kept
+        send(Report(number, window, ended, started, returned, list(notes)))
 
-    def _take(self) -> list[Ended]:
-        """As much of what ended as fits in one message."""
+    def _take(self) -> tuple[list[Ended], int]:
+        """As much of what ended as fits in one message, and its size."""
         taken: list[Ended] = []
         payloads = size = 0
         while self._ended:
             ended = self._ended[0]
             payloads += len(ended.payloads) or 1
-            size += _weight(ended)
-            if taken and (payloads > TASKS_PER_MESSAGE_MAX or size > BATCH_BYTES):
+            weight = _weight(ended)
+            if taken and (payloads > TASKS_PER_MESSAGE_MAX or size + weight > BATCH_BYTES):
                 break
+            size += weight
             taken.append(self._ended.popleft())
-        return taken
-
-
-def _size(report: Report) -> int:
-    return sum(map(_weight, report.ended))
+        return taken, size
 
 
 def _weight(ended: Ended) -> int:

@@ -261,8 +261,11 @@ class Work:
 
     # ------------------------------------------------------------ time
 
-    def tick(self, now: float) -> None:
-        """Whatever is due: announcements, time limits, slots that are stuck."""
+    def tick(self, now: float) -> float:
+        """Do what is due: announcements, time limits, slots that are stuck; when it next is."""
+        due = self._due(ANNOUNCE_SECONDS)
+        if now < due and not self.roster.lends:
+            return self.next_deadline() if self.backlog.waiting else due
         for slot in self.roster.slots:
             if now >= slot.limit_at:
                 self.limits.tick(slot, now)
@@ -279,20 +282,19 @@ class Work:
         if now >= self.roster.retry_at:
             self.roster.revive(now)
         self.lending.tick(now)
+        return self.next_deadline()
 
     def next_deadline(self) -> float:
         """When ``tick`` is next needed."""
-        due = min(self.roster.retry_at, self.lending.next_deadline())
         patience = ANNOUNCE_SECONDS
         if self.backlog.waiting and not self._pace.is_dense:
             patience += HOLD_SECONDS  # reports wait for others now: this one for those of ends
+        return self._due(patience)
+
+    def _due(self, patience: float) -> float:
+        due = min(self.roster.retry_at, self.lending.next_deadline())
         for slot in self.roster.slots:
-            due = min(due, slot.limit_at)
-            if slot.pipe:
-                if not slot.pipe[0].is_announced:
-                    due = min(due, slot.moved + patience)
-                if not slot.stuck:
-                    due = min(due, slot.stuck_at)
+            due = min(due, slot.due(patience))
         return due
 
     # ------------------------------------------------------------ inside
@@ -304,10 +306,11 @@ class Work:
         """
         if first >= stop:
             return True
-        for a, b in lease.recalled.overlap(first, stop):
-            self._reports.give_back(lease, a, b)
-        waits = lease.recalled.gaps(first, stop)
-        lease.recalled.remove(first, stop)
+        waits = lease.recalled.gaps(first, stop) if lease.recalled else [(first, stop)]
+        if lease.recalled:
+            for a, b in lease.recalled.overlap(first, stop):
+                self._reports.give_back(lease, a, b)
+            lease.recalled.remove(first, stop)
         known = True
         for a, b in waits:
             if self.roster.broken and self._settings.has_initializer:

@@ -81,6 +81,11 @@ class Link:
         if self._dealer is not None:
             self._dealer.send(message)
 
+    @property
+    def quiet(self) -> "zmq.Socket[bytes] | None":
+        """What a ``Poller`` need not ask before it waits."""
+        return None if self._dealer is None else self._dealer.quiet
+
     def flush(self) -> None:
         """Try again to send what waits."""
         if self._dealer is not None and self._dealer.backlog:

@@ -105,8 +105,8 @@ class _Worker:
 class Pool:
     """Slots and their workers.
 
-    Call ``on_event`` for each descriptor that the poller names, ``on_time`` once a turn and no
-    later than ``next_deadline``, and ``flush`` at the end of a turn.
+    Call ``on_event`` for each descriptor that the poller names, ``on_time`` in each turn that is
+    not before ``due``, and ``flush`` at the end of a turn.
     """
 
     def __init__(
@@ -127,7 +127,8 @@ class Pool:
         self._weighed: dict[int, int] = {}  # slots to be measured, and what would be too much
         self._blobs: Blobs | None = None
         self._listening = True
-        self._due = NEVER  # when a worker is to be looked after, at the earliest
+        self._care_at = NEVER  # when a worker is to be looked after, at the earliest
+        self.due = 0.0
 
     # ------------------------------------------------------------ what the host machine wants
 
@@ -177,10 +178,12 @@ class Pool:
     def measure(self, slot: int, limit: int) -> None:
         """Measure the memory of a worker and its descendants, in the next turn."""
         self._weighed[slot] = limit
+        self.due = 0.0
 
     def ask(self, slot: int, question: int, what: str, since: int) -> None:
         """Find out what a worker is at, or has written, from the next turn on."""
         self._questions.append((slot, question, what, since))
+        self.due = 0.0
 
     def share(self, blobs: Blobs) -> None:
         """Have the workers use this blob folder from now on."""
@@ -204,29 +207,30 @@ class Pool:
         """Write a limit; later, what had begun by then is told."""
         self._pages[slot].limit(ordinal)
         self._workers[slot].ask_at = now + SETTLE_SECONDS
-        self._due = min(self._due, now + SETTLE_SECONDS)
+        self._care(now + SETTLE_SECONDS)
 
     # ------------------------------------------------------------ events
 
     def on_event(self, fd: int, host: PoolEvents, now: float) -> None:
         """A descriptor is ready."""
-        if self._link.is_fd(fd):
-            self._link.hear(partial(self._exited, host, now))
-        elif fd in self._slots:
-            slot = self._slots[fd]
+        if (slot := self._slots.get(fd)) is not None:
             worker = self._workers[slot]
             worker.channel.flush()
             if self._listening:
                 self._hear(slot, worker, host, now, TURN_BYTES)
             self._watch(worker, now)
+            return
+        self.due = 0.0
+        if self._link.is_fd(fd):
+            self._link.hear(partial(self._exited, host, now))
         elif fd == self.outputs.fd:
             self.outputs.on_event()
         elif fd in self._stacks:
             self._stacks.on_event(fd, now)
 
     def on_time(self, host: PoolEvents, now: float) -> None:
-        """Do what is due."""
-        if now >= self._due:
+        """Do what is due, and find out when something next is."""
+        if now >= self._care_at:
             self._look_after(host, now)
         while self._weighed:
             slot, limit = self._weighed.popitem()
@@ -244,6 +248,17 @@ class Pool:
             for slot, question, what, since in questions:
                 self._find_out(slot, question, what, since, host, now)
         self._stacks.on_time(now, host.on_worker_told)
+        self.due = self._next_deadline(now)
+
+    def _next_deadline(self, now: float) -> float:
+        if self._weighed or self._questions:
+            return now
+        return min(
+            self._care_at,
+            self._link.next_deadline(now),
+            self.outputs.next_deadline(now),
+            self._stacks.next_deadline(),
+        )
 
     def _look_after(self, host: PoolEvents, now: float) -> None:
         """A worker was asked to begin no more, or to end, some time ago."""
@@ -255,7 +270,12 @@ class Pool:
                 worker.kill_at = NEVER
                 self.kill(slot)
         times = [time for one in self._workers.values() for time in (one.ask_at, one.kill_at)]
-        self._due = min(times, default=NEVER)
+        self._care_at = min(times, default=NEVER)
+
+    def _care(self, at: float) -> None:
+        """A worker is to be looked after at this time."""
+        self._care_at = min(self._care_at, at)
+        self.due = min(self.due, at)
 
     def listen(self, now: float, *, wanted: bool) -> None:
         """Hear what workers say, or let them wait with it."""
@@ -263,17 +283,6 @@ class Pool:
             self._listening = wanted
             for worker in self._workers.values():
                 self._watch(worker, now)
-
-    def next_deadline(self, now: float) -> float:
-        """When ``on_time`` is next needed."""
-        if self._weighed or self._questions:
-            return now
-        return min(
-            self._due,
-            self._link.next_deadline(now),
-            self.outputs.next_deadline(now),
-            self._stacks.next_deadline(),
-        )
 
     def flush(self, now: float) -> None:
         """Send what this turn has for the workers."""
@@ -334,7 +343,7 @@ class Pool:
     def _add_output(self, slot: int, parts: list[SliceEnd]) -> None:
         """What was written up to now belongs to what has ended now: evidence, where it failed."""
         output = self.outputs.take(slot)
-        share = output[-max(TAIL_BYTES // max(len(parts), 1), 1) :]
+        share = output and output[-max(TAIL_BYTES // max(len(parts), 1), 1) :]
         for part in parts:  # bounded, whatever user code may have written to the pipe
             failure = part.failure
             part.output = share if failure is None else b""
@@ -352,7 +361,7 @@ class Pool:
             wanted |= POLLOUT if channel.behind else 0
         elif worker.kill_at == NEVER:
             worker.kill_at = now + PATIENCE_SECONDS
-            self._due = min(self._due, worker.kill_at)
+            self._care(worker.kill_at)
         if wanted != worker.watched:
             worker.watched = wanted
             if wanted:
