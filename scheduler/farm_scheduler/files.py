@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -299,4 +300,11 @@ def _import(name: str, folder: str, said: str) -> ModuleType:
         raise ConfigError(f"{said}: cannot be imported: {error}") from None
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"{said}: cannot be imported: {text}") from error
+        raise ConfigError(f"{said}{_line(error, said)}: cannot be imported: {text}") from error
+
+
+def _line(error: Exception, file: str) -> str:
+    """Where in a file that is no TOML something was raised."""
+    path = str(Path(file).absolute())
+    lines = [one.lineno for one in extract_tb(error.__traceback__) if one.filename == path]
+    return f", line {lines[-1]}" if lines else ""

@@ -169,7 +169,7 @@ def test_a_module_has_decorated_functions_and_schedules(module):
 
 def test_a_module_that_raises_is_named(module):
     module.write_text("1 / 0")
-    with pytest.raises(ConfigError, match=r"jobs_of_tests.py: cannot be imported: ZeroDivision"):
+    with pytest.raises(ConfigError, match=r"jobs_of_tests.py, line 1: cannot be imported: ZeroDiv"):
         read_files([str(module)])
 
 
