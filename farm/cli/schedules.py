@@ -180,7 +180,13 @@ def history(
     ] = None,
     *,
     begin: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="From here.", show_default=False)
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="From here, in UTC or with an offset.",
+            show_default=False,
+        ),
     ] = None,
     end: Annotated[
         str | None, typer.Option("--to", metavar="TIME", help="To before this.", show_default=False)
@@ -270,7 +276,9 @@ def pause(
     until: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Go on by itself then. Default: never.", show_default=False
+            metavar="TIME",
+            help="Go on by itself then, in UTC or with an offset. Default: never.",
+            show_default=False,
         ),
     ] = None,
     who: Annotated[str | None, typer.Option(help="Default: you.", show_default=False)] = None,
@@ -286,7 +294,8 @@ def pause(
         "who": getpass.getuser() if who is None else who,
     }
     if (answer := _order(run, state, "pause", name=name, **told)) is not None:
-        run.output.answer(answer, f"{name} is paused" + (f" until {until}" if until else ""))
+        rest = "" if end is None else f" until {local(end, 'UTC')}"
+        run.output.answer(answer, f"{name} is paused{rest}")
 
 
 @command("resume", panel=PANEL, examples=["farm schedules resume report"], group=GROUP)
@@ -318,7 +327,9 @@ def backfill(  # noqa: PLR0913 - one for each option
     run: Run,
     name: NameArgument,
     *,
-    begin: Annotated[str, typer.Option("--from", metavar="TIME", help="From here.")],
+    begin: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="From here, in UTC or with an offset.")
+    ],
     end: Annotated[str, typer.Option("--to", metavar="TIME", help="To before this.")],
     at_once: Annotated[int, typer.Option(min=1, max=1000, help="Fires at a time.")] = 1,
     again: Annotated[bool, typer.Option("--again", help="Also those that ran well.")] = False,
