@@ -76,7 +76,8 @@ def test_when_nothing_has_changed_nothing_is_done(desk, edits):
 
 
 def test_a_change_costs_its_own_path_only(desk, edits, tmp_path):
-    desk.build(edits)
+    first = desk.build(edits)
+    assert f"{HOURS} partitions changed, the nodes of {HOURS} not read yet" in str(first.plan)
     late = {"time": "2015-09-12T02:59:00Z", "channel": "#en", "added": 1000, "user": "u9"}
     write_hour(tmp_path, 2, more=[late])
     again = desk.build(edits)
@@ -202,6 +203,21 @@ def test_rows_that_come_too_late_are_set_aside_and_counted(desk, edits, tmp_path
     assert desk.snapshot("edits").read(channel="#en", hour="2015-09-12T00").value == before
     assert total(desk, "added") == HOURS * sum(range(49)) + 7
     assert desk.build(kept).version == 0
+
+
+@pytest.mark.parametrize("more", [0, 2])
+def test_rows_that_were_set_aside_come_in_with_a_measure_that_is_new(desk, edits, tmp_path, more):
+    kept = replace(edits, drop_after="2h")
+    desk.build(kept)
+    late = {"time": "2015-09-12T00:10:00Z", "channel": "#en", "added": 5, "user": "u"}
+    write_hour(tmp_path, 0, more=[late])
+    assert desk.build(kept).late.quarantined == 1
+    write_hour(tmp_path, 0, more=[late] * (1 + more))  # some come late in that very run, or none
+    desk.build(replace(kept, measures={**kept.measures, "greatest": Max("added")}))
+    manifest = desk.catalog.manifest("edits")
+    assert total(desk, "added") == HOURS * sum(range(49)) + 5 * (1 + more)
+    assert (manifest.late.folded, manifest.late.quarantined) == (1 + more, 0)
+    assert not any(one.aside for one in manifest.partitions.values())
 
 
 def test_every_measure_of_the_guide_can_be_read(desk, edits):

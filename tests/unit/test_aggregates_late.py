@@ -1,13 +1,14 @@
 """Rows that come late: whatever comes when, each is served or set aside, and all are counted."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from farm_scheduler import Aggregate, Count, Files
+from farm_scheduler import Aggregate, Count, Files, Sum
 from tests.unit.aggregates_helpers import Desk
 
 HOUR = 3_600_000_000
@@ -24,8 +25,9 @@ steps = st.lists(
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(steps)
-def test_every_row_is_served_or_set_aside_and_counted(tmp_path_factory, steps):
+@given(steps, st.integers(1, 4))
+def test_every_row_is_served_or_set_aside_and_counted(tmp_path_factory, steps, grows_at):
+    """At one step, or never, the aggregate has one more measure: rows set aside come in."""
     folder = tmp_path_factory.mktemp("late")
     desk = Desk(folder)
     edits = Aggregate(
@@ -36,21 +38,37 @@ def test_every_row_is_served_or_set_aside_and_counted(tmp_path_factory, steps):
         drop_after=f"{DROP_AFTER}h",
     )
     expected, served, late, closed = Counter(), Counter(), Counter(), None
-    for rows in steps:
+    aside = defaultdict(list)  # the hours of those of each file
+    for number, rows in enumerate(steps):
+        whole = set(aside) if number == grows_at else set()  # files of which all rows come in
+        if number == grows_at:
+            edits = replace(edits, measures={"n": Count(), "sum": Sum("one")})
+        for file in whole:
+            late.update(folded=len(aside[file]), aside=-len(aside[file]))
+            served.update(aside[file])
+            aside[file] = []
         for file, hour in rows:
             with (folder / f"{file}.json").open("a") as lines:
                 moment = START + timedelta(hours=hour, minutes=30)
-                lines.write(json.dumps({"time": f"{moment:%Y-%m-%dT%H:%M:%SZ}"}) + "\n")
+                lines.write(json.dumps({"time": f"{moment:%Y-%m-%dT%H:%M:%SZ}", "one": 1}) + "\n")
             expected[hour] += 1
             fate = _fate(hour, closed)
+            if fate == "aside" and file in whole:
+                fate = "folded"
             late[fate] += 1
-            if fate != "aside":
+            if fate == "aside":
+                aside[file].append(hour)
+            else:
                 served[hour] += 1
+        for file, _ in rows:
+            aside[file]  # it is known from now on
         desk.build(edits)
         last = max(expected) + 0.5 - LATENESS
         closed = last if closed is None else max(closed, last)
         manifest = desk.catalog.manifest("edits")
         assert _served(desk) == served
+        if number >= grows_at:
+            assert _served(desk, "sum") == served
         assert manifest.watermark == round((START.timestamp() * 1e6) + closed * HOUR)
         assert (manifest.late.folded, manifest.late.quarantined) == (late["folded"], late["aside"])
         assert sum(one.aside for one in manifest.partitions.values()) == late["aside"]
@@ -65,6 +83,6 @@ def _fate(hour, closed):
     return "aside" if hour < (closed - DROP_AFTER) // 1 else "folded"
 
 
-def _served(desk):
+def _served(desk, measure="n"):
     rows = desk.snapshot("edits").table("hour").to_pylist()
-    return Counter({(row["hour"] - START) // timedelta(hours=1): row["n"] for row in rows})
+    return Counter({(row["hour"] - START) // timedelta(hours=1): row[measure] for row in rows})

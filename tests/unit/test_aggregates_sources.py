@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from farm.errors import ConfigError
-from farm_scheduler import Aggregate, Count, Partitions, SqlTable, Sum
+from farm_scheduler import Aggregate, Count, Files, Partitions, SqlTable, Sum
 from farm_scheduler.aggregates import make_plan
 from tests.unit.aggregates_helpers import Desk
 
@@ -241,3 +241,18 @@ def twice():
 def test_what_is_listed_wrongly_is_named(pairs, why):
     with pytest.raises(ConfigError, match=why):
         Partitions(list=pairs, read=as_dicts, time="t").partitions()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "how", "says"),
+    [
+        ("edits/*.gz", {}, "what kind of file is that"),
+        ("edits/{hour}", {}, "what kind of file is that"),
+        ("edits/*.gz", {"format": "jsno"}, "there is no format 'jsno'"),
+        ("edits/*.json.bz2", {}, "pack files as .gz or .zst"),
+    ],
+)
+def test_files_of_which_nobody_knows_how_to_read_them_are_refused_at_once(pattern, how, says):
+    with pytest.raises(ConfigError, match=says):
+        Files(pattern, time="time", **how)
+    assert Files("edits/*.gz", time="time", format="json").identity()[3] == "json"

@@ -44,7 +44,9 @@ KINDS: dict[str, Kind] = {
                      "TIMESTAMP_MS", "TIMESTAMP_NS"), "time"),
     "BOOLEAN": "boolean", '"NULL"': "null", "NULL": "null",
 }  # fmt: skip
-OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1))
+# Threads for one small table cost more than they take off.
+OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1), use_threads=False)
+READING = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 class Piece(NamedTuple):
@@ -122,7 +124,7 @@ def _is_fixed(kind: pa.DataType) -> bool:
 
 def decode(data: bytes) -> pa.Table:
     """The table of these bytes."""
-    with pa.ipc.open_stream(data) as reader:
+    with pa.ipc.open_stream(data, options=READING) as reader:
         return reader.read_all()
 
 

@@ -154,8 +154,14 @@ class Leaves:
         return self._aggregate.levels.start(every, closed - int(seconds(drop_after) * 1e6))
 
     def _set_aside(self, old: LeafRecord | None, new: LeafRecord, closed: int) -> None:
-        """Count what is late; windows that take nothing any more stay as they were."""
+        """Count what is late; windows that take nothing any more stay as they were.
+
+        A measure that is new can only be made of all rows: those that were set aside come in.
+        """
         frozen = self._frozen(closed)
+        if frozen is not None and old is not None and not self._has_all(old):
+            frozen = None
+            self.late.quarantined -= old.aside
         late = self._count(old, new, closed, frozen)
         new.aside = late.quarantined
         late.quarantined = max(new.aside - (old.aside if old else 0), 0)
@@ -174,6 +180,12 @@ class Leaves:
                 chunks[chunk] = part.rows
         self._catalog.put(nodes)
         new.leaf, new.chunks = leaf, chunks
+
+    def _has_all(self, record: LeafRecord) -> bool:
+        """Whether there are states of all measures, as they are now, of a partition."""
+        chunks = [leaf_keys(record.leaf, chunk, self._identities) for chunk in record.chunks]
+        keys = {key for one in chunks for key in one.states.values()}
+        return self._catalog.present(keys) == keys
 
     def _count(
         self, old: LeafRecord | None, new: LeafRecord | None, closed: int | None, frozen: int | None
@@ -205,6 +217,7 @@ class Leaves:
     def lift_again(self, absent: set[str], records: dict[str, LeafRecord]) -> bool:
         """Lift what has states or keys among ``absent``; whether leaves are others after that."""
         todo: list[tuple[Partition, tuple[str, ...]]] = []
+        every = tuple(self._aggregate.measures)
         for name, record in records.items():
             lacks: set[str] = set()
             for chunk in record.chunks:
@@ -213,22 +226,30 @@ class Leaves:
                 lacks |= set(keys.states) if keys.keys in absent else set()
             if lacks:
                 partition = Partition(name, record.mark, record.values)
-                todo.append((partition, tuple(sorted(lacks))))
+                # Of one with rows that are set aside nothing that was made of it fits what is new.
+                whole = record.leaf != record.origin
+                todo.append((partition, every if whole else tuple(sorted(lacks))))
         changed = False
         for found in lift_some(self._aggregate, self._workers, todo):
-            name = found.partition.name
-            record = records[name]
-            if isinstance(found, Failed):
-                raise PartitionError(f"{found.message}, and it is needed to compute what is new")
-            leaf = leaf_of(self._aggregate, found.partition, found.fingerprint)
-            info = self._keep(leaf, found)
+            record = records[found.partition.name]
+            kept, leaf, info = self._kept_again(found)
+            if leaf not in (record.leaf, record.origin):  # it has changed since: all of it is new
+                (now,) = lift_some(self._aggregate, self._workers, [(kept.partition, every)])
+                kept, leaf, info = self._kept_again(now)
             if leaf == record.leaf:
                 changed = changed or record.kinds != info.kinds
-                records[name] = msgspec.structs.replace(record, kinds=info.kinds)
-            else:  # it has changed since, or had rows that were set aside
+                made = msgspec.structs.replace(record, kinds=info.kinds)
+            else:
                 changed = True
-                records[name] = self._plain_record(found.partition, found.fingerprint, leaf, info)
+                made = self._record(kept.partition, kept.fingerprint, leaf, info, record)
+            records[kept.partition.name] = made
         return changed
+
+    def _kept_again(self, found: Leaf | Failed) -> tuple[Leaf, str, LeafInfo]:
+        if isinstance(found, Failed):
+            raise PartitionError(f"{found.message}, and it is needed to compute what is new")
+        leaf = leaf_of(self._aggregate, found.partition, found.fingerprint)
+        return found, leaf, self._keep(leaf, found)
 
     # ------------------------------------------------------------ kinds of columns
 

@@ -51,8 +51,9 @@ class Change(NamedTuple):
 class Plan(NamedTuple):
     """What is to be done, based on ``head``. ``records`` are partitions that stay as they were.
 
-    ``nodes`` is how many will be made again above the leaves, as far as can be told before reading,
-    ``seconds`` how much processor time the leaves will take, from what they took before.
+    ``nodes`` is how many will be made again above the leaves, as far as can be told before reading:
+    of ``unread`` partitions nothing is known yet. ``seconds`` is how much processor time the leaves
+    will take, from what they took before.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Plan(NamedTuple):
     """Whether something else is promised of it than is published."""
     remark: str = ""
     """What its author should know of what planning costs."""
+    unread: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -78,7 +80,10 @@ class Plan(NamedTuple):
         said = [f"{len(self.changes)} of {self.partitions} partitions changed"]
         if self.removed:
             said.append(f"{len(self.removed)} removed")
-        said.append(f"{self.nodes} nodes")
+        above = [f"{self.nodes} nodes"] if self.nodes or not self.unread else []
+        if self.unread:
+            above.append(f"the nodes of {self.unread} not read yet")
+        said.append(" and ".join(above))
         if self.redefined:
             said.append("defined otherwise")
         return ", ".join(said) + f", about {self.seconds:.1f} s{self.remark and '; ' + self.remark}"
@@ -118,9 +123,11 @@ def make_plan(aggregate: Definition, catalog: Catalog) -> Plan:
         before[c.partition.name].seconds or usual if c.partition.name in before else usual
         for c in changes
     )
+    lifted = {name for name, one in before.items() if one.leaf}
+    unread = sum(one.partition.name not in lifted for one in changes)
     return Plan(
         aggregate.name, now, head, len(partitions), changes, removed, records, nodes, cost,
-        redefined, getattr(aggregate.source, "remark", ""),
+        redefined, getattr(aggregate.source, "remark", ""), unread,
     )  # fmt: skip
 
 

@@ -140,13 +140,19 @@ def _first_level(shape: Shape, chunk: str, leaves: list[Leaf], nodes: list[Node]
         else:
             groups: dict[str, list[Leaf]] = defaultdict(list)
             for leaf in some:
-                groups[hash_of(leaf.name)[: len(part) + 1]].append(leaf)
+                groups[part + _place(leaf.name, len(part))].append(leaf)
             parts = tuple(gather(one, groups[one]) for one in sorted(groups))
             node = _node(shape, every, chunk, part, parts)
         nodes.append(node)
         return node
 
     return gather("", leaves)
+
+
+def _place(name: str, depth: int) -> str:
+    """In which of four parts a leaf is, of those at this depth."""
+    digit = int(hash_of(name)[depth // 2], 16)
+    return str(digit >> 2 if depth % 2 == 0 else digit & 3)
 
 
 def _node(shape: Shape, level: Level, chunk: str, part: str, children: tuple[Any, ...]) -> Node:

@@ -103,6 +103,8 @@ def spelled(
     """
     there = rows.table.filter(pc.is_valid(rows.table.column(f"c:{column}")))
     values = there.column(f"c:{column}").combine_chunks()
+    if columns[column] == "text" and more == "{text}":
+        return there.column("g").to_numpy(), values
     with contextlib.suppress(
         pa.ArrowNotImplementedError
     ):  # as for lists, which are made one by one
@@ -110,9 +112,8 @@ def spelled(
     encoded = pa.types.is_dictionary(values.type)
     different = values.dictionary if encoded else values
     text = more.format(text=_spelled(column, columns))
-    if columns[column] != "text" or more != "{text}":
-        made = rows.query(f"SELECT {text} AS v FROM it", it=pa.table({f"c:{column}": different}))  # noqa: S608
-        different = made.column(0).combine_chunks()
+    made = rows.query(f"SELECT {text} AS v FROM it", it=pa.table({f"c:{column}": different}))  # noqa: S608
+    different = made.column(0).combine_chunks()
     found = different.take(values.indices) if encoded else different
     return there.column("g").to_numpy(), found
 

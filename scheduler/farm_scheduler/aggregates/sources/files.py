@@ -26,7 +26,8 @@ __all__ = ["Files"]
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
            ".parquet": "parquet", ".pq": "parquet"}  # fmt: skip
-PACKED = {"", ".gz", ".zst"}
+UNREAD = {".bz2", ".xz", ".zip", ".7z", ".lz4", ".br"}
+"""How files are packed that are not unpacked here."""
 SETTLED_SECONDS = 2.0
 """A file changed less than this ago may change again without its time of change saying so."""
 WHOLE_MAX = 1 << 53
@@ -56,6 +57,18 @@ class Files:
     columns: Mapping[str, str] = field(default_factory=dict)
     where: str = ""
 
+    def __post_init__(self) -> None:
+        if self.format not in {"", *FORMATS.values()}:
+            raise ConfigError(
+                f"Files({self.pattern!r}): there is no format {self.format!r}; "
+                "say 'csv', 'json' or 'parquet'"
+            )
+        if (suffix := Path(self.pattern).suffix.lower()) in UNREAD:
+            raise ConfigError(
+                f"Files({self.pattern!r}): {suffix} is not unpacked here; pack files as .gz or .zst"
+            )
+        self._format(self.pattern)
+
     def identity(self) -> list[Any]:
         """How files are read; not where they are."""
         return [
@@ -72,7 +85,7 @@ class Files:
                 return FORMATS[suffix]
         raise ConfigError(
             f"Files({self.pattern!r}): what kind of file is that? Say format='csv', 'json' or "
-            "'parquet'"
+            "'parquet', or have the pattern end as the names do, as in '*.json.gz'"
         )
 
     # ------------------------------------------------------------ listing
