@@ -206,7 +206,8 @@ class Loop:
         if journal.behind is self._reading_clients:
             self._read_clients(wanted=not self._reading_clients)
         # Rounded up: a deadline that is a fraction of a millisecond away is no reason to spin.
-        ready = self._poller.poll(max(0, int(timeout * 1000 + 0.999)))
+        milliseconds = max(0, int(timeout * 1000 + 0.999))
+        ready = self._poller.poll(milliseconds, self._hosts.quiet, self._clients.quiet)
         self._counters.turns += 1
         if self._wakes in ready:
             self._waker.clear()

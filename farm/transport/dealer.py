@@ -145,7 +145,7 @@ class Dealer:
     def receive(self, limit: int, ready: Container[object] | None = None) -> list[Any]:
         """The messages that have arrived, at most ``limit``, without waiting.
 
-        ``ready``: those of ``sources`` that a ``Poller`` just now found readable, if there was one.
+        ``ready``: those of ``sources`` that a ``Poller`` just now named, if there was one.
         What arrived before the connection was lost is still returned; ``lost`` is set after it.
         """
         if ready is None or self._monitor_fd in ready or not self.connected:
@@ -161,9 +161,11 @@ class Dealer:
                 if self._ended:
                     self._lose(self._ended)
                 break
-            self._quiet = False
-            frames = read_frames(self.socket)
-            has_more = False  # as far as is known
+            self._quiet = has_more = False  # as far as is known
+            try:
+                frames = read_frames(self.socket)
+            except zmq.Again:  # something else has woken the poller
+                continue
             size += sum(map(len, frames))
             try:
                 found.append(self._numbering.unpack(frames))

@@ -6,7 +6,8 @@ that libzmq has for this are waited for, together with all others.
 
 Such a descriptor becomes readable when something happens to its socket, and anything that is done
 with the socket may take that back. So what is asked before waiting is the sockets themselves, and
-a descriptor that is readable says no more than that its socket should be asked.
+a descriptor that is readable says no more than that its socket should be read: mostly a message has
+come. To ask costs several calls of the system, so it is done no more often than that.
 """
 
 import select
@@ -54,21 +55,17 @@ class Poller:
             del self._sockets[source]
         self._poll.unregister(source)
 
-    def poll(self, milliseconds: int, quiet: "Source | None" = None) -> set[Source]:
-        """What is ready; waits so long until something is, or something may have happened.
+    def poll(self, milliseconds: int, *quiet: "Source | None") -> set[Source]:
+        """What is ready, or may be; waits so long until something is.
 
         A ``quiet`` socket was asked, had nothing, and nothing was done with it since: it need not
         be asked once more.
         """
         ready: set[Source] = set()
         for socket in self._descriptors:
-            if socket is not quiet and readable(socket):
+            if socket not in quiet and readable(socket):
                 ready.add(socket)
         sockets = self._sockets
         for descriptor, _ in self._poll.poll(0 if ready else milliseconds):
-            woken = sockets.get(descriptor)
-            if woken is None:
-                ready.add(descriptor)
-            elif woken not in ready and readable(woken):
-                ready.add(woken)
+            ready.add(sockets.get(descriptor, descriptor))
         return ready

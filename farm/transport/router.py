@@ -121,6 +121,7 @@ class Router:
         self._connections: dict[bytes, Connection] = {}
         self._waiting: dict[Connection, None] = {}
         self._closed: list[Connection] = []
+        self._quiet = False
         self._told: OrderedDict[bytes, None] = OrderedDict()
         self._seldom = Seldom(logging.getLogger("farm.transport"))
 
@@ -161,6 +162,11 @@ class Router:
         return len(self._waiting)
 
     @property
+    def quiet(self) -> "zmq.Socket[bytes] | None":
+        """Its socket, if a ``Poller`` need not ask it before it waits."""
+        return self.socket if self._quiet else None
+
+    @property
     def has_news(self) -> bool:
         """Whether ``receive`` would say that a connection is gone, although nothing arrived."""
         return bool(self._closed)
@@ -168,7 +174,7 @@ class Router:
     def receive(self, limit: int, *, ready: bool = False) -> list[tuple[Connection, Any]]:
         """What has arrived, at most ``limit`` messages, without waiting.
 
-        ``ready``: a ``Poller`` just now said that something has.
+        ``ready``: a ``Poller`` just now said that something may have.
         The message is None if the connection is gone; it is then said once, and last.
         """
         found: list[tuple[Connection, Any]] = []
@@ -176,12 +182,16 @@ class Router:
         identity, last = TRUSTED, None
         while len(found) < limit and size < RECEIVE_BYTES:
             if not (ready or readable(self.socket)):
+                self._quiet = True
                 break
-            ready = False  # as far as is known
-            if self._identify is None:
-                routing_id, *frames = read_frames(self.socket)
-            else:
-                (routing_id, *frames), last = read_signed(self.socket)
+            self._quiet = ready = False  # as far as is known
+            try:
+                if self._identify is None:
+                    routing_id, *frames = read_frames(self.socket)
+                else:
+                    (routing_id, *frames), last = read_signed(self.socket)
+            except zmq.Again:  # something else has woken the poller
+                continue
             size += sum(map(len, frames))
             connection = self._connections.get(routing_id)
             if last is not None:
@@ -285,6 +295,7 @@ class Router:
 
     def _try(self, connection: Connection, frames: Sequence[bytes]) -> bool:
         """Whether the frames are off; a connection that is gone is dropped."""
+        self._quiet = False
         try:
             # Only attachments are worth lending.
             message = (connection.routing_id, *frames)

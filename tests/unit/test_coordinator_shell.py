@@ -127,6 +127,7 @@ def test_sockets_are_drained_before_time_is_looked_at(shell):
     shell.core.deadline = 0.0  # long ago
     shell.host.send(Beat(3.0))
     assert shell.loop._hosts.socket.poll(PATIENCE * 1000)
+    shell.loop._hosts._quiet = False  # it was asked behind the router's back
     shell.loop._turn(0.0)
     assert shell.core.names() == ["receive", "tick"]
 

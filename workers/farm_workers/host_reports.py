@@ -74,16 +74,12 @@ class Reports:
     @property
     def waiting(self) -> bool:
         """Whether a flush would send something."""
-        return (
-            bool(
-                self._ended
-                or self._flying < len(self._kept)
-                or self._returned
-                or self._started
-                or self._progress
-            )
-            and self.has_room
-        )
+        return bool(self._fresh or self._flying < len(self._kept)) and self.has_room
+
+    @property
+    def _fresh(self) -> bool:
+        """Whether there is anything for a new report."""
+        return bool(self._ended or self._returned or self._started or self._progress)
 
     @property
     def is_small(self) -> bool:
@@ -180,16 +176,10 @@ class Reports:
         Returns whether a report left.
         """
         sent = False
-        while self.has_room and self._flying < len(self._kept):
+        while self._flying < len(self._kept) and self.has_room:
             self._send(self._kept[self._flying], window, send)
             sent = True
-        while self.has_room and (
-            self._ended
-            or self._returned
-            or self._started
-            or self._progress
-            or (always and not sent)
-        ):
+        while (self._fresh or (always and not sent)) and self.has_room:
             self._number += 1
             ended, size = self._take()
             kept = _Kept(self._number, ended, self._started, self._returned, size)

@@ -111,12 +111,10 @@ class Slot:
     @property
     def limit_at(self) -> float:
         """When a limit of it may be passed, or something is to follow from that."""
-        due = min(self.kill_at, self.measure_at)
         if self.state is not SlotState.READY:
-            return due
-        if self.stop is not None:
-            due = min(due, self.stop.until)
-        return min(due, self.deadline)
+            return min(self.kill_at, self.measure_at)
+        due = min(self.kill_at, self.measure_at, self.deadline)
+        return due if self.stop is None else min(due, self.stop.until)
 
     def due(self, patience: float) -> float:
         """When something is to be done about it.
@@ -124,12 +122,11 @@ class Slot:
         That its worker is at something is said when it has been for so long.
         """
         due = self.limit_at
-        if self.pipe:
-            if not self.stuck:
-                due = min(due, self.stuck_at)
-            if not self.pipe[0].is_announced:
-                due = min(due, self.moved + patience)
-        return due
+        if not self.pipe:
+            return due
+        if not self.stuck:
+            due = min(due, self.stuck_at)
+        return due if self.pipe[0].is_announced else min(due, self.moved + patience)
 
     @property
     def next_ordinal(self) -> int:

@@ -292,10 +292,8 @@ class Work:
         return self._due(patience)
 
     def _due(self, patience: float) -> float:
-        due = min(self.roster.retry_at, self.lending.next_deadline())
-        for slot in self.roster.slots:
-            due = min(due, slot.due(patience))
-        return due
+        due = [slot.due(patience) for slot in self.roster.slots]
+        return min(self.roster.retry_at, self.lending.next_deadline(), *due)
 
     # ------------------------------------------------------------ inside
 
