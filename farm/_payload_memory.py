@@ -87,10 +87,10 @@ class FunctionMemory:
         entry = self._entries.get(id(function))
         if entry is None or entry.of() is not function or entry.by_value != self._by_value():
             return None
-        captures = entry.captures
+        captures, sources = entry.captures, entry.sources
         if not (found_by_name(function) if captures is None else captures.unchanged()):
             return None
-        if entry.sources.changed():
+        if sources.found and sources.changed():
             return None
         if len(self._entries) > FUNCTIONS_MAX // 2:  # below that none is forgotten soon
             self._put(id(function), entry)

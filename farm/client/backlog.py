@@ -134,7 +134,19 @@ class Backlog:
                 if self.shut is not None:
                     raise self.shut()
                 self._admit(lane, block=block)
-            registered = self._add(lane, payload, register, key)
+            entries = self._entries
+            last = entries[-1] if entries else None
+            self._count += 1
+            self._bytes += len(payload)
+            if self._count >= self._count_max or self._bytes >= self._bytes_max:
+                self._full = True
+            if last is not None and last.lane is lane and not (last.items or last.key or key):
+                registered = register(last.first + len(last.payloads))
+                last.payloads.append(payload)
+            else:
+                first = self._next if last is None else last.stop
+                registered = register(first)
+                entries.append(Entry(first, lane, [payload], key=key))
         if self.sleeping:
             self.rouse()
         return registered
@@ -160,7 +172,9 @@ class Backlog:
                 self.full_since = self.full_since or monotonic()
                 self._notices.append(notify)
                 return None
-            registered = self._add(lane, payload, register, key)
+            first = self._entries[-1].stop if self._entries else self._next
+            registered = register(first)
+            self._append(Entry(first, lane, [payload], key=key), len(payload))
         if self.sleeping:
             self.rouse()
         return registered
@@ -204,28 +218,13 @@ class Backlog:
         """Whether a task of this queue that may not wait would be refused now."""
         return self._full or self.starved or queue in self.full_queues
 
-    def _add(
-        self,
-        lane: Lane,
-        payload: Payload,
-        register: Callable[[int], Any],
-        key: TaskKey | None,
-    ) -> Any:
-        """Add a task; called with the lock held."""
-        entries = self._entries
-        last = entries[-1] if entries else None
+    def _append(self, entry: Entry, size: int) -> None:
+        """Add an entry that counts as one task; called with the lock held."""
         self._count += 1
-        self._bytes += len(payload)
+        self._bytes += size
         if self._count >= self._count_max or self._bytes >= self._bytes_max:
             self._full = True
-        if last is not None and last.lane is lane and not (last.items or last.key or key):
-            registered = register(last.first + len(last.payloads))
-            last.payloads.append(payload)
-        else:
-            first = self._next if last is None else last.stop
-            registered = register(first)
-            entries.append(Entry(first, lane, [payload], key=key))
-        return registered
+        self._entries.append(entry)
 
     def put_packed(
         self,
@@ -242,13 +241,9 @@ class Backlog:
                 if self.closed is None and not block and self._no_room(lane):
                     return False
                 self._admit(lane, block=True)
-            self._count += 1
-            self._bytes += len(payload)
-            if self._count >= self._count_max or self._bytes >= self._bytes_max:
-                self._full = True
             first = self._entries[-1].stop if self._entries else self._next
             register(first)
-            self._entries.append(Entry(first, lane, [payload], items))
+            self._append(Entry(first, lane, [payload], items), len(payload))
         if self.sleeping:
             self.rouse()
         return True

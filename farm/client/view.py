@@ -123,7 +123,9 @@ class View:
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Lane, Payload, TaskKey | None]:
         """A call as it travels; raises ``PayloadError`` if it cannot."""
-        function = self._dump(fn)
+        function = dump_function(fn)
+        if (upload := self._upload or current_upload()) is not None:
+            function = _with_upload(function, upload)
         lane = self._lanes.get(function.hash) or self._add_lane(function)
         payload = dump_call(args, kwargs, self._sharing.blobs)
         if len(payload) > PAYLOAD_BYTES_MAX:
@@ -229,10 +231,7 @@ class View:
         """A function as it travels, with what was uploaded; raises ``PayloadError``."""
         function = dump_function(fn)
         upload = self._upload or current_upload()
-        if upload is None:
-            return function
-        digest, data = upload.wrap(function.hash, function.data)
-        return FunctionPayload(digest, function.name, data)
+        return function if upload is None else _with_upload(function, upload)
 
     def _lane(self, function: FunctionPayload, job: int) -> Lane:
         message = Function(function.hash, function.name, function.data)
@@ -247,3 +246,8 @@ class View:
         job = self._connection.named_job(name) if name else 0
         lane = self._lanes[function.hash] = self._lane(function, job)
         return lane
+
+
+def _with_upload(function: FunctionPayload, upload: Upload) -> FunctionPayload:
+    digest, data = upload.wrap(function.hash, function.data)
+    return FunctionPayload(digest, function.name, data)

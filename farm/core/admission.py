@@ -1,5 +1,6 @@
 """Who may submit how much: credit, exact admission, and what becomes of a submitted group."""
 
+from collections.abc import Sequence
 from copy import copy
 from functools import partial
 
@@ -324,7 +325,7 @@ class Admission:
 
     def flush(self, now: float) -> None:
         """Give credit where it is low, unless the farm is full; now and then, acknowledge."""
-        touched = self._touched
+        touched, credit = self._touched, self.sessions
         if touched:
             self._touched = {}
             self._owed |= touched
@@ -332,12 +333,15 @@ class Admission:
                 self.acknowledge_due = now + self._ledger.settings.reply_seconds
         if now >= self.acknowledge_due:
             self._acknowledge()
-        credit, among = self.sessions, 1
-        fed = [*credit.feed(), *credit.drained()] if credit.starved or credit.limited else ()
         if self.queues.waited_for:
             self.queues.flush(now)
-        if not (touched or fed or credit.full):
-            return
+        fed = [*credit.feed(), *credit.drained()] if credit.starved or credit.limited else ()
+        if touched or fed or credit.full:
+            self._feed(touched, fed, now)
+
+    def _feed(self, touched: dict[Session, None], fed: Sequence[Session], now: float) -> None:
+        """Give credit to those who may have it, or say why there is none."""
+        credit, among = self.sessions, 1
         if credit.full:
             if self._shortage() or not credit.has_drained():
                 credit.tell_full(touched, now)

@@ -32,6 +32,7 @@ from farm.core.rights import Rights
 from farm.core.sessions import Session
 from farm.core.settings import CoreSettings
 from farm.core.states import Event
+from farm.core.upkeep import Upkeep
 from farm.core.watchdog import Watchdog
 from farm.model import Ending, State
 from farm.protocol.codec import entries_of
@@ -115,12 +116,14 @@ class Core:
         )
         self.lookups = Lookups(ledger, self.history, Explaining(ledger))
         self.watchdog = Watchdog(ledger)
+        self.upkeep = Upkeep(ledger, self.retention, self.dead, self.watchdog)
         queries = Queries(ledger, self.dead, self.history, self.watchdog, self.orders)
         self.questions = Questions(ledger)
         self.inquiries = Inquiries(ledger, queries, self.lookups, self.questions)
         self._last_event = NEVER
         self._away_seconds = 2 * settings.beat_seconds
         self._dirty = False
+        self._due: float | None = None  # what ``next_deadline`` found since the last tick
 
     # ------------------------------------------------------------ start
 
@@ -322,21 +325,9 @@ class Core:
         if self.cancels.decided:
             self.cancels.flush(now)
         self.admission.flush(now)
-        self._look_after(now)
+        self.upkeep.on_tick(now)
         self._dirty = False
-
-    def _look_after(self, now: float) -> None:
-        """What is kept, and for how long."""
-        ledger = self.ledger
-        if ledger.keys.ageing:
-            ledger.free_keys(now)
-        self.retention.on_tick(now)
-        if now >= self.dead.due:
-            self.dead.on_tick(now)
-        if now >= self.watchdog.due:
-            self.watchdog.on_tick(now)
-        if ledger.residence.bytes > ledger.residence.limit:
-            ledger.residence.settle()
+        self._due = None
 
     def _end_waits(self, now: float) -> None:
         """What had to wait until now: recovery, delays, expiry, silence."""
@@ -372,26 +363,25 @@ class Core:
             return None
         if self._dirty:
             return self._last_event
+        if self._due is None:
+            self._due = self._find_deadline()
+        return self._due
+
+    def _find_deadline(self) -> float:
         ledger, connections, admission = self.ledger, self.connections, self.admission
         due = min(
             ledger.delays.due,
             ledger.expiries.due,
             connections.due_for_hosts,
             self.recalls.due,
-            self.retention.due,
-            self.retention.sweep_at,
-            self.dead.due,
             self.questions.due,
             self.reports.note_due,
             admission.acknowledge_due,
             admission.queues.due,
             ledger.queues.due,
             self.recovery.deadline,
+            self.upkeep.due,
         )
         if connections.has_hosts:
             due = min(due, self._last_event + self._away_seconds / 2)
-        if ledger.keys.ageing:
-            due = min(due, ledger.keys.due)
-        if due > self.watchdog.due:
-            due = min(due, self.watchdog.next_deadline())
         return due

@@ -56,16 +56,17 @@ class Meter:
     def _pass(self, now: float) -> _Half:
         half = self._half
         passed = now - self._at
-        if passed > 0:
-            if self._open:
-                half.area += self._open * passed
-                if self.slots:
-                    half.busy += min(self._open, self.slots) * passed
-            self._at = now
-            if now - half.since >= WINDOW_SECONDS / 2:
-                self._before, self._half = half, _Half(now)
-                return self._half
-        return half
+        if passed <= 0:
+            return half
+        self._at = now
+        if at_once := self._open:
+            half.area += at_once * passed
+            if slots := self.slots:
+                half.busy += (min(slots, at_once)) * passed
+        if now - half.since < WINDOW_SECONDS / 2:
+            return half
+        self._before, self._half = half, _Half(now)
+        return self._half
 
     def arrive(self, tasks: int, now: float) -> None:
         """Tasks are accepted."""
