@@ -29,6 +29,7 @@ demo: $(READY) ## run a real job on a farm on this machine (under a minute)
 
 test: $(READY) ## run all tests, JOBS=3 at a time: they wait more than they work
 	@$(BIN)/python -m tests.tools
+	@$(BIN)/python -m tests.rewritten
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(READY) ## lint, format, types and house rules

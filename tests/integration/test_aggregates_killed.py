@@ -109,7 +109,7 @@ def test_a_run_that_is_killed_again_and_again_comes_out_the_same(folder):
     chance = random.Random(7)
     codes = []
     for at in range(RUNS_MAX):
-        patience = 60.0 if at == RUNS_MAX - 1 else 0.05 + chance.random() * 0.4 * (at + 1)
+        patience = 60.0 if at == RUNS_MAX - 1 else 0.05 + chance.random() * 0.8 * (at + 1)
         codes.append(run_killed(folder, patience))
         if codes[-1] == 0:
             break

@@ -237,42 +237,50 @@ def test_it_speaks_tls_with_a_certificate(tmp_path, certificate):
             httpx.get(farm.local.http + "/health/live")
 
 
-def gateway(**settings):
-    """A gateway process that must not serve: its exit code and what it says."""
+def gateways(*settings):
+    """Gateway processes that must not serve: the exit code of each and what it says."""
+    told = [{"address": "tcp://127.0.0.1:1", **one} for one in settings]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps({"address": "tcp://127.0.0.1:1", **settings})],
-        capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-c", PROGRAM, json.dumps(told)],
+        capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    return done.returncode, done.stderr
+    return json.loads(done.stdout)
 
 
 PROGRAM = """
-import json, sys
+import json, os, sys, tempfile
 from farm.gateway.service import serve
 from farm.gateway.settings import GatewaySettings
-sys.exit(serve(GatewaySettings(**json.loads(sys.argv[1]))))
+ended = []
+for settings in json.loads(sys.argv[1]):
+    said = tempfile.TemporaryFile()
+    if not (pid := os.fork()):  # a process for each, but one start
+        os.dup2(said.fileno(), 2)
+        sys.exit(serve(GatewaySettings(**settings)))
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    said.seek(0)
+    ended.append((code, said.read().decode()))
+json.dump(ended, sys.stdout)
 """
 
 
 def test_other_machines_are_let_in_with_tokens_only(tmp_path):
-    code, said = gateway(listen=f"0.0.0.0:{free_ports()}", keys=str(tmp_path / "none"))
-    assert code == 11
+    open_to_all = {"listen": f"0.0.0.0:{free_ports()}", "keys": str(tmp_path / "none")}
+    (code, said), (never, _) = gateways(open_to_all, open_to_all | {"tokens": "never"})
+    assert (code, never) == (11, 11)
     assert "farm keys init" in said
     assert "farm keys new NAME --role client --http" in said
-    code, said = gateway(
-        listen=f"0.0.0.0:{free_ports()}", keys=str(tmp_path / "none"), tokens="never"
-    )
-    assert code == 11
 
 
 def test_bad_files_of_tls_are_refused(tmp_path, certificate):
     cert, key = map(str, certificate)
-    for wrong in (
+    wrong = (
         {"tls_cert": cert},
         {"tls_cert": key, "tls_key": key},
         {"tls_cert": "/no", "tls_key": key},
-    ):
-        code, said = gateway(listen=f"127.0.0.1:{free_ports()}", **wrong)
+    )
+    listen = f"127.0.0.1:{free_ports()}"
+    for code, said in gateways(*({"listen": listen, **one} for one in wrong)):
         assert (code, "--tls" in said or "in PEM" in said) == (3, True), said
 
 
@@ -280,6 +288,8 @@ def test_keys_that_others_can_read_are_not_used(tmp_path):
     made = Callers(tmp_path / "keys")
     made.new("ann")
     (tmp_path / "keys" / "peers.json").chmod(0o644)
-    code, said = gateway(listen=f"127.0.0.1:{free_ports()}", keys=str(tmp_path / "keys"))
+    ((code, said),) = gateways(
+        {"listen": f"127.0.0.1:{free_ports()}", "keys": str(tmp_path / "keys")}
+    )
     assert code == 3
     assert "chmod 600" in said

@@ -11,7 +11,7 @@ from types import FunctionType, ModuleType
 import pytest
 
 import farm
-from farm import payload
+from farm import _payload_memory, payload
 from farm._payload_captures import RECORDS_MAX
 from farm._payload_memory import FUNCTIONS_MAX
 
@@ -265,19 +265,22 @@ def test_nothing_is_kept_alive():
     assert [of() for of in gone] == [None, None]
 
 
-def test_the_memory_is_bounded_and_keeps_the_most_recent():
+def test_the_memory_is_bounded_and_keeps_the_most_recent(monkeypatch):
     memory = payload._functions
-    codes = [compile(f"{i}", "f", "eval") for i in range(FUNCTIONS_MAX + 50)]
+    bound = 128
+    assert bound < FUNCTIONS_MAX
+    monkeypatch.setattr(_payload_memory, "FUNCTIONS_MAX", bound)
+    codes = [compile(f"{i}", "f", "eval") for i in range(bound + 50)]
     kept = [FunctionType(code, {"__name__": "__main__"}) for code in codes]
     first = dump(kept[0])
     for function in kept[1:]:
         dump(function)
         assert dump(kept[0]) is first
-    assert len(memory) <= FUNCTIONS_MAX
+    assert len(memory) <= bound
     kept.clear()
     del function
     gc.collect()
-    assert len(memory) < FUNCTIONS_MAX // 2
+    assert len(memory) < bound // 2
 
 
 def test_a_function_that_uses_the_farm_package_travels():
