@@ -245,7 +245,11 @@ def explain_number(
     as_of: AsOfOption = None,
     catalog: CatalogOption = None,
 ) -> None:
-    """Show the partitions behind a number, with the rows that each has in it."""
+    """Show the partitions behind a number, with the rows that each has in it.
+
+    LATE and ASIDE are of all rows of a partition: those that came late, and were folded in or set
+    aside.
+    """
     from farm_scheduler.aggregates import explain
 
     view = _view(run, name, catalog)
@@ -258,6 +262,8 @@ def explain_number(
     columns = [
         Column("partition", "PARTITION"),
         Column("rows", "ROWS", right=True),
+        Column("late", "LATE", right=True),
+        Column("aside", "ASIDE", right=True),
         Column("fingerprint", "CONTENT", lambda text: str(text)[:12]),
         Column("checked", "LOOKED AT", time_text),
         Column("state", "STATE", dash),

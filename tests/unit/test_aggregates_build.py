@@ -6,7 +6,7 @@ import pytest
 
 from farm.errors import ConfigError, StoreError
 from farm_scheduler import Aggregate
-from farm_scheduler.aggregates import NoPartition
+from farm_scheduler.aggregates import NoPartition, explain
 from farm_scheduler.aggregates.measures import Count, Distinct, Max, Mean, Quantiles, Sum, TopK
 from farm_scheduler.aggregates.sources import Files
 from farm_scheduler.freshness import freshness
@@ -190,6 +190,10 @@ def test_rows_that_come_late_are_counted(desk, edits, tmp_path):
     assert desk.build(edits).late.folded == 2
     manifest = desk.catalog.manifest("edits")
     assert (manifest.late.folded, manifest.late.quarantined) == (2, 0)
+    write_hour(tmp_path, 0, more=[late, late, late])
+    desk.build(replace(edits, drop_after="2h"))
+    told = explain(desk.snapshot("edits"), desk.catalog, channel="#en", hour="2015-09-12T00")
+    assert [(one.late, one.aside) for one in told.contributions] == [(2, 1)]
 
 
 def test_rows_that_come_too_late_are_set_aside_and_counted(desk, edits, tmp_path):

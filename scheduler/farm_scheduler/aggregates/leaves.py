@@ -164,6 +164,7 @@ class Leaves:
             self.late.quarantined -= old.aside
         late = self._count(old, new, closed, frozen)
         new.aside = late.quarantined
+        new.folded = late.folded + (old.folded if old else 0)
         late.quarantined = max(new.aside - (old.aside if old else 0), 0)
         _add(self.late, late)
         if frozen is None or not new.aside:

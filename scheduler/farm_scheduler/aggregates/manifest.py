@@ -55,6 +55,8 @@ class LeafRecord(msgspec.Struct):
     """How much processor time lifting took."""
     aside: int = 0
     """How many of its rows are set aside, as they came too late."""
+    folded: int = 0
+    """How many of its rows came late, since it is known, and were folded in."""
 
 
 class NodeRef(msgspec.Struct):

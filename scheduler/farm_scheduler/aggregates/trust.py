@@ -21,10 +21,15 @@ __all__ = ["Contribution", "Explained", "Verified", "explain", "verify"]
 
 
 class Contribution(NamedTuple):
-    """What a partition has in a number: ``rows``, of the content with this fingerprint."""
+    """What a partition has in a number: ``rows``, of the content with this fingerprint.
+
+    Of all rows of the partition, ``late`` came late and were folded in, ``aside`` are set aside.
+    """
 
     partition: str
     rows: int
+    late: int
+    aside: int
     fingerprint: str
     checked: float
     failed: str
@@ -63,8 +68,9 @@ def explain(snapshot: Snapshot, catalog: Catalog, **where: Any) -> Explained:
             if _overlaps(chunk, start, end)
         )
         if rows:
+            late = (record.folded, record.aside)
             found.append(
-                Contribution(name, rows, record.fingerprint, record.checked, record.failed)
+                Contribution(name, rows, *late, record.fingerprint, record.checked, record.failed)
             )
     return Explained(reading, (start, end), found, dict(manifest.failures), manifest.run)
 
