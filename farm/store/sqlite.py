@@ -215,14 +215,23 @@ class SqliteStore:
                 if isinstance(error, StoreFailed):
                     self._failure(error)
                 raise
-            # Only now may the space of deleted rows be written again.
-            for ref in dead & self._places.keys():
-                place, size = self._places.pop(ref)
-                self._large.free(place, size)
-                self._touched += size
-            self._places.update(placed)
-            self._heads -= dead
-            self._heads.update(ref for ref, _, _ in heads)
+            if dead or placed or heads:
+                self._note_rows(dead, placed, heads)
+
+    def _note_rows(
+        self,
+        dead: set[int],
+        placed: dict[int, tuple[int, int]],
+        heads: list[tuple[int, int, bytes]],
+    ) -> None:
+        # Only now may the space of deleted rows be written again.
+        for ref in dead & self._places.keys():
+            place, size = self._places.pop(ref)
+            self._large.free(place, size)
+            self._touched += size
+        self._places.update(placed)
+        self._heads -= dead
+        self._heads.update(ref for ref, _, _ in heads)
 
     def _check_usable(self) -> None:
         if self._failed:
