@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from math import inf
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,9 @@ class State:
         backfills: Sequence[Backfill] = (),
     ) -> None:
         """One turn, all or nothing. ``keep``: for how long rows of a schedule are kept."""
+        ordered = sorted(rows, key=attrgetter("fire_id"))  # each page of the table is met once
         with self._transaction():
-            self._db.executemany(PUT_ROW, (_values(row, keep) for row in rows))
+            self._db.executemany(PUT_ROW, (_values(row, keep) for row in ordered))
             query = "SELECT coalesce(max(turn), 0) + 1 FROM schedules"
             (turn,) = self._db.execute(query).fetchone()
             self._db.executemany(PUT_ENTRY, (_entry(*one, turn) for one in entries))

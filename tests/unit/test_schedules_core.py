@@ -179,6 +179,17 @@ def test_without_catch_up_what_is_on_time_still_runs():
     assert [state for _, state, _ in port.fates()] == ["running"]
 
 
+def test_after_an_absence_schedules_are_decided_some_at_a_time(monkeypatch):
+    monkeypatch.setattr(machine_module, "TICK_MAX", 5)
+    machine, port = running(*(hourly(f"n{n}") for n in range(4)))
+    now = NOON + 3 * HOUR + 1
+    decided = []
+    while (at := machine.next_deadline()) <= now:
+        machine.on_tick(now)
+        decided.append(len(port.rows))
+    assert (decided, at) == ([6, 12], NOON + 4 * HOUR)
+
+
 def test_a_long_absence_costs_few_rows_and_leaves_no_gap():
     machine, port = running(
         Schedule("s", cron="@every 1s", run="m:f", catch_up="10s", late_after=1)

@@ -22,6 +22,8 @@ __all__ = ["Machine"]
 
 LOOK_MAX = 100_000
 """Nominal times of one schedule that are decided together; of more, the oldest are skipped."""
+TICK_MAX = 2000
+"""Nominal times after which ``on_tick`` leaves the other schedules to the next call."""
 OLD_MAX = 1000
 """Nominal times before the catch-up window that get a row each; the rest get one for all."""
 
@@ -161,25 +163,28 @@ class Machine:
         return heap[0][0] if heap else None
 
     def on_tick(self, now: float) -> None:
-        """Decide whatever is due."""
-        while (at := self.next_deadline()) is not None and at <= now:
+        """Decide what is due, the longest first; after an absence all of it takes several calls."""
+        decided = 0
+        while decided < TICK_MAX and (at := self.next_deadline()) is not None and at <= now:
             entry = self._by_number[heappop(self._heap)[1]]
             entry.wake = None
-            self._advance(entry, now)
+            decided += self._advance(entry, now)
             self._sleep(entry)
 
-    def _advance(self, entry: Entry, now: float) -> None:
-        """Decide what is due of one schedule."""
+    def _advance(self, entry: Entry, now: float) -> int:
+        """Decide what is due of one schedule; how many nominal times."""
         if entry.retired is not None:
-            return
+            return 0
         for row in list(entry.waiting or ()):
             if (late := expired(entry.schedule, row.due, now)) is not None:
                 self._fires.drop(entry, row, late, now)
-        cursor = entry.cursor
+        cursor, decided = entry.cursor, 0
         if times := self._due(entry, now, too_old=True):
+            decided += len(times)
             self._judge(entry, times, now)
             self._leap(entry, now)
         while times := self._due(entry, now):
+            decided += len(times)
             if len(times) == LOOK_MAX:
                 fate = Fate("missed", f"{LOOK_MAX} later ones were missed, too")
                 for nominal in times:
@@ -189,6 +194,7 @@ class Machine:
         if entry.cursor != cursor:
             entry.forget_pauses()
             self._port.keep(entry)
+        return decided
 
     def _due(self, entry: Entry, now: float, *, too_old: bool = False) -> Sequence[int]:
         """Nominal times that are due, ascending; from here on they are behind the cursor.
