@@ -114,11 +114,6 @@ class Rig:
             self.scheduler = None
 
 
-def _wait_for(path):
-    while not path.exists():
-        time.sleep(0.01)
-
-
 def entry(text):
     return f"[schedules.a]\n{text}\n"
 
@@ -213,10 +208,8 @@ def test_what_cannot_be_submitted_is_refused_and_says_why(place, monkeypatch):
     scheduler.machine.entries["a"].schedule = Schedule("a", cron="@yearly", run="math:no_such")
     place.order("run", name="a")
     (row,) = place.over()
-    assert (row.reason, row.detail) == (
-        "refused",
-        "run is 'math:no_such', and 'math' has no 'no_such'",
-    )
+    assert row.reason == "refused"
+    assert row.detail.startswith("run is 'math:no_such', and 'math' has no 'no_such'")
 
 
 def test_a_full_farm_is_asked_again(place, monkeypatch):
@@ -360,21 +353,20 @@ def test_who_is_retired_while_its_backfill_is_planned_is_told(place):
 
 
 def test_a_backfill_is_less_urgent_than_what_fires_by_itself(place):
-    begun, gate = place.folder / "begun", place.folder / "gate"
+    begun = place.folder / "begun"
     command = f'command = ["sh", "-c", "echo $FARM_NOMINAL >> {begun}"]\n'
     place.write(entry(f'cron = "0 0 1 1 *"\noverlap = "allow"\n{command}'))
     place.start()
-    held = [place.client.submit(_wait_for, gate) for _ in range(2)]  # all workers are busy
-    told = {"name": "a", "at_once": 4, "again": True, "begin": 0, "end": 3 * 366 * DAY}
+    place.client.query("pause_queue", name="default")
+    told = {"name": "a", "at_once": 20, "again": True, "begin": 0, "end": 19 * 366 * DAY}
     place.order("backfill", **told)
     place.order("run", name="a")
-    gate.touch()
-    assert [one.result(WAIT_SECONDS) for one in held] == [None, None]
+    place.client.query("resume_queue", name="default")
     place.over(kind=Kind.MANUAL)
-    place.over(4, kind=Kind.BACKFILL)
+    place.over(20, kind=Kind.BACKFILL)
     years = [datetime.fromisoformat(line).year for line in begun.read_text().splitlines()]
-    assert max(years[:2]) > 1974  # two begin at once
-    assert sorted(years)[:4] == [1970, 1971, 1972, 1973]
+    assert max(years[:2]) > 2000  # two begin at once
+    assert sorted(years)[:20] == [*range(1970, 1990)]
 
 
 def test_a_scheduler_with_nothing_to_do_sleeps(place):
