@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 
 from farm.coordinator.guard import Guard
+from farm.coordinator.joining import Joining
 from farm.keys import INVITED, ROTATED_PORTS, Newcomer, Server
 from farm.logs import Seldom
 from farm.protocol.messages import HostHello, Rejected
@@ -25,8 +26,11 @@ RETRY_SECONDS = 0.05
 class Gate:
     """The addresses of both routers, each bound with the key that it should have."""
 
-    def __init__(self, guard: Guard, address: Address, routers: Sequence[Router]) -> None:
+    def __init__(
+        self, guard: Guard, joining: Joining, address: Address, routers: Sequence[Router]
+    ) -> None:
         self.guard = guard
+        self._joining = joining
         self._address = address
         self._routers = {router.side: router for router in routers}
         self._bound: dict[Address, bytes] = {}
@@ -42,27 +46,40 @@ class Gate:
         for address, secret in self._wanted.items():
             self._bind(address, secret)
 
-    def join(self, peer: Connection, hello: HostHello) -> Rejected | None:
-        """What to tell a host that comes with an invite; None if it comes with a key of its own."""
-        if peer.identity.scope != INVITED:
-            return None
+    def invited(self, peer: Connection, hello: HostHello) -> bool:
+        """Whether a host comes with an invite: then it is answered later, by ``step``."""
+        invite = peer.identity
+        if invite.scope != INVITED:
+            return False
         public, tasks, *_ = (*hello.keys, b"", b"")
-        host = Newcomer(hello.name, public, tasks)
-        refusal = self.guard.join(peer.identity.key, host, self._routers["host"].reaches)
-        if refusal is not None:
-            return Rejected("invite", refusal.why, refusal.retry)
-        logger.info("a host joined with an invite", extra={"host": host.name})
-        return Rejected(JOINED, "it has joined, and is to come with its own key", retry=True)
+        before = self.guard.joined(invite.key, hello.name)
+        connected = frozenset(filter(self._routers["host"].reaches, before))
+        self._joining.ask(peer, Newcomer(invite.key, hello.name, public, tasks, connected))
+        return True
+
+    def _answer(self) -> None:
+        """Tell hosts that have asked to join what has become of it."""
+        router = self._routers["host"]
+        for peer, host, refusal in self._joining.take():
+            if refusal is None:
+                logger.info("a host joined with an invite", extra={"host": host.name})
+                said = Rejected(JOINED, "it has joined, and is to come with its own key", True)
+            else:
+                said = Rejected("invite", refusal.why, refusal.retry)
+            router.send(peer, said)
+            router.close(peer)
 
     def next_deadline(self) -> float:
         """When ``step`` has to be called in any case."""
         return self._due
 
     def step(self, now: float) -> list[str]:
-        """Do what changed keys ask for: cut connections, and listen as it should be now.
+        """Do what changed keys ask for: answer hosts, cut connections, listen as it should be now.
 
         Returns the ids of keys that have ended.
         """
+        if self._joining.has_news:
+            self._answer()
         if not self.guard.has_news and now < self._due:
             return []
         ended = self.guard.take_gone()

@@ -18,7 +18,7 @@ import zmq
 
 from farm.errors import ConfigError
 from farm.identity import Identity
-from farm.keys import KeyStore, Newcomer, Refusal, Ring, Server
+from farm.keys import KeyStore, Ring, Server
 from farm.logs import Seldom
 from farm.transport import Router, Waker
 from farm.transport.frames import read_frames, readable
@@ -76,7 +76,8 @@ class Guard:
         self._signature = store.signature()
         self._server: Server | None = store.server()
         self._ring: Ring = store.ring()
-        self._valid = self._ring.valid(time.time())
+        self._valid = self._ring.valid(now := time.time())
+        self._valid_until = self._ring.valid_until(now)
         # Bounded by the keys: each is in here once, until the loop has cut its connections.
         self._gone: deque[str] = deque()
         self._seldom = Seldom(logger)
@@ -117,12 +118,9 @@ class Guard:
         """Who has a key, by its id, if it may connect to this side now."""
         return lambda key: self._ring.identify(key, side, time.time())
 
-    def join(self, key: str, host: Newcomer, is_connected: Callable[[str], bool]) -> Refusal | None:
-        """Give a host a key of its own for the invite of this key; returns why not, or None."""
-        try:
-            return self._store.join(key, host, is_connected)
-        except (ConfigError, OSError) as error:
-            return Refusal(f"the invite cannot be used now: {error}", retry=True)
+    def joined(self, invite: str, name: str) -> Sequence[str]:
+        """The ids of keys with which a host of this name has joined by an invite."""
+        return self._ring.joined(invite, name)
 
     @property
     def has_news(self) -> bool:
@@ -209,12 +207,17 @@ class Guard:
             if (signature := self._store.signature()) != self._signature or self.unreadable:
                 self._ring, self._server = self._store.ring(), self._store.server()
                 self._signature = signature
+                self._valid_until = 0.0
                 self._wake()
         except (ConfigError, OSError) as error:
             self._complain(str(error))
         else:
             self._complain("")
-        valid = self._ring.valid(time.time())
+        now = time.time()
+        if now < self._valid_until:  # there may be many keys, and it looks for each that connects
+            return
+        valid = self._ring.valid(now)
+        self._valid_until = self._ring.valid_until(now)
         if gone := self._valid - valid:
             self._gone.extend(gone)
             self._wake()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from farm.coordinator.gate import Gate
 from farm.coordinator.guard import Guard
+from farm.coordinator.joining import Joining
 from farm.coordinator.settings import CoordinatorSettings, ExitCode
 from farm.errors import ConfigError
 from farm.keys import KeyStore
@@ -75,6 +76,8 @@ def _guarded(
     hosts = Router(context, "host", hwm=hwm, identify=guard.identify("host"))
     clients = Router(context, "client", hwm=hwm, identify=guard.identify("client"))
     guard.start((hosts, clients))
-    gate = Gate(guard, address, (hosts, clients))
+    joining = Joining(store, waker.wake)
+    cleanup.callback(joining.close)
+    gate = Gate(guard, joining, address, (hosts, clients))
     gate.open()
     return gate, (hosts, clients)

@@ -271,9 +271,7 @@ class Loop:
             elif connection.open:
                 kind = type(message)
                 if kind is HostHello:
-                    if self._gate is not None and (said := self._gate.join(connection, message)):
-                        self._port.send(connection, said)
-                        self._port.close(connection)
+                    if self._gate is not None and self._gate.invited(connection, message):
                         continue
                     self._note_host(connection, message)
                 elif kind is Shares:

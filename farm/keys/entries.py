@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -113,7 +114,10 @@ class Ring:
         self._bearers = [entry for entry in entries if entry.kind is Kind.HTTP]
         self._publics: dict[bytes, tuple[Entry, Identity, str]] = {}
         self._ids: dict[str, tuple[Entry, Identity, str]] = {}
+        self._joined: dict[tuple[str, str], list[str]] = {}
         for entry in entries:
+            if entry.invite:
+                self._joined.setdefault((entry.invite, entry.name), []).append(entry.id)
             if entry.public:
                 side = "host" if entry.role is Role.HOST else "client"
                 self._add(entry.public, entry, entry.identity(), side)
@@ -146,6 +150,15 @@ class Ring:
     def valid(self, now: float) -> frozenset[str]:
         """The ids of all keys that may be connected now."""
         return frozenset(key for key, found in self._ids.items() if found[0].is_valid(now))
+
+    def valid_until(self, now: float) -> float:
+        """When the next of the keys ends that are valid now; infinite if none does by itself."""
+        ends = (one.expires for one in self.entries if not (one.revoked or one.joined))
+        return min((end for end in ends if end > now), default=float("inf"))
+
+    def joined(self, invite: str, name: str) -> Sequence[str]:
+        """The ids of keys with which a host of this name has joined by an invite."""
+        return self._joined.get((invite, name), ())
 
     def bearer(self, text: str, now: float) -> Identity | None:
         """Who shows this bearer token; one nearly right takes no longer than one all wrong."""

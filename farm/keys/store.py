@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from farm.errors import ConfigError
 from farm.identity import Identity, Role
 from farm.keys.entries import INVITED, Entries, Entry, Kind, Ring, Server, hash_of
 from farm.keys.files import check_folder, locked, make_folder, read_private, write_private
-from farm.keys.invites import Newcomer, Refusal, admitted
+from farm.keys.invites import Admissions, Newcomer, Refusal
 from farm.keys.pairs import Pair
 from farm.keys.token import Token
 
@@ -291,25 +291,24 @@ class KeyStore:
             self._save([*entries, entry])
             return text
 
-    def join(
-        self, invite: str, host: Newcomer, is_connected: Callable[[str], bool]
-    ) -> Refusal | None:
-        """Give a host that comes with an invite, by its id, a key of its own, or say why not.
+    def join(self, hosts: Sequence[Newcomer]) -> list[Refusal | None]:
+        """Give hosts that come with invites keys of their own, or say of each why not.
 
-        ``is_connected`` says whether a key, by its id, is in use.
+        Of them all there is one change of the files.
         """
+        with locked(self.folder):
+            admissions = Admissions(self._entries(), self._clock())
+            answers = [self._admit(admissions, host) for host in hosts]
+            if admissions.changed:
+                self._save(admissions.entries)
+            return answers
+
+    def _admit(self, admissions: Admissions, host: Newcomer) -> Refusal | None:
         try:
             self._check_name(host.name)
         except ConfigError as error:
             return Refusal(str(error))
-        with locked(self.folder):
-            entries = self._entries()
-            found = admitted(entries, invite, host, self._clock(), is_connected)
-            if isinstance(found, Refusal):
-                return found
-            if found is not entries:
-                self._save(found)
-            return None
+        return admissions.admit(host)
 
     def revoke(self, name: str) -> list[Entry]:
         """End all keys of a name, and those of the hosts that have joined with it; returns them.

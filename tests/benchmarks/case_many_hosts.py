@@ -1,4 +1,7 @@
-"""A coordinator with a thousand hosts that all come back at once, and tasks for all of them."""
+"""A coordinator with a thousand hosts that all come at once, and tasks for all of them.
+
+With the key that all of them have on this machine, and with an invite, by which each gets its own.
+"""
 
 import os
 import subprocess
@@ -10,6 +13,7 @@ from time import perf_counter, sleep
 
 import psutil
 
+from farm.transport.credentials import TOKEN_VARIABLE
 from tests.benchmarks.case import FARM, Case, Goal, Order
 from tests.benchmarks.fake_hosts import KEYS
 from tests.benchmarks.functions import double
@@ -18,6 +22,8 @@ from tests.processes import free_ports
 __all__ = ["CASE"]
 
 JOINED, BACK, ANSWER = "joined_seconds", "back_seconds", "slowest_answer_seconds"
+INVITED, INVITED_ANSWER = "invited_seconds", "invited_slowest_answer_seconds"
+INVITED_OWN = "invited_coordinator_cpu_seconds"
 RATE, MEMORY = "tasks_per_second", "bytes_per_host"
 OWN, THEIRS = "coordinator_cpu_seconds", "fakes_cpu_seconds"
 """Processor time until all had joined: they share the machine with those who play the hosts."""
@@ -54,7 +60,30 @@ def measure(order: Order) -> dict[str, float]:
         back = perf_counter() - began
         rate = _run(address, order.size * TASKS_PER_HOST)
     costs = {OWN: own, THEIRS: theirs, MEMORY: memory}
-    return {JOINED: joined, BACK: back, ANSWER: slowest, RATE: rate} | costs
+    return {JOINED: joined, BACK: back, ANSWER: slowest, RATE: rate} | costs | _invited(order)
+
+
+def _invited(order: Order) -> dict[str, float]:
+    """How soon all are there that have an invite, and what it costs that each gets a key."""
+    from farm.keys import KeyStore
+
+    address, keys = f"tcp://127.0.0.1:{free_ports()}", KeyStore(order.folder / "keys")
+    keys.create(address)
+    token = keys.invite("crowd", uses=order.size, expires=3600.0)
+    with ExitStack() as stack:
+        coordinator = _start(address, order.folder / "invited.db")
+        stack.callback(_end, coordinator)
+        _memory(coordinator, address)  # it listens
+        began, used, share = perf_counter(), _cpu(coordinator), order.size // CROWDS
+        for number in range(CROWDS):
+            stack.enter_context(_crowd(address, number * share, share, token))
+        slowest = _await_hosts(address, order.size // CROWDS * CROWDS)
+        joined = perf_counter() - began
+        return {
+            INVITED: joined,
+            INVITED_ANSWER: slowest,
+            INVITED_OWN: _cpu(coordinator) - used,
+        }
 
 
 def _run(address: str, tasks: int) -> float:
@@ -108,9 +137,14 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def _crowd(address: str, first: int, count: int) -> Iterator["subprocess.Popen[bytes]"]:
+def _crowd(
+    address: str, first: int, count: int, token: str = ""
+) -> Iterator["subprocess.Popen[bytes]"]:
     words = [address, str(first), str(count), str(SLOTS), str(os.getpid())]
-    process = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.fake_hosts", *words])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.benchmarks.fake_hosts", *words],
+        env=os.environ | {TOKEN_VARIABLE: token},
+    )
     try:
         yield process
     finally:
@@ -130,6 +164,9 @@ CASE = Case(
         Goal(BACK, at_most=5.0),
         Goal(RATE, at_least=20_000.0),
         Goal(ANSWER),
+        Goal(INVITED),
+        Goal(INVITED_ANSWER),
+        Goal(INVITED_OWN),
         Goal(OWN),
         Goal(THEIRS),
         Goal(MEMORY),

@@ -3,7 +3,8 @@
 Each has a connection and a name of its own and speaks the protocol as an agent does, but every task
 it is given ends at once, with the value None. When its connection is lost it comes back as an agent
 does: after pauses that grow, with jitter; so it does when it is refused, or hears nothing for long.
-They end with the process that started them.
+``FARM_TOKEN`` may be the token of an invite, with which they join. They end with the process that
+started them.
 """
 
 import os
@@ -22,7 +23,9 @@ from farm.model import Ending
 from farm.parent import watch_parent
 from farm.payload import dump_value
 from farm.protocol import messages as m
+from farm.protocol.messages_host import JOINED
 from farm.transport import Credentials, Dealer
+from farm.transport.credentials import token_said
 from farm_workers.host import SILENT_BEATS
 from farm_workers.link import PAUSE_SECONDS, PAUSE_SECONDS_MAX
 
@@ -117,7 +120,9 @@ class FakeHost:
         self._connections += 1
         python = ".".join(platform.python_version_tuple()[:2])
         facts = (self._connections, self.slots, self.slots, self._epoch, b"", 0, [])
-        dealer.send(m.HostHello(m.PROTOCOL_VERSION, "", python, self._instance, self.name, *facts))
+        hello = m.HostHello(m.PROTOCOL_VERSION, "", python, self._instance, self.name, *facts)
+        hello.keys = self._credentials.own_keys
+        dealer.send(hello)
 
     def _on_message(self, dealer: Dealer, message: object) -> None:
         if isinstance(message, m.HostWelcome):
@@ -127,6 +132,9 @@ class FakeHost:
             self._number += 1
             ended = [self._ended(message.epoch, grant) for grant in message.grants]
             dealer.send(m.Report(self._number, self.slots, ended))
+        elif isinstance(message, m.Rejected) and message.code == JOINED:
+            self._credentials.joined()
+            self._refused, self._pause = True, 0.0
         elif isinstance(message, m.Rejected | m.Bye):
             self._refused = True
         elif isinstance(message, m.Beat) and message.stamp:
@@ -152,8 +160,9 @@ class Crowd:
         self._fds: dict[FakeHost, list[int]] = {}
         self._due: list[tuple[float, int, FakeHost, bool]] = []  # with whether to connect then
         self._turns = 0
+        token = token_said(None)
         for number in range(first, first + count):
-            credentials = Credentials("host", address, keys=os.environ[KEYS])
+            credentials = Credentials("host", address, token, keys=os.environ[KEYS])
             host = FakeHost(f"fake-{number}", slots, context, credentials)
             self._later(0.0, host, connect=True)
 

@@ -14,6 +14,7 @@ from farm import Client
 from farm.errors import FarmError, UnknownTask
 from farm.identity import Role
 from farm.keys import KeyStore, Pair, Token
+from farm.keys.files import locked
 from farm.protocol import messages as m
 from farm.transport import Dealer, host_address, parse_address
 from tests.integration.gateway_rig import MODULE
@@ -398,6 +399,17 @@ def test_an_invite_lets_so_many_hosts_in_and_each_has_its_own_key(farm, place, s
     until(lambda: hosts[1].log.read_text().count("connected to") == 2, "it does not come back")
     store.revoke("autoscale")
     until(lambda: farm.query("status")["hosts"] == 0, "it is connected still")
+
+
+def test_the_coordinator_serves_while_keys_of_hosts_that_join_cannot_be_written(farm, place, store):
+    token = store.invite("autoscale", uses=1, expires=3600.0)
+    host = place.agent("first", FARM_TOKEN=token)
+    with locked(store.folder):  # as while the disk is slow, or somebody changes the keys
+        host.start()
+        until(lambda: farm.query("status")["process"]["connections"] == 2, "it does not come")
+        assert farm.query("status")["hosts"] == 0
+        assert farm.submit(double, 1).id
+    until(lambda: farm.query("status")["hosts"] == 1, "it does not join")
 
 
 def test_a_new_key_counts_at_once(farm, place, store):

@@ -4,6 +4,7 @@ import base64
 import os
 import threading
 
+import msgspec
 import pytest
 
 from farm.errors import ConfigError
@@ -223,11 +224,12 @@ def test_a_rotation_has_two_server_keys_and_ends_what_it_replaced(store):
 
 
 def newcomer(name):
-    return Newcomer(name, Pair.make().public, Pair.make().public)
+    return Newcomer("", name, Pair.make().public, Pair.make().public)
 
 
-def nobody(_key):
-    return False
+def join(store, invite, host, *connected):
+    (answer,) = store.join([host._replace(invite=invite, connected=frozenset(connected))])
+    return answer
 
 
 def test_an_invite_is_good_for_so_many_hosts(store, clock):
@@ -237,17 +239,17 @@ def test_an_invite_is_good_for_so_many_hosts(store, clock):
     assert (token.invites, token.tasks) == (True, b"")
     a, b, c = map(newcomer, "abc")
     for host in (a, a, b):  # it comes back
-        assert store.join(invite.key, host, nobody) is None
+        assert join(store, invite.key, host) is None
     again = KeyStore(store.folder, clock)  # what was used is remembered
-    assert "the invite is used" in again.join(invite.key, c, nobody).why
-    assert again.join(invite.key, b, nobody) is None
+    assert "the invite is used" in join(again, invite.key, c).why
+    assert join(again, invite.key, b) is None
     clock.now += 40 * DAY  # those that have joined stay
     again.new("ann", Role.CLIENT)
-    assert again.join(invite.key, newcomer("b"), nobody) is None
-    assert "the invite is expired" in again.join(invite.key, c, nobody).why
+    assert join(again, invite.key, newcomer("b")) is None
+    assert "the invite is expired" in join(again, invite.key, c).why
     assert admit(again, token.host, "host").identity
     again.revoke("autoscale")
-    assert again.join(invite.key, b, nobody) == Refusal("the invite was revoked")
+    assert join(again, invite.key, b) == Refusal("the invite was revoked")
     assert admit(again, token.host, "host") == (None, "revoked")
     assert again.ring().admit(a.public, "host", clock()).reason == "revoked"
 
@@ -256,8 +258,8 @@ def test_a_host_that_joined_has_a_key_of_its_own(store, clock):
     token = Token.parse(store.invite("autoscale", uses=3, expires=3600.0), "it")
     invite = key_id(Pair.of(token.host).public)
     a, b = map(newcomer, "ab")
-    assert store.join(invite, a, nobody) is None
-    assert store.join(invite, b, nobody) is None
+    assert join(store, invite, a) is None
+    assert join(store, invite, b) is None
     found = store.ring().admit(a.public, "host", clock()).identity
     assert (found.name, found.role, found.scope) == ("a", Role.HOST, "own")
     assert store.ring().admit(a.tasks, "client", clock()).identity.scope == "tasks"
@@ -265,13 +267,11 @@ def test_a_host_that_joined_has_a_key_of_its_own(store, clock):
     assert store.ring().admit(a.public, "host", clock()).reason == "revoked"
     assert store.ring().admit(b.public, "host", clock()).identity
     for host in (a, newcomer("a")):
-        assert store.join(invite, host, nobody) == Refusal("the key of the host 'a' was revoked")
+        assert join(store, invite, host) == Refusal("the key of the host 'a' was revoked")
     store.revoke("b")
     clock.now += 40 * DAY
     store.new("ann", Role.CLIENT)  # what ended long ago is forgotten now, and not these
-    assert store.join(invite, newcomer("b"), nobody) == Refusal(
-        "the key of the host 'b' was revoked"
-    )
+    assert join(store, invite, newcomer("b")) == Refusal("the key of the host 'b' was revoked")
 
 
 def test_a_host_that_joins_takes_nobodys_place(store):
@@ -280,19 +280,20 @@ def test_a_host_that_joins_takes_nobodys_place(store):
     token = Token.parse(store.invite("autoscale", uses=3, expires=3600.0), "it")
     invite = key_id(Pair.of(token.host).public)
     a = newcomer("a")
-    assert store.join(invite, a, nobody) is None
+    assert join(store, invite, a) is None
 
-    def refused(host, is_connected=nobody):
-        return store.join(invite, host, is_connected)
+    def refused(host, *connected):
+        return join(store, invite, host, *connected)
 
     for name in ("ann", "north"):
         assert f"there is a key {name!r} already" in refused(newcomer(name)).why
     for name in ("local-host", "no name", ""):
         assert "is no name for a key" in refused(newcomer(name)).why
     for key in (a.public, a.tasks, Pair.of(north.host).public, Pair.of(token.host).public):
-        assert refused(Newcomer("b", key, Pair.make().public)).why == "its key is somebody else's"
-    assert "no key of its own" in refused(Newcomer("b", b"", b"")).why
-    taken = refused(newcomer("a"), lambda key: key == key_id(a.public))
+        thief = Newcomer("", "b", key, Pair.make().public)
+        assert refused(thief).why == "its key is somebody else's"
+    assert "no key of its own" in refused(Newcomer("", "b", b"", b"")).why
+    taken = refused(newcomer("a"), key_id(a.public))
     assert taken.retry
     assert "is connected" in taken.why
     before = store.ring().entries
@@ -305,8 +306,26 @@ def test_an_invite_with_which_nobody_joined_in_time(store, clock):
     clock.now += 3600.0
     assert admit(store, token.host, "host") == (None, "expired")
     invite = key_id(Pair.of(token.host).public)
-    assert "the invite is expired" in store.join(invite, newcomer("a"), nobody).why
-    assert "revoked" in store.join("0" * 16, newcomer("a"), nobody).why
+    assert "the invite is expired" in join(store, invite, newcomer("a")).why
+    assert "revoked" in join(store, "0" * 16, newcomer("a")).why
+
+
+def test_many_that_join_at_once_are_one_change_of_the_file(store, monkeypatch):
+    token = Token.parse(store.invite("autoscale", uses=3, expires=3600.0), "it")
+    invite = key_id(Pair.of(token.host).public)
+    hosts = [newcomer(name)._replace(invite=invite) for name in ("a", "b", "no name", "c", "d")]
+    hosts += [hosts[0], hosts[1]._replace(name="e"), newcomer("f")]
+    written = []
+    monkeypatch.setattr("farm.keys.store.write_private", lambda path, data: written.append(data))
+    said = [one and one.why for one in store.join(hosts)]
+    assert [said[number] for number in (0, 1, 3, 5)] == [None] * 4
+    assert "is no name for a key" in said[2]
+    assert "the invite is used" in said[4]
+    assert said[6:] == ["its key is somebody else's", "the invite was revoked"]
+    (content,) = written
+    kept = msgspec.json.decode(content)["keys"]
+    assert [one["name"] for one in kept][-3:] == ["a", "b", "c"]
+    assert [one["joined"] for one in kept if one["name"] == "autoscale"] == [["a", "b", "c"]]
 
 
 def test_those_who_change_the_store_at_once_lose_nothing(store):
