@@ -56,7 +56,7 @@ class Case:
     """One thing to measure. ``size``: tasks, items or seconds; ``quick`` is one to try it out.
 
     ``rounds_max``: what takes minutes is measured no more often than that. ``why_not`` says why it
-    cannot be measured here, if so.
+    cannot be measured here, if so. ``limit``: how many seconds one measurement may take.
     """
 
     name: str
@@ -67,4 +67,5 @@ class Case:
     measure: Callable[[Order], Mapping[str, float]]
     goals: tuple[Goal, ...]
     rounds_max: int | None = None
+    limit: float = 300.0
     why_not: Callable[[], str] = lambda: ""

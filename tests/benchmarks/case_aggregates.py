@@ -394,4 +394,5 @@ CASE = Case(
         Goal(HTTP, at_least=2_000),
     ),
     rounds_max=1,
+    limit=1_200.0,
 )

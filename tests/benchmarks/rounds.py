@@ -23,7 +23,6 @@ from tests.benchmarks.case_pure_python import spins_of
 __all__ = ["NOW", "ROOT", "MeasurementFailed", "Series", "Tree", "run"]
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -86,14 +85,14 @@ def run(
                 size = sizes.get(case.name, case.quick if quick else case.size)
                 order = {"case": case.name, "contender": series.contender}
                 order |= {"size": size, "spin": spin // 20 if quick else spin}
-                _measure(series, tree, order)
+                _measure(series, tree, order, case.limit)
                 say(f"round {number + 1} of {rounds}: {_last(series)}")
     return [series for _, series, _ in everything]
 
 
-def _measure(series: Series, tree: Tree, order: dict[str, object]) -> None:
+def _measure(series: Series, tree: Tree, order: dict[str, object], limit: float) -> None:
     try:
-        numbers = _run_child(tree.folder, order)
+        numbers = _run_child(tree.folder, order, limit)
     except MeasurementFailed as error:
         series.errors.append(str(error))
         return
@@ -108,7 +107,7 @@ def _last(series: Series) -> str:
     return who + ", ".join(f"{metric} {one[-1]:,.5g}" for metric, one in series.values.items())
 
 
-def _run_child(tree: Path, order: dict[str, object]) -> dict[str, float]:
+def _run_child(tree: Path, order: dict[str, object], limit: float) -> dict[str, float]:
     """One measurement in a process of its own, with a folder of its own on the project's disk."""
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
@@ -129,9 +128,9 @@ def _run_child(tree: Path, order: dict[str, object]) -> dict[str, float]:
         start_new_session=True,  # so that all it started can be ended with it
     )
     try:
-        said, complained = child.communicate(timeout=TIMEOUT_SECONDS)
+        said, complained = child.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
-        raise MeasurementFailed(f"no end after {TIMEOUT_SECONDS:.0f} s") from None
+        raise MeasurementFailed(f"no end after {limit:.0f} s") from None
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
