@@ -30,6 +30,8 @@ REST_SECONDS = 60.0
 """After the faults, all that was submitted has to end within this."""
 LOOK_SECONDS = 0.02
 FAULT_SECONDS = (0.1, 0.7)
+FAULTS_MIN = 3
+"""However long that takes where everything takes long."""
 STOP_SECONDS = (0.1, 0.5)
 FILE = """
 [defaults]
@@ -155,7 +157,7 @@ def _scheduler(place, number):
 
 def _faults(schedulers, state, rng, report):
     until = time.monotonic() + report.seconds
-    while time.monotonic() < until:
+    while time.monotonic() < until or report.faults.total() < FAULTS_MIN:
         time.sleep(rng.uniform(*FAULT_SECONDS))
         report.holders.add(holder(state))
         for one in schedulers:
@@ -186,6 +188,9 @@ def _faults(schedulers, state, rng, report):
             victim.start()
 
 
+DECIDES = re.compile(r"^(\S+) info \S+ decides about ", re.MULTILINE)
+
+
 def stands_by(state):
     """Whether somebody waits for the lock of a state."""
     inode = state.with_name(f"{state.name}.lock").stat().st_ino
@@ -196,10 +201,9 @@ def stands_by(state):
 def _time_takeovers(logs, report):
     """How long it took until somebody decided again, where nothing else came between."""
     decided = sorted(
-        datetime.fromisoformat(line.split()[0]).timestamp()
+        datetime.fromisoformat(match[1]).timestamp()
         for log in logs
-        for line in log.read_text().splitlines()
-        if " decides about " in line
+        for match in DECIDES.finditer(log.read_text())
     )
     faults = sorted([*report.others, *(at for at, _ in report.kills), math.inf])
     for killed, standing in report.kills:
