@@ -103,6 +103,11 @@ class RangeSet:
         self._stops[first:last] = [b for _, b in kept]
         self._size += sum(b - a for a, b in kept) - covered
 
+    def covers(self, start: int, stop: int) -> bool:
+        """Whether all of ``[start, stop)``, which is not empty, are members."""
+        at = bisect_right(self._starts, start) - 1
+        return at >= 0 and stop <= self._stops[at]
+
     def overlap(self, start: int, stop: int) -> list[tuple[int, int]]:
         """The parts of ``[start, stop)`` that are members, in order."""
         if start >= stop or not self._stops or start >= self._stops[-1]:

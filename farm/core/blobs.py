@@ -39,15 +39,15 @@ def blob_names(entries: Iterable[Group | Grant | Ended | Result]) -> set[str]:
 
 def live_blobs(ledger: "Ledger", dead: "DeadTasks") -> Counter[str]:
     """Every blob that is needed, and by how many batches, outcomes and dead tasks."""
-    live: Counter[str] = Counter()
+    live: Counter[str] = Counter(dead.blobs())
     for session in ledger.sessions.values():
         for batch in session.batches:
             if batch.size >= BLOB_BYTES:
-                live.update(names_in(batch.payloads))
+                for name in names_in(batch.payloads):
+                    live[name] += 1
             for outcome in batch.outcomes:
-                if outcome.blobs:
-                    live.update(outcome.blobs)
-    live.update(dead.blobs())
+                for name in outcome.blobs:
+                    live[name] += 1
     return live
 
 

@@ -54,9 +54,9 @@ def _(patch):
 def _(patch):
     end_attempts = Endings._end_attempts
 
-    def used_up(self, batch, lo, hi, *rest):
+    def used_up(self, batch, lo, hi, *rest, **how):
         self._ledger.release(batch.blobs_of(lo, hi))
-        end_attempts(self, batch, lo, hi, *rest)
+        end_attempts(self, batch, lo, hi, *rest, **how)
 
     patch.setattr(Endings, "_end_attempts", used_up)
 

@@ -67,7 +67,11 @@ def _(patch):
     patch.setattr(queries, "ORDERS", {})
 
 
-@bite("a session belongs to the key that opened it", "session stolen", "not asked for", **OWNED)
+@bite(
+    "a session belongs to the key that opened it",
+    *("session stolen", "not asked for", "another's task"),
+    **OWNED,
+)
 def _(patch):
     client = Rights.client
 

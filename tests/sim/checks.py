@@ -119,7 +119,7 @@ class Checks:
 
     def persisted(self, ref: int, record: Record) -> None:
         """The coordinator hands a record over."""
-        if ref <= max(self.truth.written.records, default=0) or ref <= self.disk.commit:
+        if ref <= next(reversed(self.truth.written.records), 0) or ref <= self.disk.commit:
             raise Violation("journal", f"record {ref} comes after a greater one")
         match record:
             case Finished():
@@ -174,8 +174,7 @@ class Checks:
         """Admission is exact: never more open tasks than the settings allow."""
         units = {
             (task.id[0], task.group if task.packed else task.id[1])
-            for task in self.truth.tasks.values()
-            if task.durable and self.truth.written[task.id].is_open
+            for task in self.truth.open_tasks
         }
         if len(units) > self.settings.max_tasks:
             raise Violation("admission", f"{len(units)} tasks, {self.settings.max_tasks} allowed")

@@ -68,8 +68,9 @@ class LossChecks:
     def welcomed(self, connection: Connection) -> None:
         """An agent is back: whatever it cost was given back."""
         instance = next(i for i, one in self._instances.items() if one is connection.dealer)
-        for task, facts in self._truth.committed.facts.items():
-            if facts.is_open and instance in facts.charged:
+        for task in self._truth.committed.open:
+            facts = self._truth.committed[task]
+            if instance in facts.charged:
                 raise Violation("losses", f"{connection.dealer.name} is back: {task[1]} {facts}")
 
     def ended(self, session: bytes, first: int, count: int, attempt: int) -> None:

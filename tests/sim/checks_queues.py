@@ -114,12 +114,11 @@ class QueueChecks:
     def within_bounds(self) -> None:
         """Admission is exact: never more open tasks or bytes of a queue than it may have."""
         sizes: dict[str, dict[Any, int]] = {}
-        for task in self._truth.tasks.values():
-            if task.durable and self._truth.written[task.id].is_open:
-                unit = (task.id[0], task.group if task.packed else task.id[1])
-                own = sizes.setdefault(queue_of(task), {})
-                same = self._truth.written[task.id].same is not None
-                own[unit] = own.get(unit, 0) + (0 if same else len(task.work))
+        for task in self._truth.open_tasks:
+            unit = (task.id[0], task.group if task.packed else task.id[1])
+            own = sizes.setdefault(queue_of(task), {})
+            same = self._truth.written[task.id].same is not None
+            own[unit] = own.get(unit, 0) + (0 if same else len(task.work))
         blobs = self._checks.world.plan.blobs
         for name, units in sizes.items():
             policy, size = self.policy(name), sum(units.values())
@@ -150,7 +149,7 @@ class QueueChecks:
         for lends in (True, False):
             tasks = [
                 task
-                for task in self._truth.tasks.values()
+                for task in self._truth.open_tasks
                 if queue_of(task) == name
                 and (not key or task.template.concurrency_key == key)
                 and (lends or task.template.parent is None)
@@ -162,13 +161,10 @@ class QueueChecks:
                 raise Violation("queue running", f"{what}: {len(running)} run, {most} may")
 
     def _runs(self, task: Task, *, waited: bool = False) -> bool:
-        """Whether a worker is at a task that the coordinator has, under a token that counts.
+        """Whether a worker is at an open task, under a token that counts.
 
         ``waited``: and it has waited for others.
         """
-        facts = self._truth.written[task.id]
-        if not (task.durable and facts.is_open):
-            return False
         return any(
             not one.ended
             and (one.waited or not waited)
@@ -278,7 +274,7 @@ def _lane(task: Task) -> tuple[str, int]:
 def _served(machine: Core, placed: list[tuple[Host, Lease]]) -> Counter[Flow]:
     """Who is served by leases, and with how many tasks."""
     served: Counter[Flow] = Counter()
-    lent = any(host.waiting for host in machine.ledger.hosts.all.values())
+    lent = placed and any(host.waiting for host in machine.ledger.hosts.all.values())
     for _, lease in placed:
         batch = lease.batch
         if lent and batch.template.depth:  # it took no turn of others

@@ -188,7 +188,7 @@ class ClientProcess(Process):
             return
         if outcome.ending in (Ending.UNKNOWN, Ending.DELIVERED) and not task.forgotten:
             raise Violation("lost", f"{task.name} ends as {outcome.ending.name}")
-        task.settled = outcome
+        self.world.truth.settle(task, outcome)
         if outcome.ending is Ending.UNKNOWN:
             self.world.stats["forgotten"] += 1
             return

@@ -14,7 +14,7 @@ from tests.sim.process import Process
 from tests.sim.work import content
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from farm.core.hosts import Host, Lease
     from farm.model import Blob, Payload
@@ -39,6 +39,7 @@ class CoordinatorProcess(Process):
         self.checks = world.checks
         self.connections: dict[Any, Connection] = {}
         self.revoked: set[str] = set()  # the keys of which it was told that
+        self.turns = 0  # how often anything has happened to it
         self._leases_given = 0  # by the end of the last turn
         self.short = False  # the core was told that the disk is full
         disk = world.disk
@@ -175,7 +176,12 @@ class CoordinatorProcess(Process):
         self.world.stats["stops"] += 1
         self.world.crash_coordinator(restart_after=0.2)
 
+    def _act(self, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        self.turns += 1
+        super()._act(action, arguments)
+
     def after_turn(self) -> None:
+        self.turns += 1
         checks, machine = self.checks, self.machine
         checks.leases.turn_over()
         placed = self._placed()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["NestedClient", "Waits"]
 
 CHILDREN = (1, 2, 2, 3)
+LOOK_SECONDS = 0.005
 ONE_GROUP = 0.5
 """The share of parents that submit all their children in one group."""
 
@@ -67,7 +68,7 @@ class NestedProgram(Program):
                 (session, at), works[-1], template, FUNCTIONS[0].hash, 0, self.client.name, first,
                 packed=False,
             )  # fmt: skip
-            world.truth.tasks[task.id] = task
+            world.truth.submitted(task)
             below.add(task.id)
         groups = [self._as_group(first, works, template)]
         if chance.random() > ONE_GROUP:
@@ -127,7 +128,7 @@ class Waits:
     def over(self, then: Callable[[], None]) -> None:
         """Look now and then whether all that is waited for is over, and go on then."""
         clock = self._worker.host.world.clock
-        clock.after(0.005, self._look, self.execution, then)
+        clock.after(LOOK_SECONDS, self._look, self.execution, then)
 
     def _look(self, execution: Execution, then: Callable[[], None]) -> None:
         if not self._worker.alive or self.execution is not execution:

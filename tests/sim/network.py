@@ -145,7 +145,7 @@ class Network:
         chance = self.chance
         mean = self.mean_delay * connection.slowness
         late = self.slow and chance.random() < 0.01
-        return mean * (20.0 if late else chance.uniform(0.5, 1.5))
+        return mean * (20.0 if late else 0.5 + chance.random())
 
     def transmit(self, connection: Connection, pipe: Pipe, message: Any) -> None:
         frames = codec.encode(pipe.sent, message)

@@ -32,6 +32,7 @@ class Process:
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
+        self._clock = world.clock
         self.name = name
         self.who = world.owners.identity(name, self.side)
         self.alive = True
@@ -47,7 +48,7 @@ class Process:
     @property
     def now(self) -> float:
         """This process's monotonic clock."""
-        return self.world.clock.now + self._offset
+        return self._clock.now + self._offset
 
     def do(self, action: Callable[..., None], *arguments: Any) -> None:
         """Something happens to the process: now, after its pause, or never if it is dead."""

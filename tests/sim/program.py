@@ -90,9 +90,12 @@ class Program:
     def waits_for(self) -> list[str]:
         """What has not happened yet that the program waits for."""
         client, truth = self.client, self.world.truth
-        mine = ids(client.session, 1, self.counter - 1)
-        open_ = [truth.tasks[task] for task in mine if not truth.tasks[task].refused]
-        missing = [task.name for task in open_ if task.settled is None]
+        mine = client.session
+        missing = [
+            task.name
+            for task in truth.unsettled.values()
+            if task.id[0] == mine and not task.refused
+        ]
         asked = self.cancels | self.questions | self.follows.keys()
         missing += [f"reply to {request}" for request in asked if request not in client.replies]
         missing += [f"the seal of {name}" for name in client.machine.jobs.unsealed]
@@ -145,10 +148,9 @@ class Program:
         self.counter += count
         for i, one in enumerate(works):
             task = (self.client.session, first + i)
-            self.world.truth.tasks[task] = Task(
-                task, one, template, function.hash, job, self.client.name, first, packed
-            )
-            self.world.truth.tasks[task].key = keys[i] if keys else None
+            made = Task(task, one, template, function.hash, job, self.client.name, first, packed)
+            made.key = keys[i] if keys else None
+            self.world.truth.submitted(made)
         write, shares = self.world.files.write, self.client.shares
         payloads = [write(one, shares=shares) for one in ([join(works)] if packed else works)]
         return Group(

@@ -25,10 +25,9 @@ def unrest(world: World) -> list[str]:
     for client in (*world.clients, *world.nested):
         if client.alive and (waits := client.program.waits_for):
             return [f"{client.name} waits for:", *waits]
-    for task in world.truth.tasks.values():
-        facts = world.truth.committed[task.id]
-        if facts.accepted and facts.outcome is None:
-            return [f"{task.name} of {task.client} to end"]
+    if world.truth.committed.open:
+        task = world.truth.tasks[next(iter(world.truth.committed.open))]
+        return [f"{task.name} of {task.client} to end"]
     ledger = world.coordinator.machine.ledger
     if ledger.open_tasks or not world.coordinator.journal.idle:
         return [f"{ledger.open_tasks} tasks open in the coordinator, or its journal busy"]

@@ -13,8 +13,9 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
+from os import cpu_count
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -349,19 +350,29 @@ def run_seed(seed):
         return world.stats
 
 
+def _try(seed):
+    """A seed, what it met, and what it broke."""
+    try:
+        return seed, run_seed(seed), ""
+    except Broken as error:
+        return seed, Counter(), str(error)
+
+
 def main():
     """Run seeds; 1 if one broke a promise."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim.schedulers")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=cpu_count() or 1)
     told = parser.parse_args()
     stats, failed = Counter(), []
-    for seed in range(told.start, told.start + told.seeds):
-        try:
-            stats += run_seed(seed)
-        except Broken as error:
-            failed.append(seed)
-            print(f"seed {seed}: {error}")
+    seeds = range(told.start, told.start + told.seeds)
+    with ProcessPoolExecutor(told.jobs) as pool:
+        for seed, met, broken in pool.map(_try, seeds, chunksize=5):
+            stats += met
+            if broken:
+                failed.append(seed)
+                print(f"seed {seed}: {broken}")
     print(", ".join(f"{name} {count}" for name, count in sorted(stats.items())))
     print(f"{told.seeds} seeds, {len(failed)} failed")
     return int(bool(failed))

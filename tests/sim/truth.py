@@ -194,6 +194,7 @@ class Book:
 
     def __init__(self) -> None:
         self.facts: dict[Id, Facts] = {}
+        self.open: dict[Id, None] = {}  # the tasks that are
         self.records: dict[int, Record] = {}
         self.marks: dict[bytes, list[tuple[int, int]]] = {}
         self.duplicates: dict[Id, list[Id]] = {}
@@ -207,6 +208,7 @@ class Book:
     def copy(self) -> Book:
         made = Book()
         made.facts = {task: facts.copy() for task, facts in self.facts.items()}
+        made.open = dict(self.open)
         made.records = dict(self.records)
         made.marks = dict(self.marks)
         made.duplicates = {first: list(found) for first, found in self.duplicates.items()}
@@ -250,6 +252,8 @@ class Book:
                 facts.arrival = ref
             facts.accepted = True
             facts.submitted.add(ref)
+            if facts.outcome is None:
+                self.open[task] = None
         for group in record.groups:
             for i in range(group.count if group.same else 0):
                 self._duplicate(
@@ -265,6 +269,7 @@ class Book:
         if known.outcome is not None and facts.outcome is None:
             facts.outcome, facts.finished_at = known.outcome, known.finished_at
             facts.finished |= known.finished
+            self.open.pop(task, None)
 
     def _finished(self, ref: int, record: Finished) -> None:
         for entry in record.entries:
@@ -276,6 +281,7 @@ class Book:
                     facts.finished.add(ref)
                     facts.finished_at = record.at
                     facts.outcome = facts.outcome or outcome
+                    self.open.pop(task, None)
 
     def _recovered(self, record: Recovered) -> None:
         adopted = {task for run in record.adopted for task in ids(*run)}
@@ -328,11 +334,31 @@ class Truth:
 
     def __init__(self) -> None:
         self.tasks: dict[Id, Task] = {}
+        self.unsettled: dict[Id, Task] = {}  # of these, those whose owner has no outcome
         self.written = Book()
         self.committed = Book()
         self.leases: dict[tuple[int, int], bytes] = {}  # the session of each lease
         self.process = 0  # which coordinator process it is
         self.epoch = 0
+
+    def submitted(self, task: Task) -> None:
+        """A client has a new task."""
+        self.tasks[task.id] = self.unsettled[task.id] = task
+
+    def settle(self, task: Task, outcome: Outcome) -> None:
+        """Its owner has an outcome of it."""
+        task.settled = outcome
+        del self.unsettled[task.id]
+
+    @property
+    def open_tasks(self) -> Iterator[Task]:
+        """Those that are accepted and have no outcome, by what was handed over to the journal."""
+        return (self.tasks[task] for task in self.written.open if self.tasks[task].durable)
+
+    @property
+    def settled(self) -> int:
+        """How many tasks have an outcome that their owners know, be they durable or not."""
+        return len(self.tasks) - len(self.unsettled)
 
     def first_of(self, task: Task) -> Task:
         """The task as which another ends, which has its key; of others themselves."""

@@ -38,8 +38,10 @@ __all__ = ["World"]
 
 ALONE_SECONDS = 900.0
 """Longer than anything is kept."""
-INSIDE_STEPS = 16
-"""The core's invariants are checked each time so many steps are done; they cost as much."""
+WORK_STEPS = 16
+"""After so many steps it is looked whether it is time to rest."""
+INSIDE_TURNS = 10
+"""The core's invariants are checked each time so many things have happened to it."""
 STEPS_EACH, STEPS_EACH_OF_FEW, STEPS_OF_WORK = 8, 6, 20
 """What the rest takes for a task: at all, if the farm has room for few, and for its work."""
 FEW = 10
@@ -200,16 +202,18 @@ class World:
     def run(self) -> None:
         """All three parts; raises ``Violation``."""
         while self.clock.now < self.plan.seconds and self._has_steps_left():
-            for _ in range(INSIDE_STEPS):
+            for _ in range(WORK_STEPS):
                 self._step()
         self._rest()
+        inside(self.coordinator)
         check_rest(self)
         self._leave()
+        inside(self.coordinator)
         check_void(self)
 
     def _has_steps_left(self) -> bool:
         """Whether more may happen before the rest, in which everything that is open ends."""
-        still_open = sum(task.settled is None for task in self.truth.tasks.values())
+        still_open = len(self.truth.unsettled)
         full = self.plan.core.get("max_tasks", FEW) < FEW
         each = STEPS_EACH + (STEPS_EACH_OF_FEW if full else 0)
         each += STEPS_OF_WORK * self.plan.work_seconds / sum(self.plan.slots or [1])
@@ -219,8 +223,10 @@ class World:
         self.steps += 1
         if not self.clock.step():
             raise Violation("stuck", "nothing will ever happen again")
-        if self.steps % INSIDE_STEPS == 0:
-            inside(self.coordinator)
+        coordinator = self.coordinator
+        if coordinator is not None and coordinator.turns >= INSIDE_TURNS:
+            coordinator.turns = 0
+            inside(coordinator)
 
     def _rest(self) -> None:
         self.resting = True
@@ -241,7 +247,7 @@ class World:
         steps = ended = 0
         while missing := unrest(self):
             steps += 1
-            before, ended = ended, self._ended()
+            before, ended = ended, self.truth.settled
             steps = steps if ended == before else 0
             if steps > REST_STEPS:
                 if starved := starving(self):
@@ -249,10 +255,6 @@ class World:
                 raise Violation("stuck", f"{complaint}: {missing[:12]}")
             for _ in range(10):
                 self._step()
-
-    def _ended(self) -> int:
-        """How many tasks have an outcome, be they durable or not."""
-        return sum(task.settled is not None for task in self.truth.tasks.values())
 
     def _leave(self) -> None:
         """Clients close, hosts drain, and the coordinator is alone for a long time."""
