@@ -19,7 +19,7 @@ class Declared(NamedTuple):
     options: dict[str, Any]
 
 
-def schedule(name: str = "", *, cron: str, **options: Any) -> Callable[[F], F]:
+def schedule(name: str = "", *, cron: str | None = None, **options: Any) -> Callable[[F], F]:
     """Run the function by cron: ``@schedule(cron="*/15 * * * *", tz="Europe/Berlin")``.
 
     ``options`` are those of ``Schedule``; the name is by default the function's. The function stays
@@ -27,9 +27,11 @@ def schedule(name: str = "", *, cron: str, **options: Any) -> Callable[[F], F]:
     reads the module: ``farm scheduler``, ``farm schedules list``.
     """
 
+    when = {} if cron is None else {"cron": cron}
+
     def declare(function: F) -> F:
         own = name or getattr(function, "__name__", "")
-        found = [*getattr(function, MARK, ()), Declared(own, {"cron": cron, **options})]
+        found = [*getattr(function, MARK, ()), Declared(own, {**when, **options})]
         setattr(function, MARK, found)
         return function
 

@@ -141,6 +141,11 @@ def wrong():
     pass
 
 
+@schedule(tz="UTC")
+def never():
+    pass
+
+
 MORE = [Schedule(f"part{n}", cron="H * * * *", run=crunch, kwargs={"deep": True}) for n in (1, 2)]
 """
 
@@ -159,7 +164,8 @@ def test_a_module_has_decorated_functions_and_schedules(module):
     found = read_files([str(module)])
     assert set(found.schedules) == {"crunch", "nightly", "part1", "part2"}
     assert found.schedules["nightly"].run == "jobs_of_tests:crunch"
-    assert [one.name for one in found.problems] == ["wrong"]
+    assert [one.name for one in found.problems] == ["wrong", "never"]
+    assert "'never' does not say when" in found.problems[1].message
     module.write_text(MODULE.replace("nightly", "every night").replace("crunch", "crush"))
     again = read_files([str(module)])  # as it is now
     assert "crush" in again.schedules
