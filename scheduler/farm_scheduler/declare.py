@@ -26,7 +26,6 @@ def schedule(name: str = "", *, cron: str | None = None, **options: Any) -> Call
     as it is. May be given several times, with several names. Whatever is wrong is said by whoever
     reads the module: ``farm scheduler``, ``farm schedules list``.
     """
-
     when = {} if cron is None else {"cron": cron}
 
     def declare(function: F) -> F:

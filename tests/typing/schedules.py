@@ -21,4 +21,3 @@ Schedule("a", cron="@daily", run=crunch, kwargs={"deep": True}, jitter=timedelta
 Schedule("b", cron="@daily", command=["true"], catch_up="2h", deadline=90)
 Schedule("c", run=report)  # type: ignore[call-arg]
 Schedule("d", cron="@daily", run=report, overlapp="skip")  # type: ignore[call-arg]
-schedule(crom="@daily")  # type: ignore[call-arg]
