@@ -34,6 +34,7 @@ IMPORTS = (
     *("farm.coordinator.service", "farm_workers.service"),
 )
 LENGTH = struct.Struct("I")
+NUMBER = struct.Struct("i")
 STANDARD = 3
 """Descriptors 0, 1 and 2."""
 
@@ -57,7 +58,7 @@ class Forked:
         for descriptor, kind in zip(given, (None, stdout, stderr), strict=True):
             if kind in {None, subprocess.PIPE}:
                 os.close(descriptor)
-        self.pid = int(self._told.recv(32))
+        self.pid = self._hear()
 
     def poll(self):
         """Its exit code, or None while it runs."""
@@ -82,9 +83,14 @@ class Forked:
 
     def _look(self, seconds):
         if self.returncode is None and select.select([self._told], [], [], seconds)[0]:
-            self.returncode = int(self._told.recv(32))
+            self.returncode = self._hear()
             self._told.close()
         return self.returncode
+
+    def _hear(self):
+        """The next number that is told: its process id, then its exit code."""
+        (number,) = NUMBER.unpack(self._told.recv(NUMBER.size, socket.MSG_WAITALL))
+        return number
 
 
 def run(words, *, cwd, env, timeout):
@@ -157,10 +163,10 @@ def _keep(pid, told, given):
     """Say which process it is, and how it ends."""
     for descriptor in given:
         os.close(descriptor)
-    told.sendall(str(pid).encode())
+    told.sendall(NUMBER.pack(pid))
     _, status = os.waitpid(pid, 0)
     with suppress(OSError):
-        told.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        told.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
     os._exit(0)
 
 
