@@ -14,6 +14,7 @@ from farm.errors import ConfigError
 from farm.protocol.messages import Message
 from farm.transport import Address, Credentials, Dealer, Poller, Waker
 from farm.transport.options import MESSAGES_HWM
+from farm.transport.pauses import Pauses
 
 __all__ = ["Line"]
 
@@ -49,7 +50,9 @@ class Line:
         self._dealer: Dealer | None = None
         self._ready: set[Any] | None = None  # of the poller's, if this turn began with it
         self._due = 0.0  # when the next attempt is
-        self._pause = 0.0
+        self._is_private = credentials.address.is_private
+        most = PAUSE_SECONDS_MAX_PRIVATE if self._is_private else PAUSE_SECONDS_MAX
+        self._pauses = Pauses(PAUSE_SECONDS, most, at_once=True)
         self._reasons: dict[Address, str] = {}  # by address why it was lost; bounded by addresses
 
     @property
@@ -79,7 +82,7 @@ class Line:
 
     def welcomed(self) -> None:
         """The coordinator speaks to us: after a loss try again at once."""
-        self._pause = 0.0
+        self._pauses.reset()
         self.trouble = ""
         self._reasons.clear()
         self._credentials.welcomed()
@@ -107,16 +110,14 @@ class Line:
         if self._credentials.goes_on():
             self._due = now
             return
-        self._due = now + self._pause * (0.5 + 0.5 * self._chance())
-        most = (
-            PAUSE_SECONDS_MAX_PRIVATE if self._credentials.address.is_private else PAUSE_SECONDS_MAX
-        )
-        self._pause = min(max(2 * self._pause, PAUSE_SECONDS), most)
+        crowded = dealer is not None and dealer.crowded and not self._is_private
+        self._due = now + self._pauses.take(crowded=crowded) * (0.5 + 0.5 * self._chance())
 
     def renew(self, reason: str, now: float) -> None:
         """Whatever connection there is, is not to be trusted: open another at once."""
         self.drop(reason, now)
-        self._due, self._pause = now, 0.0
+        self._due = now
+        self._pauses.reset()
 
     def sleep(self, seconds: float) -> None:
         """Return when something arrives, somebody wakes us, or after so many seconds."""

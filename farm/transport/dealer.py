@@ -61,7 +61,7 @@ _WRONG_KEY = (
 )
 _HANGS_UP = (errno.EPIPE, errno.ECONNRESET)
 """What a handshake fails with that the other side has ended; else it has not answered in time."""
-_EVENTS = _CONNECTED | sum(_REASONS)
+_EVENTS = _CONNECTED | zmq.EVENT_CONNECTED | sum(_REASONS)
 
 
 class Dealer:
@@ -97,7 +97,8 @@ class Dealer:
         self._address = ""
         self._ended = ""
         self._has_key = False
-        self._give_up = float("inf")
+        self._reached = False
+        self._began = self._give_up = float("inf")
         self._seldom = Seldom(logging.getLogger("farm.transport"))
 
     @property
@@ -109,6 +110,12 @@ class Dealer:
     def quiet(self) -> "zmq.Socket[bytes] | None":
         """Its socket, if a ``Poller`` need not ask it before it waits."""
         return self.socket if self._quiet else None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether somebody listens there who had no time for us: it did not come about so long."""
+        late = time.monotonic() > (self._began + self._give_up) / 2
+        return self._reached and late and not self.connected
 
     @property
     def backlog(self) -> int:
@@ -134,7 +141,8 @@ class Dealer:
         self._has_key = bool(secret)
         if secret:
             show_key(self.socket, server, secret)
-        self._give_up = time.monotonic() + min(seconds, ATTEMPT_SECONDS)
+        self._began = time.monotonic()
+        self._give_up = self._began + min(seconds, ATTEMPT_SECONDS)
         if ipv4 or address.host == "localhost":
             self.socket.setsockopt(zmq.IPV6, 0)
         try:
@@ -219,6 +227,8 @@ class Dealer:
             kind, value = struct.unpack_from("=HI", event)
             if kind == _CONNECTED:
                 self.connected = True
+            elif kind == zmq.EVENT_CONNECTED:
+                self._reached = True
             else:
                 # Kept while messages that came before the end still wait to be read.
                 self._ended = self._ended or self._why(kind, value).format(address=self._address)

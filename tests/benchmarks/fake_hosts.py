@@ -26,6 +26,7 @@ from farm.protocol import messages as m
 from farm.protocol.messages_host import JOINED
 from farm.transport import Credentials, Dealer
 from farm.transport.credentials import token_said
+from farm.transport.pauses import Pauses
 from farm_workers.host import SILENT_BEATS
 from farm_workers.link import PAUSE_SECONDS, PAUSE_SECONDS_MAX
 
@@ -61,7 +62,7 @@ class FakeHost:
         self._dealer: Dealer | None = None
         self._greeted = self._refused = False
         self._connections = self._number = self._epoch = 0
-        self._pause = PAUSE_SECONDS
+        self._pauses, self._crowded = Pauses(PAUSE_SECONDS, PAUSE_SECONDS_MAX), False
         self._beat_seconds = 0.0
         self._heard_at = time.monotonic()
         self._value = dump_value(None)
@@ -92,7 +93,7 @@ class FakeHost:
                 self._heard_at = time.monotonic()
             if dealer.lost or self._refused or self._is_deaf:
                 dealer.close()
-                self._dealer = None
+                self._dealer, self._crowded = None, dealer.crowded
                 return False
             if len(found) < MESSAGES_MAX:
                 return True
@@ -110,10 +111,8 @@ class FakeHost:
 
     def pause(self) -> float:
         """How long to wait before the next attempt."""
-        pause = self._pause * random.uniform(0.5, 1.5)
-        self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
         self._beat_seconds = 0.0
-        return pause
+        return self._pauses.take(crowded=self._crowded) * random.uniform(0.5, 1.5)
 
     def _greet(self, dealer: Dealer) -> None:
         self._greeted = True
@@ -126,7 +125,8 @@ class FakeHost:
 
     def _on_message(self, dealer: Dealer, message: object) -> None:
         if isinstance(message, m.HostWelcome):
-            self._epoch, self._pause = message.epoch, PAUSE_SECONDS
+            self._epoch = message.epoch
+            self._pauses.reset()
             self._beat_seconds = message.beat_seconds
         elif isinstance(message, m.Assign):
             self._number += 1
@@ -134,7 +134,7 @@ class FakeHost:
             dealer.send(m.Report(self._number, self.slots, ended))
         elif isinstance(message, m.Rejected) and message.code == JOINED:
             self._credentials.joined()
-            self._refused, self._pause = True, 0.0
+            self._refused = True
         elif isinstance(message, m.Rejected | m.Bye):
             self._refused = True
         elif isinstance(message, m.Beat) and message.stamp:

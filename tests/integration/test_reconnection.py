@@ -3,6 +3,7 @@
 import itertools
 import random
 import signal
+import socket
 import time
 
 import pytest
@@ -13,6 +14,7 @@ from farm.client import loop
 from farm.client.line import Line
 from farm.transport import Credentials, Poller, Router, Waker, host_address, parse_address
 from farm.transport.naps import GAP_SECONDS
+from farm.transport.pauses import CROWDED_SECONDS
 from farm_workers.link import Link
 from tests.integration.agent_rig import AgentProcess, Coordinator
 from tests.integration.fake_farm import FakeFarm
@@ -160,3 +162,17 @@ def test_a_coordinator_that_is_away_for_an_hour_is_looked_for_after_jittered_pau
     close()
     router.shut()
     context.term()
+
+
+@pytest.mark.parametrize("away", [client_away, host_away])
+def test_a_coordinator_that_is_overrun_is_left_in_peace_for_longer(away, monkeypatch):
+    monkeypatch.setattr("farm.transport.credentials.ALONE_SECONDS", 0.2)
+    port = free_ports()
+    with (  # they never say anything
+        socket.create_server(("127.0.0.1", port)),
+        socket.create_server(("127.0.0.1", port + 1)),
+    ):
+        found, _, close = away(f"tcp://0.0.0.0:{port}", 8.0)
+        close()
+    pauses = [after - before for before, after in itertools.pairwise(found)]
+    assert min(pauses) >= CROWDED_SECONDS / 2

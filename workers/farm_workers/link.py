@@ -13,6 +13,7 @@ from farm.errors import ConfigError
 from farm.protocol.messages import FromHost
 from farm.transport import Credentials, Dealer, Poller
 from farm.transport.options import MESSAGES_HWM
+from farm.transport.pauses import Pauses
 
 __all__ = ["Link"]
 
@@ -42,12 +43,13 @@ class Link:
         self._poller = poller
         self._context = zmq.Context()
         self._dealer: Dealer | None = None
-        self._pause = PAUSE_SECONDS
+        self._is_private = credentials.address.is_private
+        self._pauses = Pauses(PAUSE_SECONDS, PAUSE_SECONDS_MAX)
         self._dial_at = now
 
     def welcomed(self) -> None:
         """The other side is what it should be: the next pause will be short."""
-        self._pause = PAUSE_SECONDS
+        self._pauses.reset()
         self._credentials.welcomed()
 
     def receive(self, now: float, ready: Container[object]) -> tuple[list[Any], str]:
@@ -108,20 +110,22 @@ class Link:
         self._dealer.close()
         self._congested += self._dealer.congested
         self._overflowed += self._dealer.overflowed
+        crowded = self._dealer.crowded and not self._is_private
         self._dealer = None
-        self._put_off(now)
+        self._put_off(now, crowded=crowded)
 
-    def _put_off(self, now: float) -> None:
+    def _put_off(self, now: float, *, crowded: bool = False) -> None:
         if self._credentials.goes_on():
             self._dial_at = now
             return
-        self._dial_at = now + self._pause * random.uniform(0.5, 1.5)  # noqa: S311
-        self._pause = min(2 * self._pause, PAUSE_SECONDS_MAX)
+        pause = self._pauses.take(crowded=crowded)
+        self._dial_at = now + pause * random.uniform(0.5, 1.5)  # noqa: S311
 
     def renew(self, now: float) -> None:
         """Whatever connection there is, is not to be trusted: open another at once."""
         self.drop(now)
-        self._dial_at, self._pause = now, PAUSE_SECONDS
+        self._dial_at = now
+        self._pauses.reset()
 
     def next_deadline(self, now: float) -> float:
         """When ``receive`` is next needed, whether or not a socket is readable."""
