@@ -108,6 +108,8 @@ class LossChecks:
             return
         if task.runs_once and task.forgotten:
             return  # what was written of it may be forgotten, too
+        if task.id not in self._over:  # it may have ended as the one that has its key
+            raise Violation("losses", f"{task.name} is lost, and has no outcome of its own")
         if task.runs_once and facts.begun:
             if self._never_began(task):
                 raise Violation("losses", f"{task.name} is lost and never began: {task}")

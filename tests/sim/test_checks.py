@@ -146,6 +146,17 @@ def test_so_it_may_if_that_is_dead(world):
     checks_work.settled(world, task)
 
 
+def test_so_it_may_if_a_store_from_before_has_taken_its_place(world):
+    """Then an attempt of each may have begun, and only the one with the key has died of it."""
+    task = alike(world, Outcome(Ending.LOST, b""))
+    world.checks.losses.over((S, 1))
+    before = world.truth.committed.copy()
+    for facts in before.facts.values():
+        facts.outcome = None
+    restore(world, before)
+    checks_work.settled(world, task)
+
+
 def test_a_task_ends_as_no_other_task_does(world):
     task = alike(world, OK)
     restore(world, world.truth.committed.copy())
