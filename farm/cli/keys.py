@@ -134,14 +134,15 @@ def new(  # noqa: PLR0913 - one for each option
     if scope not in {None, "own", "all"}:
         raise typer.BadParameter(f"--scope is {scope!r}; it is own or all")
     if scope and role is not Role.CLIENT:
-        raise typer.BadParameter(f"--scope is for clients; an {role} has one of its own")
+        raise typer.BadParameter("--scope is for clients; hosts and admins have one of their own")
     if one and role is not Role.HOST:
         raise typer.BadParameter("--one goes with --role host")
+    _check_file(file)
     token = key_store(run).new(
         name,
         role,
         scope="own" if one else scope or "",
-        expires=seconds(expires, "--expires") if expires else 0.0,
+        expires=_lasts(expires) if expires else 0.0,
         http=http,
         again=again,
     )
@@ -151,6 +152,23 @@ def new(  # noqa: PLR0913 - one for each option
 
 def _use(role: Role) -> str:
     return f"FARM_TOKEN=… farm {'worker' if role is Role.HOST else 'status'}"
+
+
+def _lasts(expires: str) -> float:
+    lasts = seconds(expires, "--expires")
+    if lasts <= 0:
+        raise typer.BadParameter("--expires must be more than 0")
+    return lasts
+
+
+def _check_file(file: Path | None) -> None:
+    """Before a key is made, of which the token would be lost."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder: name a file in it with --file")
+    if not os.access(file.absolute().parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"there is no folder {file.absolute().parent} to which you may write")
 
 
 def _say_token(run: Run, token: str, file: Path | None, data: dict[str, str], use: str) -> None:
@@ -274,8 +292,7 @@ def invite(
     if role is not Role.HOST:
         raise typer.BadParameter("only hosts can be invited: clients have people who ask for keys")
     called = name or f"invite-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-    lasts = seconds(expires, "--expires")
-    if lasts <= 0:
-        raise typer.BadParameter("--expires must be more than 0")
+    lasts = _lasts(expires)
+    _check_file(file)
     token = key_store(run).invite(called, uses=uses, expires=lasts)
     _say_token(run, token, file, {"name": called, "role": "host"}, "FARM_TOKEN=… farm worker")

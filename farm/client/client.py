@@ -106,10 +106,9 @@ class Client(View, Executor):
         connection.end()
         if connection.error is not None:
             raise ConnectionError(f"{address}: {connection.error}")
-        raise ConnectionError(
-            f"no farm answered at {address} within {timeout:g} s: {trouble}; start one with "
-            "`farm up`, or set FARM_ADDRESS to where it is"
-        )
+        remedy = "start one with `farm up`, or set FARM_ADDRESS to where it is"
+        said = trouble if "token" in trouble.lower() else f"{trouble}; {remedy}"
+        raise ConnectionError(f"no farm answered at {address} within {timeout:g} s: {said}")
 
     def __repr__(self) -> str:
         return f"<Client of {self.address}>"

@@ -258,6 +258,20 @@ def test_a_revoked_key(farm, peer, store):
     assert refused(farm, "revoked") == 1
 
 
+def test_whoever_is_not_let_in_is_not_told_to_start_another_farm(farm, place, store):
+    token, said = store.new("ann", Role.CLIENT), []
+    store.revoke("ann")
+
+    def try_it():
+        with pytest.raises(ConnectionError) as raised:
+            Client(place.address, token=token, keys="", connect_timeout=1.0)
+        said.append(str(raised.value))
+        return "it does not let this key in" in said[-1]
+
+    until(try_it, "it is not told why")
+    assert "farm up" not in said[-1]
+
+
 def test_an_expired_key(farm, place, peer, store):
     past = KeyStore(store.folder, lambda: time.time() - 2 * DAY)
     token = Token.parse(past.new("ann", Role.CLIENT, expires=DAY), "it")
