@@ -33,6 +33,14 @@ class _Half:
         self.area = self.busy = self.spent = self.worked = 0.0
         self.waits: Counter[int] = Counter()
 
+    def after(self, before: "_Half") -> "_Half":
+        """What both have counted."""
+        both = _Half(before.since)
+        for name in ("arrived", "ended", "placed", "area", "busy", "spent", "worked"):
+            setattr(both, name, getattr(before, name) + getattr(self, name))
+        both.waits = before.waits + self.waits if before.waits or self.waits else self.waits
+        return both
+
 
 class Meter:
     """Counts what happens to the tasks of one queue or host; a packed task counts as one.
@@ -113,35 +121,35 @@ class Meter:
         of arrivals times the mean time that they are open.
         """
         half = self._pass(now)
-        both = (half,) if self._before is half else (self._before, half)
-        seconds = max(now - both[0].since, 1e-9)
-        ended = sum(one.ended for one in both)
-        arrived = sum(one.arrived for one in both)
-        mean = sum(one.spent for one in both) / ended if ended else None
-        waits = sum((one.waits for one in both), Counter[int]())
+        both = half if self._before is half else half.after(self._before)
+        seconds = max(now - both.since, 1e-9)
+        mean = both.spent / both.ended if both.ended else None
+        arrival_rate = both.arrived / seconds
         return {
             "window_seconds": seconds,
-            "arrival_rate": arrived / seconds,
-            "service_rate": ended / seconds,
-            "wait_p50": _quantile(waits, 0.5),
-            "wait_p99": _quantile(waits, 0.99),
+            "arrival_rate": arrival_rate,
+            "service_rate": both.ended / seconds,
+            "wait_p50": _quantile(both.waits, 0.5),
+            "wait_p99": _quantile(both.waits, 0.99),
             "utilisation": self._utilisation(both, seconds, slots),
             "little": {
-                "mean_open": sum(one.area for one in both) / seconds,
+                "mean_open": both.area / seconds,
                 "mean_seconds": mean,
-                "arrival_rate_times_seconds": None if mean is None else arrived / seconds * mean,
+                "arrival_rate_times_seconds": None if mean is None else arrival_rate * mean,
             },
         }
 
-    def _utilisation(self, both: tuple[_Half, ...], seconds: float, slots: int) -> float | None:
+    def _utilisation(self, both: _Half, seconds: float, slots: int) -> float | None:
         if self.slots:
-            return sum(one.busy for one in both) / seconds / self.slots
+            return both.busy / seconds / self.slots
         if slots:
-            return min(1.0, sum(one.worked for one in both) / seconds / slots)
+            return min(1.0, both.worked / seconds / slots)
         return None
 
 
 def _quantile(waits: Counter[int], share: float) -> float | None:
+    if not waits:
+        return None
     left = share * waits.total()
     for step in sorted(waits):
         left -= waits[step]
