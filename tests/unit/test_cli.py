@@ -239,6 +239,15 @@ def test_status_says_when_sockets_were_full(cli):
     assert "1,200 messages met a full socket, and 1 peers were dropped that read too slowly" in out
 
 
+def test_every_status_says_that_no_keys_are_in_use(cli):
+    insecure = answers(status=STATUS | {"process": {"insecure": 1}})
+    assert (
+        "keys       NONE: whoever can connect to it can run code"
+        in cli("status", prepare=insecure)[1]
+    )
+    assert "NONE" not in cli("status", prepare=answers(status=STATUS | {"process": {}}))[1]
+
+
 def test_status_says_when_nothing_can_run(cli):
     _, _, err = cli("status", prepare=answers(status=STATUS | {"hosts": 0}))
     assert "No host is connected" in err

@@ -201,6 +201,15 @@ def test_listening_to_other_machines_has_to_be_asked_for(cli, served, command):
     assert FakeLocalFarm.made == []
 
 
+@pytest.mark.parametrize("variable", ["FARM_INSECURE", "FARM_COORDINATOR_INSECURE"])
+def test_no_variable_allows_it(cli, served, monkeypatch, variable):
+    monkeypatch.setenv(variable, "true")
+    code, _, err = cli("coordinator", "--listen", "tcp://0.0.0.0:7070")
+    assert code == ExitCode.REFUSED
+    assert "allow it with --insecure" in err
+    assert "settings" not in served
+
+
 def test_insecure_is_handed_on(cli, served):
     cli("coordinator", "--listen", "tcp://0.0.0.0:7070", "--insecure")
     assert served["settings"].insecure
