@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,13 +53,30 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> dict[
 
 
 class _Process(subprocess.Popen[bytes]):
-    """A command. It is made before it is started: a stop may come while that is done."""
+    """A command, started on a thread of its own, for a stop is raised on the main thread alone.
+
+    There it could come between the fork and the note of the new process's number, and nobody would
+    know what is to be ended.
+    """
 
     def __init__(self) -> None:
         self.pid = 0
+        self.stdout = None
+        self._started = threading.Event()
+        self._problem: OSError | None = None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start it, in a process group of its own."""
+        threading.Thread(target=self._start, args=(command, environment), daemon=True).start()
+        self._started.wait()
+        if self._problem is not None:
+            path = os.environ.get("PATH", "")
+            raise CommandFailed(
+                f"{command[0]!r} cannot be run on {os.uname().nodename}: {self._problem.strerror}; "
+                f"write its whole path, or have it where PATH says: {path}"
+            )
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         try:
             super().__init__(
                 list(command),
@@ -69,11 +87,9 @@ class _Process(subprocess.Popen[bytes]):
                 process_group=0,
             )
         except OSError as error:
-            path = os.environ.get("PATH", "")
-            raise CommandFailed(
-                f"{command[0]!r} cannot be run on {os.uname().nodename}: {error.strerror}; write "
-                f"its whole path, or have it where PATH says: {path}"
-            ) from None
+            self._problem = error
+        finally:
+            self._started.set()
 
     def output(self) -> str:
         """The end of what it writes, when it writes nothing more."""
@@ -88,6 +104,7 @@ class _Process(subprocess.Popen[bytes]):
 
     def end(self) -> None:
         """Ask it to end, if it was started, and see to it that it does."""
+        self._started.wait(END_SECONDS)  # in vain if the stop came before the thread was there
         if self.pid and self.returncode is None:
             self._tell(signal.SIGTERM)
             try:
@@ -95,6 +112,8 @@ class _Process(subprocess.Popen[bytes]):
             except subprocess.TimeoutExpired:
                 self._tell(signal.SIGKILL)
                 self.wait()
+        if self.stdout is not None:
+            self.stdout.close()
 
     def _tell(self, number: int) -> None:
         try:
