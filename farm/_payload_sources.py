@@ -9,9 +9,7 @@ between two runs of a script.
 
 import importlib.util
 import os
-import pickletools
 import sys
-import sysconfig
 from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -47,8 +45,13 @@ SUBIMPORT = ("cloudpickle.cloudpickle", "subimport")
 _FARM = frozenset({"farm", "farm_workers", "farm_scheduler"})
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _STANDARD = tuple(
-    os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib")
+    os.path.realpath(folder) + os.sep
+    for folder in (
+        Path(os.__file__).parent,
+        Path(sys.base_exec_prefix, sys.platlibdir, "python{}.{}".format(*sys.version_info)),
+    )
 )
+"""Where the standard library is; `sysconfig` knows, too, and takes longer to load than the farm."""
 
 # By path: the time and size that the file had, and its hash. Bounded by the user's modules.
 _hashes: dict[str, tuple[tuple[int, int], bytes]] = {}
@@ -119,6 +122,8 @@ def sources_of(pickled: bytes) -> list[Source]:
 
 def module_names(pickled: bytes) -> set[str]:
     """The modules that a pickle of protocol 4 or 5 imports when it is opened."""
+    import pickletools  # noqa: PLC0415 - only where functions name modules of the user
+
     found: set[str] = set()
     memo: list[object] = []
     last: deque[object] = deque([None, None], maxlen=2)  # what was pushed last

@@ -11,7 +11,6 @@ import logging
 import os
 import stat
 import sys
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
@@ -116,6 +115,8 @@ def pack(path: str | os.PathLike[str], exclude: Sequence[str] = ()) -> Upload:
     sizes = {name: one.stat().st_size for name, one in files.items()}
     if not files or len(files) > FILES_MAX or sum(sizes.values()) > BYTES_MAX:
         raise ConfigError(_too_much(root, sizes))
+    import zipfile  # noqa: PLC0415 - few upload, and it takes a while
+
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name in sorted(files):
@@ -201,6 +202,8 @@ def unpack(carried: Carried, folder: Path) -> set[str]:
 
     Raises ``PayloadError`` if that is impossible here.
     """
+    import zipfile  # noqa: PLC0415 - as above
+
     try:
         folder.mkdir(mode=0o700, parents=True)
         with zipfile.ZipFile(io.BytesIO(carried.archive)) as archive:

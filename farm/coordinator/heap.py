@@ -6,8 +6,8 @@ milliseconds, and while payloads come and go they are filled again at once: so i
 has stopped.
 """
 
-import ctypes
 from collections.abc import Callable
+from functools import cache
 
 __all__ = ["Heap"]
 
@@ -19,7 +19,7 @@ class Heap:
     """Trims the heap; only the GNU C library can be asked to, and elsewhere nothing happens."""
 
     def __init__(self) -> None:
-        self._trim = _malloc_trim()
+        self._trim = _trim
         self._dropped = self._trimmed = 0
         self._since = 0.0
 
@@ -32,9 +32,16 @@ class Heap:
             self._trim(0)
 
 
+@cache
 def _malloc_trim() -> Callable[[int], int]:
+    import ctypes  # noqa: PLC0415 - few coordinators need it
+
     try:
         found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError):
         return lambda _keep: 0
     return found
+
+
+def _trim(keep: int) -> int:
+    return _malloc_trim()(keep)
