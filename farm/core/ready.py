@@ -149,6 +149,8 @@ class ReadyQueue:
     def _enter(self, lane: Lane, line: Line, *, first: bool = False) -> None:
         """Something of a line may be placed, as far as is known: it is the first, or the last."""
         line.out = False
+        if line.needy:  # which was left out of account while the line was
+            self._open[line] = lane
         if first:
             lane.ring.appendleft(line)
         else:
@@ -297,8 +299,6 @@ class ReadyQueue:
             lane, line = self._parked.pop(batch)
             line.parked = None
             self._enter(lane, line, first=True)
-            if line.needy:
-                self._open[line] = lane
 
     def hold(self) -> None:
         """Let the entry that ``head`` found wait until its key is released."""

@@ -178,6 +178,19 @@ def test_what_is_given_back_does_not_wait_for_payloads_of_what_came_later():
     assert queue.head() == (late, 0, 2)
 
 
+def test_what_has_needs_is_found_again_when_something_overtakes_what_its_line_waits_for():
+    queue = ReadyQueue(1.0, 60.0)
+    back, late, gpu = batch(1), batch(10), batch(20)
+    gpu.needs = Needs(1, (("gpu", 1000),), ())
+    queue.push(late, 0, 4)
+    queue.push(gpu, 0, 4)
+    assert queue.head() == (late, 0, 4)
+    queue.park()
+    assert queue.needy_head() is None  # its line is out until the payloads are here
+    queue.push(back, 0, 4, front=True)
+    assert queue.needy_head() == (gpu, 0, 4)
+
+
 def test_what_ended_while_it_waited_is_passed_over():
     queue = ReadyQueue(0.01, 60.0)
     one = batch(count=10)
