@@ -34,6 +34,7 @@ class HostProcess(Process):
         self.shares = bool(world.plan.blobs) and world.chance.random() < world.plan.blobs
         self.connection: Connection | None = None
         self.workers: dict[int, Worker] = {}
+        self.asked: dict[int, int] = {}  # the limit that a worker was last told, by slot
         self.spoiled_until = self.weak_until = self.full_until = 0.0
         self.never_ready = 0  # workers that died before they were
         self._window = 0
@@ -129,7 +130,9 @@ class HostProcess(Process):
                 ordinal, begins = arguments
                 self.machine.on_worker_waits(worker.slot, ordinal, self.now, begins=begins)
             case "limited":
-                self.machine.on_worker_limited(worker.slot, arguments[0], self.now)
+                limit, index = arguments
+                if limit == self.asked.get(worker.slot):  # as the pool does: it looks once
+                    self.machine.on_worker_limited(worker.slot, index, self.now)
             case "exit":
                 del self.workers[worker.slot]
                 code, ordinal = arguments
@@ -255,6 +258,7 @@ class HostProcess(Process):
         self.workers[slot].tell("function", hash)
 
     def limit(self, slot: int, ordinal: int) -> None:
+        self.asked[slot] = ordinal
         self.workers[slot].tell("limit", ordinal)
 
     # ------------------------------------------------------------ its end

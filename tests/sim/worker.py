@@ -160,7 +160,7 @@ class Worker:
     def limit(self, ordinal: int) -> None:
         """Begin nothing below this ordinal any more."""
         self._limit = max(self._limit, ordinal)
-        self._say("limited", self.ordinal)
+        self._say("limited", ordinal, self.ordinal)
         if self._execution is None:
             self._begin()
 
