@@ -130,9 +130,7 @@ class HostProcess(Process):
                 ordinal, begins = arguments
                 self.machine.on_worker_waits(worker.slot, ordinal, self.now, begins=begins)
             case "limited":
-                limit, index = arguments
-                if limit == self.asked.get(worker.slot):  # as the pool does: it looks once
-                    self.machine.on_worker_limited(worker.slot, index, self.now)
+                self._limited(worker.slot, *arguments)
             case "exit":
                 del self.workers[worker.slot]
                 code, ordinal = arguments
@@ -144,6 +142,11 @@ class HostProcess(Process):
                 if worker.oom:
                     self.machine.on_worker_oom(worker.slot, worker.ordinal, self.now)
         self.after_turn()
+
+    def _limited(self, slot: int, limit: int, index: int) -> None:
+        """The answer to the limit that was told last: the pool looks once, too."""
+        if limit == self.asked.get(slot):
+            self.machine.on_worker_limited(slot, index, self.now)
 
     @property
     def is_spoiled(self) -> bool:
