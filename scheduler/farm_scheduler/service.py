@@ -15,6 +15,7 @@ from typing import Any, Literal
 from farm.client.client import Client
 from farm.errors import Busy, ConfigError, FarmError
 from farm_scheduler.clock import Alarm, Watched, utc_text
+from farm_scheduler.collection import no_collection
 from farm_scheduler.core import Backfill, Entry, Machine, Row, Schedule
 from farm_scheduler.core import State as Fate
 from farm_scheduler.hooks import Hooks
@@ -233,6 +234,10 @@ class Scheduler:
         wait(futures, SETTLE_SECONDS)
 
     def _read_files(self, now: float) -> None:
+        with no_collection():
+            self._take_in_files(now)
+
+    def _take_in_files(self, now: float) -> None:
         try:
             schedules = self._loader.read(self.machine.entries.values())
         except ConfigError as error:

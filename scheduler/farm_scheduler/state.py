@@ -5,12 +5,10 @@ commands read, and write orders. Every turn of a scheduler is one transaction, c
 anything that it decided is done.
 """
 
-import gc
 import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import groupby
 from math import inf
 from operator import attrgetter
@@ -20,6 +18,7 @@ from typing import Any
 import msgspec
 
 from farm.errors import ConfigError, KeyConflict, StoreError, StoreUnreadable
+from farm_scheduler.collection import no_collection
 from farm_scheduler.core import Backfill, Entry, Pause, Row, Schedule
 from farm_scheduler.files import Problem
 from farm_scheduler.formats import VERSION, open_format
@@ -88,7 +87,7 @@ class State:
         (turn,) = self._db.execute("SELECT coalesce(max(turn), 0) FROM schedules").fetchone()
         if turn == after:
             return [], turn
-        with _no_collection():  # all of it stays
+        with no_collection():  # all of it stays
             if after < 0:
                 return list(self._entries("ORDER BY name")), turn
             return list(self._entries("WHERE turn > ? ORDER BY name", after)), turn
@@ -312,18 +311,6 @@ class _Transaction:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._db.execute("COMMIT" if kind is None else "ROLLBACK")
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without looking for garbage where many objects are made and none is dropped."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _schedule(spec: bytes) -> Schedule:
