@@ -38,7 +38,7 @@ class Joining:
         self._store = store
         self._wake = wake
         self._changed = threading.Condition()
-        # Bounded by the open connections: each asks once, and is closed when it is answered.
+        # All bounded by the open connections: each asks once, and is closed when it is answered.
         self._asked: dict[Connection, Newcomer] = {}
         self._waiting: set[Connection] = set()
         self._answers: deque[Answer] = deque()
