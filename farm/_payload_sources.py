@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from farm._payload_uploads import split
 from farm.errors import PayloadError
+from farm.imports import importing_for_the_farm
 
 __all__ = [
     "Source",
@@ -185,10 +186,12 @@ def _hash_of(path: str) -> bytes | None:
 # ---------------------------------------------------------------- in the worker
 
 
+@importing_for_the_farm()
 def open_with_sources(data: bytes, load: Callable[[bytes], Any], *, fresh: bool | None) -> Any:
     """What a pickle has, once its sources are seen to be the same here; see ``check_sources``.
 
-    With ``fresh`` None they are not looked at.
+    With ``fresh`` None they are not looked at. Modules are imported for the farm; see
+    ``farm.imports``.
     """
     opened = load(split(data)[1])
     if type(opened) is not tuple:  # a function that has no sources

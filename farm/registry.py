@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 from farm._payload_sources import note_imports
 from farm.errors import ConfigError, UnknownFunction
+from farm.imports import importing_for_the_farm
 
 __all__ = ["Registered", "find", "import_modules", "registered", "task"]
 
@@ -115,7 +116,8 @@ def import_modules(names: Iterable[str]) -> None:
     before = set(sys.modules)
     for name in names:
         try:
-            importlib.import_module(name)
+            with importing_for_the_farm():
+                importlib.import_module(name)
         except Exception as error:  # whatever users' modules raise
             raise ConfigError(
                 f"the module {name!r} cannot be imported: {type(error).__name__}: {error}"

@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from farm.cli.exitcodes import TaskFailed
+from farm.imports import importing_for_the_farm
 
 __all__ = ["find_function", "parse_arguments"]
 
@@ -47,7 +48,8 @@ def _import(name: str) -> ModuleType:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        return importlib.import_module(name)
+        with importing_for_the_farm():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         # Only a missing module of the reference itself is a slip of the command line.
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):

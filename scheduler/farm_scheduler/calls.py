@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from farm.imports import importing_for_the_farm
 from farm_scheduler.command import run_command
 from farm_scheduler.core import Row, Schedule
 from farm_scheduler.cron import zone
@@ -51,7 +52,8 @@ def find_function(reference: str) -> Callable[..., Any]:
     """The function that ``module:function`` names; raises ``ValueError`` saying what is wrong."""
     module_name, _, path = reference.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        with importing_for_the_farm():
+            found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and not f"{module_name}.".startswith(f"{error.name}."):
             raise ValueError(

@@ -1,10 +1,11 @@
 """Schedules in Python: a decorator, and how they are found in a module."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from sys import _getframe
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
-from farm_scheduler.core.schedule import Schedule
+from farm_scheduler.core.schedule import Place, Schedule, place_of
 
 __all__ = ["Declared", "aggregates_in", "declared_in", "schedule"]
 
@@ -17,6 +18,7 @@ class Declared(NamedTuple):
 
     name: str
     options: dict[str, Any]
+    place: Place | None = None
 
 
 def schedule(name: str = "", *, cron: str | None = None, **options: Any) -> Callable[[F], F]:
@@ -27,10 +29,11 @@ def schedule(name: str = "", *, cron: str | None = None, **options: Any) -> Call
     reads the module: ``farm scheduler``, ``farm schedules list``.
     """
     when = {} if cron is None else {"cron": cron}
+    place = place_of(_getframe(1))
 
     def declare(function: F) -> F:
         own = name or getattr(function, "__name__", "")
-        found = [*getattr(function, MARK, ()), Declared(own, {**when, **options})]
+        found = [*getattr(function, MARK, ()), Declared(own, {**when, **options}, place)]
         setattr(function, MARK, found)
         return function
 
@@ -40,20 +43,30 @@ def schedule(name: str = "", *, cron: str | None = None, **options: Any) -> Call
 def declared_in(module: ModuleType) -> Iterator[Declared | Schedule]:
     """What a module declares: decorated functions, ``Schedule`` objects, and aggregates.
 
-    The latter may also stand in lists and tuples, for those made in a loop.
+    The latter may also stand in lists and tuples, for those made in a loop. One that has several
+    names, or stands in a list and has a name, too, is one.
     """
+    seen = dict[int, Schedule]()
     for name, value in list(vars(module).items()):
         if isinstance(value, Schedule):
-            yield value
+            yield from _new([value], seen)
         elif getattr(value, "__farm_aggregate__", False) and not isinstance(value, type):
             if value.schedule:
                 what = {"run": f"{module.__name__}:{name}", "cron": value.schedule}
                 yield Declared(value.name, {**what, "tz": value.zone})
         elif isinstance(value, list | tuple):
-            yield from (one for one in value if isinstance(one, Schedule))
+            yield from _new(value, seen)
         elif callable(value) and getattr(value, "__module__", None) == module.__name__:
-            for own, options in getattr(value, MARK, ()):
-                yield Declared(own, {"run": value, **options})
+            for own, options, place in getattr(value, MARK, ()):
+                yield Declared(own, {"run": value, **options}, place)
+
+
+def _new(things: Iterable[Any], seen: dict[int, Schedule]) -> Iterator[Schedule]:
+    """Those of some things that are schedules and were not seen before."""
+    for one in things:
+        if isinstance(one, Schedule) and id(one) not in seen:
+            seen[id(one)] = one
+            yield one
 
 
 def aggregates_in(module: ModuleType) -> Iterator[Any]:

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 from farm.client.options import Settings, merge
 from farm.errors import ConfigError
+from farm.imports import importing_for_the_farm
 from farm_scheduler.calls import Target, check_target, find_function, target_of
 from farm_scheduler.core import Schedule
-from farm_scheduler.core.schedule import FIELDS
+from farm_scheduler.core.schedule import FIELDS, Place, Stopped
 from farm_scheduler.declare import Declared, aggregates_in, declared_in
 
 __all__ = ["DEFAULT_FILE", "Found", "Problem", "read_aggregates", "read_files"]
@@ -32,6 +33,7 @@ KNOWN = tuple(field for field in FIELDS if field not in {"name", "plain", "offse
 HEADER = re.compile(r"^\[schedules\.([A-Za-z0-9_-]+|\"[^\"\\]*\")\][ \t]*$", re.MULTILINE)
 TABLE = re.compile(r"^\[", re.MULTILINE)
 PIECE_TABLES = 500
+NAMELESS = "(no name)"
 NOT_OURS = {
     "idempotency_key": "each fire has its own",
     "unique": "overlap says what becomes of a fire while the one before runs",
@@ -253,15 +255,22 @@ def _made(name: str, options: object, defaults: Mapping[str, Any]) -> Schedule |
     merged = {**defaults, **options} if defaults else options
     try:
         return Schedule(name, **merged)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
+        return _explained(name, merged, error)
+
+
+def _explained(name: object, options: Mapping[str, Any], error: Exception) -> str:
+    """What is wrong with an entry."""
+    if isinstance(error, ValueError):
         return str(error)
-    except TypeError as error:
-        strange = [option for option in merged if option not in KNOWN]
-        if strange:
-            return f"schedule {name!r} has no option {strange[0]!r}; {_hint(strange[0])}"
-        if "cron" not in merged:
-            return f'schedule {name!r} does not say when: write cron = "0 * * * *", for example'
-        return f"schedule {name!r}: {error}"
+    if name == "":
+        return 'a schedule has no name; write it first, as in Schedule("report", cron=…)'
+    strange = [option for option in options if option not in KNOWN]
+    if strange:
+        return f"schedule {name!r} has no option {strange[0]!r}; {_hint(strange[0])}"
+    if "cron" not in options:
+        return f'schedule {name!r} does not say when: write cron = "0 * * * *", for example'
+    return f"schedule {name!r}: {error}"
 
 
 def _hint(option: str) -> str:
@@ -277,9 +286,21 @@ def _from_module(name: str, folder: str, said: str) -> Iterator[tuple[str, Sched
     for one in declared_in(module):
         if isinstance(one, Declared):
             made = _made(one.name, one.options, {})
+            if isinstance(made, str) and one.place is not None:
+                made += _where(one.place, module)
             yield one.name, made
+        elif isinstance(one, Stopped):
+            options = {key: value for key, value in one.given.items() if key != "name"}
+            wrong = _explained(one.name, options, one.error)
+            yield str(one.name) or NAMELESS, wrong + _where(one.place, module)
         else:
             yield one.name, one
+
+
+def _where(place: Place, module: ModuleType) -> str:
+    """Where in a module, or in another one that it imports, something is said."""
+    file = "" if place.file == module.__file__ else f"{place.file}, "
+    return f" ({file}line {place.line})"
 
 
 def _import(name: str, folder: str, said: str) -> ModuleType:
@@ -290,7 +311,8 @@ def _import(name: str, folder: str, said: str) -> ModuleType:
     find_function.cache_clear()
     try:
         sys.modules.pop(name, None)  # not reloaded: what is no longer in it would stay
-        return importlib.import_module(name)
+        with importing_for_the_farm():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
             raise ConfigError(

@@ -38,6 +38,30 @@ def test_a_farm_beside_a_file_runs_it(machine):
     assert up.wait() == 0
 
 
+JOBS = """
+from farm_scheduler import Schedule, schedule
+from gates import hold
+
+wrong = Schedule("wrong", cron="61 * * * *", command=["true"])
+
+
+@schedule(cron="@every 1s", args=["{path}"])
+def held(path):
+    return hold(path)
+"""
+
+
+def test_what_a_module_gets_wrong_of_one_schedule_stops_no_other_and_no_worker(machine):
+    gate = machine.gate()
+    (machine.folder / "jobs.py").write_text(JOBS.format(path=gate.path))
+    machine.up("--slots", "1", "--no-gateway", "--schedules", "jobs.py")
+    gate.wait_begun()  # its worker has imported the module
+    held, wrong = machine.ask("schedules", "list")
+    assert (held["name"], held["state"]) == ("held", "works")
+    assert wrong["state"].startswith("stopped: minute: '61' is not one")
+    assert wrong["state"].endswith("(line 5)")
+
+
 def test_a_scheduler_whose_farm_is_away_ends_when_it_is_told_to(machine):
     (machine.folder / "mine.toml").write_text(
         '[schedules.a]\ncron = "@yearly"\ncommand = ["true"]\n'

@@ -1,6 +1,7 @@
 """Schedules in files, in modules and in crontabs; what a fire calls."""
 
 import contextlib
+import importlib
 import re
 import signal
 import sys
@@ -11,13 +12,14 @@ import psutil
 import pytest
 
 from farm.errors import ConfigError, TaskStopped
+from farm.payload import load_function
 from farm_scheduler import CommandFailed, Interval, Schedule, command, schedule
 from farm_scheduler.calls import call_of, find_function
 from farm_scheduler.command import run_command
 from farm_scheduler.core import Kind, Row
 from farm_scheduler.crontab import import_crontab
 from farm_scheduler.declare import declared_in
-from farm_scheduler.files import read_files
+from farm_scheduler.files import read_aggregates, read_files
 
 FINE = 'cron = "@daily"\nrun = "math:sin"\n'
 GOOD = """
@@ -177,6 +179,117 @@ def test_a_module_that_raises_is_named(module):
     module.write_text("1 / 0")
     with pytest.raises(ConfigError, match=r"jobs_of_tests.py, line 1: cannot be imported: ZeroDiv"):
         read_files([str(module)])
+
+
+WRONG = """
+from farm_scheduler import Schedule, schedule
+
+
+def work():
+    pass
+
+
+@schedule(cron="61 * * * *")
+def decorated():
+    pass
+
+
+first = Schedule("first", cron="@daily", run=work)
+hour = Schedule("hour", cron="0 25 * * *", run=work)
+zone = Schedule("zone", cron="@daily", tz="Mars/Base", run=work)
+MORE = [
+    Schedule(f"every{n}", cron=f"@every {n}s", run=work)
+    for n in (0, 1)
+]
+odd = Schedule("odd", cron="@daily", run=work, overlapp="skip")
+never = Schedule("never", run=work)
+nameless = Schedule(cron="@daily", run=work)
+KNOWN = {one.name: (one.cron, one.tz) for one in (first, hour, zone, *MORE)}
+last = Schedule("last", cron="@daily", run=work)
+"""
+
+
+def test_a_wrong_schedule_in_a_module_stops_itself_alone(module):
+    module.write_text(WRONG)
+    found = read_files([str(module)])
+    assert list(found.schedules) == ["first", "every1", "last"]
+    said = {one.name: one.message for one in found.problems}
+    assert list(said) == ["decorated", "hour", "zone", "every0", "odd", "never", "(no name)"]
+    assert said["decorated"].startswith("schedule 'decorated': minute: '61' is not one")
+    assert said["hour"].startswith("schedule 'hour': hour: '25' is not one; write *")
+    assert "there is no time zone 'Mars/Base'" in said["zone"]
+    assert "must be a whole number of seconds" in said["every0"]
+    assert said["odd"].startswith("schedule 'odd' has no option 'overlapp'; did you mean 'overlap")
+    assert said["never"].startswith("schedule 'never' does not say when: write cron")
+    assert said["(no name)"].startswith("a schedule has no name; write it first, as in Schedule(")
+    places = [re.search(r" \(line (\d+)\)$", text)[1] for text in said.values()]
+    assert places == ["9", "15", "16", "18", "21", "22", "23"]
+
+
+def test_a_wrong_schedule_is_an_error_of_its_own_program(module, monkeypatch):
+    monkeypatch.syspath_prepend(str(module.parent))
+    module.write_text(WRONG)
+    with pytest.raises(ValueError, match="schedule 'hour': hour: '25' is not one"):
+        importlib.import_module("jobs_of_tests")
+    with pytest.raises(TypeError, match="overlapp"):
+        Schedule("odd", cron="@daily", command=["true"], overlapp="skip")
+    read_files([str(module)])
+    with pytest.raises(ValueError, match="there is no time zone"):  # after reading, too
+        Schedule("zone", cron="@daily", tz="Mars/Base", command=["true"])
+
+
+def test_functions_of_a_module_are_found_whatever_is_wrong_with_its_schedules(module, monkeypatch):
+    monkeypatch.syspath_prepend(str(module.parent))
+    module.write_text(WRONG)
+    assert find_function("jobs_of_tests:work").__name__ == "work"
+    sys.modules.pop("jobs_of_tests")
+    work = load_function(b"\x80\x05cjobs_of_tests\nwork\n.")  # as workers do
+    assert work.__name__ == "work"
+    wrong = sys.modules["jobs_of_tests"].hour
+    assert (wrong.name, wrong.cron, wrong.misfire) == ("hour", "0 25 * * *", "latest")
+    with pytest.raises(ValueError, match="hour: '25' is not one"):
+        _ = wrong.timing
+
+
+def test_a_wrong_schedule_of_another_module_is_named_with_that(module, monkeypatch):
+    monkeypatch.syspath_prepend(str(module.parent))
+    other = module.with_name("shared_of_tests.py")
+    other.write_text(
+        "from farm_scheduler import Schedule\n"
+        "MORE = [Schedule('far', cron='@never', command=['true'])]\n"
+    )
+    module.write_text("from shared_of_tests import MORE\n")
+    try:
+        ((name, file, message),) = read_files([str(module)]).problems
+    finally:
+        sys.modules.pop("shared_of_tests", None)
+    assert (name, file) == ("far", str(module))
+    assert message.endswith(f"({other}, line 2)")
+
+
+def test_the_schedule_of_an_aggregate_stops_its_own_entry_alone(module):
+    module.write_text(
+        "from farm_scheduler import Aggregate, Files, schedule\n"
+        "edits = Aggregate('edits', Files('*.json', time='at'), schedule='61 * * * *')\n"
+        "others = Aggregate('others', Files('*.json', time='at'), schedule='@hourly')\n"
+        "@schedule(cron='@daily')\n"
+        "def work(): ...\n"
+    )
+    found = read_files([str(module)])
+    assert list(found.schedules) == ["others", "work"]
+    ((name, _, message),) = found.problems
+    assert (name, "minute: '61' is not one" in message) == ("edits", True)
+    assert list(read_aggregates([str(module)])) == ["edits", "others"]
+
+
+def test_a_schedule_that_has_several_names_in_its_module_is_one(module):
+    module.write_text(
+        "from farm_scheduler import Schedule\n"
+        "one = two = Schedule('one', cron='@daily', command=['true'])\n"
+        "ALL = [one, one]\n"
+    )
+    found = read_files([str(module)])
+    assert (list(found.schedules), found.problems) == (["one"], [])
 
 
 def test_the_decorator_leaves_a_function_as_it_is():

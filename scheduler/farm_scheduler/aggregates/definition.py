@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from farm.errors import ConfigError
+from farm.imports import for_the_farm
 from farm.model import Duration, seconds
 from farm_scheduler.aggregates.measures import Count, Measure
 from farm_scheduler.aggregates.sources import Source
@@ -67,7 +68,7 @@ class Definition:
             value = getattr(self, what)
             if value is not None:
                 seconds(value, what)
-        if self.schedule:
+        if self.schedule and not for_the_farm():  # whose scheduler stops this entry alone
             _check_cron(self.schedule)
 
     @cached_property
@@ -103,6 +104,8 @@ def _check_zone(zone: str) -> None:
 def _check_cron(expression: str) -> None:
     from farm_scheduler.cron import parse  # noqa: PLC0415 - workers need no cron
 
+    if not isinstance(expression, str):
+        raise ConfigError(f"schedule is {expression!r}; write a cron expression, '0 * * * *'")
     try:
         parse(expression)
     except ValueError as error:

@@ -7,15 +7,29 @@ from difflib import get_close_matches
 from functools import lru_cache
 from hashlib import sha256
 from operator import attrgetter
-from sys import intern
+from sys import _getframe, intern
+from types import FrameType
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
+from farm.imports import for_the_farm
 from farm.model import Duration, seconds
 from farm_scheduler.core.timing import Timing
 from farm_scheduler.cron import POLICIES, DstPolicy, plain
 
-__all__ = ["DAY", "FIELDS", "MISFIRE", "OVERLAP", "Policy", "Schedule", "Target", "policy"]
+__all__ = [
+    "DAY",
+    "FIELDS",
+    "MISFIRE",
+    "OVERLAP",
+    "Place",
+    "Policy",
+    "Schedule",
+    "Stopped",
+    "Target",
+    "place_of",
+    "policy",
+]
 
 DAY = 86_400.0
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -43,8 +57,20 @@ class Policy(NamedTuple):
     most: int
 
 
+class _Forbearing(type):
+    """A wrong schedule is an error of its program, and of itself alone where the farm reads it."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        try:
+            return super().__call__(*args, **options)
+        except (ValueError, TypeError) as error:
+            if not for_the_farm():
+                raise
+            return Stopped.of(args, options, error, place_of(_getframe(1)))
+
+
 @dataclass(init=False, frozen=True, slots=True)
-class Schedule:
+class Schedule(metaclass=_Forbearing):
     """One entry of the timetable; made once, never changed.
 
     ``name``: letters, digits, ``_ . -``. ``cron``: see ``farm_scheduler.cron``. ``run``: a function
@@ -60,7 +86,8 @@ class Schedule:
     long the ledger keeps its rows. ``on_failure``, ``on_late``: a command (a list), or a URL.
     ``options``: of its tasks, as ``client.options`` has them.
 
-    Raises ``ValueError`` naming the schedule, what is wrong, and what would be right.
+    Raises ``ValueError`` naming the schedule, what is wrong, and what would be right; while the
+    farm imports a module it is ``Stopped`` instead, and the rest of the module goes on.
     """
 
     name: str
@@ -176,6 +203,51 @@ class Schedule:
             else:
                 put(self, value or NOTHING if kind is dict else value)
         return self
+
+
+class Stopped(Schedule):
+    """A schedule that is wrong, in a module that the farm imports: that stops no other.
+
+    Its fields are what was ``given``, unchecked. ``error`` says what is wrong with it, ``place``
+    where it was made: a file and a line.
+    """
+
+    __slots__ = ("error", "given", "place")
+    error: Exception
+    given: Mapping[str, Any]
+    place: "Place"
+
+    @classmethod
+    def of(
+        cls, args: Sequence[Any], options: Mapping[str, Any], error: Exception, place: "Place"
+    ) -> "Stopped":
+        """One that was made with these arguments."""
+        self = object.__new__(cls)
+        given = {"name": "", **dict(zip(("name",), args, strict=False)), **options}
+        fields = {"cron": "", **(Schedule.__init__.__kwdefaults__ or {}), **given}
+        for put, field in zip(PUT, FIELDS, strict=True):
+            put(self, fields.get(field))
+        object.__setattr__(self, "given", given)
+        object.__setattr__(self, "error", error.with_traceback(None))
+        object.__setattr__(self, "place", place)
+        return self
+
+    @property
+    def timing(self) -> Timing:
+        """It has no nominal times."""
+        raise ValueError(str(self.error))
+
+
+class Place(NamedTuple):
+    """Where in a program something is said."""
+
+    file: str
+    line: int
+
+
+def place_of(frame: FrameType) -> Place:
+    """Where a frame is now."""
+    return Place(frame.f_code.co_filename, frame.f_lineno)
 
 
 FIELDS: tuple[str, ...] = Schedule.__slots__
