@@ -25,6 +25,7 @@ __all__ = [
     "beside",
     "connect",
     "create",
+    "lengthen_log",
     "store_error",
     "sync_path",
 ]
@@ -34,6 +35,10 @@ PAGE_BYTES = 16384
 
 WAL_KEEP_BYTES = 64 << 20
 """A longer log is cut back to this when it begins anew; up to it, its blocks are used again."""
+LOG_SLICE_BYTES = 1 << 20
+"""So much of a log is laid out at a time."""
+LOG_SHARE = 8
+"""Not where the log would take more than this part of the space that is free."""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _FULL_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -108,6 +113,31 @@ def create(path: Path) -> None:
     sync_path(path.parent)
     with contextlib.suppress(OSError):  # it may not be ours to open, but then it is not new either
         sync_path(path.parent.parent)
+
+
+def lengthen_log(wal: Path, size: int) -> bool:
+    """Lay out one more slice of a log's blocks, up to ``size``; whether there is more to do.
+
+    A commit over blocks that are there waits for the disk alone; one that lengthens its file waits
+    for the file system's own journal, too, and so for all that others write. Zeros are no part of
+    a log. Nobody may write into it meanwhile.
+    """
+    try:
+        room = os.statvfs(wal.parent)
+        if room.f_bavail * room.f_frsize < LOG_SHARE * size:
+            return False
+        fd = os.open(wal, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            there = os.fstat(fd).st_size
+            if there < size:
+                there += os.pwrite(fd, bytes(min(LOG_SLICE_BYTES, size - there)), there)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno not in _FULL_ERRNO:
+            raise
+        return False
+    return there < size
 
 
 def new_store_id() -> bytes:

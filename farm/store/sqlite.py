@@ -26,7 +26,16 @@ from farm.store.base import (
     StoreStalled,
 )
 from farm.store.checks import check_header, inspect, unreadable
-from farm.store.files import PAGE_BYTES, Reserve, Turn, beside, connect, create, store_error
+from farm.store.files import (
+    PAGE_BYTES,
+    Reserve,
+    Turn,
+    beside,
+    connect,
+    create,
+    lengthen_log,
+    store_error,
+)
 from farm.store.large import LARGE_BYTES, LargeRows
 from farm.store.later import head_of, record_of
 from farm.store.lock import MOUNTS, FileLock, refuse_network
@@ -36,6 +45,7 @@ from farm.store.upkeep import SURPLUS_PAGES, Upkeep, surplus_pages
 __all__ = ["SqliteStore"]
 
 _MAINTAIN_BYTES = 16 << 20  # written or freed since the last maintenance
+_LOG_BYTES = 2 << 20  # laid out at the start, and full at the first maintenance, which adds to it
 _WAL_BYTES_MAX = 256 << 20  # a commit that finds the log longer waits until it is emptied
 _LOOK_BYTES = 1 << 18  # written since the log's length was last looked at
 _STATEMENT_ROWS = 8  # added by one statement, which is a transaction of its own
@@ -104,6 +114,8 @@ class SqliteStore:
         self._large.open(found.places)
         for ref, place, size in found.places:
             self._places[ref] = place, size
+        while lengthen_log(self._wal, _LOG_BYTES):
+            pass
         self._writer = connect(self._path)
         epoch = max(found.epoch + 1, epoch_floor, wall_ms)
         self._writer.execute(self._sql["set_epoch"], (epoch,))
@@ -351,7 +363,8 @@ class SqliteStore:
     @property
     def wants_maintenance(self) -> bool:
         """Whether much was written or freed since the last time, or the reserve is gone."""
-        due = self._touched - self._maintained >= _MAINTAIN_BYTES or self._surplus >= SURPLUS_PAGES
+        much = _MAINTAIN_BYTES if self._maintained else _LOG_BYTES
+        due = self._touched - self._maintained >= much or self._surplus >= SURPLUS_PAGES
         return due or bool(self.short)
 
     def maintain(self) -> None:

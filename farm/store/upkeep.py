@@ -10,7 +10,16 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from farm.store.files import PAGE_BYTES, Reserve, Turn, connect, store_error
+from farm.store.files import (
+    PAGE_BYTES,
+    Reserve,
+    Turn,
+    beside,
+    connect,
+    lengthen_log,
+    store_error,
+    sync_path,
+)
 from farm.store.large import LargeRows
 from farm.store.queries import load_queries
 
@@ -22,6 +31,7 @@ _FREE_PAGES_KEPT = (16 << 20) // PAGE_BYTES  # free pages are the next commit's 
 _VACUUM_PAGES = 64  # given back in one turn
 _VACUUM_CHECKPOINT_PAGES = 2048  # given back before the log is emptied again
 _LARGE_SLACK_BYTES = 64 << 20
+_LOG_BYTES = 24 << 20  # as much as is committed from one maintenance to the next, and then some
 
 
 SURPLUS_PAGES = 256
@@ -48,6 +58,7 @@ class Upkeep:
         places: dict[int, tuple[int, int]],
     ) -> None:
         self._path = path
+        self._wal = beside(path, "-wal")
         self._turn = turn
         self._large = large
         self._reserve = reserve
@@ -64,7 +75,8 @@ class Upkeep:
         """
         try:
             with self._alone:
-                self._checkpoint()
+                if self._checkpoint():
+                    self._lengthen_log()
                 self._vacuum()
                 self._compact_large()
                 return self._reserve.hold()
@@ -87,6 +99,14 @@ class Upkeep:
         with self._turn:
             busy, _, _ = self._fetch("PRAGMA wal_checkpoint(RESTART)")
         return not busy
+
+    def _lengthen_log(self) -> None:
+        """Lay out what the log will need, now that it begins anew, far from its end."""
+        more = True
+        while more:
+            with self._turn:
+                more = lengthen_log(self._wal, _LOG_BYTES)
+            sync_path(self._wal)  # no commit is to wait for it
 
     def _fetch(self, sql: str) -> tuple[int, ...]:
         row: tuple[int, ...] = self._connection.execute(sql).fetchall()[0]

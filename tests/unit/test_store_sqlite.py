@@ -304,6 +304,31 @@ def test_another_programs_write_lock_stalls(path, store):
     store.commit([Append(1, record_of(5))])
 
 
+def test_commits_go_over_blocks_that_the_log_has(path, store):
+    """To lengthen a file costs a commit about as much again, and more where others write."""
+    wal = path.with_name("farm.db-wal")
+    refs = iter(range(1, 1_000_000))
+    for expected in (2 << 20, 24 << 20, 24 << 20):
+        assert wal.stat().st_size == expected
+        while not store.wants_maintenance:
+            store.commit([Append(next(refs), record_of(10))])
+        assert wal.stat().st_size == expected
+        store.maintain()
+
+
+def test_a_log_is_not_laid_out_where_space_is_scarce(path, monkeypatch):
+    free = os.statvfs(path.parent.parent)
+    scarce = os.statvfs_result(
+        (*free[:2], *(0, (7 << 20) // free.f_frsize, (7 << 20) // free.f_frsize), *free[5:])
+    )
+    monkeypatch.setattr(os, "statvfs", lambda _path: scarce)
+    store = SqliteStore(path)
+    store.open(0, 0)
+    store.commit([Append(1, record_of(10))])
+    assert path.with_name("farm.db-wal").stat().st_size < 1 << 20
+    store.close()
+
+
 def test_a_log_that_is_never_emptied_stays_bounded(path, store, monkeypatch):
     monkeypatch.setattr(sqlite_module, "_WAL_BYTES_MAX", 4 << 20)
     wal = path.with_name("farm.db-wal")
