@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from farm_scheduler.aggregates.arrays import as_arrow, as_numpy, is_there
 from farm_scheduler.aggregates.grouping import Groups, group
 from farm_scheduler.aggregates.joining import together
 from farm_scheduler.aggregates.measures import Columns, Grouped, Kind, Measure, given, quoted
@@ -107,12 +108,12 @@ def _clean(column: pa.ChunkedArray) -> pa.Array:
         return whole
     there = whole.is_valid()
     if pa.types.is_boolean(whole.type):
-        data = whole.fill_null(False).buffers()[1]
+        data = as_arrow(as_numpy(whole, False)).buffers()[1]
     else:
         width, start = whole.type.bit_width // 8, whole.offset
         every = np.frombuffer(whole.buffers()[1], np.uint8).reshape(-1)
         cells = every[start * width : (start + len(whole)) * width].reshape(-1, width).copy()
-        cells[~there.to_numpy(zero_copy_only=False)] = 0
+        cells[~is_there(whole)] = 0
         data = pa.py_buffer(cells)
     return pa.Array.from_buffers(whole.type, len(whole), [there.buffers()[1], data])
 
@@ -149,14 +150,14 @@ def lift_rows(
             raise Unfit(wrong)
     undated = every.column("moment").null_count
     rows = every.filter(pc.is_valid(every.column("moment"))) if undated else every
-    moments = rows.column("moment").to_numpy()
-    windows = pa.chunked_array([pa.array(moments - moments % step)])
+    moments = as_numpy(rows.column("moment"))
+    windows = pa.chunked_array([as_arrow(moments - moments % step)])
     keys = pa.table({"w": windows, **{key: rows.column(key) for key in terms.values()}})
     groups = group(keys.columns)
-    counts = pa.array(np.bincount(groups.of, minlength=groups.size))
-    piece = Piece(keys.take(pa.array(groups.rows)).append_column("n", counts), {})
+    counts = as_arrow(np.bincount(groups.of, minlength=groups.size))
+    piece = Piece(keys.take(as_arrow(groups.rows)).append_column("n", counts), {})
     grouped = rows.drop_columns(["moment", *terms.values()])
-    piece.states.update(_lifted(grouped.append_column("g", pa.array(groups.of)), groups.size,
+    piece.states.update(_lifted(grouped.append_column("g", as_arrow(groups.of)), groups.size,
                                 measures, kinds))  # fmt: skip
     first, last = (int(moments.min()), int(moments.max())) if len(moments) else (None, None)
     return Lift(piece, kinds, undated, first, last)
@@ -210,7 +211,8 @@ def _together(terms: Mapping[str, Sequence[str]], rows: pa.Table) -> dict[str, p
     ]
     if not flat:
         return {}
-    every = _query(f"SELECT {', '.join(flat)} FROM rows GROUP BY g ORDER BY g", rows=rows)  # noqa: S608
+    every = _query(f"SELECT g, {', '.join(flat)} FROM rows GROUP BY g", rows=rows)  # noqa: S608
+    every = every.take(as_arrow(np.argsort(as_numpy(every.column("g")))))
     return {
         name: every.select([f"s{number}_{at}" for at in range(len(one))]).rename_columns(
             [f"s{at}" for at in range(len(one))]
@@ -224,14 +226,14 @@ def merge_pieces(pieces: Sequence[Piece], measures: Mapping[str, Measure]) -> Pi
     """One piece of several, each group once. The order of the pieces is that of their merging."""
     keys = together([one.keys for one in pieces])
     groups = group([keys.column(name) for name in keys.column_names if name != "n"])
-    rows = pa.array(groups.rows)
+    rows = as_arrow(groups.rows)
     states = {name: together([one.states[name] for one in pieces]) for name in measures}
     if groups.size == keys.num_rows:  # every group is there once: nothing to merge
         return Piece(keys.take(rows), {name: one.take(rows) for name, one in states.items()})
     counts = np.zeros(groups.size, np.int64)
-    np.add.at(counts, groups.of, keys.column("n").to_numpy())
+    np.add.at(counts, groups.of, as_numpy(keys.column("n")))
     at = keys.schema.get_field_index("n")
-    merged = keys.take(rows).set_column(at, "n", pa.array(counts))
+    merged = keys.take(rows).set_column(at, "n", as_arrow(counts))
     return Piece(merged, _merged(states, groups, measures))
 
 
@@ -239,7 +241,7 @@ def _merged(
     states: Mapping[str, pa.Table], groups: Groups, measures: Mapping[str, Measure]
 ) -> dict[str, pa.Table]:
     """States of which several may be of one group, as one for each group."""
-    g = pa.array(groups.of)
+    g = as_arrow(groups.of)
     plain: dict[str, Sequence[str]] = {}
     columns = {"g": pa.chunked_array([g])}
     found: dict[str, pa.Table] = {}

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from farm_scheduler.aggregates.arrays import as_numpy
+
 __all__ = ["Groups", "group", "within"]
 
 
@@ -47,6 +49,6 @@ def _ranks(key: pa.Array | pa.ChunkedArray) -> tuple["np.ndarray[Any, Any]", int
     encoded = whole.dictionary_encode()
     values = encoded.dictionary
     ranks = np.empty(len(values) + 1, np.int64)
-    ranks[pc.sort_indices(values).to_numpy()] = np.arange(len(values))
+    ranks[as_numpy(pc.sort_indices(values))] = np.arange(len(values))
     ranks[-1] = len(values)
-    return ranks[encoded.indices.fill_null(len(values)).to_numpy()], len(values) + 1
+    return ranks[as_numpy(encoded.indices, len(values))], len(values) + 1

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from farm_scheduler.aggregates.arrays import as_arrow, as_numpy
 from farm_scheduler.aggregates.engine import decode, encode
 from farm_scheduler.aggregates.joining import together
 from farm_scheduler.aggregates.manifest import Late
@@ -48,7 +49,7 @@ def _counts(data: bytes | None, closed: int) -> dict[tuple[Any, ...], int]:
     if data is None:
         return {}
     keys = decode(data)
-    keys = keys.filter(pc.less(keys.column("w"), closed))
+    keys = keys.filter(as_arrow(as_numpy(keys.column("w")) < closed))
     columns = [keys.column(name).to_pylist() for name in keys.column_names if name != "n"]
     return dict(zip(zip(*columns, strict=True), keys.column("n").to_pylist(), strict=True))
 
@@ -65,8 +66,8 @@ def splice(
     states: dict[str, list[pa.Table]] = {name: [] for name in names}
     for (side_keys, side_states), after in sides:
         table = decode(side_keys)
-        early = pc.less(table.column("w"), frozen)
-        mask = pc.invert(early) if after else early
+        early = as_numpy(table.column("w")) < frozen
+        mask = as_arrow(~early if after else early)
         keys.append(table.filter(mask))
         for name in names:
             states[name].append(decode(side_states[name]).filter(mask))

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from farm.errors import ConfigError
+from farm_scheduler.aggregates.arrays import as_numpy
 from farm_scheduler.aggregates.engine import (
     Lift,
     Piece,
@@ -193,8 +194,8 @@ def _in_zone(naive: str, zone: str) -> str:
 
 def _split(piece: Piece, every: Level) -> dict[str, LeafChunk]:
     """A piece by chunk; its rows are in order of window, so a chunk is a slice."""
-    starts = piece.keys.column("w").to_numpy()
-    counts = piece.keys.column("n").to_numpy()
+    starts = as_numpy(piece.keys.column("w"))
+    counts = as_numpy(piece.keys.column("n"))
     found: dict[str, LeafChunk] = {}
     if not len(starts):
         return found

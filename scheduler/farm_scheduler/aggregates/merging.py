@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from farm_scheduler.aggregates.arrays import as_arrow, as_numpy
 from farm_scheduler.aggregates.engine import Piece, decode, encode, finish, merge_pieces
 from farm_scheduler.aggregates.measures import Columns, Measure
 from farm_scheduler.aggregates.windows import Level, Levels, chunk_span
@@ -66,15 +66,15 @@ def _read(node: Sent, names: Sequence[str]) -> Piece:
 
 def _within(levels: Levels, work: Merge, piece: Piece) -> Piece:
     """A piece with the windows of the level to make, of which only those of the chunk are kept."""
-    starts, places = np.unique(piece.keys.column("w").to_numpy(), return_inverse=True)
+    starts, places = np.unique(as_numpy(piece.keys.column("w")), return_inverse=True)
     if work.level in levels.below:
         starts = np.array(levels.parents(work.level, starts.tolist()), np.int64)
     since, until = chunk_span(work.chunk)
     inside = (starts >= since) & (starts < until)
-    piece = Piece(piece.keys.set_column(0, "w", pa.array(starts[places])), piece.states)
+    piece = Piece(piece.keys.set_column(0, "w", as_arrow(starts[places])), piece.states)
     if inside.all():
         return piece
-    mask = pa.array(inside[places])
+    mask = as_arrow(inside[places])
     return Piece(
         piece.keys.filter(mask), {name: one.filter(mask) for name, one in piece.states.items()}
     )

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from farm.errors import ConfigError
+from farm_scheduler.aggregates.arrays import as_arrow, as_numpy
 
 __all__ = [
     "Columns",
@@ -62,7 +63,7 @@ class Grouped(NamedTuple):
     @property
     def g(self) -> "np.ndarray[Any, Any]":
         """The number of the group of each row."""
-        return np.asarray(self.table.column("g").to_numpy())
+        return as_numpy(self.table.column("g"))
 
 
 class Values(NamedTuple):
@@ -95,27 +96,23 @@ def _spelled(column: str, columns: Columns) -> str:
 
 
 def spelled(
-    rows: "Grouped", column: str, columns: Columns, more: str = "{text}"
+    rows: "Grouped", column: str, columns: Columns
 ) -> tuple["np.ndarray[Any, Any]", pa.Array]:
-    """What is not NULL in a column as text, and the group of each; equal values are equal texts.
-
-    ``more`` is an expression to make of each ``{text}``.
-    """
+    """What is not NULL in a column as text, and the group of each; equal values are equal texts."""
     there = rows.table.filter(pc.is_valid(rows.table.column(f"c:{column}")))
-    values = there.column(f"c:{column}").combine_chunks()
-    if columns[column] == "text" and more == "{text}":
-        return there.column("g").to_numpy(), values
+    values, g = there.column(f"c:{column}").combine_chunks(), as_numpy(there.column("g"))
+    if columns[column] == "text":
+        return g, values
     with contextlib.suppress(
         pa.ArrowNotImplementedError
     ):  # as for lists, which are made one by one
         values = values.dictionary_encode()
     encoded = pa.types.is_dictionary(values.type)
     different = values.dictionary if encoded else values
-    text = more.format(text=_spelled(column, columns))
-    made = rows.query(f"SELECT {text} AS v FROM it", it=pa.table({f"c:{column}": different}))  # noqa: S608
+    text = f"SELECT {_spelled(column, columns)} AS v FROM it"  # noqa: S608
+    made = rows.query(text, it=pa.table({f"c:{column}": different}))
     different = made.column(0).combine_chunks()
-    found = different.take(values.indices) if encoded else different
-    return there.column("g").to_numpy(), found
+    return g, different.take(values.indices) if encoded else different
 
 
 @dataclass(frozen=True)
@@ -193,16 +190,16 @@ def listed(
 ) -> list[pa.Array]:
     """Values in order of their groups as a list for each group, NULL for one without any."""
     offsets = np.searchsorted(g, np.arange(count + 1)).astype(np.int32)
-    empty = pa.array(offsets[1:] == offsets[:-1])
+    empty = as_arrow(offsets[1:] == offsets[:-1])
     found = []
     for one in values:
         whole = one.combine_chunks() if isinstance(one, pa.ChunkedArray) else one
-        found.append(pa.ListArray.from_arrays(pa.array(offsets), whole, mask=empty))
+        found.append(pa.ListArray.from_arrays(as_arrow(offsets), whole, mask=empty))
     return found
 
 
 def flat(states: Grouped, names: Sequence[str]) -> tuple["np.ndarray[Any, Any]", list[pa.Array]]:
     """What is in lists that are of one length in a row: the group of each value, and values."""
     lists = [states.table.column(name).combine_chunks() for name in names]
-    sizes = pc.list_value_length(lists[0]).fill_null(0).to_numpy(zero_copy_only=False)
+    sizes = as_numpy(pc.list_value_length(lists[0]), 0)
     return np.repeat(states.g, sizes), [one.flatten() for one in lists]

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from farm_scheduler.aggregates.arrays import as_arrow, as_numpy
 from farm_scheduler.aggregates.grouping import within
 from farm_scheduler.aggregates.measures.base import Grouped, flat, listed
 
@@ -30,13 +31,13 @@ class Counted(NamedTuple):
     def taken(self, rows: "np.ndarray[Any, Any]") -> "Counted":
         """These of the values, in this order."""
         return Counted(
-            self.g[rows], self.values.take(pa.array(rows)), self.counts[rows], self.errors
+            self.g[rows], self.values.take(as_arrow(rows)), self.counts[rows], self.errors
         )
 
     def states(self) -> pa.Table:
         """Two lists and an error for each group; NULL for one without any."""
-        values, counts = listed(self.g, [self.values, pa.array(self.counts)], len(self.errors))
-        errors = pa.array(self.errors, mask=self.sizes == 0)
+        values, counts = listed(self.g, [self.values, as_arrow(self.counts)], len(self.errors))
+        errors = as_arrow(self.errors, self.sizes == 0)
         return pa.table({"s0": values, "s1": counts, "s2": errors})
 
 
@@ -47,14 +48,14 @@ def counted(
     found = within(g, values)
     total = np.zeros(found.size, counts.dtype)
     np.add.at(total, found.of, counts)
-    every = values.take(pa.array(found.rows))
+    every = values.take(as_arrow(found.rows))
     return Counted(g[found.rows], every, total, np.zeros(count, counts.dtype))
 
 
 def merged(states: Grouped) -> Counted:
     """The counts and the errors of states added."""
     g, (values, counts) = flat(states, ["s0", "s1"])
-    found = counted(g, values, counts.to_numpy(), states.size)
-    errors = states.table.column("s2").combine_chunks().fill_null(0).to_numpy(zero_copy_only=False)
+    found = counted(g, values, as_numpy(counts), states.size)
+    errors = as_numpy(states.table.column("s2"), 0)
     np.add.at(found.errors, states.g, errors)
     return found

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from farm.errors import ConfigError
+from farm_scheduler.aggregates.arrays import as_numpy
 from farm_scheduler.aggregates.code import code_hash
 from farm_scheduler.aggregates.measures.base import (
     Columns,
@@ -82,7 +83,7 @@ class Custom(Measure):
         taken = ", ".join(["g", *map(given, self.columns)])
         query = f"SELECT {taken} FROM rows ORDER BY ALL"  # noqa: S608
         numbers, *values = rows.query(query, rows=rows.table).columns
-        table, groups = pa.Table.from_arrays(values, names=list(self.columns)), numbers.to_numpy()
+        table, groups = pa.Table.from_arrays(values, names=list(self.columns)), as_numpy(numbers)
         found, at = [], 0
         while at < len(groups):
             end = int(groups.searchsorted(groups[at], "right"))

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from farm.errors import ConfigError
+from farm_scheduler.aggregates.arrays import as_arrow, as_numpy, is_there
 from farm_scheduler.aggregates.measures.base import (
     Columns,
     Grouped,
@@ -21,6 +22,7 @@ from farm_scheduler.aggregates.measures.base import (
     listed,
     spelled,
 )
+from farm_scheduler.aggregates.measures.hashing import hash_texts
 
 __all__ = ["Distinct"]
 
@@ -41,7 +43,7 @@ class Distinct(Measure):
 
     column: str
     precision: int = 14
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 3
 
     def check(self) -> None:
         """The precision is 4 to 18."""
@@ -52,8 +54,8 @@ class Distinct(Measure):
     def lift_groups(self, rows: Grouped, columns: Columns) -> pa.Table:
         """The greatest rank of each register: how many bits, up to the first that is set."""
         last = (1 << self.precision) - 1
-        g, hashes = spelled(rows, self.column, columns, "md5_number_lower({text})")
-        h = hashes.to_numpy()
+        g, texts = spelled(rows, self.column, columns)
+        h = hash_texts(texts)
         rest = h >> np.uint64(self.precision)
         lowest = rest & (~rest + np.uint64(1))  # a power of two, of which a float has the exponent
         rank = np.where(rest == 0, HASH_BITS - self.precision + 1, np.frexp(lowest)[1])
@@ -63,23 +65,23 @@ class Distinct(Measure):
     def merge_groups(self, states: Grouped) -> pa.Table:
         """The greater rank of each register."""
         g, (values,) = flat(states, ["s0"])
-        return _greatest(g, values.to_numpy(), states.size)
+        return _greatest(g, as_numpy(values), states.size)
 
     def finish(self, states: pa.Table, columns: Columns) -> Values:
         """Whole numbers, and the relative error of each."""
         lists = states.column("s0").combine_chunks()
         count = len(lists)
         registers, ranks = 1 << self.precision, HASH_BITS - self.precision + 2
-        sizes = np.diff(lists.offsets.to_numpy()) if count else np.zeros(0, np.int64)
-        sizes = np.where(lists.is_valid().to_numpy(zero_copy_only=False), sizes, 0)
-        ranked = lists.flatten().to_numpy() & ((1 << RANK_BITS) - 1)
+        sizes = np.diff(as_numpy(lists.offsets)) if count else np.zeros(0, np.int64)
+        sizes = np.where(is_there(lists), sizes, 0)
+        ranked = as_numpy(lists.flatten()) & ((1 << RANK_BITS) - 1)
         owner = np.repeat(np.arange(count), sizes)
         found = np.bincount(owner * ranks + ranked, minlength=count * ranks).reshape(count, ranks)
         found = found.astype(np.float64)
         found[:, 0] = registers - sizes
         estimate = np.rint(_estimates(found, registers)).astype(np.int64)
         error = np.where(estimate > 1, 1.04 / np.sqrt(registers), 0.0)
-        return Values(pa.array(estimate), pa.array(error))
+        return Values(as_arrow(estimate), as_arrow(error))
 
 
 def _greatest(g: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]", count: int) -> pa.Table:
@@ -88,7 +90,7 @@ def _greatest(g: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]", count: 
     packed.sort()
     registers = packed >> np.uint64(RANK_BITS)
     packed = packed[np.append(registers[1:] != registers[:-1], True)[: len(packed)]]
-    kept = pa.array((packed & np.uint64((1 << STATE_BITS) - 1)).astype(np.uint32))
+    kept = as_arrow((packed & np.uint64((1 << STATE_BITS) - 1)).astype(np.uint32))
     (lists,) = listed((packed >> np.uint64(STATE_BITS)).astype(np.int64), [kept], count)
     return pa.table({"s0": lists})
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from farm.errors import ConfigError
+from farm_scheduler.aggregates.arrays import as_arrow, as_numpy, is_there
 from farm_scheduler.aggregates.measures.base import (
     Columns,
     Grouped,
@@ -56,11 +57,11 @@ class Quantiles(Measure):
 
     def lift_groups(self, rows: Grouped, columns: Columns) -> pa.Table:
         """Different values and how often each is there."""
-        values = rows.table.column(f"c:{self.column}").cast(pa.float64()).combine_chunks()
-        numbers = values.fill_null(math.nan).to_numpy() + 0.0  # 0 for -0, which is equal to it
+        values = rows.table.column(f"c:{self.column}").cast(pa.float64())
+        numbers = as_numpy(values, math.nan) + 0.0  # 0 for -0, which is equal to it
         there = ~np.isnan(numbers)
         g, ones = rows.g[there], np.ones(int(there.sum()))
-        return self._thinned(counted(g, pa.array(numbers[there]), ones, rows.size))
+        return self._thinned(counted(g, as_arrow(numbers[there]), ones, rows.size))
 
     def merge_groups(self, states: Grouped) -> pa.Table:
         """All points together."""
@@ -87,16 +88,16 @@ class Quantiles(Measure):
         values, weights, errors = (
             one.combine_chunks() for one in states.select(["s0", "s1", "s2"]).columns
         )
-        present = values.is_valid().to_numpy(zero_copy_only=False)
+        present = is_there(values)
         sizes = (
-            np.where(present, np.diff(values.offsets.to_numpy()), 0)
+            np.where(present, np.diff(as_numpy(values.offsets)), 0)
             if len(values)
             else np.zeros(0, np.int64)
         )
         stop = np.cumsum(sizes, dtype=np.int64)
         start = stop - sizes
-        flat = values.flatten().to_numpy()
-        weight = np.concatenate([[0.0], np.cumsum(weights.flatten().to_numpy())])
+        flat = as_numpy(values.flatten())
+        weight = np.concatenate([[0.0], np.cumsum(as_numpy(weights.flatten()))])
         total = weight[stop] - weight[start]
         names, found = [], []
         for share in self.at:
@@ -108,7 +109,7 @@ class Quantiles(Measure):
                 flat[np.minimum(at, max(len(flat) - 1, 0))] if len(flat) else np.zeros(len(values))
             )
             names.append(f"p{share * 100:g}")
-            found.append(pa.array(picked, mask=~present))
-        wrong = errors.fill_null(0.0).to_numpy(zero_copy_only=False) / np.maximum(total, 1.0)
-        value = pa.StructArray.from_arrays(found, names, mask=pa.array(~present))
-        return Values(value, pa.array(wrong))
+            found.append(as_arrow(picked, ~present))
+        wrong = as_numpy(errors, 0.0) / np.maximum(total, 1.0)
+        value = pa.StructArray.from_arrays(found, names, mask=as_arrow(~present))
+        return Values(value, as_arrow(wrong))

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from farm_scheduler.aggregates.arrays import as_arrow, as_numpy
 from farm_scheduler.aggregates.measures.base import (
     Columns,
     Grouped,
@@ -190,8 +190,8 @@ class Variance(Measure):
 
     def merge_groups(self, states: Grouped) -> pa.Table:
         """The mean of all, and the distances from it."""
-        columns = [states.table.column(name).combine_chunks() for name in ("s0", "s1", "s2")]
-        n, mean, spread = (one.fill_null(0).to_numpy(zero_copy_only=False) for one in columns)
+        columns = [states.table.column(name) for name in ("s0", "s1", "s2")]
+        n, mean, spread = (as_numpy(one, 0) for one in columns)
         g, count = states.g, states.size
 
         def total(of: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
@@ -203,12 +203,12 @@ class Variance(Measure):
             middle = total(n * mean) / np.maximum(every, 1)
             apart = mean - middle[g]
             whole = total(spread + n * apart * apart)
-        nothing = pa.array(every == 0)
+        nothing = every == 0
         return pa.table(
             {
-                "s0": pa.array(every),
-                "s1": pc.if_else(nothing, None, pa.array(middle)),
-                "s2": pc.if_else(nothing, None, pa.array(whole)),
+                "s0": as_arrow(every),
+                "s1": as_arrow(middle, nothing),
+                "s2": as_arrow(whole, nothing),
             }
         )
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from farm.errors import ConfigError
+from farm_scheduler.aggregates.arrays import as_arrow, as_numpy
 from farm_scheduler.aggregates.measures.base import (
     Columns,
     Grouped,
@@ -74,13 +75,15 @@ class TopK(Measure):
     def finish(self, states: pa.Table, columns: Columns) -> Values:
         """Lists of structs, and the error of the counts."""
         values, counts = (states.column(name).combine_chunks() for name in ("s0", "s1"))
-        sizes = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)
+        sizes = as_numpy(pc.list_value_length(values), 0)
         shown = np.minimum(sizes, self.k)
         ends = np.cumsum(shown)
         g = np.repeat(np.arange(len(sizes)), shown)
-        taken = pa.array((np.cumsum(sizes) - sizes - ends + shown)[g] + np.arange(len(g)))
+        taken = as_arrow((np.cumsum(sizes) - sizes - ends + shown)[g] + np.arange(len(g)))
         every = pa.StructArray.from_arrays(
             [one.flatten().take(taken) for one in (values, counts)], ["value", "count"]
         )
-        offsets = pa.array(np.append(0, ends).astype(np.int32))
-        return Values(pa.ListArray.from_arrays(offsets, every), states.column("s2").fill_null(0))
+        offsets = as_arrow(np.append(0, ends).astype(np.int32))
+        return Values(
+            pa.ListArray.from_arrays(offsets, every), as_arrow(as_numpy(states.column("s2"), 0))
+        )

@@ -203,7 +203,8 @@ class Files:
             return f"read_parquet({text})", {}
         if self._format(path) == "json":
             every = dict(self.columns)
-            how = f"{text}, format='newline_delimited'"
+            # Of one column alone DuckDB would first read all to see whether rows are objects.
+            how = f"{text}, format='newline_delimited', records=true"
             if not every:
                 every = _json_types(path, db, wanted, careful=careful)
             # Parsing the columns that nobody wants would be most of the work.
