@@ -12,7 +12,7 @@ that their queue has no room for are parked, each queue's by themselves, with wh
 it, until the coordinator says how many may be sent.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from copy import copy as copy_of
 
 from farm.client.session_shelf import Shelf, join, part_of_result
@@ -63,7 +63,6 @@ class Outbox:
         # Of each: when there should be room, and why there is none.
         self.full: dict[str, tuple[float, str]] = {}
         self.hold_until = 0.0
-        self._alone = False  # tasks were refused, and nothing of ours has been accepted since
         self._next = 1  # tasks below it were all added, or never will be
         self._functions: dict[bytes, Function] = {}
         self._functions_max = FUNCTIONS_MAX
@@ -260,7 +259,7 @@ class Outbox:
     def accepted(self, first: int, stop: int, *, durable: bool) -> list[Group]:
         """The coordinator has these tasks, durably or not; which of them it had not before."""
         pieces = self.unacked.take(first, stop)
-        self._alone = False
+        self._siblings.accepted(pieces)
         for piece in pieces:
             if not durable or (piece.template is not None and not piece.template.durable):
                 self.retained.add(piece)
@@ -332,19 +331,10 @@ class Outbox:
         shelves = (self.unacked, self.fresh, self.again, *self.parked.values())
         return any(counter in shelf for shelf in shelves)
 
-    def may_wait(self, refused: Iterable[Group]) -> bool:
-        """Whether tasks that were refused may wait for room where nobody should have to.
-
-        As long as siblings of theirs are with the coordinator: they will make some. Others may
-        not, for they may be above these, and wait for them. Once more if there are none: they may
-        have ended meanwhile.
-        """
-        found = self._siblings.of(refused)
-        for groups in (one for one in self._shelves if one is not self.retained):
-            for group in groups:
-                found.remove(group.first, group.first + group.count)
-        alone, self._alone = self._alone, not found
-        return bool(found) or not alone
+    def may_wait(self, refused: Collection[Group]) -> bool:
+        """Whether tasks that were refused may wait for room where nobody should have to."""
+        shelves = (one for one in self._shelves if one is not self.retained)
+        return self._siblings.may_wait(refused, (group for shelf in shelves for group in shelf))
 
     def to_send(self, among: RangeSet) -> list[tuple[int, int]]:
         """Which of these tasks are to be sent, again or at all."""
@@ -367,14 +357,15 @@ class Outbox:
 
     def settled(self, first: int, stop: int) -> list[Group]:
         """These tasks are over; which of them were not known to be accepted."""
-        if not self._paced:
-            self._siblings.remove(first, stop)
         if self.retained.tasks:
             self.retained.take(first, stop)
         pieces: list[Group] = []
         for shelf in (self.unacked, self.again, self.fresh, *self.parked.values()):
             if shelf.tasks:
                 pieces += shelf.take(first, stop)
+        if not self._paced:
+            self._siblings.remove(first, stop)
+            self._siblings.accepted(pieces)  # what is over had room, though nobody has said so
         if self.parked:
             self._drop_empty()
         return pieces

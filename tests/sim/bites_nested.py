@@ -9,6 +9,7 @@ from farm.core.queue import Queue
 from farm_workers import host_lending
 from farm_workers.host_backlog import Backlog
 from farm_workers.host_lending import Lending
+from farm_workers.host_roster import Roster
 from tests.sim.bites import bite
 
 MANY_PARENTS = {
@@ -89,3 +90,25 @@ def _(patch):
 )
 def _(patch):
     patch.setattr(Outbox, "may_wait", lambda _self, _refused: True)
+
+
+@bite(
+    "what is waited for fails where no worker starts",
+    "starved",
+    **{
+        **MANY_PARENTS,
+        "slots": [3],
+        "initializer": True,
+        "faults": ["spoil host"],
+        "fault_seconds": 0.3,
+    },
+)
+def _(patch):
+    replace = Roster.replace
+
+    def for_good(self, slot, death, now):
+        replace(self, slot, death, now)
+        self.retry_at = float("inf") if self.failing else self.retry_at
+
+    patch.setattr(Roster, "replace", for_good)
+    patch.setattr(Roster, "gives_up", lambda self, _: self.failing and not self.census()[0])

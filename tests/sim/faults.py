@@ -127,7 +127,8 @@ class Faults:
     def _spoil_host(self) -> None:
         host = self._host()
         if host is not None:
-            host.spoil(self.chance.choice((0.05, 0.5, 3.0)))
+            seconds = self.chance.choice((0.05, 0.5, 3.0))
+            host.spoil(seconds, dies=self.chance.random() < 0.5)
 
     def _weaken_host(self) -> None:
         host = self._host()

@@ -153,10 +153,10 @@ class HostProcess(Process):
         """Whether no worker can start here now: the disk is full, the initializer raises."""
         return self.world.clock.now < self.spoiled_until
 
-    def spoil(self, seconds: float) -> None:
-        """Workers die, and for a time none can start."""
+    def spoil(self, seconds: float, *, dies: bool) -> None:
+        """For a time no worker can start; those that are there die, or one of them does."""
         self.spoiled_until = self.world.clock.now + seconds
-        for slot in list(self.workers):
+        for slot in list(self.workers)[: None if dies else 1]:
             self.lose_worker(slot)
 
     @property

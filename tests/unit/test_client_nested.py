@@ -102,6 +102,37 @@ def test_what_is_refused_waits_for_no_task_that_may_be_above_it():
     assert list(session.open) == [(1, 2)]
 
 
+def test_of_two_parents_one_waits_for_room_and_does_not_keep_the_other_waiting():
+    session, port = impatient()
+    gone = m.Template(depth=1, parent=(b"other-parent-id!", 1))
+    session.submit([group(1, template=gone), group(2, template=gone)], [F], 0.0)
+    session.receive(m.Accepted(1, [(1, 1)]), 0.1)
+    # Its parent is over; it runs in this very process, is all that one may have, and submits one.
+    below = m.Template(depth=1, parent=(ME, 1))
+    session.submit([group(3, template=below)], [F], 0.2)
+    for turn in range(2):
+        session.receive(busy(2), 0.3 + turn)
+        assert {2, 3} <= {i for first, stop in session.open for i in range(first, stop)}
+        session.receive(busy(3), 0.4 + turn)
+        session.on_tick(0.9 + turn)
+    assert [what for name, what in port.take() if name == "failed"] == [(3, 1, "busy", "full")]
+    assert list(session.open) == [(1, 3)]
+
+
+def test_what_is_over_before_it_is_said_to_be_accepted_was_accepted():
+    session, port = impatient()
+    session.submit([group(1)], [F], 0.0)
+    session.receive(busy(1), 0.1)
+    session.on_tick(0.2)
+    session.receive(m.Results(1, 1, [result(1)]), 0.3)
+    session.submit([group(2)], [F], 0.4)
+    session.receive(busy(2), 0.5)
+    assert not any(what == "failed" for what, _ in port.take())
+    session.on_tick(0.6)
+    session.receive(busy(2), 0.7)
+    assert ("failed", (2, 1, "busy", "full")) in port.take()
+
+
 def test_others_wait_for_room_as_ever():
     port = Recorder()
     session = Session(

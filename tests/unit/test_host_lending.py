@@ -1,8 +1,8 @@
 """Slots that are lent: who may begin while tasks wait for others, and what is paid back."""
 
-from farm.model import deepest_wait, lendable
+from farm.model import Ending, deepest_wait, lendable
 from farm.protocol.messages import HostHello, Report
-from tests.unit.host_rig import Rig, one, runs
+from tests.unit.host_rig import Rig, endings, one, runs
 
 
 def lender(slots=1, max_lent=8, **more):
@@ -189,6 +189,44 @@ def test_workers_that_cannot_start_are_not_asked_for():
     assert report.returned == [(1, 2, 2, 1)]
     assert report.window == 1  # what it has, and nothing more
     assert rig.tick(30.0) != []  # then it tries again
+
+
+def test_what_is_waited_for_fails_if_no_worker_gets_past_the_initializer():
+    rig = lender(failures_max=2, has_initializer=True)
+    slot, part = begin(rig)
+    waits(rig, slot, part)
+    rig.assign(lease=2, first=2, depth=1)
+    rig.exit(1, code=1, error="no")
+    rig.exit(1, code=1, error="no")
+    report = rig.report()
+    assert endings(report) == [(2, 2, 1, Ending.BROKEN)]
+    assert report.ended[0].failure.message == "no"
+    # What it has, and one more that is to hear of it.
+    assert (report.window, report.waiting, rig.host.broken) == (2, 1, "no")
+    rig.assign(lease=3, first=3, depth=1)
+    assert endings(rig.report()) == [(3, 3, 1, Ending.BROKEN)]
+    rig.assign(lease=4, first=4)  # on which nobody waits: it may run as soon as this goes on
+    assert rig.report().returned == [(1, 4, 4, 1)]
+    waits(rig, slot, part, begins=False)
+    assert (lent(rig), rig.host.broken) == ((1, 0), "")
+    rig.ended(slot, part)
+    assert begin(rig, lease=5, first=5)[0] == slot
+
+
+def test_who_begins_to_wait_where_no_worker_starts_waits_for_nothing():
+    rig = lender(slots=2, ready=False, failures_max=2, has_initializer=True, retry_seconds=30.0)
+    rig.host.on_worker_ready(0, rig.now)
+    rig.exit(1, code=1, error="no")
+    rig.exit(1, code=1, error="no")
+    slot, part = begin(rig)
+    rig.assign(lease=2, first=2, depth=1)
+    waits(rig, slot, part)
+    assert endings(rig.report()) == [(2, 2, 1, Ending.BROKEN)]
+    calls = rig.tick(30.0)
+    assert ("spawn", 1) in calls
+    assert calls[-1][1].window == 3  # which is news: one that needs two slots may come
+    rig.assign(lease=3, first=3, depth=1)
+    assert started(rig, 1)[1].first == 3
 
 
 def test_a_host_that_drains_begins_what_its_own_tasks_wait_for():

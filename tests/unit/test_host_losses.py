@@ -320,6 +320,23 @@ def test_one_worker_that_does_not_start_leaves_the_others_at_work():
     assert rig.host._window() == 1
 
 
+def test_as_long_as_one_worker_is_up_others_are_tried_again_later():
+    rig = Rig(slots=2, ready=False, has_initializer=True, retry_seconds=30.0)
+    rig.host.on_worker_ready(0, rig.now)
+    for _ in range(3):
+        rig.exit(1, None, code=1, error="no")
+    assert (rig.host.failing, rig.host.broken) == ("no", "")
+    assert ("spawn", 1) not in rig.tick(29.0)
+    assert ("spawn", 1) in rig.tick(1.0)
+    assert rig.host.failing == ""
+    for _ in range(3):
+        rig.exit(1, None, code=1, error="no")
+    rig.now += 5.0
+    rig.exit(0, None, code=-9)  # and now none is
+    assert rig.host.broken == "no"
+    assert not [call for call in rig.tick(100.0) if call[0] == "spawn"]
+
+
 def test_a_worker_that_retires_costs_nobody_anything():
     rig = Rig(1)
     slot, part = one(rig.assign(1))

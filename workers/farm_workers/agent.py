@@ -107,7 +107,7 @@ class Agent:
         if self._pool.uploads.trouble:
             logger.warning("%s", self._pool.uploads.trouble)
         self._stopping = False
-        self._said = ("", False, False, "")  # broken, connected, draining, trouble
+        self._said = ("", False, False, "")  # failing, connected, draining, trouble
         self._losses: set[str] = set()  # why it was lost, since it was welcome: each is said once
         self._not_before = 0.0
         self._bugs = Seldom(logger)
@@ -220,7 +220,7 @@ class Agent:
     def _tell(self) -> None:
         """Log what has changed."""
         host = self._host
-        said = (host.broken, host.connected, host.draining, self._disk.trouble)
+        said = (host.failing, host.connected, host.draining, self._disk.trouble)
         if said == self._said:
             return
         if host.connected and not self._said[1]:
@@ -236,8 +236,8 @@ class Agent:
                 "asked for" if not self._disk.trouble else "not asked for",
                 said_of,
             )
-        if host.broken and host.broken != self._said[0]:
-            logger.error("no worker can be started: %s", host.broken)
+        if host.failing and host.failing != self._said[0]:
+            logger.error("no worker can be started: %s", host.failing)
         self._said = said
 
     def _call(self, function: Callable[..., object], *arguments: object) -> bool:

@@ -46,7 +46,7 @@ class Host:
 
     ``connected``: the coordinator has welcomed it. ``drained``: it has said goodbye and may end.
     ``unusable``: why the coordinator gives it no work. ``rejected``: the last refusal. ``broken``:
-    why no worker can be started. ``draining``: it was told to finish and leave.
+    why nothing can begin here. ``draining``: it was told to finish and leave.
     """
 
     def __init__(
@@ -81,8 +81,13 @@ class Host:
 
     @property
     def broken(self) -> str:
-        """Why no worker can be started; empty if they can."""
+        """Why nothing can begin here; empty if it can."""
         return self._work.roster.broken
+
+    @property
+    def failing(self) -> str:
+        """Why no worker can be started, though some may be there; empty if they can."""
+        return self._work.roster.failing
 
     @property
     def running(self) -> int:
@@ -360,12 +365,8 @@ class Host:
 
     def _may_hold(self) -> bool:
         """Whether a report may wait for others: it is small, and the workers have more to do."""
-        return (
-            self._work.backlog.waiting > 0
-            and self._reports.is_small
-            and not self._pace.is_dense
-            and not self.draining
-        )
+        more = self._work.backlog.waiting > 0 and self._reports.is_small
+        return more and not (self._pace.is_dense or self.draining)
 
     def _send_report(self, report: Report) -> None:
         report.trouble = self._trouble_told = self._trouble
@@ -377,7 +378,7 @@ class Host:
         return (
             self._trouble != self._trouble_told
             or self._work.lending.state != self._lent_told
-            or is_news(window, self._window_told, self._settings.slots)
+            or is_news(window, self._window_told, self._work.lending.slots)
         )
 
     def _window(self) -> int:

@@ -53,14 +53,27 @@ class Lending:
         return sum(map(slots_of, waiting))
 
     @property
-    def state(self) -> State:
-        """What a report says: the slots that are lent, if only children may have them, whose.
+    def counted(self) -> tuple[int, int]:
+        """How many tasks wait as the coordinator counts them, and how many slots these have there.
 
-        A packed task is one for the coordinator, however many workers have parts of it.
+        A packed task is one for it, however many workers have parts of it.
         """
         if not self._roster.lends:
+            return 0, 0
+        workers, slots = self._apart
+        return self.waiting - workers, self.lent - slots
+
+    @property
+    def slots(self) -> int:
+        """How many slots there are, with those that tasks have which wait."""
+        return self._settings.slots + self.counted[1]
+
+    @property
+    def state(self) -> State:
+        """What a report says: the slots that are lent, if only children may have them, whose."""
+        if not self._roster.lends:
             return 0, self._roster.draining, []
-        workers, slots = self.apart
+        workers, slots = self._apart
         return max(0, self.lent - slots + workers), self._roster.draining, self._waits()
 
     def _waits(self) -> list[tuple[int, int, int]]:
@@ -91,11 +104,11 @@ class Lending:
         return True
 
     @property
-    def apart(self) -> tuple[int, int]:
+    def _apart(self) -> tuple[int, int]:
         """How many workers have a part of a packed task beside another, and their slots."""
         seen: set[tuple[int, int]] = set()
         workers = slots = 0
-        for slot in self._roster.slots if self._roster.lends else ():
+        for slot in self._roster.slots:
             lease = slot.pipe[0].lease if slot.pipe else None
             if lease is not None and lease.grant.packed and lease.key in seen:
                 workers += 1

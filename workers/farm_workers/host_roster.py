@@ -53,15 +53,13 @@ class Verdict(NamedTuple):
 
 
 class Roster:
-    """``broken`` says why no worker is up or coming up; it is empty as long as one is.
+    """``lends``: tasks wait for others, or did a moment ago.
 
-    ``lends``: tasks wait for others, or did a moment ago, and there may be more slots than the host
-    has at other times: those with higher numbers, which are there while they have a worker.
+    There may be more slots then: those with higher numbers, while they have a worker.
     """
 
     def __init__(self, settings: HostSettings, port: HostPort, now: float) -> None:
         self.slots = [Slot(number) for number in range(settings.slots)]
-        self.broken = ""
         self.draining = False
         self.retry_at = float("inf")
         self.lends = False
@@ -99,7 +97,6 @@ class Roster:
 
     def revive(self, now: float) -> None:
         """Start a worker in every empty slot, whatever became of the last."""
-        self.broken = ""
         self._failures = self._young = 0
         self.retry_at = float("inf")
         for slot in self.slots:
@@ -110,8 +107,35 @@ class Roster:
     def may_start(self) -> bool:
         """Whether another worker is likely to start."""
         limit = self._settings.failures_max
-        leaves = self.draining and not any(slot.waiting for slot in self.slots)
-        return not (leaves or self._failures >= limit or self._young >= limit)
+        return not (self._leaves or self._failures >= limit or self._young >= limit)
+
+    @property
+    def failing(self) -> str:
+        """Why workers do not start here, until that is tried again; empty if they do."""
+        return "" if self._failures < self._settings.failures_max or self._leaves else self._error
+
+    @property
+    def broken(self) -> str:
+        """Why nothing can begin here; empty as long as a worker is up or coming up for it.
+
+        One whose task waits for others does not count: it will begin nothing before these.
+        """
+        if not (why := self.failing):
+            return ""
+        busy = any(s.state is not SlotState.EMPTY and not s.waiting for s in self.slots)
+        return "" if busy else why
+
+    def gives_up(self, depth: int) -> bool:
+        """Whether what is so deep is to fail: too many in a row have failed in the initializer.
+
+        While tasks wait here, only what may be what they wait for: then they go on.
+        """
+        waits = any(slot.waiting for slot in self.slots)
+        return bool(self._settings.has_initializer and self.broken and (depth or not waits))
+
+    @property
+    def _leaves(self) -> bool:
+        return self.draining and not any(slot.waiting for slot in self.slots)
 
     def lend(self, now: float) -> None:
         """Start a worker in another slot."""
@@ -213,7 +237,8 @@ class Roster:
         """A worker is gone: start another, unless too many in a row failed to start.
 
         Only one that was never ready failed to start. Whatever ends one later is no fault of the
-        initializer, and no reason to believe that the next one will not start.
+        initializer, and no reason to believe that the next one will not start. It is tried again
+        later; but if no worker at all has got past the initializer, the farm hears of that.
         """
         self.slots[slot.number] = Slot(slot.number)
         while len(self.slots) > self._settings.slots and self.slots[-1].state is SlotState.EMPTY:
@@ -228,10 +253,9 @@ class Roster:
             return
         limit = self._settings.failures_max
         if self._failures >= limit:
-            if not self._settings.has_initializer:
-                self.retry_at = min(self.retry_at, now + self._settings.retry_seconds)
-            if not self.census()[0]:
-                self.broken = self._error
+            later = self.census()[0] or not self._settings.has_initializer
+            self.retry_at = min(self.retry_at, now + self._settings.retry_seconds)
+            self.retry_at = self.retry_at if later else float("inf")
         elif self._young >= limit:
             self.retry_at = min(self.retry_at, now + YOUNG_SECONDS)
         elif slot.number < self._settings.slots:

@@ -128,16 +128,16 @@ class SliceEnd(msgspec.Struct, array_like=True, gc=False):
 class HostSettings:
     """What a host is and its bounds; times in seconds.
 
-    ``window_max`` bounds the tasks it holds, ``unnoted_max`` and ``unnoted_bytes_max`` the
-    outcomes it keeps. With an initializer a host whose workers do not start fails its tasks;
-    without one it gives them back and tries again every ``retry_seconds``. When it drains, tasks
-    may run on for ``grace_seconds``, and its last reports be noted within ``drain_seconds``.
-    ``kill_seconds`` is how long a worker over a limit has to end before it is killed. Workers are
-    replaced after ``max_tasks_per_worker`` tasks, or when they have ``max_memory_per_worker``
-    bytes; 0: never. ``memory_limits``, ``resources``, ``platform``, ``packages`` and ``keys`` as in
-    ``HostHello``; ``devices`` names its GPUs. ``max_lent`` is how many slots may be lent at a time
-    while tasks wait for others; a worker that is not needed any more leaves after
-    ``spare_seconds``.
+    ``window_max`` bounds the tasks it holds, ``unnoted_max`` and ``unnoted_bytes_max`` the outcomes
+    it keeps. With an initializer a host whose workers do not start fails its tasks; without one it
+    gives them back. As long as it has a worker, or no initializer, it tries again every
+    ``retry_seconds``. When it drains, tasks may run on for ``grace_seconds``, and its last reports
+    be noted within ``drain_seconds``. ``kill_seconds`` is how long a worker over a limit has to end
+    before it is killed. Workers are replaced after ``max_tasks_per_worker`` tasks, or when they
+    have ``max_memory_per_worker`` bytes; 0: never. ``memory_limits``, ``resources``, ``platform``,
+    ``packages`` and ``keys`` as in ``HostHello``; ``devices`` names its GPUs. ``max_lent`` is how
+    many slots may be lent at a time while tasks wait for others; a worker that is not needed any
+    more leaves after ``spare_seconds``.
     """
 
     slots: int

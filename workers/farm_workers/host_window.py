@@ -17,24 +17,25 @@ def window_of(settings: HostSettings, work: Work, pace: Pace, reports: Reports) 
 
     While slots are lent nothing waits here behind others: what is deeper must find room.
     """
-    roster = work.roster
+    roster, lending = work.roster, work.lending
     live, free, fencing = roster.census()
     if fencing:
         return 0
     if roster.broken:
-        # With an initializer the whole farm hears of it; else others may do better.
-        return settings.slots if settings.has_initializer else 0
+        if not settings.has_initializer:
+            return lending.counted[1]  # others may do better
+        # With an initializer the whole farm hears of it; while tasks wait here, only what these
+        # wait for is to: of others the coordinator gives none to so few.
+        tasks, slots = lending.counted
+        return slots + (tasks or settings.slots)
     if reports.bytes >= settings.unnoted_bytes_max:
         return 0
     room = settings.unnoted_max - reports.units
-    if not work.lending.is_strained:
+    if not lending.is_strained:
         window = min(live, settings.slots) + pace.lookahead(min(free, settings.slots))
         return max(0, min(window, settings.window_max, room))
-    lending = work.lending
     usable = min(settings.slots, live if roster.may_start else live - lending.waiting)
-    # A packed task is one for the coordinator, however many workers have parts of it.
-    _, slots_apart = lending.apart
-    return max(0, lending.lent + max(0, min(usable, settings.window_max, room)) - slots_apart)
+    return max(0, lending.counted[1] + max(0, min(usable, settings.window_max, room)))
 
 
 def is_news(window: int, told: int, slots: int) -> bool:

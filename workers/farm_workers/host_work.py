@@ -164,6 +164,8 @@ class Work:
         if self.lending.waits(slot, ordinal, begins=begins):
             if begins and slot.holds_up:
                 self._limit(slot)
+            if self.roster.broken:
+                self._put_all()
             self.fill(now)
 
     def ended(self, number: int, parts: list[SliceEnd], now: float) -> None:
@@ -311,7 +313,7 @@ class Work:
             lease.recalled.remove(first, stop)
         known = True
         for a, b in waits:
-            if self.roster.broken and self._settings.has_initializer:
+            if self.roster.gives_up(lease.grant.depth):
                 failure = Failure("initializer", self.roster.broken, self._settings.name)
                 self._reports.end(lease, (a, b), Ending.BROKEN, [], failure=failure)
             elif self.roster.broken or (
