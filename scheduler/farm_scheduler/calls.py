@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from farm.imports import importing_for_the_farm
 from farm_scheduler.command import run_command
-from farm_scheduler.core import Row, Schedule
+from farm_scheduler.core import Kept, Row, Schedule
 from farm_scheduler.cron import zone
 
 __all__ = [
@@ -108,7 +108,7 @@ def find_program(option: str, word: str, otherwise: str) -> None:
     )
 
 
-def target_of(schedule: Schedule) -> Target:
+def target_of(schedule: Schedule | Kept) -> Target:
     """What a schedule calls."""
     return Target(
         schedule.run,

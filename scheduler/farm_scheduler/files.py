@@ -7,7 +7,6 @@ own, for then nobody knows what is in it.
 import importlib
 import re
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
@@ -15,6 +14,8 @@ from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
 from typing import Any, NamedTuple
+
+import tomli
 
 from farm.client.options import Settings, merge
 from farm.errors import ConfigError
@@ -161,11 +162,11 @@ def _from_toml(path: Path) -> Entries:
     text = _text(path)
     try:
         return _by_pieces(path, text)
-    except (tomllib.TOMLDecodeError, KeyError):
+    except (tomli.TOMLDecodeError, KeyError):
         pass  # no piece can say where in the file it is wrong, and the whole may be right
     try:
-        return list(_from_tables(path, tomllib.loads(text), {}))
-    except tomllib.TOMLDecodeError as error:
+        return list(_from_tables(path, tomli.loads(text), {}))
+    except tomli.TOMLDecodeError as error:
         if (found := _without_repeats(path, text)) is None:
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
         return found
@@ -187,10 +188,8 @@ def _without_repeats(path: Path, text: str) -> Entries | None:
             message = f"schedule {name!r} is in {path} twice; give one of them another name"
             repeats.append((name, message))
     try:
-        return (
-            [*_from_tables(path, tomllib.loads("".join(kept)), {}), *repeats] if repeats else None
-        )
-    except tomllib.TOMLDecodeError:
+        return [*_from_tables(path, tomli.loads("".join(kept)), {}), *repeats] if repeats else None
+    except tomli.TOMLDecodeError:
         return None
 
 
@@ -205,7 +204,7 @@ def _by_pieces(path: Path, text: str) -> Entries:
     edges = [0, *starts[1:], len(text)]
     defaults: dict[str, Any] = {}
     for number, (begin, end) in enumerate(pairwise(edges)):
-        tables = tomllib.loads(text[begin:end])
+        tables = tomli.loads(text[begin:end])
         if number and set(tables) - {"schedules"}:
             raise KeyError(begin)
         for name, made in _from_tables(path, tables, defaults):

@@ -41,10 +41,10 @@ class Loader:
         changed, self._turn = self._state.changes(self._turn)
         for entry, file in changed:
             if entry.retired is None:
-                self.file[entry.schedule.name] = file
-                self._targets.add(target_of(entry.schedule))
+                self.file[entry.name] = file
+                self._targets.add(target_of(entry.told))
             else:
-                self.file.pop(entry.schedule.name, None)
+                self.file.pop(entry.name, None)
         return [entry for entry, _ in changed]
 
     def warm_up(self) -> None:
@@ -79,7 +79,7 @@ class Loader:
             return False
         missing = {target for target in self._targets if _is_missing(target)}
         return not missing or not any(
-            entry.retired is None and target_of(entry.schedule) in missing for entry in entries
+            entry.retired is None and target_of(entry.told) in missing for entry in entries
         )
 
     def finish(self) -> None:

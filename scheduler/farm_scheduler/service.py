@@ -92,7 +92,7 @@ class Scheduler:
 
     def keep(self, entry: Entry) -> None:
         """Keep an entry, with this turn."""
-        self._entries[entry.schedule.name] = entry
+        self._entries[entry.name] = entry
 
     def keep_backfill(self, backfill: Backfill) -> None:
         """Keep what a backfill has left, with this turn."""

@@ -19,7 +19,7 @@ import msgspec
 
 from farm.errors import ConfigError, KeyConflict, StoreError, StoreUnreadable
 from farm_scheduler.collection import no_collection
-from farm_scheduler.core import Backfill, Entry, Pause, Row, Schedule
+from farm_scheduler.core import Backfill, Entry, Kept, Pause, Row, Schedule
 from farm_scheduler.files import Problem
 from farm_scheduler.formats import VERSION, open_format
 
@@ -132,7 +132,7 @@ class State:
         for spec, file, cursor, following, last, pauses, *rest in self._db.execute(
             query + where, values
         ):
-            entry = Entry(_schedule(spec), 0, cursor, following)
+            entry = Entry(Kept.of(spec), 0, cursor, following)
             entry.last, (entry.retired, entry.at_once) = last, rest
             if pauses:
                 entry.pauses = _pauses(pauses)
@@ -313,8 +313,8 @@ class _Transaction:
         self._db.execute("COMMIT" if kind is None else "ROLLBACK")
 
 
-def _schedule(spec: bytes) -> Schedule:
-    return Schedule.restored(msgspec.msgpack.decode(spec))
+def _spec(told: Schedule | Kept) -> bytes:
+    return told.spec if isinstance(told, Kept) else msgspec.msgpack.encode(told.state())
 
 
 def _values(row: Row, keep: dict[str, float]) -> tuple[Any, ...]:
@@ -331,11 +331,10 @@ def _plain(value: Any) -> Any:
 
 
 def _entry(entry: Entry, file: str, turn: int) -> tuple[Any, ...]:
-    schedule = entry.schedule
     pauses = [[one.at, None if one.until == inf else one.until, *one[2:]] for one in entry.pauses]
     return (
-        schedule.name,
-        msgspec.msgpack.encode(schedule.state()),
+        entry.name,
+        _spec(entry.told),
         file,
         entry.cursor,
         entry.next,

@@ -8,6 +8,9 @@ from itertools import chain
 import pytest
 
 from farm.errors import ConfigError, KeyConflict, StoreUnreadable
+from farm_scheduler.calls import target_of
+from farm_scheduler.core import Entry, Kept, Schedule
+from farm_scheduler.core.kept import Glance
 from farm_scheduler.core.schedule import FIELDS
 from farm_scheduler.formats import SPEC, STEPS, VERSION
 from farm_scheduler.state import State
@@ -82,7 +85,28 @@ def test_the_script_makes_what_the_newest_file_has(tmp_path):
 
 def test_a_format_says_which_fields_a_schedule_has():
     assert SPEC == FIELDS, "another set of fields is another format: see farm_scheduler.formats"
+    assert Glance.__struct_fields__ == SPEC
     assert set(STEPS) == set(VERSIONS) - {1}
+
+
+def test_of_what_is_kept_some_is_known_before_a_schedule_is_made_of_it(tmp_path):
+    golden.make(tmp_path / "schedules.db")
+    hooks = {"on_failure": ["page", "ops"], "on_late": "http://127.0.0.1/late"}
+    called = Schedule("called", cron="@daily", command=["sh", "-c", ":"], jitter="1h", **hooks)
+    with closing(State(tmp_path / "schedules.db")) as state:
+        state.commit([], [(Entry(called, 0, golden.NOON, None), "f")], {})
+        found = [entry for entry, _ in state.changes()[0]]
+        assert {type(entry.told) for entry in found} == {Kept}
+        state.commit([], [(entry, "f") for entry in found], {})  # as it was kept
+        again = [entry for entry, _ in state.changes()[0]]
+    assert [entry.told for entry in again] == [entry.told for entry in found]
+    for entry in found:
+        kept, name, wakes = entry.told, entry.name, entry.wakes()
+        assert (name, kept.offset) == (entry.schedule.name, entry.schedule.offset)
+        assert target_of(kept) == target_of(entry.schedule)
+        assert entry.told is entry.schedule
+        assert entry.wakes() == wakes
+    assert called in [entry.schedule for entry in found]
 
 
 def test_an_older_format_is_left_alone_by_all_but_the_scheduler(tmp_path):

@@ -8,6 +8,7 @@ becomes of a fire, ``timing`` when there is one.
 from farm_scheduler.core.backfills import Backfill
 from farm_scheduler.core.entry import Entry, Pause
 from farm_scheduler.core.fires import Port
+from farm_scheduler.core.kept import Kept
 from farm_scheduler.core.machine import Machine
 from farm_scheduler.core.rows import Kind, Row, State, fire_id
 from farm_scheduler.core.schedule import Schedule
@@ -16,6 +17,7 @@ from farm_scheduler.core.timing import Timing
 __all__ = [
     "Backfill",
     "Entry",
+    "Kept",
     "Kind",
     "Machine",
     "Pause",

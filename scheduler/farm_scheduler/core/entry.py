@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import NamedTuple
 
+from farm_scheduler.core.kept import Kept
 from farm_scheduler.core.rows import Row
 from farm_scheduler.core.schedule import Schedule
 
@@ -22,7 +23,8 @@ class Pause(NamedTuple):
 class Entry:
     """One schedule, and how far it has come.
 
-    ``cursor``: every nominal time up to it has its row. ``next``: the first after it, or None.
+    ``told``: what is known of the schedule, which is made of it when somebody asks. ``cursor``:
+    every nominal time up to it has its row. ``next``: the first after it, or None.
     ``last``: the nominal time before that, if it is known.
     ``retired``: when it was no longer in its file, or None. ``running`` and ``waiting``: rows that
     are not final, oldest first; those of backfills stand apart, and are few: None while there are
@@ -40,13 +42,15 @@ class Entry:
         "pauses",
         "retired",
         "running",
-        "schedule",
+        "told",
         "waiting",
         "wake",
     )
 
-    def __init__(self, schedule: Schedule, number: int, cursor: int, following: int | None) -> None:
-        self.schedule = schedule
+    def __init__(
+        self, told: Schedule | Kept, number: int, cursor: int, following: int | None
+    ) -> None:
+        self.told = told
         self.number = number
         self.cursor = cursor
         self.last: int | None = None
@@ -60,6 +64,22 @@ class Entry:
         self.backfilled: list[Row] | None = None
         self.at_once = 1
 
+    @property
+    def name(self) -> str:
+        """That of the schedule."""
+        return self.told.name
+
+    @property
+    def schedule(self) -> Schedule:
+        """What it is about."""
+        if isinstance(self.told, Kept):
+            self.told = self.told.schedule()
+        return self.told
+
+    @schedule.setter
+    def schedule(self, schedule: Schedule) -> None:
+        self.told = schedule
+
     def paused(self, at: float) -> Pause | None:
         """The pause in which an instant lies."""
         for pause in self.pauses:
@@ -71,17 +91,16 @@ class Entry:
         """When something is to be done for it: a fire is due, or has waited too long."""
         if self.retired is not None:
             return None
-        schedule = self.schedule
-        at = None if self.next is None else self.next + schedule.offset
-        if self.waiting and schedule.deadline is not None:
-            last = min(row.due for row in self.waiting) + schedule.deadline
+        at = None if self.next is None else self.next + self.told.offset
+        if self.waiting and (deadline := self.schedule.deadline) is not None:
+            last = min(row.due for row in self.waiting) + deadline
             return last if at is None else min(at, last)
         return at
 
     def forget_pauses(self) -> None:
         """Drop those that no fire to come can be in."""
         if self.pauses:
-            first = inf if self.next is None else self.next + self.schedule.offset
+            first = inf if self.next is None else self.next + self.told.offset
             self.pauses = tuple(one for one in self.pauses if one.until > first or one.until == inf)
 
     def open_rows(self) -> Iterator[Row]:

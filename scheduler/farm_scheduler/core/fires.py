@@ -182,7 +182,7 @@ class Fires:
 
     def _one_waits(self, entry: Entry) -> bool:
         """Whether a fire of a backfill waits to begin; rows are made when there are none left."""
-        name = entry.schedule.name
+        name = entry.name
         while not entry.backfilled and name in self.backfills:
             backfill = max(self.backfills[name], key=Backfill.newest)
             for nominal in backfill.take():
@@ -195,7 +195,7 @@ class Fires:
 
     def drop_backfills(self, entry: Entry, fate: Fate, now: float) -> None:
         """What has no rows yet gets one for all, and never runs."""
-        for backfill in list(self.backfills.get(entry.schedule.name, ())):
+        for backfill in list(self.backfills.get(entry.name, ())):
             left = backfill.slices[backfill.taken :]
             row = self.row(entry, left[-1][-1], Kind.BACKFILL, backfill.mark)
             row.until = left[0][0] + 1

@@ -60,12 +60,12 @@ class Machine:
     def follow(self, entries: Iterable[Entry]) -> None:
         """Take over entries that another machine has kept, in place of what was known of them."""
         for entry in entries:
-            known = self.entries.get(entry.schedule.name)
+            known = self.entries.get(entry.name)
             if known is None:
                 self._add(entry)
             else:
                 entry.number, entry.wake = known.number, known.wake
-                self.entries[entry.schedule.name] = self._by_number[entry.number] = entry
+                self.entries[entry.name] = self._by_number[entry.number] = entry
             self._sleep(entry)
         self.next_deadline()  # so that the heap forgets what is over
 
@@ -99,7 +99,7 @@ class Machine:
             elif entry.schedule != schedule or entry.retired is not None:
                 self._change(entry, schedule, now)
         for entry in list(self.entries.values()):
-            if entry.retired is None and entry.schedule.name not in schedules:
+            if entry.retired is None and entry.name not in schedules:
                 self._retire(entry, now)
 
     def _add_new(self, schedule: Schedule, now: float) -> None:
@@ -112,7 +112,7 @@ class Machine:
     def _add(self, entry: Entry) -> None:
         self._numbers += 1
         entry.number = self._numbers
-        self.entries[entry.schedule.name] = self._by_number[entry.number] = entry
+        self.entries[entry.name] = self._by_number[entry.number] = entry
 
     def _change(self, entry: Entry, schedule: Schedule, now: float) -> None:
         old = entry.schedule

@@ -142,35 +142,35 @@ class Schedule(metaclass=_Forbearing):
             )
         try:
             program = _words("command", command)
-            shift = seconds(jitter, "jitter")
-            window = _window(catch_up)
-            found = {
-                "name": name,
-                "cron": _text("cron", cron),
-                "tz": intern(_text("tz", tz)),
-                "run": _reference(run, program),
-                "args": tuple(_listed("args", args)),
-                "kwargs": _table("kwargs", kwargs),
-                "command": program,
-                "dst": _one_of("dst", dst, POLICIES),
-                "misfire": intern(_policy("misfire", misfire, MISFIRE)),
-                "overlap": intern(_policy("overlap", overlap, OVERLAP)),
-                "catch_up": window,
-                "late_after": seconds(late_after, "late_after"),
-                "jitter": shift,
-                "deadline": _deadline(deadline),
-                "keep": max(seconds(keep, "keep"), 2 * window),
-                "on_failure": _hook("on_failure", on_failure),
-                "on_late": _hook("on_late", on_late),
-                "options": _table("options", options),
-                "plain": intern(plain(cron, name)),
-                "offset": _offset(name, shift),
-            }
-            Timing.of(found["plain"], found["tz"], found["dst"])
+            manner = tz, dst, misfire, overlap, catch_up, late_after, jitter, deadline, keep
+            try:
+                tz, dst, *policies, shift, last, kept = _manner(*manner)
+            except TypeError:  # one of them is a list or a table, and of no use here
+                tz, dst, *policies, shift, last, kept = _manner.__wrapped__(*manner)
+            values = (
+                name,
+                _text("cron", cron),
+                tz,
+                _reference(run, program),
+                tuple(_listed("args", args)),
+                _table("kwargs", kwargs),
+                program,
+                dst,
+                *policies,
+                shift,
+                last,
+                kept,
+                _hook("on_failure", on_failure),
+                _hook("on_late", on_late),
+                _table("options", options),
+                spelled := intern(plain(cron, name)),
+                _offset(name, shift),
+            )
+            Timing.of(spelled, tz, dst)
         except ValueError as error:
             raise ValueError(f"schedule {name!r}: {error}") from None
-        for field, value in found.items():
-            object.__setattr__(self, field, value)
+        for put, value in zip(PUT, values, strict=True):
+            put(self, value)
 
     @property
     def timing(self) -> Timing:
@@ -267,6 +267,33 @@ def policy(text: str) -> Policy:
     if match[1] == "buffer_one":
         return Policy("buffer_all", 1)
     return Policy(match[1], AT_MOST if match[2] is None else int(match[2]))
+
+
+@lru_cache(1024, typed=True)  # of many schedules few differ in what is checked here
+def _manner(  # noqa: PLR0913, PLR0917 - one for each option
+    tz: str,
+    dst: DstPolicy,
+    misfire: str,
+    overlap: str,
+    catch_up: Duration,
+    late_after: Duration,
+    jitter: Duration,
+    deadline: Duration | None,
+    keep: Duration,
+) -> tuple[str, DstPolicy, str, str, float, float, float, float | None, float]:
+    """The same, checked, and durations in seconds."""
+    window = _window(catch_up)
+    return (
+        intern(_text("tz", tz)),
+        _one_of("dst", dst, POLICIES),
+        intern(_policy("misfire", misfire, MISFIRE)),
+        intern(_policy("overlap", overlap, OVERLAP)),
+        window,
+        seconds(late_after, "late_after"),
+        seconds(jitter, "jitter"),
+        _deadline(deadline),
+        max(seconds(keep, "keep"), 2 * window),
+    )
 
 
 def _policy(what: str, value: object, ways: Mapping[str, bool]) -> str:
