@@ -227,6 +227,7 @@ def test_the_document_has_the_schedules(scheduler):
         assert {"200", "202", "404", "503"} <= set(
             paths[f"/v1/schedules/{{name}}/{what}"]["post"]["responses"]
         )
+    scheduler.http.get("/v1/schedules/night/history")
     metrics = scheduler.http.get("/metrics").text
     assert 'route="/v1/schedules/{name}/history"' in metrics
 
