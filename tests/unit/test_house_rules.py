@@ -197,3 +197,13 @@ def test_a_path_of_this_machine_is_found(line):
 @pytest.mark.parametrize("line", ["docs/work/a", "/workers/", "~/work/x", "the root/leaf"])
 def test_other_paths_are_fine(line):
     assert house_rules.machine_paths({"README.md": line}) == []
+
+
+def test_another_session_of_tests_leaves_the_temporary_folders_of_this_one_alone(
+    pytestconfig, tmp_path_factory
+):
+    if pytestconfig.getoption("basetemp") and not hasattr(pytestconfig, "workerinput"):
+        pytest.skip("--basetemp says where they are")
+    mine = tmp_path_factory.getbasetemp()
+    locks = [folder / ".lock" for folder in (mine, mine.parent)]  # xdist's are one level below
+    assert any(lock.exists() for lock in locks)
