@@ -19,7 +19,6 @@ __all__: list[str] = []
 
 PANEL = "Start"
 GROUP = command_group("launch", PANEL, "Start hosts on other machines, and keep them running.")
-TOKEN_CHARS_MAX = 4096
 HIDDEN = "(the token)"
 
 
@@ -122,21 +121,22 @@ def _farm_address(run: Run, entry: "HostEntry", flag: str | None, path: Path, to
 
 
 def _token(entry: "HostEntry", folder: Path) -> str:
-    """The token of a host: from its file, or from this process's environment; may be empty."""
-    from farm.errors import ConfigError
+    """The token of a host, itself: from its file, or from this process's environment; or none.
 
-    if not entry.token_file:
-        return os.environ.get("FARM_TOKEN", "").strip()
-    file = folder / Path(entry.token_file).expanduser()
+    Raises ``ConfigError`` here, where the file is, for what the host could only be refused with.
+    """
+    from farm.errors import ConfigError
+    from farm.transport.credentials import NO_KEY, TOKEN_VARIABLE, Credentials
+
+    said = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if entry.token_file:
+        said = str(folder / Path(entry.token_file).expanduser())
+    if said in {"", NO_KEY}:
+        return said
     try:
-        text = file.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"host {entry.name}: token_file {file} cannot be read: {error}") from None
-    if file.stat().st_mode & 0o077:
-        raise ConfigError(f"host {entry.name}: others can read the token in {file}; chmod 600 it")
-    if not text or len(text) > TOKEN_CHARS_MAX:
-        raise ConfigError(f"host {entry.name}: {file} holds no token")
-    return text
+        return Credentials("host", "", said).text()
+    except ConfigError as error:
+        raise ConfigError(f"host {entry.name}: {error}") from None
 
 
 def _print_plan(run: Run, planned: "list[Planned]", folder: Path) -> None:

@@ -185,6 +185,13 @@ class Credentials:
         token = Token.parse(self._token, self._where)
         return msgspec.structs.replace(token, host=b"", client=b"").text()
 
+    def text(self) -> str:
+        """The token itself, for a process elsewhere: ``none`` and what is not said stay."""
+        if self._token in {"", NO_KEY}:
+            return self._token
+        token = self._read(self._route or parse_route(DEFAULT_ADDRESS))
+        return "" if token is None else token.text()
+
     @property
     def _where(self) -> str:
         """What the token is called in errors, which must not show it."""

@@ -301,11 +301,15 @@ def test_a_token_stands_on_no_command_line_and_in_no_environment(site):
     assert launched.wait() == 0
 
 
-def test_hosts_join_with_the_tokens_of_their_files_and_those_alone_say_where(site):
+@pytest.mark.parametrize("by_variable", [False, True], ids=["token_file", "FARM_TOKEN"])
+def test_hosts_join_with_the_tokens_of_their_files_and_those_alone_say_where(site, by_variable):
     assert site.farm("keys", "init", "--address", site.address)[0] == 0
     site.coordinator()
     elsewhere = {"XDG_STATE_HOME": str(site.folder / "no-keys-here")}
-    site.hosts({"north": {"token_file": "north.token"}}, address="", environment=elsewhere)
+    entry = {} if by_variable else {"token_file": "north.token"}
+    if by_variable:
+        site.environ["FARM_TOKEN"] = "north.token"
+    site.hosts({"north": entry}, address="", environment=elsewhere)
     words = ("keys", "new", "north", "--role", "host", "--one", "--file", "north.token")
     assert site.farm(*words)[0] == 0
     del site.environ["FARM_ADDRESS"]
@@ -322,7 +326,8 @@ def test_hosts_join_with_the_tokens_of_their_files_and_those_alone_say_where(sit
 
 
 def test_a_dry_run_prints_what_would_be_run_and_no_token(site):
-    site.environ["FARM_TOKEN"] = "farm1-secret"
+    token = Token((site.address,), os.urandom(32), host=os.urandom(32)).text()
+    site.environ["FARM_TOKEN"] = token
     site.hosts({"north": {}, "south": {}})
     code, out, err = site.farm("launch", "ssh", "hosts.toml", "--dry-run", "--only", "south")
     assert (code, err) == (0, "")
@@ -332,7 +337,7 @@ def test_a_dry_run_prints_what_would_be_run_and_no_token(site):
         f"127.0.0.1 'exec {sys.executable} -P -m farm_workers.launchers.remote'"
     )
     assert json.loads(told.removeprefix("south < "))["environment"]["FARM_TOKEN"] == "(the token)"
-    assert "farm1-secret" not in out
+    assert token not in out
     (row,) = site.ask("launch", "ssh", "hosts.toml", "--dry-run", "--only", "south")
     assert row["host"] == "south"
     assert row["command"][0] == "ssh"

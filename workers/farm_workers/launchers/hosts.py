@@ -66,7 +66,10 @@ class HostEntry(HostConfig, frozen=True, kw_only=True):
     ] = ""
     token_file: Annotated[
         str,
-        Meta(description="A file on this machine with the host's token; if empty, `FARM_TOKEN`"),
+        Meta(
+            description="A file on this machine with the host's token; if empty, `FARM_TOKEN`,"
+            " the token or a file with one"
+        ),
     ] = ""
     detach: Annotated[
         bool, Meta(description="It stays when the launcher has gone, until it is told to leave")
