@@ -71,7 +71,7 @@ class Line:
             except ConfigError as error:  # the token's file has gone, for instance
                 self.drop(str(error), now)
                 return False, [], False
-        messages = dealer.receive(limit, self._ready)
+        messages = dealer.receive(1 if self._poller.woken else limit, self._ready)
         self._ready = None
         opened = dealer.connected and not self.up
         self.up = dealer.connected

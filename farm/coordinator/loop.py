@@ -219,8 +219,10 @@ class Loop:
             self._take(self._hosts.receive(0), time.monotonic())
             self._take(self._clients.receive(0), time.monotonic())
         self._drain([one for one in (self._hosts, self._clients) if one.socket in ready])
-        # Now, so that the disk works while the rest of the turn goes on.
         now = time.monotonic()
+        if self._places_first:
+            self._tick(now)
+        # Now, so that the disk works while the rest of the turn goes on.
         journal.hand_over(now, idle=self._idle)
         self._hear_journal(now)
         self._tick(now)
@@ -241,6 +243,11 @@ class Loop:
         ledger = self._core.ledger
         return ledger.open_tasks <= IDLE_TASKS and not ledger.queues.ring
 
+    @property
+    def _places_first(self) -> bool:
+        """Whether there is a task to place, and so little else that a commit may be done here."""
+        return self._poller.woken and bool(self._core.ledger.queues.ring)
+
     def _read_clients(self, *, wanted: bool) -> None:
         """Listen to clients or not: while the disk is behind, they wait in their sockets."""
         self._reading_clients = wanted
@@ -251,6 +258,10 @@ class Loop:
 
     def _drain(self, ready: list[Router]) -> None:
         """Take what has arrived, from hosts and clients by turns."""
+        if self._poller.woken:
+            for router in ready:
+                self._take(router.receive(1, ready=True), time.monotonic())
+            return
         for turn in range(TURN_MESSAGES // BATCH_MESSAGES):
             for router in tuple(ready):
                 arrived = router.receive(BATCH_MESSAGES, ready=not turn)

@@ -8,9 +8,13 @@ Such a descriptor becomes readable when something happens to its socket, and any
 with the socket may take that back. So what is asked before waiting is the sockets themselves, and
 a descriptor that is readable says no more than that its socket should be read: mostly a message has
 come. To ask costs several calls of the system, so it is done no more often than that.
+
+Whoever was woken by one message does best to read that alone: whether there are more is asked
+before the next wait in any case, and then somebody has an answer already.
 """
 
 import select
+import time
 from typing import TypeAlias
 
 import zmq
@@ -27,6 +31,9 @@ _EVENTS = {
     POLLIN | POLLOUT: select.POLLIN | select.POLLOUT,
 }
 
+NAP_SECONDS = 0.05
+"""A longer wait is none that one message ended: this process may have been stopped meanwhile."""
+
 Source: TypeAlias = "int | zmq.Socket[bytes]"
 
 
@@ -34,6 +41,8 @@ class Poller:
     """Used from one thread. A socket is waited for until it has a message."""
 
     def __init__(self) -> None:
+        self.woken = False
+        """Whether nothing was ready at first, and then something soon was."""
         self._poll = select.poll()
         # Bounded by the open descriptors.
         self._sockets: dict[int, zmq.Socket[bytes]] = {}  # by descriptor
@@ -65,7 +74,8 @@ class Poller:
         for socket in self._descriptors:
             if socket not in quiet and readable(socket):
                 ready.add(socket)
-        sockets = self._sockets
+        sockets, began = self._sockets, 0.0 if ready else time.monotonic()
         for descriptor, _ in self._poll.poll(0 if ready else milliseconds):
             ready.add(sockets.get(descriptor, descriptor))
+        self.woken = time.monotonic() - began < NAP_SECONDS
         return ready

@@ -72,7 +72,7 @@ class Link:
                 self._poller.register(source)
         else:
             dealer = self._dealer
-        found = dealer.receive(TURN_MESSAGES, ready)
+        found = dealer.receive(1 if self._poller.woken else TURN_MESSAGES, ready)
         self.up = self.up or dealer.connected
         if dealer.lost:
             self.drop(now)
