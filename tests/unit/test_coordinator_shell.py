@@ -19,9 +19,15 @@ from farm.protocol.messages import Beat, Bye
 from farm.protocol.records import JobSealed
 from farm.store import StoreFailed
 from farm.store.memory import MemoryStore
-from farm.transport import Dealer, Router, Waker, host_address, parse_address
+from farm.transport import Dealer, Poller, Router, Waker, host_address, parse_address
 
 PATIENCE = 10.0
+
+
+class WokenPoller(Poller):
+    """One that has always waited, and soon was woken."""
+
+    woken = property(lambda self: True, lambda self, woken: None)
 
 
 class FakeCore:
@@ -236,6 +242,28 @@ def test_one_socket_does_not_starve_the_other(shell):
     at = shell.core.calls.index(("receive", "host", Beat(2.0)))
     assert at <= BATCH_MESSAGES
     assert len(shell.core.calls) <= TURN_MESSAGES + 2
+
+
+def test_whoever_is_woken_answers_the_first_message_before_reading_the_next(shell):
+    shell.loop._poller.__class__ = WokenPoller
+    shell.client.send(Beat(1.0))
+    shell.client.send(Beat(2.0))
+    shell.turn_until(lambda: ("receive", "client", Beat(2.0)) in shell.core.calls)
+    assert shell.core.names()[:3] == ["receive", "tick", "receive"]
+
+
+@pytest.mark.parametrize("waiting", [("a queue",), ()])
+def test_a_task_is_placed_before_its_submission_is_committed_on_this_thread(shell, waiting):
+    def submit(peer, message):
+        shell.core.ledger.queues.ring = waiting
+        shell.port.persist(1, JobSealed(b"s" * 16, 1, 0))
+
+    shell.loop._poller.__class__ = WokenPoller
+    shell.core.on_receive = submit
+    shell.client.send(Beat(1.0))
+    shell.turn_until(lambda: "committed" in shell.core.names())
+    placed = ["tick"] if waiting else []
+    assert shell.core.names() == ["receive", *placed, "committed", "tick"]
 
 
 def test_clients_wait_while_the_disk_is_behind_and_hosts_do_not(shell, monkeypatch):

@@ -94,3 +94,23 @@ def test_a_quiet_socket_is_not_asked_and_ends_the_wait_all_the_same(pair):
         assert poller.poll(PATIENCE, socket) == {socket}
         socket.recv()
         assert poller.poll(0, None) == set()
+
+
+def test_woken_says_that_one_thing_happened_while_nothing_was_to_do(pair, pipe):
+    """Such as the first message of several: whoever answers it at once is not late for the rest."""
+    socket, other = pair
+    poller = Poller()
+    poller.register(socket)
+    poller.register(pipe[0])
+    assert not poller.woken
+    other.send(b"1")
+    other.send(b"2")
+    assert poller.poll(PATIENCE) == {socket}
+    socket.recv()
+    assert poller.poll(PATIENCE) == {socket}  # it was asked, and there was another
+    assert not poller.woken
+    socket.recv()
+    assert poller.poll(0) == set()
+    os.write(pipe[1], b"x")
+    assert poller.poll(PATIENCE, socket) == {pipe[0]}
+    assert poller.woken
