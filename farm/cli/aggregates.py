@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,8 @@ __all__ = ["GROUP", "PANEL", "CatalogOption", "NameArgument", "open_catalog"]
 PANEL = "Aggregates"
 GROUP = command_group("aggregates", PANEL, "Answers computed in advance: read, explain, run.")
 MISSING = "aggregates are not installed: pip install 'compute-farm[aggregates]'"
+NEEDED = ("pyarrow", "duckdb")
+"""What is loaded by commands that read or compute; only looked for here."""
 
 CatalogOption = Annotated[
     Path | None,
@@ -55,10 +58,9 @@ AsOfOption = Annotated[
 
 def open_catalog(run: Run, path: Path | None, *, must_exist: bool = True) -> "Catalog":
     """The catalog of this machine's scheduler, or the one that was named."""
-    try:
-        from farm_scheduler.aggregates import Catalog
-    except ImportError:
-        raise Refused(MISSING) from None
+    if any(find_spec(needed) is None for needed in NEEDED):
+        raise Refused(MISSING)
+    from farm_scheduler.aggregates import Catalog
     from farm_scheduler.settings import catalog_beside
 
     found = path or catalog_beside(scheduler_state(run.config()))

@@ -83,9 +83,9 @@ def plan(
     run: Run, name: NameArgument, *, file: FilesOption = None, catalog: CatalogOption = None
 ) -> None:
     """Say what a run would do now: which partitions have changed, and what follows from it."""
+    store = open_catalog(run, catalog, must_exist=False)
     from farm_scheduler.aggregates import make_plan
 
-    store = open_catalog(run, catalog, must_exist=False)
     found = make_plan(_defined(run, name, file), store)
     run.output.note(str(found))
     rows = [{"partition": one.partition.name, "why": one.why} for one in found.changes]
@@ -113,13 +113,12 @@ def run_aggregate(
 
     Where a scheduler runs it is the one that does so: `farm schedules run NAME`.
     """
+    store = open_catalog(run, catalog, must_exist=False)
     from farm_scheduler.aggregates import build
 
-    store = open_catalog(run, catalog, must_exist=False)
     aggregate = _defined(run, name, file)
     with store.writing(), _workers(run, address, here=here) as workers:
         built = build(aggregate, store, workers)
-    said = f"version {built.version}" if built.version else "nothing had changed"
     data = {
         "plan": str(built.plan),
         "version": built.version or None,
@@ -128,7 +127,7 @@ def run_aggregate(
         "seconds": built.seconds,
         "failures": built.failures,
     }
-    run.output.answer(data, f"{built.plan}: {said}, {seconds_text(built.seconds)}")
+    run.output.answer(data, f"{built}, {seconds_text(built.seconds)}")
     for message in built.failures.values():
         run.output.note(f"not in it: {message}")
 
@@ -145,9 +144,9 @@ def verify_some(
     catalog: CatalogOption = None,
 ) -> None:
     """Compute random partitions again and compare with what is published."""
+    store = open_catalog(run, catalog)
     from farm_scheduler.aggregates import verify
 
-    store = open_catalog(run, catalog)
     aggregate = _defined(run, name, file)
     with _workers(run, address, here=here) as workers:
         found = verify(aggregate, store, workers, count)

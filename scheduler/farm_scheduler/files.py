@@ -150,7 +150,10 @@ def read_aggregates(names: Sequence[str]) -> dict[str, Any]:
             module = _import(name, str(Path.cwd()), name)
         for one in aggregates_in(module):
             if one.name in found and found[one.name] is not one:
-                raise ConfigError(f"{name}: there is an aggregate {one.name!r} already")
+                raise ConfigError(
+                    f"{name}: there is an aggregate {one.name!r} already; "
+                    "give one of them another name"
+                )
             found[one.name] = one
     return found
 

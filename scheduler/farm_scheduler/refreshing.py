@@ -21,7 +21,7 @@ from farm_scheduler.core import Schedule
 from farm_scheduler.submitting import DETAIL_CHARS, Ended
 
 if TYPE_CHECKING:
-    from farm_scheduler.aggregates import Aggregate, Built, Catalog
+    from farm_scheduler.aggregates import Aggregate, Catalog
 
 __all__ = ["Refresher"]
 
@@ -103,9 +103,9 @@ class Refresher:
         with catalog.writing():
             built = build(aggregate, catalog, workers, f"fire-{fire[:12]}")
             catalog.collect(self._keep)
-        logger.info("aggregate %s: %s; %s", aggregate.name, built.plan, _outcome(built))
+        logger.info("aggregate %s: %s", aggregate.name, built)
         output = "".join(f"{message}\n" for message in built.failures.values())
-        return Ended(fire, "succeeded", f"{built.plan}; {_outcome(built)}"[:DETAIL_CHARS], output)
+        return Ended(fire, "succeeded", str(built)[:DETAIL_CHARS], output)
 
     @staticmethod
     def _is_late(catalog: "Catalog", aggregate: "Aggregate") -> bool:
@@ -128,12 +128,6 @@ class _Stoppable:
             if self._stop.is_set():
                 raise CancelledError
             yield one
-
-
-def _outcome(built: "Built") -> str:
-    version = f"version {built.version}" if built.version else "nothing had changed"
-    failed = f", {len(built.failures)} partitions failed" if built.failures else ""
-    return f"{version}{failed}"
 
 
 def _aggregate(reference: str) -> "Aggregate | None":

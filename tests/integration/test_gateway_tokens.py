@@ -11,6 +11,7 @@ import pytest
 
 from farm.identity import Role
 from farm.keys import KeyStore
+from farm_scheduler.aggregates.remote import RemoteCatalog
 from tests.integration.gateway_rig import rig
 from tests.processes import free_ports
 
@@ -78,6 +79,13 @@ def test_without_a_token_nothing_is_told(callers, path):
 def test_what_is_no_good_token_is_refused_before_the_body_is_read(callers, said, detail):
     answer = callers.ask("POST", "/v1/tasks", json=TASK, headers={"authorization": said})
     assert detail in problem(answer, 401)
+
+
+def test_who_opens_an_aggregate_is_told_where_its_token_goes(callers, tmp_path):
+    catalog = RemoteCatalog(callers.farm.local.http, tmp_path, token="")
+
+    with pytest.raises(ConnectionError, match="open\\(\\) takes it from FARM_HTTP_TOKEN"):
+        catalog.served("edits")
 
 
 def test_health_is_open(callers):

@@ -1,6 +1,7 @@
 """What the commands about aggregates say."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -61,7 +62,9 @@ HERE = ("edits", "-f", f"{DEFINED}.py")
 
 def test_an_aggregate_is_planned_run_read_and_explained(said, tmp_path):
     assert "3 of 3 partitions changed" in said("plan", *HERE)
-    assert "version 1" in said("run", *HERE, "--here")
+    assert "3 of 3 partitions changed, 3 read, 2 nodes made: version 1" in said(
+        "run", *HERE, "--here"
+    )
     assert "edits" in said("list")
     read = json.loads(said("read", "edits", "channel=#en", "day=2015-09-12", "--json"))
     assert read["value"]["n"] == 30
@@ -69,7 +72,9 @@ def test_an_aggregate_is_planned_run_read_and_explained(said, tmp_path):
     assert read["exact"] is True
     write_hour(tmp_path, 1, extra=5)
     assert "1 of 3 partitions changed" in said("plan", *HERE)
-    assert "version 2" in said("run", *HERE, "--here")
+    assert "1 of 3 partitions changed, 1 read, 2 nodes made: version 2" in said(
+        "run", *HERE, "--here"
+    )
     old = ("channel=#en", "hour=2015-09-12T01", "--version", "1", "--json")
     assert json.loads(said("read", "edits", *old))["value"]["n"] == 10
     explained = json.loads(said("explain", "edits", "channel=#en", "hour=2015-09-12T01", "--json"))
@@ -77,7 +82,41 @@ def test_an_aggregate_is_planned_run_read_and_explained(said, tmp_path):
     assert "3 partitions came out the same" in said("verify", *HERE, "--here")
     assert "version 1 is served" in said("rollback", "edits", "1")
     assert "removed 0 versions" in said("gc")
-    assert "set aside" in said("show", "edits")
+    shown = said("show", "edits")
+    assert "set aside" in shown
+    assert "n = Count(), added = Sum('added'), who = TopK('user', k=2)" in shown
+
+
+def test_lists_load_nothing_that_computes(said, tmp_path):
+    said("run", *HERE, "--here")
+    code = (
+        "import sys\nfrom farm.cli.main import app\ntry:\n    app(sys.argv[1:])\nfinally:\n"
+        "    print({'pyarrow', 'duckdb', 'numpy'} & {*sys.modules})"
+    )
+    words = ["aggregates", "list", "--quiet", "--catalog", str(tmp_path / "c.db")]
+
+    found = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+
+    assert "edits" in found.stdout
+    assert found.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize("words", [("list",), ("plan", "edits"), ("read", "edits", "channel=#en")])
+def test_without_what_computes_the_remedy_is_said(said, monkeypatch, words):
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+
+    assert "pip install 'compute-farm[aggregates]'" in said(*words, code=11)
+
+
+def test_two_of_one_name_are_refused_with_the_remedy(said, tmp_path):
+    second = tmp_path / "second_aggregates.py"
+    second.write_text((tmp_path / f"{DEFINED}.py").read_text())
+
+    refused = said("plan", *HERE, "-f", second.name, code=3)
+
+    assert "there is an aggregate 'edits' already; give one of them another name" in refused
 
 
 def test_what_is_published_is_exported(said, tmp_path):

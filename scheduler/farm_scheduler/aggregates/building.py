@@ -50,6 +50,16 @@ class Built(NamedTuple):
     late: Late
     seconds: float
 
+    @property
+    def work(self) -> str:
+        """What was done, in words."""
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"{self.plan.change}, {self.lifted} read, {self.merged} nodes made{failed}"
+
+    def __str__(self) -> str:
+        version = f"version {self.version}" if self.version else "nothing had changed"
+        return f"{self.work}: {version}"
+
 
 def build(aggregate: Definition, catalog: Catalog, workers: Mapper, run: str = "") -> Built:
     """Bring an aggregate up to date and publish it; the caller holds ``catalog.writing()``.
@@ -72,10 +82,11 @@ def build(aggregate: Definition, catalog: Catalog, workers: Mapper, run: str = "
     except BaseException as error:
         note("failed", None, f"{type(error).__name__}: {error}")
         raise
-    note("done", version or None, str(plan))
     leaves = work.leaves
     spent = time.time() - began
-    return Built(plan, version, leaves.lifted, work.merged, leaves.failures, leaves.late, spent)
+    built = Built(plan, version, leaves.lifted, work.merged, leaves.failures, leaves.late, spent)
+    note("done", version or None, built.work)
+    return built
 
 
 class _Build:

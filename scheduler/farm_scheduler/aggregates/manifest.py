@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from farm_scheduler.aggregates.measures import Kind
+from farm_scheduler.aggregates.kinds import Kind
 from farm_scheduler.aggregates.tree import leaf_keys
 
 __all__ = [

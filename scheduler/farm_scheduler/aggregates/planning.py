@@ -76,10 +76,14 @@ class Plan(NamedTuple):
         """Whether everything is as it was."""
         return not (self.changes or self.removed or self.nodes or self.redefined)
 
+    @property
+    def change(self) -> str:
+        """What has changed, in words."""
+        removed = f", {len(self.removed)} removed" if self.removed else ""
+        return f"{len(self.changes)} of {self.partitions} partitions changed{removed}"
+
     def __str__(self) -> str:
-        said = [f"{len(self.changes)} of {self.partitions} partitions changed"]
-        if self.removed:
-            said.append(f"{len(self.removed)} removed")
+        said = [self.change]
         above = [f"{self.nodes} nodes"] if self.nodes or not self.unread else []
         if self.unread:
             above.append(f"the nodes of {self.unread} not read yet")

@@ -186,7 +186,8 @@ class RemoteCatalog(Catalog):
                 raise UnknownAggregate(f"{self._url}: {detail}") from None
             if error.code == 410:  # noqa: PLR2004
                 raise VersionGone(f"{self._url}: {detail}") from None
-            raise ConnectionError(f"{self._url}{path}: {error.code}: {detail}") from None
+            hint = f"; open() takes it from {TOKEN}" if error.code == 401 else ""  # noqa: PLR2004
+            raise ConnectionError(f"{self._url}{path}: {error.code}: {detail}{hint}") from None
         except OSError as error:
             raise ConnectionError(f"{self._url} does not answer: {error}") from None
 

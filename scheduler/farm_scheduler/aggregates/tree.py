@@ -10,11 +10,14 @@ names when they are many, so that the path is short and partitions may come and 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farm_scheduler.aggregates.code import hash_of
-from farm_scheduler.aggregates.measures import Columns, Measure
+from farm_scheduler.aggregates.kinds import Columns
 from farm_scheduler.aggregates.windows import Level, Levels, chunk_of, chunk_span
+
+if TYPE_CHECKING:
+    from farm_scheduler.aggregates.measures import Measure
 
 __all__ = ["FAN", "Leaf", "LeafKeys", "Node", "Shape", "grow", "leaf_id", "leaf_keys", "shape_of"]
 
@@ -44,7 +47,7 @@ class Shape(NamedTuple):
     kinds: Columns
 
 
-def shape_of(levels: Levels, measures: Mapping[str, Measure], kinds: Columns) -> Shape:
+def shape_of(levels: Levels, measures: "Mapping[str, Measure]", kinds: Columns) -> Shape:
     """The shape of an aggregate's tree."""
     identities = {name: hash_of(plain(one.identity()))[:16] for name, one in measures.items()}
     return Shape(levels, identities, {name: repr(one) for name, one in measures.items()}, kinds)

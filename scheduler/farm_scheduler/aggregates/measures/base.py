@@ -12,8 +12,8 @@ measures share a query for. One that needs more overrides ``lift_groups`` and ``
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from farm.errors import ConfigError
 from farm_scheduler.aggregates.arrays import as_arrow, as_numpy
+from farm_scheduler.aggregates.kinds import Columns, Kind
 
 __all__ = [
     "Columns",
@@ -36,10 +37,6 @@ __all__ = [
     "spelled",
 ]
 
-Kind = Literal["whole", "real", "boolean", "text", "time", "other", "null"]
-"""What is in a column; ``null``: nothing but NULL, which goes with every other kind."""
-Columns = dict[str, Kind]
-"""Which kind each column is of, by name."""
 NUMBERS: tuple[Kind, ...] = ("whole", "real", "boolean", "null")
 
 
@@ -141,8 +138,14 @@ class Measure:
         ]
 
     def __str__(self) -> str:
-        given = ", ".join(repr(getattr(self, one.name)) for one in fields(self))
-        return f"{type(self).__name__}({given})"
+        """As it is written: what is left out is as it would be anyway."""
+        said = [(one, getattr(self, one.name)) for one in fields(self)]
+        told = [
+            repr(value) if one.default is MISSING else f"{one.name}={value!r}"
+            for one, value in said
+            if one.default is MISSING or value != one.default
+        ]
+        return f"{type(self).__name__}({', '.join(told)})"
 
     def check(self) -> None:
         """Raises ``ConfigError`` for parameters that make no sense."""
