@@ -17,6 +17,7 @@ from typing import Any
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from farm.gateway.joining import Joined
 from farm.gateway.problems import MEDIA_TYPE, Problem
 
 __all__ = ["GuardedProtocol", "guarded"]
@@ -61,6 +62,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unheard = 0  # bytes that came since the last that were part of a body
         self._in_head = False
         self._deaf = False  # the connection ends with the next answer
+        self._answer: Joined | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A peer connects."""
@@ -130,6 +132,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             self._unheard, self._in_head = 0, False
             super().on_headers_complete()
+            self._answer = self.cycle.transport = Joined(self.transport, self.loop)
 
     def on_body(self, body: bytes) -> None:
         """A part of a body."""
@@ -144,6 +147,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """A request is answered; in place of the method that sets a clock for each."""
         self.server_state.total_requests += 1
+        if self._answer is not None:
+            self._answer.flush()  # of an answer without a body
         self._idle_since = self.loop.time()
         if not self.transport.is_closing():
             self.flow.resume_reading()
