@@ -90,6 +90,7 @@ def plan(
     run.output.note(str(found))
     rows = [{"partition": one.partition.name, "why": one.why} for one in found.changes]
     rows += [{"partition": one, "why": "removed"} for one in found.removed]
+    rows += [{"partition": one, "why": "lacks a measure that is new"} for one in found.again]
     columns = [Column("partition", "PARTITION"), Column("why", "WHY")]
     run.output.table(rows, columns, empty="Nothing has changed.")
 

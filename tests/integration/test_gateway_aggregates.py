@@ -45,7 +45,7 @@ def write(folder, count):
             "channel": "#en",
             "robot": 0,
             "added": at,
-            "user": f"u{at}",
+            "user": f"user{at}",
         }
         for at in range(count)
     ]

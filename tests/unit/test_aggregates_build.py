@@ -100,6 +100,9 @@ def test_a_measure_that_is_added_is_the_only_one_computed(desk, edits):
     more = replace(edits, measures={**edits.measures, "most": Max("added")})
     built = desk.build(more)
     assert built.version == 2
+    assert str(built.plan).startswith(f"0 of {HOURS} partitions changed, {HOURS} read again, ")
+    assert len(built.plan.again) == built.lifted == HOURS
+    assert built.plan.seconds > 0
     there = desk.catalog.manifest("edits")
     first = desk.catalog.manifest("edits", 1)
     for level, chunks in first.levels.items():
@@ -107,6 +110,7 @@ def test_a_measure_that_is_added_is_the_only_one_computed(desk, edits):
             now = there.levels[level][chunk]
             assert {name: now.states[name] for name in ref.states} == ref.states
     assert desk.snapshot("edits").read(channel="#en", day="2015-09-12").value["most"] == 48
+    assert desk.build(edits).plan.again == []  # what it needs is there still
 
 
 def test_what_is_removed_is_gone(desk, edits, tmp_path):

@@ -1,7 +1,7 @@
 """What a run would do: which partitions have changed, and what follows from it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,7 +12,7 @@ from farm_scheduler.aggregates.definition import Definition
 from farm_scheduler.aggregates.manifest import LeafRecord, Manifest
 from farm_scheduler.aggregates.measures import Columns, Kind
 from farm_scheduler.aggregates.sources import Partition, PartitionError
-from farm_scheduler.aggregates.tree import Leaf, Node, grow, leaf_id, shape_of
+from farm_scheduler.aggregates.tree import Leaf, Node, Shape, grow, leaf_id, leaf_keys, shape_of
 
 __all__ = [
     "Change",
@@ -70,6 +70,8 @@ class Plan(NamedTuple):
     remark: str = ""
     """What its author should know of what planning costs."""
     unread: int = 0
+    again: Sequence[str] = ()
+    """Partitions that are as they were, and are read again for a measure that is not."""
 
     @property
     def is_empty(self) -> bool:
@@ -84,6 +86,8 @@ class Plan(NamedTuple):
 
     def __str__(self) -> str:
         said = [self.change]
+        if self.again:
+            said.append(f"{len(self.again)} read again")
         above = [f"{self.nodes} nodes"] if self.nodes or not self.unread else []
         if self.unread:
             above.append(f"the nodes of {self.unread} not read yet")
@@ -121,18 +125,39 @@ def make_plan(aggregate: Definition, catalog: Catalog) -> Plan:
     nodes = 0  # of what is published all are there
     if not same or head is None or head.identities != shape.identities:
         nodes = _affected(aggregate, catalog, changes, before, records)
-    known = [one.seconds for one in before.values() if one.seconds]
-    usual = sum(known) / len(known) if known else GUESS_SECONDS
-    cost = sum(
-        before[c.partition.name].seconds or usual if c.partition.name in before else usual
-        for c in changes
-    )
+    again = _again(catalog, shape, head, records)
+    cost = _cost([*(one.partition.name for one in changes), *again], before)
     lifted = {name for name, one in before.items() if one.leaf}
     unread = sum(one.partition.name not in lifted for one in changes)
     return Plan(
         aggregate.name, now, head, len(partitions), changes, removed, records, nodes, cost,
-        redefined, getattr(aggregate.source, "remark", ""), unread,
+        redefined, getattr(aggregate.source, "remark", ""), unread, again,
     )  # fmt: skip
+
+
+def _again(
+    catalog: Catalog, shape: Shape, head: Manifest | None, records: Mapping[str, LeafRecord]
+) -> list[str]:
+    """Partitions that have not changed and lack states of a measure that is new."""
+    if head is None or set(shape.identities.values()) <= set(head.identities.values()):
+        return []
+    needed = {
+        name: {
+            key
+            for chunk in record.chunks
+            for key in leaf_keys(record.leaf, chunk, shape.identities).states.values()
+        }
+        for name, record in records.items()
+    }
+    there = catalog.present(key for keys in needed.values() for key in keys)
+    return [name for name, keys in needed.items() if not keys <= there]
+
+
+def _cost(names: Iterable[str], before: Mapping[str, LeafRecord]) -> float:
+    """How long partitions will take, from what they, or else the others, took before."""
+    known = [one.seconds for one in before.values() if one.seconds]
+    usual = sum(known) / len(known) if known else GUESS_SECONDS
+    return sum((before[name].seconds if name in before else 0.0) or usual for name in names)
 
 
 def same_meaning(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
