@@ -87,6 +87,7 @@ class Credentials:
     ) -> None:
         self._part: Part = part
         self._token = token
+        self._file = _file_of(token)
         self._own = Path(keys or keys_folder()) / LOCAL_TOKEN
         self._route = parse_route(address) if address else None
         self._at = -1
@@ -180,8 +181,10 @@ class Credentials:
             token = self._read(self._route or parse_route(DEFAULT_ADDRESS)) or Token((), b"")
             tasks = self._own_pairs[1].secret
             return Token(token.addresses, token.server, tasks=tasks).text()
-        if self._token == NO_KEY or not self._token.startswith(PREFIX):
+        if self._token == NO_KEY:
             return self._token
+        if not self._token.startswith(PREFIX):
+            return str(self._file)
         token = Token.parse(self._token, self._where)
         return msgspec.structs.replace(token, host=b"", client=b"").text()
 
@@ -205,15 +208,15 @@ class Credentials:
         if self._token.startswith(PREFIX):
             return Token.parse(self._token, self._where)
         if self._token:
-            return self._from_file(Path(self._token).expanduser())
+            return self._from_file(self._file, self._token)
         if address.is_private:
             try:
-                return self._from_file(self._own)
+                return self._from_file(self._own, str(self._own))
             except FileNotFoundError:
                 return None
         return None
 
-    def _from_file(self, path: Path) -> Token:
+    def _from_file(self, path: Path, called: str) -> Token:
         try:
             data = read_private(path)
         except FileNotFoundError:
@@ -221,18 +224,28 @@ class Credentials:
                 raise
             raise TokenError(
                 _NEITHER
-                if _may_be_secret(path)
-                else f"there is no file {path}, which should hold a token"
+                if _may_be_secret(called)
+                else f"there is no file {called}, which should hold a token"
             ) from None
         except OSError as error:
             raise TokenError(
                 _NEITHER
-                if _may_be_secret(path)
-                else f"{path}, which should hold a token, cannot be read: {error.strerror}"
+                if _may_be_secret(called)
+                else f"{called}, which should hold a token, cannot be read: {error.strerror}"
             ) from None
-        return Token.parse(data.decode("utf-8", "replace"), str(path))
+        return Token.parse(data.decode("utf-8", "replace"), called)
 
 
-def _may_be_secret(path: Path) -> bool:
+def _file_of(token: str) -> Path:
+    """The file that is meant, also when this process is in another folder; if one is."""
+    if token.startswith(PREFIX):
+        return Path()
+    try:
+        return Path(token).expanduser().absolute()
+    except (RuntimeError, OSError):  # no such user, or this folder is gone: nor is there the file
+        return Path(token)
+
+
+def _may_be_secret(called: str) -> bool:
     """Whether what should be a path may be a token, or part of one, that was pasted badly."""
-    return PREFIX in str(path) or any(len(part) > PART_CHARS_MAX for part in path.parts)
+    return PREFIX in called or any(len(part) > PART_CHARS_MAX for part in Path(called).parts)

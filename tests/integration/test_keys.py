@@ -11,12 +11,15 @@ import zmq
 from zmq.utils import z85
 
 from farm import Client
+from farm.descriptors import raise_file_limit
 from farm.errors import FarmError, UnknownTask
 from farm.identity import Role
 from farm.keys import KeyStore, Pair, Token
 from farm.keys.files import locked
 from farm.protocol import messages as m
 from farm.transport import Dealer, host_address, parse_address
+from farm.transport.options import ATTEMPT_SECONDS
+from tests.conftest import REPOSITORY
 from tests.integration.gateway_rig import MODULE
 from tests.processes import Place, free_ports
 
@@ -85,9 +88,9 @@ def farm(place, store):
         assert store.said_in(log.read_text()) == []
 
 
-def until(condition, what):
+def until(condition, what, seconds=WAIT_SECONDS):
     """Wait until it is so; fails the test if it never is."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
@@ -169,6 +172,22 @@ def _secrets():
     for parent in own.parents()[:2]:  # the fork server; and the agent's command line
         words += parent.cmdline()
     return [word for word in words if "farm1-" in word]
+
+
+def test_a_task_submits_others_with_a_token_in_a_file_although_it_goes_elsewhere(
+    farm, place, store
+):
+    path = place.folder / "north.token"
+    path.write_text(store.new("north", Role.HOST))
+    path.chmod(0o600)
+    place.agent("north", FARM_TOKEN=os.path.relpath(path, REPOSITORY)).start()
+    with Client(place.address, token=store.new("ann", Role.CLIENT), keys="") as client:
+        assert client.submit(_doubled_elsewhere).result(WAIT_SECONDS) == 42
+
+
+def _doubled_elsewhere():
+    os.chdir("/")
+    return _doubled_there()
 
 
 def test_no_service_shows_its_token_also_when_it_cannot_use_it(farm, place, store):
@@ -363,31 +382,35 @@ def test_another_peer_s_routing_id_gives_nobody_its_place(farm, context, place, 
 HELLO = (m.PROTOCOL_VERSION, "", "", b"", b"a" * 16, b"b" * 16, 1, 0, b"", 0, 1 << 20, [])
 
 
+HALF_OPEN = 10_000
+
+
 @pytest.mark.timeout(180)
 def test_ten_thousand_half_open_connections(farm, place, store):
-    """Each says nothing, or half of a greeting; the service stays up and lets go of them."""
-    process = psutil.Process(place.services[0].pid)
+    """Each says nothing, or half of a greeting; the service stays up and hangs up on them.
+
+    All are open at a time if this process may have so many files, else as many as it may.
+    """
+    process, port = psutil.Process(place.services[0].pid), parse_address(place.address).port
     at_rest = process.num_fds()
-    port = parse_address(place.address).port
-    silent = [socket.create_connection(("127.0.0.1", port + side)) for side in (0, 1)]
-    most = 0
-    waves, each = 40, 250
-    for wave in range(waves):
-        open_ones = [socket.create_connection(("127.0.0.1", port + wave % 2)) for _ in range(each)]
-        for one in open_ones[::2]:
-            one.sendall(b"\xff\0\0\0")
-        assert farm.query("status")["sessions"] == 1
-        most = max(most, process.num_fds())
-        for one in open_ones:
+    waves = -(-HALF_OPEN // min(HALF_OPEN, raise_file_limit() - 500))
+    for wave in range(1, waves + 1):
+        ours = []
+        for number in range(HALF_OPEN // waves):
+            ours.append(socket.create_connection(("127.0.0.1", port + number % 2)))
+            if number % 4 > 1:
+                ours[-1].sendall(b"\xff\0\0\0")
+            if not number % 500:
+                assert farm.query("status")["sessions"] == 1
+        assert process.num_fds() <= at_rest + len(ours) + 20
+        with Client(place.address, token=place.local, keys="", connect_timeout=WAIT_SECONDS):
+            pass  # who has a key gets in meanwhile
+        # Well before libzmq would let go of them by itself, which is after 30 s.
+        until(lambda: process.num_fds() <= at_rest + 20, "they are kept", 3 * ATTEMPT_SECONDS)
+        for one in ours:
             one.close()
-    assert most <= at_rest + 2 * each + 100
-    for one in silent:
-        one.settimeout(WAIT_SECONDS)
-        while one.recv(4096):  # its greeting; then the farm hangs up
-            pass
-        one.close()
-    until(lambda: process.num_fds() <= at_rest + 5, "descriptors are not given back")
-    until(lambda: refused(farm, "half_open") >= waves * each, "they are not all counted")
+        counted = wave * len(ours)
+        until(lambda counted=counted: refused(farm, "half_open") >= counted, "not all are counted")
 
 
 def test_an_invite_lets_so_many_hosts_in_and_each_has_its_own_key(farm, place, store):
