@@ -12,9 +12,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from farm.blobs import Blobs, inlined
 from farm.blobs.layout import (
@@ -31,7 +33,9 @@ from farm.blobs.layout import (
 from farm.model import BLOB_BYTES, Blob, Payload
 from farm.protocol.codec import entries_of
 from farm.protocol.messages import Assign, ClientWelcome, HostWelcome, Message, Results
-from farm.protocol.records import Finished, Record, Submitted
+from farm.protocol.parts import Group, Result
+from farm.protocol.records import Buried, Finished, Record, Submitted
+from farm.ranges import RangeSet
 from farm.store import StoreFailed
 
 __all__ = ["BlobFolder", "temporary_folder"]
@@ -50,6 +54,8 @@ GONE_SECONDS = 1.0
 NEW_SECONDS = 60.0
 """Who has not finished to make its folder in this time never will."""
 TEMPORARY = "farm-blobs-"
+
+E = TypeVar("E", Group, Result)
 
 _sync = getattr(os, "fdatasync", os.fsync)
 
@@ -141,27 +147,29 @@ class BlobFolder:
 
     # ------------------------------------------------------------ for the journal
 
-    def begin_sync(self, record: Record) -> None:
-        """Begin to write out the blobs that a record names; ``sync`` will wait for it.
+    def begin_sync(self, records: Sequence[Record]) -> None:
+        """Begin to write out the blobs that records need; ``sync`` will wait for it.
 
-        Several at a time: the file system then makes them durable together.
+        They are committed together: nobody will read the arguments of a task whose outcome is among
+        them. Several at a time: the file system then makes them durable together.
         """
-        for name in _blobs_of(record):
-            self._syncing[name] = self._syncers.submit(self._sync, self.root / name)
+        for name in _needed(records):
+            self._syncing[name] = self._syncers.submit(self._sync, f"{self.root}/{name}")
 
     def sync(self, records: Iterable[Record]) -> None:
-        """Make the blobs that records name durable; raises ``StoreFailed`` if the disk does not."""
+        """Make the blobs that records need durable; raises ``StoreFailed`` if the disk does not."""
         try:
-            names = [name for record in records for name in _blobs_of(record)]
-            for name in names:
-                self._syncing.pop(name).result()
-            if names:
+            names = {name for record in records for _, _, name in _named(record)}
+            begun = [self._syncing.pop(name) for name in names if name in self._syncing]
+            for syncing in begun:
+                syncing.result()
+            if begun:
                 os.fsync(self._folder)
         except OSError as error:
             # Nobody knows now what was written.
             raise StoreFailed(f"{self.root} could not be synced: {error}") from error
 
-    def _sync(self, path: Path) -> None:
+    def _sync(self, path: str) -> None:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -257,14 +265,39 @@ def _sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def _blobs_of(record: Record) -> list[str]:
+def _needed(records: Sequence[Record]) -> list[str]:
+    """The blobs that must be durable before these records are, which are committed together."""
+    over: defaultdict[bytes, RangeSet] = defaultdict(RangeSet)
+    for record in records:
+        if isinstance(record, Finished):
+            for entry in record.entries:
+                over[entry.session].add(entry.first, entry.first + entry.count)
+    return [
+        name
+        for record in records
+        for session, tasks, name in _named(record)
+        if session is None or over[session].gaps(*tasks)
+    ]
+
+
+def _named(record: Record) -> Iterator[tuple[bytes | None, tuple[int, int], str]]:
+    """The blobs that a record names; of arguments also of which tasks, that may have to be run."""
     match record:
-        case Submitted(groups=entries) | Finished(entries=entries):
-            return [
-                one.name
-                for entry in entries
-                if entry.size >= BLOB_BYTES
-                for one in entry.payloads
-                if isinstance(one, Blob)
-            ]
-    return []
+        case Submitted(session=session, groups=entries):
+            for entry, at, blob in _blobs_in(entries):
+                first, count = (entry.first, entry.count) if entry.packed else (entry.first + at, 1)
+                yield session, (first, first + count), blob.name
+        case Finished(entries=entries):
+            for _, _, blob in _blobs_in(entries):
+                yield None, (0, 0), blob.name
+        case Buried(group=group):
+            for _, _, blob in _blobs_in([group]):
+                yield None, (0, 0), blob.name
+
+
+def _blobs_in(entries: Iterable[E]) -> Iterator[tuple[E, int, Blob]]:
+    for entry in entries:
+        if entry.size >= BLOB_BYTES:
+            for at, one in enumerate(entry.payloads):
+                if isinstance(one, Blob):
+                    yield entry, at, one

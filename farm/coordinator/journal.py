@@ -48,6 +48,10 @@ def _changes(batch: "list[Change | Release]") -> list[Change]:
     return [change for change in batch if not isinstance(change, Release)]
 
 
+def _records(batch: "list[Change | Release]") -> list[Record]:
+    return [change.record for change in batch if isinstance(change, Append)]
+
+
 class Journal:
     """Commits the core's changes to a store, and reads records back, off the reactor thread.
 
@@ -142,11 +146,8 @@ class Journal:
         size = self._gathering.add(change, self._usual_seconds)
         self._appended_changes += 1
         self._appended_bytes += size
-        if isinstance(change, Append):
-            if not self._first:
-                self._first = change.ref
-            if size >= BLOB_BYTES and self._blobs is not None and self._store.durable:
-                self._blobs.begin_sync(change.record)
+        if isinstance(change, Append) and not self._first:
+            self._first = change.ref
 
     def hand_over(self, now: float | None = None, *, idle: bool = False) -> None:
         """Give what was gathered to the journal thread; a store in memory has it on return.
@@ -168,9 +169,11 @@ class Journal:
         elif idle and gathering.little and self._quick:
             self._guard(lambda: self._commit_here(batch))
         else:
-            self._give(batch)
+            self._give(batch, gathering.size)
 
-    def _give(self, batch: list[Change | Release]) -> None:
+    def _give(self, batch: list[Change | Release], size: int) -> None:
+        if size >= BLOB_BYTES and self._blobs is not None:
+            self._blobs.begin_sync(_records(batch))
         with self._lock:
             if self.fatal is None:  # otherwise nobody would ever take it
                 self._waiting.extend(batch)
@@ -192,7 +195,7 @@ class Journal:
         try:
             self._commit_once(_changes(batch))
         except StoreStalled:
-            self._give(batch)  # the journal thread tries again until it can
+            self._give(batch, 0)  # the journal thread tries again until it can
         else:
             self._handed = self._appended_changes, self._appended_bytes
             self._note_done(batch, self._handed)
@@ -286,7 +289,7 @@ class Journal:
         """What a batch has for the store; the blobs that it names are durable."""
         changes = _changes(batch)
         if self._blobs is not None:
-            self._blobs.sync(change.record for change in changes if isinstance(change, Append))
+            self._blobs.sync(_records(batch))
         return changes
 
     def _release(self, batch: list[Change | Release]) -> None:

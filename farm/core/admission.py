@@ -6,6 +6,7 @@ from functools import partial
 
 from farm.core.batch import Batch
 from farm.core.blobs import blob_names, names_in
+from farm.core.drafts import Draft
 from farm.core.duplicates import Duplicates, duplicate_of
 from farm.core.following import Following
 from farm.core.ledger import Ledger
@@ -66,9 +67,12 @@ class Admission:
                     if taken[0].durable:
                         durable.append(taken)
         if durable:
-            self._ledger.write(session, durable, now)
+            written = partial(self._written, session, session.connection, durable)
+            self._ledger.write(Draft(session, durable, now, written))
         for batch in admitted:
             self._start(batch, now)
+        if known:
+            self._ledger.write_drafts(self._ledger.drafts.take_all())
         for a, b in known:  # only now: this very message may have named them before
             self._accept(session, a, b - a, self._ledger.last_ref)
         self._release_rest(message, admitted)
@@ -282,14 +286,22 @@ class Admission:
             )
 
     def _start(self, batch: Batch, now: float) -> None:
-        """The batch is accepted: queue it, and acknowledge it when it is durable."""
+        """The batch is accepted: queue it, and, if nothing of it is written, acknowledge it."""
         if batch.same is None:
             self._await(batch, now)
         else:
             self._ledger.counters["duplicates"] += batch.count
             self._duplicates.follow(batch, now)
-        ref = self._ledger.last_ref if batch.durable else 0
-        self._accept(batch.session, batch.first, batch.count, ref)
+        if not batch.durable:
+            self._accept(batch.session, batch.first, batch.count, 0)
+
+    def _written(
+        self, session: Session, connection: int, taken: Sequence[tuple[Batch, Group]]
+    ) -> None:
+        """Tasks are in the journal: acknowledge them when that is durable."""
+        for batch, _ in taken:
+            action = partial(self._accepted, session, connection, batch.first, batch.count)
+            self._ledger.after_commit(action, 0.0)
 
     def _await(self, batch: Batch, now: float) -> None:
         ledger = self._ledger

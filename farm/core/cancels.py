@@ -162,6 +162,7 @@ class Cancels:
     def _persist_stop(
         self, marked: dict[Batch, list[tuple[int, int]]], grace: float, now: float
     ) -> None:
+        self._ledger.write_drafts(self._ledger.drafts.take(marked))
         runs: list[TaskRun] = []
         rows = []
         for batch, found in marked.items():

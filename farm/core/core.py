@@ -270,6 +270,7 @@ class Core:
         """The store should get no new work, and why; empty once it has room again."""
         self._event(now)
         self.ledger.short = reason
+        self.ledger.write_drafts(self.ledger.drafts.take_all())
         self.ledger.queues.resume()
 
     def on_stopping(self, now: float) -> None:
@@ -300,6 +301,7 @@ class Core:
             (now >= ledger.delays.due or now >= ledger.expiries.due)
             or now >= connections.due
             or now >= self.recovery.deadline
+            or now >= ledger.drafts.due
         ):
             self._end_waits(now)
         queues, hosts = ledger.queues, ledger.hosts
@@ -344,6 +346,8 @@ class Core:
             self.endings.flush(now)
         if now >= self.connections.due:
             self.connections.on_tick(now)
+        if now >= ledger.drafts.due:
+            ledger.write_drafts(ledger.drafts.take_due(now))
 
     def _end_delays(self, now: float) -> None:
         """The time of delays has come, or nearly so."""
@@ -372,6 +376,7 @@ class Core:
         due = min(
             ledger.delays.due,
             ledger.expiries.due,
+            ledger.drafts.due,
             connections.due_for_hosts,
             self.recalls.due,
             self.questions.due,

@@ -282,6 +282,8 @@ class Endings:
         if self._finished:
             finished, self._finished = self._finished, []
             results, self._results = self._results, []
+            if ledger.drafts:
+                ledger.write_drafts(ledger.drafts.take(batch for batch, *_ in finished))
             spans = [(f[1].host, f[1].seconds) for f in finished]
             ref = ledger.persist(Finished(ledger.wall(now), results, spans))
             for entry, (batch, outcome, *_) in enumerate(finished):

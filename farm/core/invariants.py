@@ -246,11 +246,25 @@ def _check_rows(ledger: Ledger, batches: list[Batch]) -> None:
     for batch in batches:
         if not batch.durable:
             continue
+        if batch.row is None and batch in ledger.drafts:
+            _check_draft(batch)
+            continue
         if batch.row is None or batch.row not in rows:
             raise AssertionError(f"batch {batch.first} has no record")
         for outcome in batch.outcomes if batch.settled < batch.count else ():
             if outcome.ref not in batch.row.mentions and not batch.is_taken(outcome):
                 raise AssertionError(f"outcome {outcome.ref} may be pruned early")
+
+
+def _check_draft(batch: Batch) -> None:
+    """What is not written yet is all there is of a batch, and nobody was told of it."""
+    if batch.outcomes or batch.settled or not batch.open:
+        raise AssertionError(f"batch {batch.first} has ended, and is not written")
+    if batch.diverged or batch.stored or batch.keys or batch.same is not None:
+        raise AssertionError(f"batch {batch.first} is not written, and something relies on it")
+    first, stop = batch.first, batch.stop
+    if any(a < stop and first < a + count for a, count in batch.session.accepting):
+        raise AssertionError(f"batch {first} is acknowledged, and not written")
 
 
 def _check_evidence(core: Core, batches: list[Batch]) -> None:

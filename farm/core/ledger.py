@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from farm.core.batch import Batch, Outcome
 from farm.core.charges import Charges
 from farm.core.delays import Delays
+from farm.core.drafts import PASSING, Draft, Drafts
 from farm.core.evidence import Evidence
 from farm.core.functions import Functions
 from farm.core.hosts import Host
@@ -72,6 +73,7 @@ class Ledger:
         self.delays = Delays(State.SCHEDULED)
         self.expiries = Delays(State.QUEUED, State.SCHEDULED, State.LEASED)
         self.rows = Rows()
+        self.drafts = Drafts(settings.draft_seconds)
         self.residence = Residence(settings, port, durable=durable)
         self.charges = Charges(settings.host_ttl)
         self.paged: dict[Session, None] = {}  # those that are to be told more, as they take it
@@ -105,6 +107,8 @@ class Ledger:
 
     def persist(self, record: Record) -> int:
         """Append a record to the journal; its ref."""
+        if self.drafts and type(record) not in PASSING:
+            self.write_drafts(self.drafts.take_all())
         ref = self.last_ref = self.last_ref + 1
         self.port.persist(ref, record)
         return ref
@@ -117,7 +121,7 @@ class Ledger:
                 session.id,
                 session.secret,
                 self.wall(now),
-                session.accepted.runs(),
+                self.drafts.left_out(session).runs(),
                 session.connection,
                 session.dropped.runs(),
                 session.outlived.runs(),
@@ -144,8 +148,20 @@ class Ledger:
         if names:
             self.port.release(names)
 
-    def write(self, session: Session, taken: list[tuple[Batch, Group]], now: float) -> None:
-        """Write to the journal which tasks were accepted; those that start much later apart.
+    def write(self, draft: Draft) -> None:
+        """Write to the journal which tasks were accepted, at once or when there is time for it."""
+        idle = self.committed >= self.last_ref or not self.durable
+        if idle or not self.drafts.add(draft):
+            self.write_drafts([draft])
+
+    def write_drafts(self, drafts: Iterable[Draft]) -> None:
+        """Write what was accepted, now."""
+        for draft in drafts:
+            self._write(draft.session, draft.taken, draft.at)
+            draft.written()
+
+    def _write(self, session: Session, taken: list[tuple[Batch, Group]], now: float) -> None:
+        """Those that start much later are written apart.
 
         A record has one owner. What has a key, and who has the same, stay in the order in which
         they came.
@@ -217,7 +233,7 @@ class Ledger:
 
     def is_committed(self, batch: Batch) -> bool:
         """Whether a batch is durable, or need not be."""
-        return batch.row is None or batch.row.since <= self.committed
+        return not batch.durable if batch.row is None else batch.row.since <= self.committed
 
     def on_committed(self, ref: int, now: float) -> None:
         """Everything up to ``ref`` is durable."""
@@ -225,6 +241,8 @@ class Ledger:
         after = self._after
         while after and after[0][0] <= ref:
             after.popleft()[1](now)
+        if self.drafts and self.committed >= self.last_ref:
+            self.write_drafts(self.drafts.take_oldest())
         self.residence.on_committed(self.committed)
 
     def session_of(self, peer: Peer) -> Session | None:

@@ -162,9 +162,9 @@ class InsideQueries:
         if kept and not batch.stored:
             return self._called(batch.group(index, index + 1), task)
         row = batch.row
-        if row is None:
+        if row is None and not batch.durable:
             raise ValueError(f"task {task} is not durable, and its call is gone with its end")
-        if row.ref > self._ledger.committed:
+        if row is None or row.ref > self._ledger.committed:
             raise ValueError(f"task {task} is just being written to the store; ask again")
         return Pending(row.ref, lambda record: self._called(_group_of(record, task), task))
 

@@ -134,7 +134,7 @@ class Residence:
         """Everything up to ``ref`` is durable: what is over the budget can go."""
         self._committed, self._loading = ref, False
         fresh, order = self._fresh, self._order
-        while fresh and (fresh[0].row is None or fresh[0].row.ref <= ref):
+        while fresh and fresh[0].row is not None and fresh[0].row.ref <= ref:
             batch = fresh.popleft()
             batch.pinned = False
             self.pinned_bytes -= batch.inline

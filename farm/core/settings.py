@@ -44,6 +44,8 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     resident_payload_bytes: int = 256 << 20
     """Arguments of queued tasks beyond this are left in the store, and read back when their turn is
     near. With a store in memory there is no such bound: nothing would be won."""
+    draft_seconds: float = 0.5
+    """How long a submission with blobs may wait for a busy journal, to be written with outcomes."""
     far_seconds: float = 60.0
     """The arguments of tasks that start later than this are in the store alone until shortly
     before, whatever room there is in memory."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from farm.core import ledger
 from farm.core.admission import Admission
 from farm.core.blobs import blob_names
 from farm.core.dead import DeadTasks
@@ -10,7 +13,7 @@ from farm.core.ledger import Ledger
 from farm.core.loading import Loading
 from farm.core.reports import Reports
 from farm.core.retention import Retention, _is_scattered
-from farm.protocol.records import Buried
+from farm.protocol.records import Buried, Record
 from farm.store.blob_files import BlobFiles
 from tests.sim.bites import CUTS, RESTARTS, bite
 
@@ -48,6 +51,29 @@ def _(patch):
         self._ledger.release(blobs)
 
     patch.setattr(Endings, "finish", too_soon)
+
+
+@bite(
+    "what waits to be written is acknowledged when it is committed",
+    "lost",
+    "acknowledged before commit",
+    "invariants",
+    **SHARED,
+)
+def _(patch):
+    write = Ledger.write
+
+    def at_once(self, draft):
+        write(self, draft)
+        if self.drafts:
+            draft.written()
+
+    patch.setattr(Ledger, "write", at_once)
+
+
+@bite("what tells of a task is written after it", "invariants", "journal", "stuck", **SHARED)
+def _(patch):
+    patch.setattr(ledger, "PASSING", frozenset(get_args(Record)))
 
 
 @bite("a blob of arguments is kept for the next attempt", "blob released early", **SHARED)

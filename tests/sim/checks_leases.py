@@ -49,8 +49,8 @@ class LeaseChecks:
         self._given_to.clear()
 
     def admitted(self, task: Task) -> None:
-        """A durable task is new."""
-        waits = task.template.delay or task.template.eta
+        """A durable task is written, and was perhaps given to a host before."""
+        waits = task.template.delay or task.template.eta or task.assigned
         if not waits and not task.runs_once:  # such a one waits for a commit
             self._ready[task.id] = task
 

@@ -77,6 +77,8 @@ class ResultChecks:
         coordinator, bound = self._checks.world.coordinator, self._checks.settings.max_result_bytes
         if coordinator is None or self._checks.is_copy(record):
             return
+        if record.at < self._checks.wall:
+            return  # it was accepted before, and has waited to be written
         unread = coordinator.machine.ledger.unread_bytes
         if unread > bound:
             raise Violation("unread results", f"a submission is taken, {unread} bytes are unread")

@@ -19,7 +19,7 @@ from farm.errors import PayloadError
 from farm.model import BLOB_BYTES, Blob, Ending
 from farm.payload import PAYLOAD_BYTES_MAX, dump_call, dump_value, load_call, load_value
 from farm.protocol.messages import Assign, Grant, Group, HostWelcome, Result, Results, Submit
-from farm.protocol.records import Finished
+from farm.protocol.records import Buried, Finished, Submitted
 
 LARGE = bytes(range(256)) * (BLOB_BYTES // 128)
 SESSION = b"s" * 16
@@ -366,13 +366,41 @@ def test_what_a_record_names_is_synced_with_its_name(join, folder, monkeypatch):
     blobs = join()
     [kept] = adopted(folder, blobs, blobs.keep(LARGE))
     record = Finished(1.0, results(kept, Blob("kept/gone", BLOB_BYTES)).entries)
-    folder.begin_sync(record)
+    folder.begin_sync([record])
     folder.sync([record])
     path = folder.root / kept.name
     assert synced == [path.stat().st_ino, (folder.root / KEPT).stat().st_ino]
-    folder.begin_sync(Finished(1.0, results(b"small").entries))
+    folder.begin_sync([Finished(1.0, results(b"small").entries)])
     folder.sync([Finished(1.0, results(b"small").entries)])
     assert len(synced) == 2
+
+
+def test_arguments_that_nobody_will_read_are_not_synced(join, folder, monkeypatch):
+    """Those of tasks of which the outcome is committed together with them, and none is dead."""
+    synced = []
+    monkeypatch.setattr(coordinator_blobs, "_sync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    blobs = join()
+    payloads = adopted(folder, blobs, *[blobs.keep(LARGE) for _ in range(5)])
+    single = Group(5, 4, b"f", payloads[:4], 4 * len(LARGE))
+    packed = Group(9, 3, b"f", payloads[4:], len(LARGE), packed=True)
+    submitted = Submitted(SESSION, 1.0, [single, packed], 1)
+    ends = [Result(SESSION, a, n, Ending.OK, [b""] * n) for a, n in ((5, 1), (7, 1), (9, 2))]
+    rest = Result(SESSION, 11, 1, Ending.CANCELLED, [])
+    other = Result(b"another", 5, 9, Ending.CANCELLED, [])
+    dead = Buried(1.0, SESSION, Group(7, 1, b"f", payloads[2:3], len(LARGE)), "", [])
+
+    def needed(*records):
+        synced.clear()
+        folder.begin_sync(records)
+        folder.sync(records)
+        inodes = [(folder.root / one.name).stat().st_ino for one in payloads]
+        return sorted(inodes.index(one) for one in synced)
+
+    assert needed(submitted) == [0, 1, 2, 3, 4]
+    assert needed(submitted, Finished(2.0, ends)) == [1, 3, 4]
+    assert needed(submitted, Finished(2.0, ends), Finished(2.0, [rest])) == [1, 3]
+    assert needed(submitted, dead, Finished(2.0, ends)) == [1, 2, 3, 4]
+    assert needed(submitted, Finished(2.0, [other])) == [0, 1, 2, 3, 4]
 
 
 def test_a_sync_that_fails_ends_the_coordinator(join, folder, monkeypatch):
@@ -383,7 +411,7 @@ def test_a_sync_that_fails_ends_the_coordinator(join, folder, monkeypatch):
     blobs = join()
     [kept] = adopted(folder, blobs, blobs.keep(LARGE))
     record = Finished(1.0, results(kept).entries)
-    folder.begin_sync(record)
+    folder.begin_sync([record])
     with pytest.raises(coordinator_blobs.StoreFailed, match="could not be synced"):
         folder.sync([record])
 
@@ -432,7 +460,7 @@ def test_a_folder_removed_under_the_coordinator_costs_what_was_in_it(join, folde
     [kept] = adopted(folder, blobs, blobs.keep(LARGE))
     shutil.rmtree(folder.root)
     record = Finished(1.0, results(kept).entries)
-    folder.begin_sync(record)
+    folder.begin_sync([record])
     folder.sync([record])
     folder.release([kept.name])
     folder.give_up_free()

@@ -1,9 +1,13 @@
 """How many tasks a host asks for, and what it does with one credit."""
 
-from farm.model import Ending
+import pytest
+
+from farm.model import Blob, Ending
 from farm.protocol.messages import Beat, Noted, Report
 from farm_workers.host_pace import HOLD_SECONDS, Pace, slice_tasks
 from tests.unit.host_rig import Rig, one, runs
+
+MIB = 1 << 20
 
 
 def echo(rig, seconds):
@@ -137,6 +141,22 @@ def test_large_outcomes_leave_in_reports_of_their_own():
         [(2, 1, 700_000)],
         [(3, 1, 700_000)],
     ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "left"), [(b"x" * MIB, 32), (Blob("peers/0/1", MIB), 40)], ids=["bytes", "blob"]
+)
+def test_reports_on_the_way_are_bounded_in_bytes_that_are_on_the_way(payload, left):
+    rig = Rig(slots=1)
+    slot, part = one(rig.assign(40, expected=1e-5))
+    end = part.end(1, 40, Ending.OK, [payload] * 40, seconds=0.3)
+    rig.host.on_worker_ended(slot, [end], rig.now)
+    reports = [call[1] for call in rig.tick()]
+    assert [report.number for report in reports] == list(range(1, left + 1))
+    rig.host.receive(Noted(left, 1), rig.now)
+    assert rig.host._reports._flying_bytes == sum(
+        end.size for _, report in rig.take() if isinstance(report, Report) for end in report.ended
+    )
 
 
 def test_a_packed_outcome_counts_once():

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from farm.model import Ending, Payload
+from farm.model import BLOB_BYTES, Blob, Ending, Payload
 from farm.protocol.messages import (
     BATCH_BYTES,
     TASKS_PER_MESSAGE_MAX,
@@ -24,6 +24,7 @@ __all__ = ["Reports"]
 FLYING_MAX = 64
 """Reports sent and not yet noted; more wait, so that neither side's socket fills."""
 FLYING_BYTES_MAX = 32 << 20
+"""And so many bytes; of blobs only names are on the way."""
 
 PROGRESS_MAX = 1024
 NOTE_CHARS_MAX = 1_000
@@ -38,13 +39,17 @@ Line = tuple[int, int, int, int]
 
 
 class _Kept(NamedTuple):
-    """A report until it is noted, without what is news only once; ``size`` is that of the ends."""
+    """A report until it is noted, without what is news only once.
+
+    ``size`` is that of the ends, of which ``inline`` are not in blobs.
+    """
 
     number: int
     ended: list[Ended]
     started: list[Line]
     returned: list[Line]
     size: int
+    inline: int
 
 
 class Reports:
@@ -182,7 +187,8 @@ class Reports:
         while (self._fresh or (always and not sent)) and self.has_room:
             self._number += 1
             ended, size = self._take()
-            kept = _Kept(self._number, ended, self._started, self._returned, size)
+            inline = size - sum(map(_blob_bytes, ended))
+            kept = _Kept(self._number, ended, self._started, self._returned, size, inline)
             self._kept.append(kept)
             # Progress is not worth saying twice.
             notes = [(*key, counter, *note) for (key, counter), note in self._progress.items()]
@@ -202,7 +208,7 @@ class Reports:
             report = self._kept.popleft()
             if self._flying:
                 self._flying -= 1
-                self._flying_bytes -= report.size
+                self._flying_bytes -= report.inline
             self.bytes -= report.size
             self.units -= sum(1 if ended.packed else ended.count for ended in report.ended)
             self.units -= sum(count for _, _, _, count in report.returned)
@@ -224,9 +230,8 @@ class Reports:
         notes: Sequence[tuple[int, int, int, float, float, str]] = (),
     ) -> None:
         self._flying += 1
-        self._flying_bytes += kept.size
-        number, ended, started, returned, _ = kept
-        send(Report(number, window, ended, started, returned, list(notes)))
+        self._flying_bytes += kept.inline
+        send(Report(kept.number, window, kept.ended, kept.started, kept.returned, list(notes)))
 
     def _take(self) -> tuple[list[Ended], int]:
         """As much of what ended as fits in one message, and its size."""
@@ -245,6 +250,12 @@ class Reports:
 
 def _weight(ended: Ended) -> int:
     return ended.size + len(ended.output) + (ended.failure.weight if ended.failure else 0)
+
+
+def _blob_bytes(ended: Ended) -> int:
+    if ended.size < BLOB_BYTES:
+        return 0
+    return sum(len(payload) for payload in ended.payloads if isinstance(payload, Blob))
 
 
 def _lines(
