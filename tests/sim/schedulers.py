@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 from farm_scheduler import service, wishes
-from farm_scheduler.core import Kind, backfills
+from farm_scheduler.core import Kind, backfills, machine, missed
 from farm_scheduler.core import State as Fate
 from farm_scheduler.settings import SchedulerSettings
 from farm_scheduler.state import State
@@ -293,9 +293,12 @@ class World:
             _check(row.outcome != "lost", "runs once", f"{row.fire_id} was lost")
             self.stats[row.reason or str(row.state)] += 1
         _check(set(self.farm.runs) <= set(known), "a row for each", "a fire ran without a row")
-        for entry in entries:
-            name = entry.schedule.name
-            self._judge_times(entry, [one for one in rows_of_time if one.schedule == name])
+        of = {
+            one.name: [row for row in rows_of_time if row.schedule == one.name] for one in entries
+        }
+        for check in (self._judge_times, self._judge_intervals):
+            for entry in entries:
+                check(entry, of[entry.name])
 
     def _judge_backfills(self, answers, rows):
         ordered = sum(answer["fires"] for answer in answers)
@@ -319,6 +322,20 @@ class World:
         _check(
             not more, "a row for each", f"{name}: rows that are none: {more[:3]}, {entry.cursor}"
         )
+
+    @staticmethod
+    def _judge_intervals(entry, rows):
+        """What runs after some that were coalesced has their intervals, too."""
+        first = None  # of those
+        for row in sorted(rows, key=lambda one: one.nominal):
+            if row.state is Fate.COALESCED:
+                first = row if first is None else first
+                continue
+            if first is not None and row.state is Fate.RAN:
+                begin = entry.schedule.timing.previous(first.nominal)
+                said = f"{row.schedule} {row.nominal} begins at {row.since}, not {begin}"
+                _check(begin is None or row.since <= begin, "an interval", said)
+            first = None
 
 
 def _check(good, what, said):
@@ -345,6 +362,8 @@ def run_seed(seed):
         stack.enter_context(patch.object(service, "wait", lambda *_: None))
         stack.enter_context(patch.object(backfills, "SLICE", 3))
         stack.enter_context(patch.object(wishes, "LOOK_TIMES", 4))
+        stack.enter_context(patch.object(missed, "SLICE", 3))
+        stack.enter_context(patch.object(machine, "TICK_MAX", 6))
         world.run()
         logging.getLogger("farm.scheduler").setLevel(level)
         return world.stats

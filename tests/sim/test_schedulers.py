@@ -73,12 +73,24 @@ def forget_what_a_backfill_has_left(patch):
     patch.setattr(State, "backfills", lambda _: [])
 
 
+def forget_where_an_interval_begins(patch):
+    entries = State._entries
+
+    def forgetful(self, *words):
+        for entry, file in entries(self, *words):
+            entry.last = None
+            yield entry, file
+
+    patch.setattr(State, "_entries", forgetful)
+
+
 BITES = [
     (act_before_commit, ("a row for each", "runs once")),
-    (forget_who_ran, ("ends",)),
+    (forget_who_ran, ("ends", "a backfill")),
     (commit_no_rows_that_are_final, ("a row for each",)),
-    (let_cursors_go_back, ("a row for each", "runs once")),
+    (let_cursors_go_back, ("a row for each", "runs once", "an interval")),
     (forget_what_a_backfill_has_left, ("a backfill",)),
+    (forget_where_an_interval_begins, ("an interval",)),
     (submit_with_another_key, ("a row for each", "runs once", "ends")),
 ]
 

@@ -8,6 +8,7 @@ import pytest
 
 from farm_scheduler.core import Entry, Kind, Machine, Pause, Schedule, State, fire_id
 from farm_scheduler.core import machine as machine_module
+from farm_scheduler.core import missed as missed_module
 from farm_scheduler.core.backfills import SLICE
 
 NOON = int(datetime(2026, 3, 7, 12, tzinfo=UTC).timestamp())
@@ -62,6 +63,12 @@ def running(*schedules, now=NOON + 1):
     machine = Machine(port)
     machine.set_schedules({one.name: one for one in schedules}, now)
     return machine, port
+
+
+def tick(machine, now):
+    """As a scheduler does, until there is nothing due."""
+    while (at := machine.next_deadline()) is not None and at <= now:
+        machine.on_tick(now)
 
 
 def end_all(machine, port, now, outcome="succeeded"):
@@ -190,11 +197,99 @@ def test_after_an_absence_schedules_are_decided_some_at_a_time(monkeypatch):
     assert (decided, at) == ([6, 12], NOON + 4 * HOUR)
 
 
+def every_second(**options):
+    return Schedule("s", **{"cron": "@every 1s", "run": "m:f"} | options)
+
+
+def test_what_one_schedule_missed_is_decided_in_slices_and_others_fire_meanwhile():
+    machine, port = running(every_second(), hourly(), now=NOON - DAY)
+    now, ticks, seen = NOON + 0.5, 0, 0
+    while (at := machine.next_deadline()) <= now:
+        machine.on_tick(now)
+        assert len(port.rows) <= seen + machine_module.TICK_MAX + missed_module.SLICE
+        seen, ticks = len(port.rows), ticks + 1
+        if ticks == 400:
+            assert len(port.rows) < 60_000  # it is far from done
+            now = NOON + HOUR + 0.5
+            machine.on_tick(now)
+            seen = len(port.rows)
+            fired = [row for row in port.rows.values() if row.nominal == NOON + HOUR]
+            assert [row.schedule for row in fired] == ["a"]
+    assert at == NOON + HOUR + 1
+    assert len(port.rows) == DAY + HOUR + 25
+
+
+def slices(monkeypatch, size):
+    monkeypatch.setattr(missed_module, "SLICE", size)
+    monkeypatch.setattr(machine_module, "TICK_MAX", size)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_slices_change_nothing_of_what_becomes_of_each(seed, monkeypatch):
+    chance = random.Random(seed)
+    schedule = every_second(
+        cron=chance.choice(["@every 1s", "@every 7s", "*/5 * * * * *", "* * * * *"]),
+        misfire=chance.choice(["latest", "all(4)", "all", "skip"]),
+        catch_up=chance.choice(["0s", "40s", "1h"]),
+        late_after=chance.choice([0, 1, 20]),
+        deadline=chance.choice([None, 5, 60]),
+        jitter=chance.choice([0, 3]),
+        overlap="allow",
+    )
+    begin = NOON + chance.randrange(60, 300)
+    pause = Pause(begin, begin + chance.choice([0, 10, 500]), "", "")
+    now = begin + chance.choice([2, 60, 300]) + 0.5
+    found = []
+    for size in (1, 4, 100_000):
+        slices(monkeypatch, size)
+        machine, port = running(schedule)
+        machine.pause("s", pause)
+        tick(machine, now)
+        rows = sorted(port.rows.values(), key=lambda row: row.nominal)
+        found.append([(row.nominal, row.state, row.reason, row.into, row.since) for row in rows])
+    assert found[0] == found[1] == found[2]
+    assert found[0]
+
+
+def test_what_was_coalesced_before_a_restart_is_in_the_interval_of_what_runs(monkeypatch):
+    slices(monkeypatch, 10)
+    machine, port = running(every_second())
+    now = NOON + 100.5
+    while len(port.rows) < 30:
+        machine.on_tick(now)
+    assert not port.started
+    old = machine.entries["s"]
+    entry = Entry(old.told, 0, old.cursor, old.next)
+    entry.last = old.last
+    again = Machine(port)
+    again.follow([entry])
+    again.restore([])
+    tick(again, now + 1)
+    row = port.rows[port.started[0]]
+    assert (row.since, row.nominal) == (NOON + 1, NOON + 42)  # the first that is on time
+    assert {port.rows[one.into].state for one in port.rows.values() if one.into} <= {
+        State.COALESCED, State.RUNNING,
+    }  # fmt: skip
+    assert len(port.rows) == 100
+
+
+def test_who_is_changed_or_retired_in_the_middle_of_it_has_a_row_for_each(monkeypatch):
+    slices(monkeypatch, 10)
+    for change in ({}, {"s": every_second(cron="@every 2s")}, {"s": every_second(overlap="skip")}):
+        machine, port = running(every_second())
+        now = NOON + 100.5
+        while len(port.rows) < 40:
+            machine.on_tick(now)
+        machine.set_schedules(change, now)
+        tick(machine, now)
+        assert sorted(row.nominal for row in port.rows.values()) == [*range(NOON + 2, NOON + 101)]
+
+
 def test_a_long_absence_costs_few_rows_and_leaves_no_gap():
     machine, port = running(
         Schedule("s", cron="@every 1s", run="m:f", catch_up="10s", late_after=1)
     )
-    machine.on_tick(NOON + 30 * DAY)
+    tick(machine, NOON + 30 * DAY)
     rows = sorted(port.rows.values(), key=lambda row: row.nominal)
     assert len(rows) == 1000 + 1 + 10 or len(rows) == 1000 + 1 + 11
     following = NOON + 2
@@ -244,6 +339,15 @@ def test_cancel_stops_what_runs_and_then_begins():
     assert (port.stopped, port.started) == ([first], [first])
     machine.on_ended(first, "cancelled", "", NOON + 2 * HOUR + 1)
     assert port.started == [first, second]
+
+
+def test_what_was_cancelled_while_it_waited_is_in_the_interval_of_what_runs():
+    machine, port = overlapping("cancel")
+    fates = port.fates()
+    assert [state for _, state, _ in fates] == ["running", "coalesced", "coalesced", "waiting"]
+    machine.on_ended(port.started[0], "cancelled", "", NOON + 4 * HOUR + 1)
+    row = port.rows[port.started[1]]
+    assert (row.since, row.nominal) == (NOON + HOUR, NOON + 4 * HOUR)
 
 
 def test_what_waits_too_long_meets_its_deadline():

@@ -93,6 +93,8 @@ class Fires:
         elif way == "cancel":
             for one in list(waiting):
                 one.into = row.fire_id
+                if one.since is not None:
+                    row.since = min(one.since, row.nominal if row.since is None else row.since)
                 self.drop(entry, one, Fate(), now)
             self.wait(entry, row, "waiting")
             for one in entry.running or ():

@@ -12,21 +12,18 @@ from itertools import chain
 from math import floor
 
 from farm_scheduler.core.backfills import Backfill, slices_of
-from farm_scheduler.core.deciding import Fate, decide, expired
+from farm_scheduler.core.deciding import Fate, Outlook, expired, fate_of
 from farm_scheduler.core.entry import Entry, Pause
 from farm_scheduler.core.fires import Fires, Port
+from farm_scheduler.core.missed import Leap, Missed
 from farm_scheduler.core.rows import Kind, Row, fire_id
 from farm_scheduler.core.schedule import Schedule
 
 __all__ = ["Machine"]
 
-LOOK_MAX = 100_000
-"""Nominal times of one schedule that are decided together; of more, the oldest are skipped."""
-TICK_MAX = 2000
-"""Nominal times after which ``on_tick`` leaves the other schedules to the next call."""
-OLD_MAX = 1000
-"""Nominal times before the catch-up window that get a row each; the rest get one for all."""
-
+TICK_MAX = 300
+"""Nominal times after which ``on_tick`` leaves the rest to the next call, and what fires meanwhile
+has its turn."""
 PLANNED_MAX = 200_000
 """Nominal times of all backfills that have no rows yet."""
 
@@ -51,6 +48,7 @@ class Machine:
         """By name; retired ones, too."""
         self._port = port
         self._fires = Fires(port)
+        self._missed: dict[int, Missed] = {}  # of which only a part is decided, by number
         self._heap: list[tuple[float, int]] = []
         self._by_number: dict[int, Entry] = {}
         self._numbers = 0
@@ -126,6 +124,7 @@ class Machine:
             entry.cursor, entry.last = max(entry.cursor, floor(now)), None
             entry.next = schedule.timing.next(entry.cursor)
         entry.schedule = schedule
+        self._missed.pop(entry.number, None)  # what is not decided goes by what it says now
         self._port.keep(entry)
         self._sleep(entry)
 
@@ -147,11 +146,14 @@ class Machine:
 
     def _close(self, entry: Entry, now: float) -> None:
         """Decide all nominal times up to now, also those whose jitter is not over."""
-        self._advance(entry, now)
-        entry.cursor, last = max(entry.cursor, floor(now)), entry.cursor
-        while (entry.next is not None) and last < entry.next <= now:
-            last, entry.next = entry.next, entry.schedule.timing.next(entry.next)
-            self._judge(entry, [last], now)
+        while self._advance(entry, now):
+            pass
+        while entry.next is not None and entry.cursor < entry.next <= now:
+            nominal = entry.next
+            entry.next = entry.schedule.timing.next(nominal)
+            fate = fate_of(entry.schedule, nominal, Outlook(now, None), entry.paused)
+            self._judge(entry, nominal, fate, now)
+        entry.cursor = max(entry.cursor, floor(now))
 
     # ------------------------------------------------------------ time
 
@@ -163,86 +165,78 @@ class Machine:
         return heap[0][0] if heap else None
 
     def on_tick(self, now: float) -> None:
-        """Decide what is due, the longest first; after an absence all of it takes several calls."""
+        """Decide what is due, the longest first; after an absence all of it takes several calls.
+
+        A schedule that has missed very much gives way to the others after each slice of it.
+        """
         decided = 0
         while decided < TICK_MAX and (at := self.next_deadline()) is not None and at <= now:
             entry = self._by_number[heappop(self._heap)[1]]
             entry.wake = None
             decided += self._advance(entry, now)
-            self._sleep(entry)
+            self._sleep(entry, now if entry.number in self._missed else None)
 
     def _advance(self, entry: Entry, now: float) -> int:
-        """Decide what is due of one schedule; how many nominal times."""
+        """Decide what is due of one schedule, or a slice; 0 if there was nothing to be done."""
         if entry.retired is not None:
             return 0
         for row in list(entry.waiting or ()):
             if (late := expired(entry.schedule, row.due, now)) is not None:
                 self._fires.drop(entry, row, late, now)
+        missed = self._missed.pop(entry.number, None)
+        if missed is None:
+            if entry.next is None or entry.next + entry.told.offset > now:
+                return 0
+            missed = Missed(entry.schedule, entry.next, now)
+        found = 0 if missed.is_found else missed.find(now, entry.paused)
         cursor, decided = entry.cursor, 0
-        if times := self._due(entry, now, too_old=True):
-            decided += len(times)
-            self._judge(entry, times, now)
-            self._leap(entry, now)
-        while times := self._due(entry, now):
-            decided += len(times)
-            if len(times) == LOOK_MAX:
-                fate = Fate("missed", f"{LOOK_MAX} later ones were missed, too")
-                for nominal in times:
-                    self._fires.skip(entry, nominal, fate, now)
+        for time, fate in missed.decide(entry.paused):
+            decided += 1
+            if isinstance(time, Leap):
+                self._leap(entry, time, fate, now)
             else:
-                self._judge(entry, times, now)
+                self._judge(entry, time, fate, now)
+        if missed.left or not missed.is_found:
+            self._missed[entry.number] = missed
         if entry.cursor != cursor:
+            entry.next = missed.following()
             entry.forget_pauses()
             self._port.keep(entry)
-        return decided
+        return max(found, decided)
 
-    def _due(self, entry: Entry, now: float, *, too_old: bool = False) -> Sequence[int]:
-        """Nominal times that are due, ascending; from here on they are behind the cursor.
+    def _leap(self, entry: Entry, leap: Leap, fate: Fate, now: float) -> None:
+        """One row for all nominal times that are too old."""
+        row = self._fires.row(entry, leap.nominal, Kind.TIME)
+        row.until = leap.until
+        self._fires.finish(row, fate, now)
+        entry.cursor, entry.last = leap.until - 1, None
 
-        With ``too_old`` only those that nothing can come of any more, and not too many.
+    def _judge(self, entry: Entry, nominal: int, fate: Fate, now: float) -> None:
+        """Give a nominal time its row; those of a schedule come one after the other.
+
+        One that runs has the interval of all that were coalesced into it, too, also of those that
+        were before a restart: until it comes ``last`` stays before the first of them.
         """
-        schedule, found = entry.schedule, list[int]()
-        timing, offset = schedule.timing, schedule.offset
-        latest, most = (now - schedule.window, OLD_MAX) if too_old else (now, LOOK_MAX)
-        while entry.next is not None and entry.next + offset <= latest and len(found) < most:
-            found.append(entry.next)
-            entry.cursor, entry.next = entry.next, timing.next(entry.next)
-        return found
-
-    def _leap(self, entry: Entry, now: float) -> None:
-        """One row for all nominal times that are still too old."""
-        schedule, nominal = entry.schedule, entry.next
-        until = floor(now - schedule.window - schedule.offset)
-        if nominal is not None and nominal < until:
-            row = self._fires.row(entry, nominal, Kind.TIME)
-            row.until = until
-            self._fires.finish(row, Fate("too old", "one row for all until then"), now)
-            entry.cursor, entry.last = until - 1, None
-            entry.next = schedule.timing.next(entry.cursor)
-
-    def _judge(self, entry: Entry, times: Sequence[int], now: float) -> None:
         schedule = entry.schedule
-        name = schedule.name
-        before = dict(zip(times, [entry.last, *times], strict=False))
-        entry.last = times[-1]
-        first: dict[int, int] = {}  # of those that run for others: the first of these
-        for nominal, fate in decide(schedule, times, now, entry.paused):
-            if fate.into is not None:
-                first.setdefault(fate.into, nominal)
-                row = self._fires.row(entry, nominal, Kind.TIME)
-                row.into = fire_id(name, fate.into)
-                self._fires.finish(row, fate, now)
-            elif fate.reason:
-                self._fires.skip(entry, nominal, fate, now)
-            else:
-                row = self._fires.row(entry, nominal, Kind.TIME)
-                row.since = before[first.get(nominal, nominal)]
-                if row.since is None:
-                    row.since = schedule.timing.previous(first.get(nominal, nominal))
-                self._fires.offer(entry, row, now)
+        joins = entry.last is not None and entry.last < entry.cursor
+        if not fate.reason and entry.last is None:
+            entry.last = schedule.timing.previous(nominal)
+        if not fate.reason and fate.into is None:
+            fate = expired(schedule, nominal + schedule.offset, now) or fate
+        row = self._fires.row(entry, nominal, Kind.TIME)
+        if fate.into is not None:
+            row.into = fire_id(entry.name, fate.into)
+            self._fires.finish(row, fate, now)
+        elif fate.reason:
+            self._fires.finish(row, fate, now)
+            entry.last = entry.last if joins else nominal
+        else:
+            row.since, entry.last = entry.last, nominal
+            self._fires.offer(entry, row, now)
+        entry.cursor = nominal
 
-    def _sleep(self, entry: Entry) -> None:
-        wake = entry.wakes()
+    def _sleep(self, entry: Entry, at: float | None = None) -> None:
+        wake = entry.wakes() if at is None else at
         if wake != entry.wake:
             entry.wake = wake
             if wake is not None:
