@@ -80,8 +80,9 @@ def list_schedules(
     found = _open(run, state)
     now = time.time()
     stopped = {problem.name for problem in found.problems()}
+    left = found.backfilling()
     rows = [
-        _described(found, entry, file, now)
+        _described(found, entry, file, now, left.get(entry.name, 0))
         for entry, file in found.entries(retired=everything)
         if entry.retired is None or entry.schedule.name not in stopped
     ]
@@ -101,7 +102,7 @@ def _stopped(problem: "Problem") -> dict[str, Any]:
     return {"name": problem.name, "file": problem.file, "state": f"stopped: {said}"}
 
 
-def _described(found: "State", entry: "Entry", file: str, now: float) -> dict[str, Any]:
+def _described(found: "State", entry: "Entry", file: str, now: float, left: int) -> dict[str, Any]:
     schedule = entry.schedule
     last = next(found.rows("schedule = ?", schedule.name, limit=1, newest=True), None)
     following = None if entry.next is None or entry.retired else entry.next
@@ -112,7 +113,8 @@ def _described(found: "State", entry: "Entry", file: str, now: float) -> dict[st
         "file": file,
         "next": None if following is None else local(following, schedule.tz),
         "last": None if last is None else f"{local(last.nominal, schedule.tz)} {fate(last)}",
-        "state": _state(entry, now),
+        "state": _state(entry, now) + (f"; backfill: {count_text(left)} left" if left else ""),
+        "backfill": left,
     }
 
 
@@ -140,7 +142,8 @@ def show(run: Run, name: NameArgument, *, state: StateOption = None) -> None:
         return
     entry, file = _entry(found, name)
     schedule = entry.schedule
-    data = _described(found, entry, file, time.time())
+    left = found.backfilling().get(name, 0)
+    data = _described(found, entry, file, time.time(), left)
     if problem is not None:
         data["problem"] = problem.message
     data |= {field: getattr(schedule, field) for field in SHOWN}
@@ -149,7 +152,6 @@ def show(run: Run, name: NameArgument, *, state: StateOption = None) -> None:
         times.append(local(at, schedule.tz))
         at = schedule.timing.next(at)
     data["next_times"] = times
-    data["backfill"] = len(found.planned(name, -(2**62), 2**62))
     data["open"] = [
         row.fire_id for row in found.rows("schedule = ? AND state IN ('waiting', 'running')", name)
     ]
@@ -320,6 +322,7 @@ def run_now(run: Run, name: NameArgument, *, state: StateOption = None) -> None:
     examples=[
         "farm schedules backfill report --from 2026-03-01 --to 2026-03-08 --dry-run",
         "farm schedules backfill report --from 2026-03-01 --to 2026-03-08 --at-once 4",
+        "farm schedules backfill report --cancel",
     ],
     group=GROUP,
 )
@@ -328,15 +331,33 @@ def backfill(  # noqa: PLR0913 - one for each option
     name: NameArgument,
     *,
     begin: Annotated[
-        str, typer.Option("--from", metavar="TIME", help="From here, in UTC or with an offset.")
-    ],
-    end: Annotated[str, typer.Option("--to", metavar="TIME", help="To before this.")],
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="TIME",
+            help="From here, in UTC or with an offset.",
+            show_default=False,
+        ),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="To before this.", show_default=False)
+    ] = None,
     at_once: Annotated[int, typer.Option(min=1, max=1000, help="Fires at a time.")] = 1,
     again: Annotated[bool, typer.Option("--again", help="Also those that ran well.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would run.")] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Run nothing more of its backfills; what runs runs on.")
+    ] = False,
     state: StateOption = None,
 ) -> None:
     """Run nominal times of the past, the newest first, at low priority."""
+    if cancel:
+        if begin or end or dry_run:
+            raise typer.BadParameter("--cancel ends all backfills of a schedule; give it alone")
+        _cancel(run, state, name)
+        return
+    if begin is None or end is None:
+        raise typer.BadParameter("say which times: --from TIME --to TIME")
     first, last = instant(begin, "--from"), instant(end, "--to")
     if first >= last:
         raise typer.BadParameter(f"--from {begin} is not before --to {end}")
@@ -347,6 +368,14 @@ def backfill(  # noqa: PLR0913 - one for each option
     if (answer := _order(run, state, "backfill", PLAN_SECONDS, name=name, **told)) is not None:
         left = f", {answer['left_out']} left out that ran well" if answer["left_out"] else ""
         run.output.answer(answer, f"{count_text(answer['fires'])} fires{left}")
+
+
+def _cancel(run: Run, state: Path | None, name: str) -> None:
+    answer = _order(run, state, "end backfill", name=name, who=getpass.getuser())
+    if answer is not None:
+        left = answer["left"]
+        text = f"{count_text(left)} fires will not run" if left else "it had nothing left to run"
+        run.output.answer(answer, text)
 
 
 def _dry_run(

@@ -118,6 +118,17 @@ class State:
             if begin <= at < end
         }
 
+    def backfilling(self) -> dict[str, int]:
+        """How many nominal times backfills have left, of each schedule that has some."""
+        query = (
+            "SELECT schedule, count(*) FROM ledger WHERE state IN ('waiting', 'running') "
+            "AND kind = 'backfill' GROUP BY schedule"
+        )
+        found = dict(self._db.execute(query))
+        for name, times in self._db.execute("SELECT schedule, times FROM backfills"):
+            found[name] = found.get(name, 0) + len(msgspec.msgpack.decode(times))
+        return found
+
     def done(self, schedule: str, begin: int, end: int) -> set[int]:
         """Nominal times in ``[begin, end)`` of which a run succeeded, or is under way."""
         query = (

@@ -85,11 +85,14 @@ class Wishes:
         self._machine = machine
         self._state = state
         self._planning: tuple[int, Planning] | None = None
+        self._asked: dict[int, str] = {}  # backfills that are not planned yet, by order
+        self._ended = set[int]()  # of those
         self._known: Mapping[str, Callable[..., Answer]] = {
             "pause": self.pause,
             "resume": self.resume,
             "run": self.run,
             "backfill": self.backfill,
+            "end backfill": self.end_backfill,
         }
 
     def fulfil(
@@ -98,11 +101,15 @@ class Wishes:
         """One order, given at a time and carried out now: the answer."""
         try:
             wish = self._wish(what, arguments.get("name", ""))
-            return wish(number=number, at=at, now=now, **arguments)
+            answer = wish(number=number, at=at, now=now, **arguments)
         except (ValueError, TypeError) as error:
             if self._planning is not None and self._planning[0] == number:
                 self._planning = None
-            return {"error": str(error)}
+            answer = {"error": str(error)}
+        if answer is not None:
+            self._asked.pop(number, None)
+            self._ended.discard(number)
+        return answer
 
     @property
     def is_planning(self) -> bool:
@@ -139,6 +146,9 @@ class Wishes:
         begin: int, end: int, at_once: int, again: bool,
     ) -> Answer:  # fmt: skip
         """Run times of the past; which, is found out over many turns, one order after the other."""
+        self._asked[number] = name
+        if number in self._ended:
+            raise ValueError(f"this backfill of {name} was ended before it had begun")
         schedule = self._machine.entries[name].schedule
         if self._planning is not None and self._planning[0] != number:
             return None
@@ -151,3 +161,14 @@ class Wishes:
         mark = f"backfill {number} {at!r}"
         self._machine.backfill(name, plan.times, mark, now, at_once=at_once, number=number)
         return {"name": name, "fires": len(plan.times), "left_out": len(plan.done)}
+
+    def end_backfill(
+        self, *, name: str, number: int, at: float, now: float, who: str
+    ) -> Answer:  # fmt: skip
+        """End backfills of a schedule, those first that are not planned yet: these are told so."""
+        waiting = {one for one, whose in self._asked.items() if whose == name and one < number}
+        if waiting:
+            self._ended |= waiting
+            return None
+        left = self._machine.end_backfills(name, f"by {who}" if who else "by somebody", now)
+        return {"name": name, "left": left}

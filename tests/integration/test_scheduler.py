@@ -336,6 +336,34 @@ def test_a_long_backfill_is_planned_in_many_turns_and_begun_anew_after_a_restart
     assert [one.taken for one in place.scheduler.state.backfills()] == [left.taken]
 
 
+def test_a_backfill_is_ended_while_it_is_planned_and_while_it_runs(place):
+    text = entry('cron = "* * * * *"\noverlap = "allow"\nrun = "math:sqrt"\nargs = [4]')
+    place.write(text + '[schedules.b]\ncron = "* * * * *"\nrun = "math:sqrt"\nargs = [4]\n')
+    place.start()
+    end = int(time.time()) // DAY * DAY
+    told = {"at_once": 1, "again": False, "begin": end - DAY, "end": end}
+    assert place.order("backfill", name="a", **told) is None  # it is being planned
+    assert place.order("backfill", name="a", **told) is None  # it waits for that
+    assert place.order("backfill", name="b", **told) is None
+    place.order("end backfill", name="a", who="ada")
+    desk = Desk(place.path)
+    place.until(lambda: desk.answer(4) is not None and desk.answer(3) is not None)
+    assert "was ended before it had begun" in desk.answer(1)["error"]
+    assert "was ended before it had begun" in desk.answer(2)["error"]
+    assert desk.answer(4) == {"name": "a", "left": 0}
+    assert place.rows("a", Kind.BACKFILL) == []
+    assert desk.answer(3)["fires"] == 1440  # that of another one goes on
+    assert place.scheduler.state.backfilling()["b"] > 1440 - 2 * SLICE
+    place.client.query("pause_queue", name="default")
+    left = place.order("end backfill", name="b", who="ada")["left"]
+    assert left > 0
+    assert place.scheduler.state.backfills() == []
+    place.client.query("resume_queue", name="default")
+    place.until(lambda: not place.scheduler.state.backfilling())
+    ended = place.rows("b", Kind.BACKFILL)
+    assert {(row.reason, row.detail) for row in ended if row.reason} == {("cancelled", "by ada")}
+
+
 def test_who_is_retired_while_its_backfill_is_planned_is_told(place):
     place.write(entry('cron = "* * * * *"\noverlap = "allow"\nrun = "math:sqrt"\nargs = [4]'))
     place.start()
@@ -357,6 +385,7 @@ def test_a_backfill_is_less_urgent_than_what_fires_by_itself(place):
     told = {"name": "a", "at_once": 20, "again": True, "begin": 0, "end": 19 * 366 * DAY}
     place.order("backfill", **told)
     place.order("run", name="a")
+    place.client.connection.wait_acknowledged()  # or the queue goes on before the farm has all
     place.client.query("resume_queue", name="default")
     place.over(kind=Kind.MANUAL)
     place.over(20, kind=Kind.BACKFILL)

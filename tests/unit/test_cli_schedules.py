@@ -159,7 +159,7 @@ def kept(farm, tmp_path, monkeypatch):
 def test_list_says_what_is_next_and_what_is_stopped(kept):
     night, bad = json.loads(kept("list", "--json")[1])
     assert night["next"] == "2026-03-08 03:00:00-04:00"
-    assert night["state"] == "works"
+    assert (night["state"], night["backfill"]) == ("works; backfill: 2 left", 2)
     assert "ran: succeeded, 5.0 s" in night["last"]
     assert bad == {"name": "bad", "file": "schedules.toml", "state": "stopped: it is bad"}
 
@@ -201,7 +201,9 @@ def test_of_several_pauses_the_longest_counts(kept, tmp_path):
     entry.pauses = (Pause(0, 1e10, "ada", "one"), Pause(0, inf, "bob", "two"))
     state.commit([], [(entry, file)], {})
     state.close()
-    assert json.loads(kept("list", "--json")[1])[0]["state"] == "paused by bob: two"
+    assert json.loads(kept("list", "--json")[1])[0]["state"] == (
+        "paused by bob: two; backfill: 2 left"
+    )
 
 
 def test_a_dry_run_says_what_a_backfill_would_do(kept):
@@ -228,6 +230,9 @@ def test_an_order_waits_for_the_next_scheduler(kept):
             ExitCode.USAGE,
             "not",
         ),
+        (("backfill", "night"), ExitCode.USAGE, "say which times: --from TIME --to TIME"),
+        (("backfill", "night", "--cancel", "--dry-run"), ExitCode.USAGE, "give it alone"),
+        (("backfill", "nigth", "--cancel"), ExitCode.UNKNOWN, "did you mean 'night'"),
         (("list", "--state", "none.db"), ExitCode.STORE, "no scheduler has run here"),
     ],
 )

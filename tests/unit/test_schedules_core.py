@@ -515,6 +515,22 @@ def test_what_a_backfill_has_left_ends_with_its_schedule():
     assert len(port.backfills[7]) == 0
 
 
+def test_what_a_backfill_has_left_can_be_ended():
+    machine, port, times = a_long_backfill()
+    begun = len(port.started)
+    assert machine.end_backfills("a", "by ada", NOON + 6) == len(times) - begun
+    assert machine.end_backfills("a", "by ada", NOON + 6) == 0
+    ended = [row for row in port.rows.values() if row.reason == "cancelled"]
+    assert {(row.kind, row.detail) for row in ended} == {(Kind.BACKFILL, "by ada")}
+    (rest,) = [row for row in ended if row.until is not None]
+    assert (rest.nominal, rest.until) == (times[-1], times[SLICE] + 1)
+    assert len(port.backfills[7]) == 0
+    end_all(machine, port, NOON + 7)
+    assert len(port.started) == begun  # what ran has ended, and nothing follows
+    tick(machine, NOON + HOUR)
+    assert len(port.started) == begun + 1  # the schedule itself goes on
+
+
 def test_so_many_nominal_times_of_backfills_wait_and_no_more(monkeypatch):
     machine, port, _ = a_long_backfill()
     monkeypatch.setattr(machine_module, "PLANNED_MAX", SLICE + 5 + 1)

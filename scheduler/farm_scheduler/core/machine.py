@@ -130,9 +130,9 @@ class Machine:
 
     def _retire(self, entry: Entry, now: float) -> None:
         self._close(entry, now)
-        for row in [*(entry.waiting or ()), *(entry.backfilled or ())]:
+        for row in list(entry.waiting or ()):
             self._fires.drop(entry, row, RETIRED, now)
-        self._fires.drop_backfills(entry, RETIRED, now)
+        self._drop_backfills(entry, RETIRED, now)
         entry.retired = now
         entry.wake = None
         self._port.keep(entry)
@@ -325,6 +325,18 @@ class Machine:
         if times:
             self._fires.plan(Backfill(number, name, mark, list(slices_of(times))))
         self._fires.fill_back(entry, now)
+
+    def end_backfills(self, name: str, why: str, now: float) -> int:
+        """What backfills have left never runs; how many nominal times. What runs runs on."""
+        entry, fate = self.entries[name], Fate("cancelled", why)
+        left = sum(map(len, self._fires.backfills.get(name, ()))) + len(entry.backfilled or ())
+        self._drop_backfills(entry, fate, now)
+        return left
+
+    def _drop_backfills(self, entry: Entry, fate: Fate, now: float) -> None:
+        for row in list(entry.backfilled or ()):
+            self._fires.drop(entry, row, fate, now)
+        self._fires.drop_backfills(entry, fate, now)
 
     def open_rows(self) -> list[Row]:
         """All fires that wait or run."""
