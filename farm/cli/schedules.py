@@ -15,6 +15,7 @@ from farm.cli.schedules_words import fate, instant, local, written
 from farm.cli.settings import scheduler_state
 from farm.cli.words import count_text, dash
 from farm.errors import ConfigError
+from farm_scheduler.words import counted
 
 if TYPE_CHECKING:
     from farm_scheduler.core import Entry, Row
@@ -367,14 +368,14 @@ def backfill(  # noqa: PLR0913 - one for each option
     told: dict[str, Any] = {"begin": first, "end": last, "at_once": at_once, "again": again}
     if (answer := _order(run, state, "backfill", PLAN_SECONDS, name=name, **told)) is not None:
         left = f", {answer['left_out']} left out that ran well" if answer["left_out"] else ""
-        run.output.answer(answer, f"{count_text(answer['fires'])} fires{left}")
+        run.output.answer(answer, f"{counted(answer['fires'], 'fire')}{left}")
 
 
 def _cancel(run: Run, state: Path | None, name: str) -> None:
     answer = _order(run, state, "end backfill", name=name, who=getpass.getuser())
     if answer is not None:
         left = answer["left"]
-        text = f"{count_text(left)} fires will not run" if left else "it had nothing left to run"
+        text = f"{counted(left, 'fire')} will not run" if left else "it had nothing left to run"
         run.output.answer(answer, text)
 
 

@@ -12,6 +12,7 @@ from farm.cli.run import Run, command, command_group
 from farm.cli.schedules_words import FilesArgument, fate, instant, local, local_zone
 from farm.errors import ConfigError
 from farm.model import seconds
+from farm_scheduler.words import counted
 
 if TYPE_CHECKING:
     from farm_scheduler.core import Row, Schedule
@@ -176,7 +177,8 @@ def _show(run: Run, rows: dict[str, "Row"], schedules: dict[str, "Schedule"]) ->
     run.output.table(shown, columns, empty="Nothing fires.")
     counts = Counter(row.reason or str(row.state) for row in ordered)
     said = ", ".join(f"{count} {what}" for what, count in counts.most_common())
-    run.output.note(f"{len(ordered)} fires: {said}" if ordered else "0 fires")
+    fires = counted(len(ordered), "fire")
+    run.output.note(f"{fires}: {said}" if ordered else fires)
 
 
 def _time_of(row: "Row | None", schedules: dict[str, "Schedule"]) -> str:
@@ -226,4 +228,4 @@ def import_crontab(
     if run.output.listener is not Listener.PROGRAM:
         for note in found.notes:
             run.output.note(note)
-        run.output.note(f"{found.count} schedules, in the time of {where}")
+        run.output.note(f"{counted(found.count, 'schedule')}, in the time of {where}")

@@ -23,6 +23,7 @@ from farm_scheduler.service import Scheduler
 from farm_scheduler.settings import SchedulerSettings
 from farm_scheduler.state import State
 from farm_scheduler.turns import Turn
+from farm_scheduler.words import counted
 
 __all__ = ["serve"]
 
@@ -167,4 +168,4 @@ class _Standing:
             return
         if begins:
             gc.freeze()
-            logger.info("%d schedules are ready to be taken over", count)
+            logger.info("ready to take over %s", counted(count, "schedule"))

@@ -25,6 +25,7 @@ from farm_scheduler.settings import SchedulerSettings, catalog_beside
 from farm_scheduler.state import FORGET_MAX, State
 from farm_scheduler.submitting import KEY_SECONDS, Ended, Submitter
 from farm_scheduler.wishes import Wishes
+from farm_scheduler.words import counted
 
 __all__ = ["Scheduler"]
 
@@ -37,7 +38,7 @@ FORGET_SECONDS = 3600.0
 FORGET_AGAIN_SECONDS = 1.0
 """The same, while there are more of them than are dropped at a time."""
 AHEAD = (
-    "%d schedules were decided by a clock that was ahead: they fire again after the times that "
+    "a clock that was ahead decided about %s: these fire again after the times that "
     "have their rows, %s after %s; set the clock right if it is wrong, or give a schedule that "
     "must not wait another name"
 )
@@ -138,7 +139,8 @@ class Scheduler:
         self.machine.on_settled(time.time())
         self.turn()
         took = time.monotonic() - began
-        logger.info("decides about %d schedules, after %.1f s", len(self._loader.file), took)
+        schedules = counted(len(self._loader.file), "schedule")
+        logger.info("decides about %s, after %.1f s", schedules, took)
         self._tell_of_the_future()
         if self._followed:
             self._read_files(time.time())
@@ -160,7 +162,7 @@ class Scheduler:
         }
         if ahead:
             name, until = max(ahead.items(), key=lambda one: one[1])
-            logger.warning(AHEAD, len(ahead), name, utc_text(until))
+            logger.warning(AHEAD, counted(len(ahead), "schedule"), name, utc_text(until))
 
     def turn(self) -> float | None:
         """Do all that is to be done now; returns when there is more."""
@@ -278,7 +280,7 @@ class Scheduler:
         dropped = self.state.forget(now)
         self._next_forget = now + (FORGET_SECONDS if dropped < FORGET_MAX else FORGET_AGAIN_SECONDS)
         if dropped:
-            logger.info("%d rows were kept long enough", dropped)
+            logger.info("dropped %s of the ledger, kept long enough", counted(dropped, "row"))
 
     def _act(self, now: float) -> bool:
         """Do what the turn decided; whether something came of it that is to be kept."""

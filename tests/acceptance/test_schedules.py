@@ -68,7 +68,7 @@ def test_a_scheduler_whose_farm_is_away_ends_when_it_is_told_to(machine):
     )
     coordinator = machine.coordinator()
     scheduler = machine.start("scheduler", "mine.toml")
-    scheduler.log("decides about 1 schedules")
+    scheduler.log("decides about 1 schedule,")
     coordinator.kill()
     assert machine.ask("schedules", "run", "a")["state"] == "running"
     scheduler.signal(signal.SIGTERM)
@@ -81,16 +81,16 @@ def test_a_scheduler_of_its_own(machine):
     file = machine.folder / "mine.toml"
     file.write_text('[schedules.a]\ncron = "@yearly"\ncommand = ["true"]\n')
     first = machine.start("scheduler", "mine.toml")
-    first.log("decides about 1 schedules")
+    first.log("decides about 1 schedule,")
     second = machine.start("scheduler", "mine.toml")
     second.log("another scheduler decides; this one stands by")
-    second.log("1 schedules are ready to be taken over")
+    second.log("ready to take over 1 schedule")
     file.write_text(FILE.format(path=gate.path))
     first.signal(signal.SIGHUP)
     first.log("this entry is stopped")
     gate.wait_begun()
     first.kill()
-    second.log("decides about 1 schedules")
+    second.log("decides about 1 schedule,")
     gate.open()
     second.signal(signal.SIGTERM)
     assert second.wait() == 0

@@ -52,7 +52,7 @@ def test_changes_of_the_clocks_are_simulated(machine):
 def test_from_a_crontab_to_a_farm(machine):
     check(machine, IMPORTED)
     up = machine.up("--slots", "1", "--no-gateway")
-    up.log("decides about 1 schedules")
+    up.log("decides about 1 schedule,")
     check(machine, ASKED)
     up.signal(signal.SIGTERM)
     assert up.wait() == 0

@@ -96,7 +96,7 @@ def _take_over(file: Path, address: str) -> dict[str, float]:
     command = [sys.executable, "-m", "farm_scheduler", "--settings", str(settings)]
     processes = []
     try:
-        for said in ("decides about", "ready to be taken over"):
+        for said in ("decides about", "ready to take over"):
             one = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
             processes.append(one)
             _hear(one, said)
