@@ -24,13 +24,8 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-SHOWN = (
-    *("run", "args", "kwargs", "command", "dst", "misfire", "overlap", "catch_up", "late_after"),
-    *("jitter", "deadline", "keep", "on_failure", "on_late", "options"),
-)
-"""Options that `show` shows besides those of `list`."""
 FEW = 5
-"""Times that `show` has: as many as a person reads."""
+"""Times, and lines of output, that `show` has: as many as a person reads."""
 ANSWER_SECONDS = 10.0
 PLAN_SECONDS = 120.0
 """The same, where a long backfill is to be planned: it is, beside what is due meanwhile."""
@@ -134,6 +129,8 @@ def _state(entry: "Entry", now: float) -> str:
 @command("show", panel=PANEL, examples=["farm schedules show report"], group=GROUP)
 def show(run: Run, name: NameArgument, *, state: StateOption = None) -> None:
     """Show all that is known of a schedule: its options, its next times, its last fires."""
+    from farm_scheduler.desk import SHOWN
+
     found = _open(run, state)
     problem = next((one for one in found.problems() if one.name == name), None)
     known = found.entry(name)
@@ -161,7 +158,10 @@ def show(run: Run, name: NameArgument, *, state: StateOption = None) -> None:
     data["last_fires"] = [
         f"{at_of[row.fire_id]} {fate(row, at_of.get(row.into, ''))}" for row in last
     ]
+    data["output"] = last[0].output if last else ""
     shown = {key: written(value) for key, value in data.items() if value}
+    if data["output"]:
+        shown["output"] = "\n".join(data["output"].splitlines()[-FEW:])
     for several in {"next_times", "last_fires"} & set(shown):
         shown[several] = "\n".join(data[several])
     if data["open"]:
@@ -194,7 +194,7 @@ def history(
     end: Annotated[
         str | None, typer.Option("--to", metavar="TIME", help="To before this.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many, the newest.")] = 100,
     state: StateOption = None,
 ) -> None:
     """List nominal times and what became of each: ran, coalesced, skipped and why."""

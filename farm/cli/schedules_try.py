@@ -25,13 +25,17 @@ PANEL = "Schedules"
 GROUP = command_group("schedules", PANEL, "Cron tables: what is due when, what ran, and why not.")
 
 
-def read(run: Run, files: list[str] | None) -> "Found":
-    """The schedules of files, functions not looked for; what is wrong with some is a remark."""
+def read(run: Run, files: list[str] | None, name: str = "") -> "Found":
+    """The schedules of files, functions not looked for; what is wrong with some is a remark.
+
+    Of the one that it is all about, of that ``name``, whoever asked for it speaks.
+    """
     from farm_scheduler.files import DEFAULT_FILE, read_files
 
     found = read_files(files or [DEFAULT_FILE], check=False)
     for problem in found.problems:
-        run.output.note(f"{problem.file}: {problem.message}; this entry is left out")
+        if problem.name != name:
+            run.output.note(f"{problem.file}: {problem.message}; this entry is left out")
     return found
 
 
@@ -70,7 +74,7 @@ def next_times(
     """List the next nominal times of a schedule, in its zone and in UTC."""
     import time
 
-    schedule = named(read(run, files), name)
+    schedule = named(read(run, files, name), name)
     at: int | None = int(time.time()) if after is None else instant(after, "--after")
     rows: list[dict[str, Any]] = []
     while len(rows) < count and at is not None and (at := schedule.timing.next(at)) is not None:

@@ -22,12 +22,13 @@ from farm_scheduler.state import State
 from farm_scheduler.turns import holder, poke
 from farm_scheduler.wishes import plan_backfill
 
-__all__ = ["Desk", "unknown"]
+__all__ = ["SHOWN", "Desk", "unknown"]
 
 SHOWN = (
     *("run", "args", "kwargs", "command", "dst", "misfire", "overlap", "catch_up", "late_after"),
     *("jitter", "deadline", "keep", "on_failure", "on_late", "options"),
 )
+"""Options that are shown of one schedule, besides those of a list."""
 NEXT_TIMES = 5
 TIMES_SHOWN = 1000
 """Of those that a backfill would run."""

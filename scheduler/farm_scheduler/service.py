@@ -7,6 +7,7 @@ heard of is asked for, or submitted again with its key, by whoever takes over.
 import logging
 import time
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from heapq import heappop, heappush
 from pathlib import Path
@@ -37,6 +38,8 @@ FORGET_SECONDS = 3600.0
 """How often old rows are dropped."""
 FORGET_AGAIN_SECONDS = 1.0
 """The same, while there are more of them than are dropped at a time."""
+INSTANTS = frozenset(("begin", "end", "until"))
+"""What of an order is a time."""
 AHEAD = (
     "a clock that was ahead decided about %s: these fire again after the times that "
     "have their rows, %s after %s; set the clock right if it is wrong, or give a schedule that "
@@ -77,6 +80,7 @@ class Scheduler:
         self._next_forget = time.time() + FORGET_AGAIN_SECONDS
         self._clock = Watched(time.time(), time.monotonic())
         self._followed = False
+        self._decides = False
         self.reload = False
 
     # ------------------------------------------------------------ from other threads
@@ -141,6 +145,7 @@ class Scheduler:
         took = time.monotonic() - began
         schedules = counted(len(self._loader.file), "schedule")
         logger.info("decides about %s, after %.1f s", schedules, took)
+        self._decides = True
         self._tell_of_the_future()
         if self._followed:
             self._read_files(time.time())
@@ -253,6 +258,8 @@ class Scheduler:
             self._loader.finish()
             for problem in self._loader.problems:
                 logger.error("%s: %s; this entry is stopped", problem.file, problem.message)
+        if self._decides:
+            logger.info("its files have %s", counted(len(self._loader.file), "schedule"))
 
     def _take_orders(self, now: float) -> None:
         for number, at, what, arguments in self.state.waiting_orders():
@@ -262,7 +269,9 @@ class Scheduler:
             self._answers.append((number, answer))
             if self._backfills:
                 self._commit()  # what is planned next leaves out what this one runs
-            logger.info("%s %s: %s", what, arguments.get("name", ""), answer)
+            logger.info(
+                "%s %s: %s", what, arguments.get("name", ""), _told({**arguments, **answer})
+            )
 
     def _commit(self) -> None:
         if self._rows or self._entries or self._answers:
@@ -323,3 +332,12 @@ class Scheduler:
             self.machine.on_refused(row.fire_id, str(error), now)
         else:
             self.machine.on_submitted(row.fire_id, task)
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    """What is to be known of an order that was carried out, for the log."""
+    return " ".join(
+        f"{key}={utc_text(value) if key in INSTANTS else value}"
+        for key, value in facts.items()
+        if key != "name" and value not in {None, ""}
+    )

@@ -279,11 +279,15 @@ def test_a_scheduler_that_was_away(place, misfire, expected):
 # ---------------------------------------------------------------- orders
 
 
-def test_pause_and_resume(place):
+def test_pause_and_resume(place, caplog):
+    caplog.set_level("INFO")
     place.write(entry('cron = "@every 1s"\nrun = "math:sqrt"\nargs = [4]'))
     place.start()
     answer = place.order("pause", name="a", until=None, who="ada", why="testing")
     assert answer == {"name": "a", "until": None}
+    assert "pause a: who=ada why=testing" in caplog.messages
+    place.order("pause", name="a", until=4e9, who="bob", why="")
+    assert "pause a: until=2096-10-02 07:06:40+00:00 who=bob" in caplog.messages
     rows = place.over()
     assert (rows[-1].reason, rows[-1].detail) == ("paused", "by ada: testing")
     place.start()  # it stays so
@@ -400,7 +404,8 @@ def test_a_scheduler_with_nothing_to_do_sleeps(place):
     place.until(lambda: place.scheduler.turn() > time.time() + 3000)  # then old rows are dropped
 
 
-def test_files_are_read_again(place):
+def test_files_are_read_again(place, caplog):
+    caplog.set_level("INFO")
     place.write(entry('cron = "@yearly"\nrun = "math:sqrt"\nargs = [4]'))
     place.start()
     place.write('[schedules.b]\ncron = "@yearly"\nrun = "math:sqrt"\n[schedules.bad]\ncron = "x"\n')
@@ -409,6 +414,7 @@ def test_files_are_read_again(place):
     entries = place.scheduler.machine.entries
     assert entries["a"].retired is not None
     assert entries["b"].retired is None
+    assert "its files have 1 schedule" in caplog.text
     (problem,) = place.scheduler.state.problems()
     assert (problem.name, "say what to run" in problem.message) == ("bad", True)
     place.write("[broken")

@@ -68,7 +68,7 @@ def test_next_of_a_schedule_that_is_none_names_the_nearest(farm):
 
 
 def test_next_of_a_schedule_that_is_wrong_says_what_is(farm):
-    code, _, err = farm("next", "bad", "--quiet")
+    code, _, err = farm("next", "bad")
     assert code == ExitCode.CONFIG
     assert err.startswith("farm: schedules.toml: schedule 'bad': minute: '61' is not one")
 
@@ -126,6 +126,9 @@ def test_a_crontab_is_imported(farm, tmp_path):
 # ---------------------------------------------------------------- what a scheduler keeps
 
 
+OUTPUT = "1\n2\n3\n4\n5\n6\n"
+
+
 @pytest.fixture
 def kept(farm, tmp_path, monkeypatch):
     """The same, with what a scheduler that is gone has left behind."""
@@ -140,7 +143,7 @@ def kept(farm, tmp_path, monkeypatch):
         )
         for number, (state, more) in enumerate(
             [
-                (State.RAN, {"outcome": "succeeded", "task": "t-1"}),
+                (State.RAN, {"outcome": "succeeded", "task": "t-1", "output": OUTPUT}),
                 (State.COALESCED, {"into": "0"}),
                 (State.SKIPPED, {"reason": "paused", "detail": "by ada: testing"}),
                 (State.SKIPPED, {"reason": "too old", "until": NOON - 2 * 86_400}),
@@ -185,6 +188,7 @@ def test_show_has_the_options_and_the_next_times(kept):
     assert shown["backfill"] == 2
     lines = kept("show", "night")[1].splitlines()
     assert {"catch_up    1d", "backfill    2", "command     true"} <= set(lines)
+    assert lines[-5:] == ["output      2", *(f"            {n}" for n in range(3, 7))]
     first = lines.index("next_times  2026-03-08 03:00:00-04:00")
     assert lines[first + 1] == "            2026-03-09 02:30:00-04:00"
     assert "            2026-03-06 07:00:00-05:00 coalesced into 2026-03-07 07:00:00-05:00" in lines
