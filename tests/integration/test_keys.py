@@ -229,6 +229,18 @@ def test_when_nothing_checks_keys_any_more_the_coordinator_ends(place, store, pe
     assert peer().connect(token.server, token.client).end()
 
 
+def test_loopback_has_keys_of_its_own_which_this_user_s_clients_find(place, peer, monkeypatch):
+    monkeypatch.delenv("FARM_TOKEN", raising=False)
+    keys = place.folder / "made"
+    place.coordinator(keys=str(keys)).start()
+    until((keys / "local.token").exists, "no key is made")
+    with Client(place.address, keys=str(keys), connect_timeout=WAIT_SECONDS) as client:
+        assert client.query("who")["role"] == "admin"
+    assert "who have a key" in peer().connect().end()
+    assert keys.stat().st_mode & 0o777 == 0o700
+    assert {one.stat().st_mode & 0o777 for one in keys.iterdir()} == {0o600}
+
+
 def test_without_a_key_nobody_gets_in(farm, peer):
     assert "who have a key" in peer().connect().end()
     until(lambda: strangers(farm) == 1, "it is not counted")

@@ -430,6 +430,18 @@ def test_a_closed_connection_is_not_heard_again(router, dealer):
     assert router.counters["garbled"] == 0
 
 
+def test_a_connection_that_is_cut_is_gone_at_once_and_not_heard_again(router, dealer):
+    """Not only when libzmq has noticed: what its peer sent before may wait to be read."""
+    dealer.send(Beat())
+    ((connection, _),) = wait([router], len)
+    dealer.send(Beat())
+    assert router.cut(connection.identity.key) == 1
+    assert (len(router), connection.open) == (0, False)
+    assert wait([router], len) == [(connection, None)]
+    wait([router], lambda _: router.counters["stray"])
+    assert router.cut(connection.identity.key) == 0
+
+
 def test_an_address_in_use_is_refused_by_name(context, router, address, free_address):
     second = Router(context, "client")
     with pytest.raises(AddressError, match="in use"):

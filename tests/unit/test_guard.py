@@ -70,6 +70,18 @@ def test_its_end_is_said_and_nobody_gets_in_any_more(rig, store, monkeypatch):
     assert not gets_in(context, address, token)
 
 
+def test_where_no_handler_is_nobody_gets_in(store):
+    """libzmq by itself lets in whoever has any key at all."""
+    context = zmq.Context()
+    router = Router(context, "client")
+    address = parse_address(f"tcp://127.0.0.1:{free_ports()}")
+    router.bind(address, store.server().secrets[0])
+    token = Token.parse(store.new("ann", Role.CLIENT), "it")
+    assert not gets_in(context, address, token)
+    assert router.receive(1) == []
+    context.destroy(linger=0)
+
+
 def test_who_is_refused_is_hung_up_on_and_does_not_wait(rig, store):
     """Whether the answer is there before the handshake goes on, or after, is up to chance."""
     context, guard, _, address = rig
