@@ -314,6 +314,11 @@ def decode_record(data: bytes) -> Record:
             check_entries(record.groups)
         case Finished():
             check_entries(record.entries)
+        case Buried():
+            check_entries([record.group])
+            if record.group.count != 1 or not record.attempts:
+                told = f"{record.group.count} tasks and {len(record.attempts)} attempts"
+                raise ProtocolError(f"a record of a dead task has {told}")
     return record
 
 

@@ -30,6 +30,7 @@ from farm.protocol.messages import (
     Taken,
     Template,
 )
+from farm.protocol.records import Buried, decode_record, encode_record
 from tests.golden.frames import HASH, SAMPLES, SESSION
 
 DIRECTIONS = ("from_client", "to_client", "from_host", "to_host")
@@ -268,3 +269,19 @@ def test_a_size_that_is_claimed_and_not_there_takes_no_memory(envelope):
     finally:
         tracemalloc.stop()
     assert peak < 20 << 20
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"attempts": []},
+        {"group": Group(1, 2, HASH, [b"a", b"b"], 2)},
+        {"group": Group(1, 1, HASH, [], 0)},
+    ],
+    ids=["of no attempt", "of two tasks", "without its payload"],
+)
+def test_the_record_of_a_dead_task_is_of_one_and_of_its_attempts(wrong):
+    right = Buried(1.0, SESSION, Group(1, 1, HASH, [b"a"], 1), "", [Failure("signal", "it died")])
+    assert decode_record(encode_record(right)) == right
+    with pytest.raises(ProtocolError):
+        decode_record(encode_record(msgspec.structs.replace(right, **wrong)))
