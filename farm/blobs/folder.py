@@ -12,6 +12,7 @@ from time import monotonic
 from typing import BinaryIO
 
 from farm.blobs.layout import (
+    DURABLE_NAME,
     FREE,
     FREE_CLASSES,
     LOCK_NAME,
@@ -80,9 +81,11 @@ class Blobs:
 
     ``own`` is where its names lie, each beginning with ``prefix``. ``lock`` is the descriptor of
     the lock that says that the process is there; it is held as long as this object is.
+    ``hurries``: what is written here will be waited for until it is on the disk.
     """
 
     least = BLOB_BYTES
+    hurries = False
 
     def __init__(self, root: str, own: str, prefix: str = "", lock: int = -1) -> None:
         self.root, self.own = root, own
@@ -109,6 +112,13 @@ class Blobs:
         except OSError:
             return None
         return cls(root, f"{PEERS}/{name}", lock=lock)
+
+    @classmethod
+    def for_results(cls, root: str, own: str, prefix: str) -> "Blobs":
+        """The same for a worker: nobody sees a result of a durable farm before the disk has it."""
+        blobs = cls(root, own, prefix)
+        blobs.hurries = os.path.exists(f"{root}/{DURABLE_NAME}")  # noqa: PTH110
+        return blobs
 
     # ------------------------------------------------------------ writing
 

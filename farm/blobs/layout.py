@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 __all__ = [
+    "DURABLE_NAME",
     "FREE",
     "FREE_CLASSES",
     "KEPT",
@@ -24,6 +25,8 @@ NEW = "new-"
 """Begins the names of folders of peers that are being made."""
 TOKEN_NAME = "token"  # noqa: S105 - a file's name
 LOCK_NAME = "lock"
+DURABLE_NAME = "durable"
+"""A file that is there if what is kept is to be on the disk before it counts."""
 FREE_CLASSES = range(17, 27)
 """Free files are sorted by size: those of class c have at most 2 ** c bytes, and more than half."""
 

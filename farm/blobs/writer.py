@@ -1,6 +1,8 @@
-"""Writing a payload into a file."""
+"""Writing a payload into a file, and, if somebody will wait for the disk, beginning that."""
 
+import functools
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from farm.model import Blob, Payload
@@ -9,9 +11,27 @@ from farm.protocol.parts import PAYLOAD_BYTES_MAX
 if TYPE_CHECKING:
     from farm.blobs.folder import Blobs
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "begin_writeback"]
 
 _PIECE = 1 << 20  # larger single writes to fresh pages were measured to cost four times as much
+_WRITE = 2  # SYNC_FILE_RANGE_WRITE: begin, and wait for nothing
+
+
+def begin_writeback(fd: int) -> None:
+    """Let the disk begin with a file, where that can be said; whoever syncs it then waits less."""
+    if (begin := _sync_file_range()) is not None:
+        begin(fd, 0, 0, _WRITE)  # of no consequence if it fails
+
+
+@functools.cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    """Of Linux's C libraries; Python does not offer it."""
+    import ctypes  # noqa: PLC0415 - 18 ms, for those who need it
+
+    function = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if function is not None:
+        function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return function
 
 
 class Writer:
@@ -79,6 +99,8 @@ class Writer:
             return Blob("", self.size)
         if self._fd < 0:
             return b"".join(self._parts)
+        if self._blobs.hurries:
+            begin_writeback(self._fd)
         os.close(self._fd)
         self._fd = -1
         return self._blobs.hold(self._name, self.size)

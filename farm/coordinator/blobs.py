@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from farm.blobs import Blobs, inlined
 from farm.blobs.layout import (
+    DURABLE_NAME,
     FREE,
     FREE_CLASSES,
     KEPT,
@@ -75,20 +76,23 @@ class BlobFolder:
         self._sweep_at = 0.0
 
     @classmethod
-    def open(cls, root: Path, epoch: int) -> "BlobFolder | None":
+    def open(cls, root: Path, epoch: int, *, durable: bool = True) -> "BlobFolder | None":
         """Make the folder, or use it again; None where there can be none."""
         made = cls(root, epoch)
         try:
-            made._make()
+            made._make(durable=durable)
         except OSError as error:
             logger.warning("large payloads are copied, for %s cannot be used: %s", root, error)
             return None
         return made
 
-    def _make(self) -> None:
+    def _make(self, *, durable: bool) -> None:
         self.root.mkdir(mode=0o700, exist_ok=True)
         for name in (KEPT, PEERS, *(f"{FREE}/{c}" for c in FREE_CLASSES)):
             (self.root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.root / DURABLE_NAME).unlink(missing_ok=True)
+        if durable:
+            (self.root / DURABLE_NAME).touch(mode=0o600)
         token = self.root / TOKEN_NAME
         with contextlib.suppress(OSError, ValueError):
             self.token = bytes.fromhex(token.read_text("ascii").split()[0])

@@ -140,7 +140,7 @@ def _open_blobs(
         root, lock = temporary_folder()
         cleanup.callback(os.close, lock)
         cleanup.callback(shutil.rmtree, root, ignore_errors=True)
-    blobs = BlobFolder.open(root, epoch)
+    blobs = BlobFolder.open(root, epoch, durable=store.durable)
     if blobs is not None:
         cleanup.callback(blobs.close)
     return blobs

@@ -12,6 +12,7 @@ import pytest
 
 from farm.blobs import Blobs, Held, Sharing, inlined
 from farm.blobs import folder as blobs_folder
+from farm.blobs import writer as blobs_writer
 from farm.blobs.layout import FREE, KEPT, PEERS, TOKEN_NAME, free_class, identity, is_own
 from farm.coordinator import blobs as coordinator_blobs
 from farm.coordinator.blobs import BlobFolder, temporary_folder
@@ -373,6 +374,29 @@ def test_what_a_record_names_is_synced_with_its_name(join, folder, monkeypatch):
     folder.begin_sync([Finished(1.0, results(b"small").entries)])
     folder.sync([Finished(1.0, results(b"small").entries)])
     assert len(synced) == 2
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_the_disk_begins_with_results_that_will_be_waited_for(tmp_path, monkeypatch, durable):
+    begun = []
+    begin = blobs_writer.begin_writeback
+
+    def note(fd):
+        begun.append(os.fstat(fd).st_ino)
+        begin(fd)
+
+    monkeypatch.setattr(blobs_writer, "begin_writeback", note)
+    BlobFolder.open(tmp_path / "blobs", 6, durable=not durable).close()
+    folder = BlobFolder.open(tmp_path / "blobs", 7, durable=durable)
+    agent = Blobs.join(str(folder.root), folder.token)
+    worker = Blobs.for_results(agent.root, agent.own, "1-")
+    worker.keep(b"small")
+    results = [worker.keep(LARGE), dump_value(LARGE, worker)]
+    arguments = agent.keep(LARGE)
+    inodes = [(folder.root / one.name).stat().st_ino for one in (*results, arguments)]
+    assert begun == (inodes[:2] if durable else [])
+    assert [read(results[0]), load_value(results[1])] == [LARGE, LARGE]
+    folder.close()
 
 
 def test_arguments_that_nobody_will_read_are_not_synced(join, folder, monkeypatch):

@@ -150,7 +150,8 @@ class Worker:
                 if len(self._functions) > FUNCTIONS_PER_WORKER:
                     self._functions.popitem(last=False)
             elif isinstance(message, Folder):
-                self._outcomes.blobs = Blobs(message.root, message.own, message.prefix)
+                blobs = Blobs.for_results(message.root, message.own, message.prefix)
+                self._outcomes.blobs = blobs
         self._outcomes.flush()
 
     def close(self) -> None:
