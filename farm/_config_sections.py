@@ -5,17 +5,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from farm.model import DEFAULT_ADDRESS
+
 __all__ = [
-    "DEFAULT_ADDRESS",
     "ClientConfig",
     "CoordinatorConfig",
     "GatewayConfig",
     "HostConfig",
     "LogConfig",
 ]
-
-DEFAULT_ADDRESS = "tcp://127.0.0.1:7070"
-"""Where ``farm up`` and ``farm coordinator`` listen and clients look, unless told otherwise."""
 
 DURATION = {"kind": "duration"}
 SIZE = {"kind": "size"}

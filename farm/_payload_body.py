@@ -14,11 +14,11 @@ count:
 import copyreg
 import functools
 from collections.abc import Callable, Iterable
-from hashlib import blake2b
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from farm._payload_captures import ATOMS
+from farm.digest import blake2b
 from farm.errors import PayloadError
 
 __all__ = ["body_of"]

@@ -9,13 +9,13 @@ functions that do.
 import functools
 import sys
 from collections.abc import Callable
-from hashlib import blake2b
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 from weakref import ref
 
 from farm._payload_captures import Captures, found_by_name
 from farm._payload_sources import Sources
+from farm.digest import blake2b
 
 __all__ = [
     "CacheWrapper",

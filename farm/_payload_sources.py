@@ -12,12 +12,12 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
 from farm._payload_uploads import split
+from farm.digest import blake2b
 from farm.errors import PayloadError
 from farm.imports import importing_for_the_farm
 

@@ -5,8 +5,9 @@ nothing else. A function without an upload is its pickle, and nothing more.
 """
 
 import struct
-from hashlib import blake2b
 from typing import NamedTuple
+
+from farm.digest import blake2b
 
 __all__ = ["DIGEST_BYTES", "Carried", "carry", "digest_of", "split"]
 

@@ -1,4 +1,4 @@
-"""Runs a service of the farm as a program: ``python -P farm/_start.py MODULE ARGUMENTS``.
+"""Runs a service of the farm as a program: ``python farm/_start.py MODULE ARGUMENTS``.
 
 A supervisor starts its services through this file, by path, so that they find this farm and
 nothing of the user's: neither the current folder nor ``PYTHONPATH`` is searched, and a user's
@@ -13,13 +13,17 @@ variable ``FARM_START``, as JSON:
 Nothing else is imported from here, and it imports nothing of the farm.
 """
 
+import sys
+
+if not sys.flags.safe_path:  # a flag that tasks would have, too
+    del sys.path[0]  # this folder, in which nothing is to be found by its short name
+
 import collections
 import contextlib
 import json
 import logging
 import os
 import runpy
-import sys
 import traceback
 
 __all__: list[str] = []

@@ -28,7 +28,6 @@ from msgspec import Meta
 
 from farm._config_queues import QueueConfig, QueueValue, read_queues
 from farm._config_sections import (
-    DEFAULT_ADDRESS,
     ClientConfig,
     CoordinatorConfig,
     GatewayConfig,
@@ -36,7 +35,7 @@ from farm._config_sections import (
     LogConfig,
 )
 from farm.errors import ConfigError
-from farm.model import byte_count, seconds
+from farm.model import DEFAULT_ADDRESS, byte_count, seconds
 from farm.resources import check_labels, check_resources, label_table, parse_resources
 
 __all__ = [

@@ -14,16 +14,17 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farm import errors
-from farm.client.client import Client
 from farm.errors import ConfigError, FarmError, ServiceFailed
 from farm.model import Duration, byte_count, seconds
-from farm.payload import dump_call, dump_function
 from farm.resources import check_resources, label_table
 from farm.supervisor import Service
 from farm.transport import AddressError, parse_address
+
+if TYPE_CHECKING:
+    from farm.client.client import Client
 
 __all__ = ["LocalFarm", "local"]
 
@@ -47,7 +48,7 @@ def local(  # noqa: PLR0913 - one for each setting
     resources: Mapping[str, float | str] | None = None,
     labels: Sequence[str] = (),
     kill_after: Duration = 3.0,
-) -> Client:
+) -> "Client":
     """Start a farm on this machine and return its client; it ends with the client.
 
     ``workers`` (or ``max_workers``) run tasks at a time, by default one for each CPU that this
@@ -96,9 +97,8 @@ def local(  # noqa: PLR0913 - one for each setting
         host=host,
         on_failed=fail,
     )
-    farm.start()
     try:
-        client = Client(farm.address, connect_timeout=CONNECT_SECONDS, supervisor=farm)
+        client = _open(farm)
     except BaseException:
         farm.stop()
         raise
@@ -106,6 +106,15 @@ def local(  # noqa: PLR0913 - one for each setting
     if farm.failed is not None:  # before there was a client to be told
         fail(farm.failed)
     return client
+
+
+def _open(farm: "LocalFarm") -> "Client":
+    """Start it; its client is loaded while its processes load what they need."""
+    farm.launch()
+    from farm.client.client import Client  # noqa: PLC0415 - see above
+
+    farm.wait()
+    return Client(farm.address, connect_timeout=CONNECT_SECONDS, supervisor=farm)
 
 
 class LocalFarm:
@@ -187,14 +196,22 @@ class LocalFarm:
         return self.coordinator.pid, self.host.pid
 
     def start(self) -> None:
-        """Start both, and return when the coordinator serves.
+        """Start both, and return when the coordinator serves; ``launch`` and ``wait`` in one."""
+        self.launch()
+        self.wait()
 
-        Raises the error with which it refuses, such as ``StoreLocked``; nothing is left behind.
-        """
+    def launch(self) -> None:
+        """Start their processes, and return."""
         self.coordinator.start()
         self.host.start()
         if self._gateway:
             self._gateway.start()
+
+    def wait(self) -> None:
+        """Return when the coordinator serves.
+
+        Raises the error with which it refuses, such as ``StoreLocked``; nothing is left behind.
+        """
         try:
             self.coordinator.wait()
             self.host.wait()
@@ -313,6 +330,8 @@ def host_settings(
         "sys_path": list(dict.fromkeys(str(Path(one or ".").absolute()) for one in sys.path))
     }
     if initializer is not None:
+        from farm.payload import dump_call, dump_function  # noqa: PLC0415 - most have none
+
         function = dump_function(initializer).data
         settings["initializer"] = dump_call((function, dump_call(tuple(initargs), {})), {})
     return settings

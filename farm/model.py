@@ -12,6 +12,7 @@ from farm.errors import ConfigError, PayloadError
 
 __all__ = [
     "BLOB_BYTES",
+    "DEFAULT_ADDRESS",
     "DEFAULT_QUEUE",
     "QUEUE_NAME",
     "Blob",
@@ -185,6 +186,8 @@ class Options(TypedDict, total=False):
     block: bool
 
 
+DEFAULT_ADDRESS = "tcp://127.0.0.1:7070"
+"""Where ``farm up`` and ``farm coordinator`` listen and clients look, unless told otherwise."""
 DEFAULT_QUEUE = "default"
 """The queue of tasks that name none; it always exists."""
 QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

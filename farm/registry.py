@@ -9,7 +9,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeVar, overload
 
 from farm._payload_sources import note_imports
@@ -94,6 +93,8 @@ def find(name: str) -> Registered:
 
 
 def _hint(name: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - for the message only
+
     near = get_close_matches(name, _functions, 1)
     if near:
         return f"did you mean {near[0]!r}?"

@@ -7,7 +7,6 @@ no more. Amounts are counted in thousandths, as whole numbers: sums of them are 
 import math
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from farm.errors import ConfigError
@@ -174,6 +173,8 @@ def amount_text(name: str, amount: float) -> str:
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """That no host has such a resource, and which may have been meant."""
     names = sorted({*KINDS, *known})
+    from difflib import get_close_matches  # noqa: PLC0415 - for the message only
+
     near = get_close_matches(name, names, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
     return f"no host of this farm has a resource {name!r}; {hint}"

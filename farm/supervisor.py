@@ -91,6 +91,7 @@ class Service:
         self._on_failed = on_failed
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._launched = threading.Event()
         self._settled = threading.Event()
         self._first_error: ServiceFailed | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,6 +101,7 @@ class Service:
     def start(self) -> None:
         """Start the process and return; ``wait`` says whether it serves."""
         self._thread.start()
+        self._launched.wait()
 
     def wait(self, timeout: float = START_SECONDS) -> None:
         """Wait until the service has started once; raises ``ServiceFailed`` if it could not."""
@@ -155,17 +157,20 @@ class Service:
                 break
             logger.warning("%s; it is started again", error)
             self._stopping.wait(PAUSE_SECONDS[failures - 1])
+        self._launched.set()  # it may have been told to end before
         self._settled.set()
 
     def _run_once(self) -> ServiceFailed:
         """One life of the process, until it is reaped; returns how it ended."""
         errors = self._folder / f"{self.name}.errors"
-        errors.unlink(missing_ok=True)
         ready = -1
         try:
+            errors.unlink(missing_ok=True)
             process, ready = self._spawn(errors)
         except OSError as error:
             return ServiceFailed(f"the {self.name} could not be started: {error}")
+        finally:
+            self._launched.set()
         try:
             word = self._hear(process, ready) if self._says_ready else {}
             if word is not None and not word.get("error"):
@@ -197,7 +202,7 @@ class Service:
             content = self._launch(theirs, say if self._says_ready else None)
             settings.write_bytes(msgspec.json.encode(content))
             start = Path(__file__).with_name("_start.py")
-            command = [sys.executable, "-P", *self._flags, str(start), self._module]
+            command = [sys.executable, *self._flags, str(start), self._module]
             with self._lock:
                 process = subprocess.Popen(
                     [*command, "--settings", str(settings)],

@@ -14,11 +14,11 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
-from hashlib import blake2b
 from pathlib import Path
 
 from farm._payload_sources import forget, is_of_user, look_again
 from farm._payload_uploads import Carried, carry, digest_of, split
+from farm.digest import blake2b
 from farm.errors import ConfigError, PayloadError
 
 __all__ = [

@@ -6,7 +6,6 @@ from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from farm import config
 from farm.client import exit as at_exit
 from farm.client.connection import Connection
 from farm.client.flow import USUAL, Flow
@@ -67,6 +66,8 @@ class Client(View, Executor):
         file, private = "", address is not None and address.startswith("ipc:")
         if address is None or connect_timeout is None or (keys is None and not private):
             flags = {"client.address": address or None, "client.connect_timeout": connect_timeout}
+            from farm import config  # noqa: PLC0415 - local farms have said all
+
             found = config.load(flags)
             address, timeout = found.address, found.client.connect_timeout
             file, keys = found.client.token_file, keys or found.coordinator.keys

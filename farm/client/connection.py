@@ -1,11 +1,9 @@
 """A client's connection, for callers of any thread; its IO thread is ``loop.py``."""
 
 import os
-import secrets
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from itertools import count
 from typing import Any
 
@@ -65,7 +63,7 @@ class Connection:
             lambda send: self._ask(lambda request, now: send(request, self._loop.session, now)),
             lambda: self.has_ended or self.forked,
         )
-        identity = secrets.token_bytes(16), secrets.token_bytes(16), secrets.token_bytes(16)
+        identity = os.urandom(16), os.urandom(16), os.urandom(16)
         self._session = identity[0]
         self._waiting = Waiting(self._origin(self._session))
         self._loop = Loop(
@@ -190,6 +188,8 @@ class Connection:
         """Raise ``ConfigError`` if the farm has told which queues it has, and this is none."""
         known = self._loop.session.queues
         if known and name not in known:
+            from difflib import get_close_matches  # noqa: PLC0415 - for the message only
+
             near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
             raise ConfigError(f"there is no queue {name!r}; {hint}")

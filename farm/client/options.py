@@ -3,7 +3,6 @@
 import builtins
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from farm.errors import ConfigError
@@ -102,6 +101,8 @@ def _key_of(checked: dict[str, Any], old: KeyOption | None) -> KeyOption | None:
 def _check(key: str, value: Any) -> Any:
     check = _CHECKS.get(key)
     if check is None:
+        from difflib import get_close_matches  # noqa: PLC0415 - for the message only
+
         near = get_close_matches(key, _CHECKS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_CHECKS)}"
         raise TypeError(f"there is no option {key!r}; {hint}")

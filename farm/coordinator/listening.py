@@ -1,4 +1,7 @@
-"""How a coordinator comes to its sockets: with keys, on ipc, or for everybody who can connect."""
+"""How a coordinator comes to its sockets: with keys, on ipc, or for everybody who can connect.
+
+What deals with keys is loaded where there are any: a local farm waits for its coordinator.
+"""
 
 import contextlib
 import logging
@@ -6,17 +9,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farm.coordinator.gate import Gate
-from farm.coordinator.guard import Guard
-from farm.coordinator.joining import Joining
 from farm.coordinator.settings import CoordinatorSettings, ExitCode
 from farm.errors import ConfigError
-from farm.keys import KeyStore
 from farm.transport import Address, Router, Waker, host_address, parse_address
 from farm.transport.options import MESSAGES_HWM, hwm_for
 
 if TYPE_CHECKING:
     import zmq
+
+    from farm.coordinator.gate import Gate
 
 __all__ = ["Unsafe", "check_safe", "listen"]
 
@@ -29,7 +30,7 @@ class Unsafe(ConfigError):
 
 def check_safe(address: Address, keys: str, *, insecure: bool) -> None:
     """Raise ``Unsafe`` if everybody on a network could run code here and nobody has allowed it."""
-    if address.is_private or insecure or (keys and KeyStore(Path(keys)).exists):
+    if address.is_private or insecure or (keys and _has_keys(keys)):
         return
     raise Unsafe(
         f"{address} is open to other machines, and without keys everyone who can connect can run"
@@ -39,13 +40,19 @@ def check_safe(address: Address, keys: str, *, insecure: bool) -> None:
     )
 
 
+def _has_keys(folder: str) -> bool:
+    from farm.keys import KeyStore  # noqa: PLC0415 - see above
+
+    return KeyStore(Path(folder)).exists
+
+
 def listen(
     settings: CoordinatorSettings,
     context: "zmq.Context[zmq.Socket[bytes]]",
     session_tasks: int,
     waker: Waker,
     cleanup: contextlib.ExitStack,
-) -> tuple[Gate | None, tuple[Router, Router]]:
+) -> "tuple[Gate | None, tuple[Router, Router]]":
     """The sockets for hosts and for clients, bound; and what guards them, where keys are in use."""
     address = parse_address(settings.listen)
     check_safe(address, settings.keys, insecure=settings.insecure)
@@ -68,7 +75,12 @@ def _guarded(
     waker: Waker,
     cleanup: contextlib.ExitStack,
     hwm: int,
-) -> tuple[Gate, tuple[Router, Router]]:
+) -> "tuple[Gate, tuple[Router, Router]]":
+    from farm.coordinator.gate import Gate  # noqa: PLC0415 - see above
+    from farm.coordinator.guard import Guard  # noqa: PLC0415
+    from farm.coordinator.joining import Joining  # noqa: PLC0415
+    from farm.keys import KeyStore  # noqa: PLC0415
+
     store = KeyStore(Path(settings.keys))
     store.ensure_local()
     guard = Guard(context, store, waker.wake, lambda: os._exit(ExitCode.BUG))

@@ -10,10 +10,9 @@ only be recovered from disk.
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farm.coordinator.blobs import BlobFolder
-from farm.coordinator.gate import Gate
 from farm.coordinator.gathering import Release
 from farm.coordinator.heap import Heap
 from farm.coordinator.journal import Journal
@@ -27,6 +26,9 @@ from farm.protocol.messages import HostHello, Message, Report, Shares, Submit
 from farm.protocol.records import Record
 from farm.store import Append, Delete, DropFunctions, PutFunction
 from farm.transport import Connection, Poller, Router, Waker
+
+if TYPE_CHECKING:
+    from farm.coordinator.gate import Gate
 
 __all__ = ["Loop", "ShellPort"]
 
@@ -142,7 +144,7 @@ class Loop:
         counters: Counters,
         blobs: BlobFolder | None = None,
         *,
-        gate: Gate | None = None,
+        gate: "Gate | None" = None,
     ) -> None:
         self._gate = gate
         self._core = core

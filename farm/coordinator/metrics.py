@@ -5,9 +5,12 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from farm.coordinator.guard import Guard
 from farm.transport import Router
+
+if TYPE_CHECKING:
+    from farm.coordinator.guard import Guard
 
 __all__ = ["Counters", "resident_bytes"]
 
@@ -21,7 +24,7 @@ class Counters:
     def __init__(
         self,
         routers: Sequence[Router],
-        guard: Guard | None = None,
+        guard: "Guard | None" = None,
         *,
         insecure: bool = False,
     ) -> None:

@@ -1,6 +1,5 @@
 """The policy of a queue: what may wait in it, what may run of it, and when which goes first."""
 
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -112,6 +111,8 @@ def check_name(name: str) -> str:
 
 def nearest_of(word: str, words: Any) -> str:
     """What may have been meant."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for the message only
+
     near = get_close_matches(word, list(words), 1)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(words)}"
 

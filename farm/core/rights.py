@@ -6,12 +6,12 @@ keys are in use everybody is trusted, and nothing here is asked more than once a
 """
 
 from copy import copy
-from hashlib import blake2b
 
 from farm.core.batch import Batch
 from farm.core.ledger import Ledger
 from farm.core.names import why_taken
 from farm.core.sessions import Session
+from farm.digest import blake2b
 from farm.identity import Identity, Role
 from farm.model import State, TaskId
 from farm.protocol.messages import Function, Group, HostHello

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from hashlib import blake2b
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import msgspec
 from farm.client.backlog import Lane
 from farm.client.options import Settings, merge
 from farm.client.relay import Relay
+from farm.digest import blake2b
 from farm.errors import (
     ArgumentError,
     Busy,

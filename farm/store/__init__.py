@@ -20,7 +20,6 @@ from farm.store.base import (
     StoreStalled,
 )
 from farm.store.memory import MemoryStore
-from farm.store.sqlite import SqliteStore
 
 __all__ = [
     "Append",
@@ -46,4 +45,6 @@ def open_store(address: str | Path) -> Store:
         return MemoryStore()
     if not text or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text):
         raise ConfigError(f"the store is {text!r}; write a path of a file, or memory:")
+    from farm.store.sqlite import SqliteStore  # noqa: PLC0415 - not for one in memory
+
     return SqliteStore(Path(text).expanduser())

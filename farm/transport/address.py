@@ -83,6 +83,11 @@ class Route(tuple[Address, ...]):
         """Whether only this machine can reach any of them."""
         return all(address.is_private for address in self)
 
+    @property
+    def is_ipc(self) -> bool:
+        """Whether only those get in who can open files of this user: nobody is asked for a key."""
+        return all(address.scheme == "ipc" for address in self)
+
 
 def parse_route(text: str) -> Route:
     """Read one URL, or several with commas between; raises ``AddressError`` as below."""

@@ -6,7 +6,6 @@ mark. What a socket still holds is dropped when it is closed, for what matters i
 
 import zmq
 
-from farm.keys.pairs import Pair
 from farm.protocol.messages import MESSAGE_BYTES_MAX
 
 __all__ = [
@@ -96,6 +95,8 @@ def ask_for_keys(socket: "zmq.Socket[bytes]", side: str, secret: bytes) -> None:
 
 def show_key(socket: "zmq.Socket[bytes]", server: bytes, secret: bytes) -> None:
     """Connect with this secret key, and only to who has the server's."""
+    from farm.keys.pairs import Pair  # noqa: PLC0415 - connections on one machine need none
+
     socket.setsockopt(zmq.CURVE_SERVERKEY, server)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, Pair.of(secret).public)
     socket.setsockopt(zmq.CURVE_SECRETKEY, secret)

@@ -163,6 +163,46 @@ def test_workers_see_path_environment_and_initializer(local, tmp_path, monkeypat
     assert client.submit(look).result(PATIENCE) == expected
 
 
+def found_by_a_task():
+    """What a task can tell of the process that it runs in; and whether it was started for it."""
+    import logging
+
+    own, above = psutil.Process(), psutil.Process().parent()
+    changed = ("FARM_START", "FARM_FLAVOUR", "PYTHONPATH")
+    log = logging.getLogger("farm")
+    found = {
+        "words": sys.argv,
+        "flags": str(sys.flags),
+        "path": sys.path,
+        "main": (hasattr(sys.modules["__main__"], "__file__"), sys.modules["__main__"].__spec__),
+        "environment": {
+            name: value for name, value in os.environ.items() if not name.startswith(changed)
+        },
+        "secrets": [name for name in os.environ if "SECRET" in name],
+        "logs": (len(log.handlers), log.propagate, log.level),
+        "signals": [str(signal.getsignal(one)) for one in (signal.SIGTERM, signal.SIGHUP)],
+        "input": str(Path("/proc/self/fd/0").readlink()),
+        "open": (own.num_fds(), above.num_fds()),
+        "threads": (own.num_threads(), above.num_threads()),
+    }
+    return found, "-c" in above.cmdline()
+
+
+def test_a_task_finds_the_same_in_a_copy_of_the_agent_as_in_a_new_process(
+    local, tmp_path, monkeypatch
+):
+    """The fork server is a copy, but where that would show: a secret, a module of the user's."""
+    first, started = local().submit(found_by_a_task).result(PATIENCE)
+    assert not started
+    assert first["secrets"] == []
+    monkeypatch.setenv("FARM_FLAVOUR_SECRET", "which a process can be seen to be started with")
+    assert local().submit(found_by_a_task).result(PATIENCE) == (first, True)
+    monkeypatch.delenv("FARM_FLAVOUR_SECRET")
+    (tmp_path / "sitecustomize.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert local().submit(found_by_a_task).result(PATIENCE) == (first, True)
+
+
 def test_the_death_of_the_coordinator_loses_nothing(local):
     client = local()
     client.submit(double, 1).result(PATIENCE)

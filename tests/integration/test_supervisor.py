@@ -177,3 +177,10 @@ def test_a_service_that_was_never_started_can_be_ended(tmp_path):
     one = Service("butler", "nothing", tmp_path, lambda parent_fd, ready_fd: {})
     one.end(at_once=False)
     one.join()
+
+
+def test_a_service_that_cannot_be_started_says_so(service, tmp_path):
+    (tmp_path / "butler.errors").mkdir()
+    one = service("serve")
+    with pytest.raises(ServiceFailed, match=r"the butler could not be started: .*butler\.errors"):
+        one.wait(PATIENCE)

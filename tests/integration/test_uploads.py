@@ -11,7 +11,7 @@ import pytest
 
 import farm
 from farm.errors import PayloadError
-from farm_workers import uploads
+from farm_workers import upload_folder, uploads
 
 RESULT_SECONDS = 60
 
@@ -41,7 +41,7 @@ def missing():
 
 
 def on_path():
-    return [one for one in sys.path if uploads.PREFIX in one]
+    return [one for one in sys.path if upload_folder.PREFIX in one]
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_an_installed_module_in_use_cannot_be_hidden(two, tmp_path):
 def test_folders_of_agents_that_were_killed_are_removed_by_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     code = (
-        "import os, tempfile; from farm_workers.uploads import UploadFolder;"
+        "import os, tempfile; from farm_workers.upload_folder import UploadFolder;"
         f"tempfile.tempdir = {str(tmp_path)!r}; print(UploadFolder().path, flush=True);"
         "os.kill(os.getpid(), 9)"
     )
@@ -168,19 +168,19 @@ def test_folders_of_agents_that_were_killed_are_removed_by_the_next(tmp_path, mo
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     ).stdout.strip()
     assert Path(left).is_dir()
-    one = uploads.UploadFolder()
-    other = uploads.UploadFolder()
+    one = upload_folder.UploadFolder()
+    other = upload_folder.UploadFolder()
     assert not Path(left).exists()
     assert Path(one.path).is_dir()  # it is in use
     assert Path(other.slot(3)) == Path(other.path) / "3"
     for folder in (one, other):
         folder.close()
-    assert list(tmp_path.glob(f"{uploads.PREFIX}*")) == []
+    assert list(tmp_path.glob(f"{upload_folder.PREFIX}*")) == []
 
 
 def test_without_a_folder_for_it_an_upload_fails_and_nothing_else(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    folder = uploads.UploadFolder()
+    folder = upload_folder.UploadFolder()
     assert "there can be no uploads" in folder.trouble
     assert folder.slot(1) == ""
     with pytest.raises(PayloadError, match="no folder for uploads"):

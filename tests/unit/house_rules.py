@@ -23,6 +23,7 @@ PACKAGES = {
 
 PLAIN = (
     "farm._version",
+    "farm.digest",
     "farm.errors",
     "farm.identity",
     "farm.imports",
@@ -52,6 +53,7 @@ LEAVES = (
 # row counts, and a layer may always import itself.
 MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm._version": (),
+    "farm.digest": (),
     "farm.errors": (),
     "farm.ranges": (),
     "farm.identity": (),
@@ -67,12 +69,12 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
     "farm.resources": ("farm.errors", "farm.model"),
     "farm.config": ("farm.errors", "farm.model", "farm.resources", "farm._config_*"),
     "farm._config_queues": ("farm.errors", "farm.model", "farm.resources"),
-    "farm._config_sections": (),
+    "farm._config_sections": ("farm.model",),
     "farm.blobs": (*PLAIN, "farm.protocol"),
     "farm.payload": ("farm.errors", "farm.model", "farm._payload_*"),
-    "farm._payload_*": ("farm.errors", "farm.imports", "farm.model"),
+    "farm._payload_*": ("farm.digest", "farm.errors", "farm.imports", "farm.model"),
     "farm.json_payload": ("farm.errors", "farm.model"),
-    "farm.uploads": ("farm.errors", "farm._payload_*"),
+    "farm.uploads": ("farm.digest", "farm.errors", "farm._payload_*"),
     "farm.registry": ("farm.errors", "farm.imports", "farm._payload_*"),
     "farm.named": ("farm.errors", "farm.json_payload", "farm.registry"),
     "farm.task": ("farm.errors", "farm.model", "farm.client"),  # for a type
@@ -145,6 +147,7 @@ MAY_IMPORT: Mapping[str, tuple[str, ...]] = {
 # The state machines, and what they stand on: no IO, no clock, no chance, no threads. An import for
 # types only is no import here: a machine may be handed a `random.Random`.
 PURE = (
+    "farm.digest",
     "farm.errors",
     "farm.identity",
     "farm.imports",

@@ -2,7 +2,11 @@
 
 import random
 
+import pytest
+
+from farm.transport import Credentials, Poller
 from farm.transport.pauses import CROWDED_SECONDS, CROWDED_SECONDS_MAX, Pauses
+from farm_workers.link import Link
 
 ATTEMPT, STEP = 6.0, 0.25
 
@@ -59,3 +63,18 @@ def still_outside(hosts, rate, seconds, *, crowded):
 def test_a_crowd_gets_in_where_the_coordinator_is_slow():
     assert still_outside(300, 15.0, 120.0, crowded=True) == 0
     assert still_outside(300, 15.0, 120.0, crowded=False) > 200
+
+
+@pytest.mark.parametrize(
+    ("address", "first", "most"),
+    [
+        ("ipc:///run/farm", 0.01, 0.25),
+        ("tcp://127.0.0.1:7070", 0.01, 0.25),
+        ("tcp://10.0.0.1:7070", 0.05, 3.0),
+    ],
+)
+def test_a_host_looks_more_often_for_a_farm_on_its_own_machine(address, first, most):
+    link = Link(Credentials("host", address, "none"), Poller(), 0.0)
+    pauses = [link._pauses.take() for _ in range(12)]
+    link.close()
+    assert (pauses[0], pauses[-1]) == (first, most)

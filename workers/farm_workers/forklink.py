@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from farm_workers import kin
 from farm_workers.channel import BUFFER_BYTES
-from farm_workers.forkstart import ANSWER, ASK, RUNNING, Ask, ForkServer
+from farm_workers.forkstart import ANSWER, ASK, RUNNING, Ask, ForkServer, Process
 from farm_workers.output import POLLIN, Poller
 
 __all__ = ["ForkLink"]
@@ -32,7 +32,7 @@ class ForkLink:
         self.pids: dict[int, int] = {}
         self._starter = starter
         self._poller = poller
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._server: socket.socket | None = None
         self._answers = bytearray()  # less than one answer, between turns
         self._slots: set[int] = set()  # of which an exit is still to be told

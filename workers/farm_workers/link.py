@@ -19,8 +19,9 @@ __all__ = ["Link"]
 
 TURN_MESSAGES = 256
 """The most messages taken in one turn."""
-PAUSE_SECONDS = 0.05
-PAUSE_SECONDS_MAX = 3.0
+PAUSE_SECONDS, PAUSE_SECONDS_MAX = 0.05, 3.0
+PAUSE_SECONDS_PRIVATE, PAUSE_SECONDS_MAX_PRIVATE = 0.01, 0.25
+"""The same on this machine: a farm that has just been started is there in a moment."""
 CONNECTING_SECONDS = 1.0
 """How often to look after a connection that is not there yet."""
 BACKLOG_SECONDS = 0.01
@@ -44,7 +45,11 @@ class Link:
         self._context = zmq.Context()
         self._dealer: Dealer | None = None
         self._is_private = credentials.address.is_private
-        self._pauses = Pauses(PAUSE_SECONDS, PAUSE_SECONDS_MAX)
+        self._pauses = (
+            Pauses(PAUSE_SECONDS_PRIVATE, PAUSE_SECONDS_MAX_PRIVATE)
+            if self._is_private
+            else Pauses(PAUSE_SECONDS, PAUSE_SECONDS_MAX)
+        )
         self._dial_at = now
 
     def welcomed(self) -> None:

@@ -36,7 +36,7 @@ from farm_workers.memory import tree_bytes
 from farm_workers.output import POLLIN, TAIL_BYTES, Outputs, Poller
 from farm_workers.page import SETTLE_SECONDS, Page
 from farm_workers.stacks import Stacks
-from farm_workers.uploads import UploadFolder
+from farm_workers.upload_folder import UploadFolder
 
 __all__ = ["Pool", "PoolEvents"]
 

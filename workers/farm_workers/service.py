@@ -2,7 +2,7 @@
 
 Promises: the workers end with the agent, however that ends. SIGTERM and SIGINT drain; a second
 one, or the end of the parent, stops everything at once. Imports little before the fork server is
-started: that loads its modules while this process loads the agent's.
+started, which may be a copy of this process: see ``forkstart``.
 """
 
 import contextlib
@@ -36,14 +36,18 @@ _agents: "list[Agent]" = []
 
 
 def serve(
-    settings: AgentSettings, assembled: "Callable[[Agent], object] | None" = None
+    settings: AgentSettings,
+    assembled: "Callable[[Agent], object] | None" = None,
+    *,
+    is_new: bool = False,
 ) -> ExitCode:
-    """Run a host until it is drained, or cannot go on; its agent is shown to ``assembled``."""
+    """Run a host until it is drained, or cannot go on; its agent is shown to ``assembled``.
+
+    ``is_new``: this process was started for it, and has one thread.
+    """
     setup(settings.log_format, settings.log_level)
-    # The fork server ends the workers when this process is gone, however it went.
-    watch_parent(_leave, settings.parent_fd, settings.parent_pid)
     try:
-        return _serve(settings, assembled)
+        return _serve(settings, assembled, is_new=is_new)
     except FarmError as error:
         logger.error("the host cannot start: %s", error)  # noqa: TRY400
         return ExitCode.CONFIG
@@ -52,7 +56,9 @@ def serve(
         return ExitCode.BUG
 
 
-def _serve(settings: AgentSettings, assembled: "Callable[[Agent], object] | None") -> ExitCode:
+def _serve(
+    settings: AgentSettings, assembled: "Callable[[Agent], object] | None", *, is_new: bool
+) -> ExitCode:
     raise_file_limit()
     system.adopt_orphans()
     system.keep_freed_memory()
@@ -66,7 +72,9 @@ def _serve(settings: AgentSettings, assembled: "Callable[[Agent], object] | None
             slots=settings.slot_count(),
         )
     )
-    forks.prepare()
+    forks.prepare(may_copy=is_new)
+    # The fork server ends the workers when this process is gone, however it went.
+    watch_parent(_leave, settings.parent_fd, settings.parent_pid)
     from farm_workers.assembly import assemble  # noqa: PLC0415 - see above
 
     agent = assemble(settings, place, group, forks)

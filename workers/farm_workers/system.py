@@ -12,6 +12,7 @@ __all__ = [
     "adopt_orphans",
     "clean_environment",
     "die_with_parent",
+    "is_secret",
     "keep_freed_memory",
     "offer_to_oom_killer",
 ]
@@ -74,13 +75,17 @@ def offer_to_oom_killer() -> None:
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE), "ascii")
 
 
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name holds a secret of the farm."""
+    return name.startswith("FARM_") and any(word in name for word in _SECRETS)
+
+
 def clean_environment(environment: MutableMapping[str, str]) -> None:
     """For workers: none of the farm's secrets, and one thread a slot where the user does not say.
 
     Libraries read their number of threads when they are loaded, so it has to stand there before.
     """
-    for name in [*environment]:
-        if name.startswith("FARM_") and any(word in name for word in _SECRETS):
-            del environment[name]
+    for name in filter(is_secret, [*environment]):
+        del environment[name]
     for name in _ONE_THREAD:
         environment.setdefault(name, "1")

@@ -10,12 +10,12 @@ import fcntl
 import os
 import platform
 import signal
-from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 import psutil
 
+from farm.digest import blake2b
 from farm.errors import ConfigError
 from farm_workers.launchers.orders import Said
 
