@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 from farm._version import __version__
@@ -33,6 +34,8 @@ LAST_WORDS_SECONDS = 2.0
 """How long a host whose parent has ended takes at most to pass on what its workers printed."""
 
 _agents: "list[Agent]" = []
+_assembling = threading.Lock()
+"""Held until an agent that has made folders is in the list: whoever ends it removes them."""
 
 
 def serve(
@@ -77,8 +80,9 @@ def _serve(
     watch_parent(_leave, settings.parent_fd, settings.parent_pid)
     from farm_workers.assembly import assemble  # noqa: PLC0415 - see above
 
-    agent = assemble(settings, place, group, forks)
-    _agents.append(agent)
+    with _assembling:
+        agent = assemble(settings, place, group, forks)
+        _agents.append(agent)
     _stop_on_signals(agent)
     if assembled is not None:
         assembled(agent)
@@ -89,6 +93,7 @@ def _serve(
 
 def _leave() -> None:
     """The parent has ended: so do we, at once."""
+    _assembling.acquire(timeout=LAST_WORDS_SECONDS)
     for agent in _agents:
         agent.last_words(LAST_WORDS_SECONDS)
     os._exit(ExitCode.OK)
