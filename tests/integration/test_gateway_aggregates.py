@@ -111,7 +111,11 @@ def test_another_host_reads_it_without_its_definition(gateway, tmp_path, monkeyp
         farm_scheduler.open("edts", gateway=gateway.local.http)
 
 
-def test_what_was_fetched_is_read_while_the_gateway_is_away(gateway, tmp_path):
+def _away(path):
+    raise ConnectionError(f"{path}: it does not answer")
+
+
+def test_what_was_fetched_is_read_while_the_gateway_is_away(gateway, tmp_path, monkeypatch):
     catalog = RemoteCatalog(gateway.local.http, tmp_path / "cache")
     view = View("edits", catalog)
     read = {"channel": "#en", "robot": 0, "hour": "2015-09-12T03"}
@@ -119,8 +123,34 @@ def test_what_was_fetched_is_read_while_the_gateway_is_away(gateway, tmp_path):
     catalog._url = "http://127.0.0.1:9"
     catalog._heads = {name: (0.0, *rest) for name, (_, *rest) in catalog._heads.items()}
     assert view.read(**read).value == before.value
+    later = RemoteCatalog(gateway.local.http, tmp_path / "cache")  # as another process has it
+    monkeypatch.setattr(later, "_get", _away)
+    again = View("edits", later).read(**read)
+    assert (again.value, again.version) == (before.value, before.version)
+    assert again.staleness > before.staleness
     with pytest.raises(ConnectionError, match="does not answer"):
         RemoteCatalog("http://127.0.0.1:9", tmp_path / "empty").served("edits")
+
+
+def test_a_version_of_one_farm_is_not_that_of_another(gateway, tmp_path, monkeypatch):
+    read = {"channel": "#en", "robot": 0, "hour": "2015-09-12T03"}
+    cache = tmp_path / "cache"
+    View("edits", RemoteCatalog(gateway.local.http, cache)).read(version=1, **read)
+
+    other = RemoteCatalog("http://127.0.0.1:9", cache)
+    with pytest.raises(ConnectionError, match="does not answer"):
+        other.manifest("edits", 1)
+
+    anew = RemoteCatalog(gateway.local.http, cache)  # of which the first version is another one
+    told = anew._asked("edits")
+    for one in told["versions"]:
+        one["published"] = "2001-01-01T00:00:00.000+00:00"
+    monkeypatch.setattr(anew, "_asked", lambda name: told)
+    fetched = []
+    ask = anew._get
+    monkeypatch.setattr(anew, "_get", lambda path: (fetched.append(path), ask(path))[1])
+    anew.manifest("edits", 1)
+    assert any("manifest?version=1" in path for path in fetched)
 
 
 def test_nobody_to_ask_is_said(monkeypatch, tmp_path):

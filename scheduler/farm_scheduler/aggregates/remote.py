@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 import time
 import urllib.error
@@ -13,6 +14,7 @@ from typing import Any
 
 from farm.errors import ConfigError
 from farm_scheduler.aggregates.catalog import Catalog, Pin, Published, VersionGone
+from farm_scheduler.aggregates.code import hash_of
 from farm_scheduler.aggregates.manifest import Manifest, decode_manifest
 from farm_scheduler.aggregates.place import catalog_path
 from farm_scheduler.aggregates.view import UnknownAggregate, View
@@ -25,7 +27,7 @@ LOOK_SECONDS = 1.0
 """How often the gateway is asked whether there is a newer version."""
 TIMEOUT_SECONDS = 30.0
 CACHE_BYTES_MAX = 1 << 30
-"""Past this, nodes that were not read for the longest time are removed from the folder."""
+"""Past this, what was not read for the longest time is removed from the folder."""
 
 
 def open_aggregate(
@@ -66,7 +68,11 @@ class RemoteCatalog(Catalog):
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         self._cache = cache or Path(base) / "farm" / "aggregates"
         self._token = os.environ.get(TOKEN, "") if token is None else token
+        # Nodes are what they are called; versions are those of one farm.
+        self._own = self._cache / "gateways" / hash_of(self._url)[:16]
         self._heads: dict[str, tuple[float, int, float]] = {}
+        self._published: dict[str, dict[int, str]] = {}
+        self._told: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self.path = self._cache
 
@@ -79,19 +85,37 @@ class RemoteCatalog(Catalog):
         """The newest version, as the gateway said a moment ago."""
         asked, version, checked = self._heads.get(name, (0.0, 0, 0.0))
         if time.monotonic() - asked >= LOOK_SECONDS or not version:
+            found: dict[str, Any] | None
             try:
-                found = self._json(f"/v1/aggregates/{_quoted(name)}")
-            except ConnectionError:
-                if not version:
+                found = self._asked(name)
+            except ConnectionError:  # what is here is as old as it says it is
+                found = None if version else self._remembered(name)
+                if not version and found is None:
                     raise
-                found = None  # what is here is as old as it says it is
             if found is not None:
-                from datetime import datetime  # noqa: PLC0415 - seldom
-
-                version = int(found["version"])
-                checked = datetime.fromisoformat(found["as_of"]).timestamp()
+                version, checked = found["version"], _seconds(found["as_of"])
+                self._published[name] = {
+                    one["version"]: one["published"] for one in found["versions"]
+                }
             self._heads[name] = (time.monotonic(), version, checked)
         return version, checked
+
+    def _asked(self, name: str) -> dict[str, Any]:
+        """What the gateway says of the versions that there are; kept for when it is away."""
+        found = self._json(f"/v1/aggregates/{_quoted(name)}")
+        kept = {key: found[key] for key in ("version", "as_of", "versions")}
+        if self._told.get(name) != kept:
+            self._write(self._own / f"{_quoted(name)}.head", json.dumps(kept).encode())
+            self._told[name] = kept
+        return kept
+
+    def _remembered(self, name: str) -> dict[str, Any] | None:
+        """What it said last, to whatever process."""
+        try:
+            found: dict[str, Any] = json.loads((self._own / f"{_quoted(name)}.head").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found
 
     def head(self, name: str) -> int:
         """See ``Catalog``."""
@@ -103,14 +127,10 @@ class RemoteCatalog(Catalog):
 
     def versions(self, name: str) -> list[Published]:
         """See ``Catalog``."""
-        from datetime import datetime  # noqa: PLC0415 - seldom
-
-        found = self._json(f"/v1/aggregates/{_quoted(name)}")
+        found = self._asked(name)
         return [
             Published(
-                one["version"],
-                datetime.fromisoformat(one["published"]).timestamp(),
-                one["version"] == found["version"],
+                one["version"], _seconds(one["published"]), one["version"] == found["version"]
             )
             for one in found["versions"]
         ]
@@ -128,8 +148,14 @@ class RemoteCatalog(Catalog):
         return decode_manifest(zlib.decompress(self.manifest_bytes(name, version)))
 
     def manifest_bytes(self, name: str, version: int) -> bytes:
-        """See ``Catalog``."""
-        place = self._cache / f"{_quoted(name)}.{version}.manifest"
+        """See ``Catalog``. A version is known by when it was published as well as by its number.
+
+        For a catalog that was begun anew counts from 1 again.
+        """
+        if version not in self._published.get(name, {}):
+            self.served(name)
+        published = re.sub(r"\D", "", self._published.get(name, {}).get(version, ""))
+        place = self._own / f"{_quoted(name)}.{version}.{published}.manifest"
         return self._kept(place, f"/v1/aggregates/{_quoted(name)}/manifest?version={version}")
 
     def node(self, key: str) -> bytes:
@@ -140,7 +166,7 @@ class RemoteCatalog(Catalog):
     def pin(self, name: str, version: int) -> Pin:
         """What has been fetched stays here; what was not may be collected."""
         self.manifest_bytes(name, version)
-        return Pin(self._cache / "pins" / f"{_quoted(name)}.{version}")
+        return Pin(self._own / "pins" / f"{_quoted(name)}.{version}")
 
     # ------------------------------------------------------------ asking
 
@@ -150,19 +176,23 @@ class RemoteCatalog(Catalog):
             data = place.read_bytes()
         except FileNotFoundError:
             data = self._get(path)
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
-            draft.write_bytes(data)
-            draft.replace(place)
+            self._write(place, data)
             self._shrink()
         else:
             os.utime(place)
         return data
 
+    def _write(self, place: Path, data: bytes) -> None:
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = place.with_name(f".{place.name}.{os.getpid()}.{threading.get_ident()}")
+        draft.write_bytes(data)
+        draft.replace(place)
+
     def _shrink(self) -> None:
         """Keep the folder within its bound."""
         with self._lock:
-            files = [(one.stat(), one) for one in self._cache.glob("??/*") if one.is_file()]
+            every = (*self._cache.glob("??/*"), *self._cache.glob("gateways/*/*.manifest"))
+            files = [(one.stat(), one) for one in every if one.is_file()]
             size = sum(stat.st_size for stat, _ in files)
             for stat, one in sorted(files, key=lambda found: found[0].st_mtime):
                 if size <= CACHE_BYTES_MAX:
@@ -190,6 +220,13 @@ class RemoteCatalog(Catalog):
             raise ConnectionError(f"{self._url}{path}: {error.code}: {detail}{hint}") from None
         except OSError as error:
             raise ConnectionError(f"{self._url} does not answer: {error}") from None
+
+
+def _seconds(text: str) -> float:
+    """An instant that the gateway names."""
+    from datetime import datetime  # noqa: PLC0415 - seldom
+
+    return datetime.fromisoformat(text).timestamp()
 
 
 def _detail(error: urllib.error.HTTPError) -> str:
