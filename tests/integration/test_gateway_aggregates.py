@@ -1,5 +1,6 @@
 """Aggregates over HTTP, and read from elsewhere through it."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -128,6 +129,7 @@ def test_what_was_fetched_is_read_while_the_gateway_is_away(gateway, tmp_path, m
     again = View("edits", later).read(**read)
     assert (again.value, again.version) == (before.value, before.version)
     assert again.staleness > before.staleness
+    assert View("edits", later).read(as_of=time.time(), **read).value == before.value
     with pytest.raises(ConnectionError, match="does not answer"):
         RemoteCatalog("http://127.0.0.1:9", tmp_path / "empty").served("edits")
 

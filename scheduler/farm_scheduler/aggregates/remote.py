@@ -85,20 +85,21 @@ class RemoteCatalog(Catalog):
         """The newest version, as the gateway said a moment ago."""
         asked, version, checked = self._heads.get(name, (0.0, 0, 0.0))
         if time.monotonic() - asked >= LOOK_SECONDS or not version:
-            found: dict[str, Any] | None
-            try:
-                found = self._asked(name)
-            except ConnectionError:  # what is here is as old as it says it is
-                found = None if version else self._remembered(name)
-                if not version and found is None:
-                    raise
-            if found is not None:
-                version, checked = found["version"], _seconds(found["as_of"])
-                self._published[name] = {
-                    one["version"]: one["published"] for one in found["versions"]
-                }
+            found = self._known(name)
+            version, checked = found["version"], _seconds(found["as_of"])
+            self._published[name] = {one["version"]: one["published"] for one in found["versions"]}
             self._heads[name] = (time.monotonic(), version, checked)
         return version, checked
+
+    def _known(self, name: str) -> dict[str, Any]:
+        """What the gateway says, or said last: that is as old as it says it is."""
+        try:
+            return self._asked(name)
+        except ConnectionError:
+            found = self._told.get(name) or self._remembered(name)
+            if found is None:
+                raise
+            return found
 
     def _asked(self, name: str) -> dict[str, Any]:
         """What the gateway says of the versions that there are; kept for when it is away."""
@@ -127,7 +128,7 @@ class RemoteCatalog(Catalog):
 
     def versions(self, name: str) -> list[Published]:
         """See ``Catalog``."""
-        found = self._asked(name)
+        found = self._known(name)
         return [
             Published(
                 one["version"], _seconds(one["published"]), one["version"] == found["version"]
