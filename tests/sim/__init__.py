@@ -9,6 +9,7 @@
     truth       what is known of every task from outside
     checks*, rest                    the promises, at every step and at rest
     bites*      rules broken on purpose, each of which a checker must find
+    reseed      looks for them all anew, and keeps the seeds that find them
     run, trace, __main__             many seeds, and the story of one that failed
 
 ``make sim SEEDS=1000`` runs seeds; ``python -m tests.sim --seed 7 -v`` tells all of one. The same

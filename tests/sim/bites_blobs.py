@@ -161,7 +161,7 @@ def _(patch):
     patch.setattr(Ledger, "share", lambda _self, _blobs: None)
 
 
-@bite("the blobs of a dead task go with it", "left behind", **SHARED)
+@bite("the blobs of a dead task go with it", "left behind", "invariants", **SHARED)
 def _(patch):
     drop = DeadTasks.drop
 

@@ -18,7 +18,7 @@ from tests.sim.work import Work
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from farm.protocol.messages import Refused
+    from farm.protocol.messages import Refused, Result
     from farm_workers.host_slices import Slice
     from tests.sim.truth import Execution, Id
     from tests.sim.worker import Worker
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["NestedClient", "Waits"]
 
 CHILDREN = (1, 2, 2, 3)
-LOOK_SECONDS = 0.005
+WAKE_SECONDS = 0.005
+"""At most, until a task goes on when all is over for which it waits."""
 ONE_GROUP = 0.5
 """The share of parents that submit all their children in one group."""
 
@@ -88,15 +89,23 @@ class NestedClient(ClientProcess):
     program_kind = NestedProgram
     waits_for_room = False
     program: NestedProgram
+    news: Callable[[], None]
+    """Called whenever tasks of its own are over."""
+
+    def settled(self, results: list[Result]) -> None:
+        super().settled(results)
+        self.news()
 
     def failed(self, first: int, count: int, why: Refused) -> None:
         """There was no room, and nothing of its own that would make some."""
         if why.reason != "busy":
             super().failed(first, count, why)
+            self.news()
             return
         for task in self.world.truth.run(self.session, first, count):
             self.world.stats["told to be busy"] += 1
             task.refused = True
+        self.news()
 
 
 class Waits:
@@ -108,6 +117,7 @@ class Waits:
         self.execution: Execution | None = None
         """That which waits."""
         self.below: set[Id] = set()
+        self._then: Callable[[], None] | None = None
 
     def begin(self, part: Slice, i: int, execution: Execution, levels: int) -> bool:
         """A task submits others and waits for them; False if it must not."""
@@ -118,6 +128,7 @@ class Waits:
         if self._client is None:
             number = len(world.nested)
             self._client = NestedClient(world, f"{host.name}.{self._worker.slot}.{number}")
+            self._client.news = self._look
             world.nested.append(self._client)
         self.execution = execution
         execution.waited = True
@@ -126,19 +137,22 @@ class Waits:
         return True
 
     def over(self, then: Callable[[], None]) -> None:
-        """Look now and then whether all that is waited for is over, and go on then."""
-        clock = self._worker.host.world.clock
-        clock.after(LOOK_SECONDS, self._look, self.execution, then)
+        """Go on as soon as all that is waited for is over."""
+        self._then = then
 
-    def _look(self, execution: Execution, then: Callable[[], None]) -> None:
-        if not self._worker.alive or self.execution is not execution:
+    def _look(self) -> None:
+        tasks, then = self._worker.host.world.truth.tasks, self._then
+        if self.execution is None or then is None:
             return
-        tasks = self._worker.host.world.truth.tasks
         if all(tasks[one].settled is not None or tasks[one].refused for one in self.below):
+            self._then = None
+            delay = self._worker.host.world.nested_chance.uniform(0.0, WAKE_SECONDS)
+            self._worker.host.world.clock.after(delay, self._go_on, self.execution, then)
+
+    def _go_on(self, execution: Execution, then: Callable[[], None]) -> None:
+        if self._worker.alive and self.execution is execution:
             self.execution = None
             then()
-        else:
-            self.over(then)
 
     def stop(self) -> None:
         """Something else has ended the wait."""

@@ -169,13 +169,13 @@ class Plan:
             "payload_bytes_max": 1500,
             "evidence_bytes": chance.choice((0, 40, 1 << 20)),
             "dead_tasks": chance.choice((1, 1000)),
-            "result_ttl": 100.0,
-            "unclaimed_ttl": chance.choice((100.0, 120.0)),
+            "result_ttl": 30.0,
+            "unclaimed_ttl": chance.choice((30.0, 36.0)),
             "max_result_bytes": chance.choice((150, 2000, 1 << 30)),
-            "history_ttl": 140.0,
+            "history_ttl": 42.0,
             "history_rows": chance.choice((3, 10_000)),
-            "session_ttl": 150.0,
-            "host_ttl": 60.0,
+            "session_ttl": 45.0,
+            "host_ttl": 20.0,
             "session_bytes": chance.choice((1500, 1 << 20)),
         }
         plan.tasks = min(plan.tasks, 4 * plan.core["max_tasks"])

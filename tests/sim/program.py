@@ -190,7 +190,7 @@ class Program:
             retry_on=chance.choice(((),) * 8 + (("OSError",), ("ValueError",))),
             never_on=chance.choice(((),) * 8 + (("ValueError",), (TIME_LIMIT,))),
             durable=chance.random() < 0.85,
-            result_ttl=chance.choice((None, None, None, 30.0)),
+            result_ttl=chance.choice((None, None, None, 10.0)),
             expires=chance.choice((None, None, None, None, 3.0)),
             delay=chance.choice((None, None, None, None, 0.7)),
             eta=self.world.wall + 0.9 if self.key_chance.random() < 0.05 else None,

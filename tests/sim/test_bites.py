@@ -25,8 +25,14 @@ from tests.sim.bites import BITES
 from tests.sim.run import run_seed
 
 SEEDS_MAX = 100
-LAST_FOUND = json.loads(Path(__file__).with_name("bites.json").read_text())
-"""The seed that found a broken rule when all were looked for last: a guess that saves time."""
+SEEDS = Path(__file__).with_name("bites.json")
+"""The seeds that found broken rules when all were looked for last: guesses that save time."""
+LAST_FOUND = json.loads(SEEDS.read_text())
+
+
+def seeds_for(bite):
+    """The seeds with which a broken rule is looked for, in turn."""
+    return list(dict.fromkeys([LAST_FOUND.get(bite.rule, 0), *range(SEEDS_MAX)]))
 
 
 def test_there_are_bites_of_every_kind():
@@ -55,7 +61,7 @@ def test_there_are_bites_of_every_kind():
 @pytest.mark.parametrize("bite", BITES, ids=lambda bite: bite.rule)
 def test_a_broken_rule_is_found(bite, monkeypatch):
     bite.patch(monkeypatch)
-    for seed in dict.fromkeys([LAST_FOUND.get(bite.rule, 0), *range(SEEDS_MAX)]):
+    for seed in seeds_for(bite):
         failure = run_seed(seed, **bite.plan)
         if failure:
             assert failure.check in bite.found_by, str(failure)

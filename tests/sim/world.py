@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["World"]
 
-ALONE_SECONDS = 900.0
+ALONE_SECONDS = 300.0
 """Longer than anything is kept."""
 WORK_STEPS = 16
 """After so many steps it is looked whether it is time to rest."""
