@@ -354,18 +354,18 @@ def find(seed):
 
 def run_seed(seed):
     """One life; what it met, or raises ``Broken``."""
-    level = logging.getLogger("farm.scheduler").level
-    logging.getLogger("farm.scheduler").setLevel(logging.CRITICAL)
+    logger = logging.getLogger("farm.scheduler")
     with tempfile.TemporaryDirectory(prefix="farm-sim-") as folder, ExitStack() as stack:
+        stack.callback(logger.setLevel, logger.level)  # also if a promise is broken
+        logger.setLevel(logging.CRITICAL)
         world = World(seed, Path(folder))
         stack.enter_context(patch.object(service, "time", world))
         stack.enter_context(patch.object(service, "wait", lambda *_: None))
         stack.enter_context(patch.object(backfills, "SLICE", 3))
         stack.enter_context(patch.object(wishes, "LOOK_TIMES", 4))
         stack.enter_context(patch.object(missed, "SLICE", 3))
-        stack.enter_context(patch.object(machine, "TICK_MAX", 6))
+        stack.enter_context(patch.object(machine, "SLICES_MAX", 2))
         world.run()
-        logging.getLogger("farm.scheduler").setLevel(level)
         return world.stats
 
 

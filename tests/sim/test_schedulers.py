@@ -91,7 +91,7 @@ BITES = [
     (let_cursors_go_back, ("a row for each", "runs once", "an interval")),
     (forget_what_a_backfill_has_left, ("a backfill",)),
     (forget_where_an_interval_begins, ("an interval",)),
-    (submit_with_another_key, ("a row for each", "runs once", "ends")),
+    (submit_with_another_key, ("a row for each", "runs once", "ends", "a backfill")),
 ]
 
 

@@ -21,9 +21,10 @@ from farm_scheduler.core.schedule import Schedule
 
 __all__ = ["Machine"]
 
-TICK_MAX = 300
-"""Nominal times after which ``on_tick`` leaves the rest to the next call, and what fires meanwhile
-has its turn."""
+TICK_MAX = 2000
+"""Nominal times after which ``on_tick`` leaves the other schedules to the next call."""
+SLICES_MAX = 3
+"""The same, of slices of what schedules have missed: what fires meanwhile is not to be late."""
 PLANNED_MAX = 200_000
 """Nominal times of all backfills that have no rows yet."""
 
@@ -169,12 +170,16 @@ class Machine:
 
         A schedule that has missed very much gives way to the others after each slice of it.
         """
-        decided = 0
-        while decided < TICK_MAX and (at := self.next_deadline()) is not None and at <= now:
+        decided = slices = 0
+        while decided < TICK_MAX and slices < SLICES_MAX:
+            if (at := self.next_deadline()) is None or at > now:
+                break
             entry = self._by_number[heappop(self._heap)[1]]
             entry.wake = None
             decided += self._advance(entry, now)
-            self._sleep(entry, now if entry.number in self._missed else None)
+            is_part = entry.number in self._missed
+            slices += is_part
+            self._sleep(entry, now if is_part else None)
 
     def _advance(self, entry: Entry, now: float) -> int:
         """Decide what is due of one schedule, or a slice; 0 if there was nothing to be done."""
