@@ -1,5 +1,9 @@
 """The ``farm`` command: all commands, its help, and its start."""
 
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Annotated
 
 import typer
@@ -65,6 +69,25 @@ def farm(
 app.registered_commands.sort(key=lambda one: ORDER.index(one.name or ""))
 
 
+def asked(words: Sequence[str], environ: Mapping[str, str]) -> typer.Typer:
+    """The application with the one command that is asked for, or with all of them.
+
+    To find out what all of them take costs as much as to import the farm. Who asks for help on
+    commands, for one that there is not, or completes a line has all.
+    """
+    commands = [one for one in app.registered_commands if one.name in words[:1]]
+    groups = [one for one in app.registered_groups if _name(one.typer_instance) in words[:1]]
+    if not (commands or groups) or "_FARM_COMPLETE" in environ:
+        return app
+    found = copy(app)
+    found.registered_commands, found.registered_groups = commands, groups
+    return found
+
+
+def _name(group: typer.Typer | None) -> object:
+    return group and group.info.name
+
+
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
-    app(prog_name="farm")
+    asked(sys.argv[1:], os.environ)(prog_name="farm")

@@ -710,6 +710,26 @@ def test_help_of_a_group_names_its_commands(cli):
     assert all(f" {name} " in out for name in ("list", "show", "retry", "drop"))
 
 
+def names_of(asked):
+    groups = [one.typer_instance.info.name for one in asked.registered_groups]
+    return [*(one.name for one in asked.registered_commands), *groups]
+
+
+EVERYTHING = names_of(main.app)
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_of_all_commands_only_the_one_that_is_asked_for_is_prepared(name):
+    assert names_of(main.asked([name, "--help"], {})) == [name]
+    assert names_of(main.app) == EVERYTHING
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--version"], ["statsu"], ["--", "status"]])
+def test_whoever_asks_for_no_command_that_there_is_sees_all(words):
+    assert names_of(main.asked(words, {})) == EVERYTHING
+    assert names_of(main.asked(["status"], {"_FARM_COMPLETE": "complete_bash"})) == EVERYTHING
+
+
 def test_help_loads_nothing_that_runs_a_farm():
     heavy = ["zmq", "psutil", "cloudpickle", "sqlite3", "farm.client", "farm.core"]
     program = (
