@@ -78,10 +78,11 @@ PARTITIONS_AND_RESTARTS = {
 
 @bite("a submission is acknowledged after its commit", "acknowledged before commit")
 def _(patch):
-    def accept(self, session, first, count, _ref):
-        self._accepted(session, session.connection, first, count, 0.0)
+    def at_once(self, session, connection, taken):
+        for batch, _ in taken:
+            self._accepted(session, connection, batch.first, batch.count, 0.0)
 
-    patch.setattr(Admission, "_accept", accept)
+    patch.setattr(Admission, "_written", at_once)
 
 
 @bite(
