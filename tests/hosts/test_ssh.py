@@ -177,7 +177,7 @@ def test_a_connection_that_breaks_costs_no_task(site):
     launched.until("north", "pause")
     assert launched.until("north", "works")["pid"] == pid
     gate.open()
-    assert site.farm("result", task.strip(), "--quiet") == (0, "seen\n", "")
+    assert site.farm("result", task.strip(), "--wait", "--quiet") == (0, "seen\n", "")
     launched.signal(signal.SIGINT)
     assert launched.wait() == 0
     gone(pid)
