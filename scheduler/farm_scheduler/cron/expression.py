@@ -45,7 +45,15 @@ class _Steps(CronSim):
         """Whether a day of the month matches."""
         if super().match_dom(d):
             return True
+        if not self.nearest:  # as of nearly all: it is asked of every day that is passed
+            return False
         return any(d.day == nearest_weekday(d.year, d.month, day) for day in self.nearest)
+
+    def __copy__(self) -> "_Steps":
+        """One that steps by itself, over the same fields; a tenth of a step cheaper than usual."""
+        twin = _Steps.__new__(_Steps)
+        twin.__dict__.update(self.__dict__)
+        return twin
 
 
 class Cron:
