@@ -188,6 +188,7 @@ class Ledger:
                     batch.row = row
                     row.batches.append(batch)
                     row.count += batch.count
+                    self.residence.written(batch)
             if len(part) == len(taken):
                 return
             taken = [one for one in taken if one[0].owner != owner]

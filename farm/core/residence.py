@@ -91,9 +91,14 @@ class Residence:
                 return
             batch.pinned = True
             self.pinned_bytes += batch.inline
-            if batch.durable:
+            if batch.row is not None:
                 self._fresh.append(batch)
         self.bytes += batch.inline
+
+    def written(self, batch: Batch) -> None:
+        """A batch has a record now, the last of all."""
+        if batch.pinned:
+            self._fresh.append(batch)
 
     def free(self, batch: Batch, size: int) -> None:
         """Tasks of a batch have ended, which had so many bytes."""
@@ -134,7 +139,7 @@ class Residence:
         """Everything up to ``ref`` is durable: what is over the budget can go."""
         self._committed, self._loading = ref, False
         fresh, order = self._fresh, self._order
-        while fresh and fresh[0].row is not None and fresh[0].row.ref <= ref:
+        while fresh and (fresh[0].row is None or fresh[0].row.ref <= ref):
             batch = fresh.popleft()
             batch.pinned = False
             self.pinned_bytes -= batch.inline

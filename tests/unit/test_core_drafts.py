@@ -189,3 +189,12 @@ def test_of_a_packed_task_one_end_writes_all():
     one = ended(grant, hi=1, payloads=[b"r"])
     rig.report(rig.peers["host"], window=512, ended=[one], commit=False)
     assert written(rig)[-2:] == [[2], r.Finished]
+
+
+def test_what_waits_keeps_nothing_else_in_memory():
+    """What came after it and is committed may leave memory for the store."""
+    mixed = group(2, 2, payloads=[blob("2"), b"x" * 30])
+    rig = busy(mixed, group(4, payloads=[b"y" * 100]), resident_payload_bytes=10)
+    rig.commit_part(len(rig.pending))
+    assert written(rig) == [[2]]
+    assert rig.ledger.residence.pinned_bytes == 30
