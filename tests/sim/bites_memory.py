@@ -62,7 +62,8 @@ def _(patch):
         if batch.pinned and batch.durable:
             batch.pinned = False
             self.pinned_bytes -= batch.inline
-            self._fresh.pop()
+            if batch.row is not None:
+                self._fresh.pop()
             self._order[batch] = None
 
     patch.setattr(Residence, "enter", too_early)
