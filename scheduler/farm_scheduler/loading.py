@@ -47,6 +47,13 @@ class Loader:
                 self.file.pop(entry.name, None)
         return [entry for entry, _ in changed]
 
+    def gone(self) -> list[str]:
+        """Schedules among those followed that were retired, and forgotten before that was seen."""
+        gone = sorted(self.file.keys() - set(self._state.names()))
+        for name in gone:
+            del self.file[name]
+        return gone
+
     def warm_up(self) -> None:
         """Import what schedules run: whoever stands by has the time."""
         for target in self._targets - self._warm:

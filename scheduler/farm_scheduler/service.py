@@ -133,6 +133,7 @@ class Scheduler:
         began = time.monotonic()
         self.state.own()
         self.machine.follow(self._loader.follow())
+        self.machine.follow_gone(self._loader.gone(), time.time())
         rows = self.state.open_rows()
         self.machine.restore(rows, self.state.backfills())
         self._look_at_zones()

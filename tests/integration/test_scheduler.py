@@ -592,6 +592,28 @@ def test_who_stands_by_has_the_schedules_ready(place):
         State(place.folder / "none.db", must_exist=True)
 
 
+def test_who_takes_over_runs_nothing_that_was_retired_and_forgotten_unseen(place):
+    place.write(entry(f"{TEXT}[schedules.b]\n{TEXT.replace('@yearly', '@every 1s')}"))
+    first = place.start()
+    settings = SchedulerSettings(files=[str(place.file)], address="", state=str(place.path))
+    standing = Scheduler(settings, place.client, place.alarm, State(place.path, must_exist=True))
+    assert standing.follow() == 2
+    place.write(entry(TEXT.replace("@yearly", "@monthly")))
+    first.reload = True
+    first.turn()
+    first.close()
+    with closing(sqlite3.connect(place.path)) as db, db:
+        db.execute("DELETE FROM ledger")  # its history is over
+        db.execute("UPDATE schedules SET turn = turn + 1 WHERE name = 'a'")
+    with closing(State(place.path, must_exist=True)) as state:
+        state.forget(time.time())
+        assert state.names() == ["a"]
+    place.scheduler = standing
+    standing.take_over()
+    assert standing.machine.next_deadline() == standing.machine.entries["a"].next
+    assert {row.schedule for row in place.rows()} <= {"a"}
+
+
 def test_who_takes_over_knows_of_a_newer_format_what_it_cannot_read(place):
     place.write(entry(TEXT))
     place.start()

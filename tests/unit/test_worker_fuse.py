@@ -21,14 +21,19 @@ class FakeGroup:
         self.done = []
         self.used = self.cache = 0
         self.broken = ()
+        self.kills, self.reached = 0, False
 
     def __getattr__(self, name):
         def do(*arguments):
             if name in self.broken:
                 raise OSError(errno.EBUSY, name)
             self.done.append((name, *arguments))
+            self.reached &= name != "watch"
 
         return do
+
+    def ooms(self):
+        return self.kills, self.reached
 
     def usage(self):
         return self.used
@@ -104,6 +109,18 @@ def test_the_result_of_a_task_has_room_as_a_file_in_memory():
     fuse.widen()
     fuse.set(100 * MIB)
     assert limits(group) == [164 * MIB, 164 * MIB + PAYLOAD_BYTES_MAX, 164 * MIB]
+
+
+def test_a_fuse_that_is_blown_is_not_made_wider():
+    group = FakeGroup()
+    fuse = Fuse(group)
+    fuse.set(100 * MIB)
+    group.kills, group.reached = 1, True
+    group.take()
+    fuse.widen()
+    assert group.take() == []
+    assert fuse.is_blown
+    assert group.reached  # for the agent, which looks when the process is gone
 
 
 @pytest.mark.parametrize("broken", ["make", "enter", "limit", "watch"])

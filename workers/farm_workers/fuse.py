@@ -39,6 +39,7 @@ class Fuse:
         self._floor = 0  # what there was without that task
         self._size = 0
         self._kills = 0
+        self._blown = False  # seen before the fuse was widened
 
     def set(self, limit: int | None) -> None:
         """Before a task: hold it to its limit, or to none."""
@@ -55,9 +56,9 @@ class Fuse:
         try:
             kills, reached = self._group.ooms()
         except (OSError, ValueError):
-            return False
+            return self._blown
         known, self._kills = self._kills, kills
-        return reached and kills > known
+        return self._blown or (reached and kills > known)
 
     def _hold(self, limit: int) -> None:
         group = self._group
@@ -80,6 +81,9 @@ class Fuse:
     def widen(self) -> None:
         """Before the result is written, which may be in memory once more, as a file for others."""
         if self._group is not None and self.held:
+            self._blown = self.is_blown
+            if self._blown:
+                return  # a wider one would not seem to have been reached
             try:
                 size = self._floor + self._limit + margin(self._limit)
                 self._put(self._group, size + PAYLOAD_BYTES_MAX)

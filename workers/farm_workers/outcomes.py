@@ -152,13 +152,25 @@ class Outcomes:
         while True:
             self._several.wait()
             time.sleep(FLUSH_SECONDS)
-            if (self.entries or self._ended) and not self.held:
-                try:
-                    self.flush()
-                except OSError:
-                    return  # the agent is gone; the worker's thread will see it too
-            elif time.monotonic() > self._several_at + DORMANT_SECONDS:
+            try:
+                if self._flush_early():
+                    continue
+            except OSError:
+                return  # the agent is gone; the worker's thread will see it too
+            if time.monotonic() > self._several_at + DORMANT_SECONDS:
                 self._several.clear()
+
+    def _flush_early(self) -> bool:
+        """Say what has ended while the next item runs; no, if the worker has yet to judge it."""
+        if not self.entries and not self._ended:
+            return False
+        with self._lock:
+            part = self._part
+            if self.held or (part is not None and part.memory_limit is not None):
+                return False
+            self._collect()
+            self._send(time.monotonic())
+            return True
 
     def _send(self, now: float) -> None:
         if self._ended and not self._disowned():

@@ -68,6 +68,12 @@ class Machine:
             self._sleep(entry)
         self.next_deadline()  # so that the heap forgets what is over
 
+    def follow_gone(self, names: Iterable[str], now: float) -> None:
+        """Retire entries that the other machine has retired, and keeps no more."""
+        for name in names:
+            self.entries[name].retired = now
+            self._sleep(self.entries[name])
+
     def restore(self, rows: Iterable[Row], backfills: Iterable[Backfill] = ()) -> None:
         """Take over rows that are not final, when all has been followed; nothing is decided yet.
 

@@ -1,0 +1,44 @@
+"""What a worker says of a slice, and when."""
+
+import time
+
+from farm_workers.channel import Ends
+from farm_workers.host_slices import Slice
+from farm_workers.outcomes import FLUSH_SECONDS, Outcomes
+
+PATIENCE = 20.0
+
+
+class Said(list):
+    """A pipe that keeps what is put."""
+
+    put = list.append
+
+
+def a_slice(**more):
+    call = {"first": 1, "count": 2, "function": b"f", "payloads": []}
+    return Slice(key=(1, 1), attempt=1, session=b"s" * 16, **call, **more)
+
+
+def said_of(said):
+    return [(end.first, end.count) for one in said if isinstance(one, Ends) for end in one.parts]
+
+
+def test_an_outcome_does_not_wait_for_the_item_that_runs_unless_the_worker_has_to_judge_it():
+    said = Said()
+    outcomes = Outcomes(said, lambda: False)
+    outcomes.begin(a_slice())
+    outcomes.entries.append(b"1")
+    end = time.monotonic() + PATIENCE
+    while not said:
+        assert time.monotonic() < end
+        time.sleep(FLUSH_SECONDS)
+    outcomes.entries.append(b"2")
+    outcomes.finish(more=False)
+    said.clear()
+    outcomes.begin(a_slice(memory_limit=1 << 20))
+    outcomes.entries.append(b"1")
+    time.sleep(FLUSH_SECONDS * 10)  # it may have taken more than it was to have
+    assert not said
+    outcomes.flush()
+    assert said_of(said) == [(1, 1)]
