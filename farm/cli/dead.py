@@ -9,7 +9,7 @@ import typer
 from farm.cli.exitcodes import TaskFailed
 from farm.cli.output import Column
 from farm.cli.run import AddressOption, Run, command, command_group
-from farm.cli.words import bytes_text, count_text, dash, seconds_text
+from farm.cli.words import bytes_text, count_text, dash, seconds_text, without_own_frames
 from farm.errors import FarmError, UnknownTask
 from farm.model import TaskId
 
@@ -84,7 +84,7 @@ def dead_show(
     task: Annotated[str, typer.Argument(metavar="ID", help="The task.")],
     *,
     full: Annotated[
-        bool, typer.Option("--full", help="All of each traceback, and of the output.")
+        bool, typer.Option("--full", help="All of each traceback and output, unshortened.")
     ] = False,
     address: AddressOption = None,
 ) -> None:
@@ -124,7 +124,8 @@ def _attempt(attempt: dict[str, Any], lines: int | None) -> dict[str, str]:
     shown = {name: ", ".join(facts), f"{name} said": f"{kind}{attempt['message']}"}
     for part in ("traceback", "output"):
         if attempt[part].strip():
-            text = attempt[part].rstrip().splitlines()[-lines if lines else None :]
+            text = without_own_frames(attempt[part]) if lines else attempt[part]
+            text = text.rstrip().splitlines()[-lines if lines else None :]
             shown[f"{name} {part}"] = "\n    ".join(["", *text])
     return shown
 

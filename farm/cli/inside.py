@@ -12,7 +12,7 @@ import typer
 from farm.cli.exitcodes import TaskFailed
 from farm.cli.output import Listener, plain
 from farm.cli.run import AddressOption, Run, command
-from farm.cli.words import seconds_text
+from farm.cli.words import seconds_text, without_own_frames
 from farm.errors import FarmError, UnknownTask
 from farm.model import TaskId
 
@@ -41,7 +41,7 @@ def stack(run: Run, task: TaskArgument, address: AddressOption = None) -> None:
         f"On host {data['host']} since {seconds_text(data['running_seconds'])}, "
         f"attempt {data['attempt']}:"
     )
-    run.output.answer(data, data["stack"].rstrip())
+    run.output.answer(data, without_own_frames(data["stack"]).rstrip())
 
 
 @command("logs", panel=PANEL, examples=["farm logs ID", "farm logs --follow ID"])
@@ -71,7 +71,7 @@ def logs(
         if len(found) > 1:
             _note_attempt(run, one.attempt, one.host, one.cause)
         if run.output.listener is not Listener.PROGRAM and one.text:
-            run.output.answer(None, one.text.rstrip("\n"))
+            run.output.answer(None, without_own_frames(one.text).rstrip("\n"))
     if run.output.listener is Listener.PROGRAM:
         run.output.answer(rows, "")
     elif not any(one.text for one in found):

@@ -1,4 +1,6 @@
-"""Numbers as people read them."""
+"""Numbers, and what processes say of themselves, as people read them."""
+
+import re
 
 __all__ = [
     "ago_text",
@@ -8,9 +10,16 @@ __all__ = [
     "rate_text",
     "seconds_text",
     "share_text",
+    "without_own_frames",
 ]
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+_OWN_FRAMES = re.compile(
+    r'^  File "[^"\n]*/farm_workers/worker\.py", line \d+ in _run_\w+'
+    r'(?:\n  File "[^"\n]*", line .*)*\n?',
+    re.MULTILINE,
+)
+"""In a stack that ``faulthandler`` writes, the task's last: what of the farm has called it."""
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -62,3 +71,8 @@ def share_text(value: float | None) -> str:
 def dash(value: object) -> str:
     """Any value as text, and a dash for none."""
     return "-" if value is None or value == "" else str(value)
+
+
+def without_own_frames(text: str) -> str:
+    """The stacks in what a worker has printed, down to the function of the task."""
+    return _OWN_FRAMES.sub("", text)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import farm
+from farm.cli.words import without_own_frames
 from farm.errors import FarmError
 
 PATIENCE = 60
@@ -56,7 +57,9 @@ def test_the_stack_of_a_running_task_is_told_and_the_task_goes_on(client, tmp_pa
     said = client.query("stack", id=future.id)
     assert (said["host"], said["attempt"]) == ("local", 1)
     assert "in stay" in said["stack"]
-    assert "worker.py" in said["stack"]
+    assert "in _run_each" in said["stack"]
+    assert "in _run_each" not in without_own_frames(said["stack"])
+    assert "in stay" in without_own_frames(said["stack"])
     again = client.query("stack", id=future.id)
     assert "in stay" in again["stack"]
     leave.touch()

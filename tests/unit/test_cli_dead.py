@@ -39,6 +39,22 @@ GROUP = Group(42, 1, b"f" * 16, [b"call"], 4, job=7)
 FUNCTION = {"hash": b"f" * 16, "name": "mod.f", "data": b"code"}
 
 
+CRASHED = (
+    """\
+on its way
+Fatal Python error: Segmentation fault
+
+Current thread 0x01 (most recent call first):
+  File "/home/ada/mod.py", line 4 in f
+  File "/lib/farm_workers/worker.py", line 248 in _run_each
+"""
+    + "".join(f'  File "/lib/farm_workers/more.py", line {n} in more\n' for n in range(30))
+    + """
+Extension modules: msgspec._core (total: 1)
+"""
+)
+
+
 @pytest.fixture
 def naps(monkeypatch):
     """How long a command slept between its steps, on a clock that only sleeping moves."""
@@ -79,6 +95,16 @@ def test_they_are_listed_and_chosen(cli):  # noqa: F811
 def test_none_is_no_error(cli):  # noqa: F811
     code, out, err = cli("dead", "list", prepare=answers(dead=[]))
     assert (code, out, err) == (0, "", "No dead tasks.\n")
+
+
+def test_where_a_task_crashed_is_shown_without_what_called_it(cli):  # noqa: F811
+    shown = {**SHOWN, "attempts": [ATTEMPT | {"output": CRASHED}]}
+    _, out, _ = cli("dead", "show", TASK, prepare=answers(task=shown))
+    assert "on its way" in out
+    assert "mod.py" in out
+    assert "Extension modules" in out
+    assert "farm_workers" not in out
+    assert "more.py" in cli("dead", "show", "--full", TASK, prepare=answers(task=shown))[1]
 
 
 def test_one_is_shown_with_the_end_of_its_output(cli):  # noqa: F811
