@@ -9,6 +9,7 @@ leaves either the whole task or nothing.
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import ceil
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -297,7 +298,7 @@ class Backlog:
         at, why = self.full_queues.get(queue, (self.retry_at, self.reason))
         after = min(max(at - monotonic(), RETRY_SECONDS_MIN), RETRY_SECONDS_MAX)
         why = why or "the farm has no room for more tasks"
-        return Busy(f"{why}; try again in {after:.2g} s", after)
+        return Busy(f"{why}; try again in {ceil(after)} s", after)
 
     def _no_room(self, lane: Lane) -> bool:
         return self._full or (bool(self.full_queues) and lane.queue in self.full_queues)
