@@ -32,6 +32,15 @@ PLAN_SECONDS = 120.0
 LOOK_SECONDS = 0.02
 NOBODY = "No scheduler runs now; it is done when one starts."
 
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="TIME", help="From here, in UTC or with an offset.", show_default=False
+    ),
+]
+ToOption = Annotated[
+    str | None, typer.Option("--to", metavar="TIME", help="To before this.", show_default=False)
+]
 StateOption = Annotated[
     Path | None,
     typer.Option(
@@ -182,18 +191,8 @@ def history(
         typer.Argument(metavar="NAME", help="The schedule. Default: all.", show_default=False),
     ] = None,
     *,
-    begin: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="TIME",
-            help="From here, in UTC or with an offset.",
-            show_default=False,
-        ),
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="To before this.", show_default=False)
-    ] = None,
+    begin: FromOption = None,
+    end: ToOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many, the newest.")] = 100,
     state: StateOption = None,
 ) -> None:
@@ -331,18 +330,8 @@ def backfill(  # noqa: PLR0913 - one for each option
     run: Run,
     name: NameArgument,
     *,
-    begin: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="TIME",
-            help="From here, in UTC or with an offset.",
-            show_default=False,
-        ),
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="To before this.", show_default=False)
-    ] = None,
+    begin: FromOption = None,
+    end: ToOption = None,
     at_once: Annotated[int, typer.Option(min=1, max=1000, help="Fires at a time.")] = 1,
     again: Annotated[bool, typer.Option("--again", help="Also those that ran well.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would run.")] = False,
