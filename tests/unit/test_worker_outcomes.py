@@ -42,3 +42,33 @@ def test_an_outcome_does_not_wait_for_the_item_that_runs_unless_the_worker_has_t
     assert not said
     outcomes.flush()
     assert said_of(said) == [(1, 1)]
+
+
+class Hasty(Outcomes):
+    """Whose worker, as soon as the flusher has looked, ends an item that has submitted others."""
+
+    @property
+    def held(self):
+        before, self._held = self._held, True
+        if not before:
+            self.entries.append(b"2")
+        return before
+
+    @held.setter
+    def held(self, value):
+        self._held = value
+
+
+def test_an_item_that_ends_after_the_flusher_has_looked_waits_for_what_it_has_submitted():
+    said = Said()
+    outcomes = Hasty(said, lambda: False)
+    outcomes.begin(a_slice())
+    outcomes.entries.append(b"1")
+    end = time.monotonic() + PATIENCE
+    while not said:
+        assert time.monotonic() < end
+        time.sleep(FLUSH_SECONDS)
+    assert said_of(said) == [(1, 1)]
+    outcomes.held = False
+    outcomes.finish(more=False)
+    assert said_of(said) == [(1, 1), (2, 1)]

@@ -166,9 +166,10 @@ class Outcomes:
             return False
         with self._lock:
             part = self._part
+            count = len(self.entries)  # before the look: what ends after it may have to wait
             if self.held or (part is not None and part.memory_limit is not None):
                 return False
-            self._collect()
+            self._collect(count)
             self._send(time.monotonic())
             return True
 
@@ -178,9 +179,11 @@ class Outcomes:
             self._pipe.put(Ends(parts))
             self._sent = now
 
-    def _collect(self) -> None:
-        """Turn entries into runs that ended alike; called with the lock held."""
-        part, count = self._part, len(self.entries)
+    def _collect(self, count: int | None = None) -> None:
+        """Turn entries, all or so many, into runs that ended alike; called with the lock held."""
+        part = self._part
+        if count is None:
+            count = len(self.entries)
         if part is None or not count:
             return
         entries = self.entries[:count]
