@@ -9,6 +9,7 @@ from farm.core.explaining_queues import explain_needs, explain_queue, lacking
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.needs import Needs
+from farm.core.needs_above import why_kept
 from farm.core.rights import find_task, had_task
 from farm.core.sessions import Session
 from farm.model import Ending, State, TaskId
@@ -129,7 +130,7 @@ class Explaining:
             why.append(f"{ahead} tasks of its queue {batch.queue.name} go first")
         held = explain_queue(batch, now, holds_back=ledger.holds_back)
         if batch.needs is not None:
-            held += explain_needs(batch.needs, ledger.hosts)
+            held += explain_needs(batch.needs, ledger.hosts, why_kept(ledger, batch))
         why += held
         hosts = ledger.hosts.all.values()
         row["hosts"] = [self._host(host, batch.needs, now) for host in islice(hosts, HOSTS_MAX)]

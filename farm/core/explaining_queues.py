@@ -34,14 +34,19 @@ def explain_queue(batch: Batch, now: float, *, holds_back: bool) -> list[str]:
     return found
 
 
-def explain_needs(needs: Needs, hosts: Hosts) -> list[str]:
-    """What becomes of tasks that need more than a slot; empty if a host has it now."""
+def explain_needs(needs: Needs, hosts: Hosts, kept: str) -> list[str]:
+    """What becomes of tasks that need more than a slot; empty if a host has it now.
+
+    ``kept``: why no host could have it before a task above them ends.
+    """
     if not any(host.peer is not None for host in hosts.all.values()):
         return [f"it needs {needs}"]  # that no host is connected is said anyway
     if never := why_never(needs, hosts.all.values()):
         return [f"no host that is connected could ever run it: it {never}"]
     if any(host.fits(needs) for host in hosts.all.values()):
         return []
+    if kept:
+        return [f"no host could run it now, whatever else ends: it {kept}"]
     found = [f"it needs {needs}, and no host has that free now"]
     if (host := hosts.reserved.get(needs)) is not None:
         found.append(f"host {host.name} is kept for the next of those that need the same")

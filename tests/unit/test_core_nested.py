@@ -3,7 +3,7 @@
 import pytest
 
 from farm.core.policy import QueuePolicy
-from farm.model import Ending
+from farm.model import Ending, TaskId
 from farm.protocol import messages as m
 from tests.unit.core_harness import Rig, claim, ended, group, packed, session_id
 
@@ -61,6 +61,35 @@ def test_what_a_host_lends_beyond_children_is_for_anybody():
     assert [g.first for g in rig.grants(host)] == [3]
     lends(rig, host, 3, number=3)  # a quarter of what may be lent
     assert rig.grants(host) == []
+
+
+def test_what_only_the_tasks_above_have_is_said_as_long_as_these_wait():
+    gpu = {"resources": (("gpu", 1.0),)}
+    rig = Rig()
+    alice, worker, deeper = map(rig.client, ("alice", "worker", "deeper"))
+    host = rig.host(slots=4, window=4, max_lent=8, resources={"gpu": 2})
+    rig.submit(alice, group(1, template=m.Template(**gpu)))
+    (parent,) = rig.grants(host)
+    rig.submit(worker, child(1, **gpu))
+    (below,) = rig.grants(host)
+    rig.submit(deeper, child(1, of=("worker", 1), depth=2, **gpu))
+    waits = [(rig.epoch, one.lease, 1) for one in (parent, below)]
+
+    def said():
+        rig.say(deeper, m.Query(1, "status", {}))
+        rig.say(deeper, m.Query(2, "explain", {"id": str(TaskId(session_id("deeper"), 1))}))
+        status, explained = rig.of(m.Answer)
+        return [row["why"] for row in status.data["cannot_run"]], explained.data["why"]
+
+    lends(rig, host, 1, slots=4, waits=waits[1:])
+    assert said()[0] == []  # the other may end
+    lends(rig, host, 2, slots=4, waits=waits, number=2)
+    why = "needs gpu=1, and what waits above it keeps that until it ends"
+    cannot_run, explained = said()
+    assert cannot_run == [why]
+    assert f"no host could run it now, whatever else ends: it {why}" in explained
+    rig.host("other", slots=1, window=0, resources={"gpu": 1})
+    assert said()[0] == []
 
 
 def test_what_a_host_could_not_begin_is_not_given_to_it_for_what_it_needs():
