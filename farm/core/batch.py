@@ -363,9 +363,10 @@ class Batch:
         return fresh
 
     def is_taken(self, outcome: Outcome) -> bool:
-        """Whether the owner has all of an outcome."""
-        lo = outcome.first - self.first
-        return self.states.count(SETTLED, lo, lo + outcome.count) == outcome.count
+        """Whether the owner has all of an outcome that is about tasks of this batch."""
+        first = outcome.first - self.first
+        lo, hi = max(0, first), min(self.count, first + outcome.count)
+        return self.states.count(SETTLED, lo, hi) == hi - lo
 
     def outcome(self, index: int) -> Outcome | None:
         """The outcome of a finished task, if it is still known."""

@@ -30,6 +30,7 @@ __all__ = [
     "Failure",
     "Grant",
     "Group",
+    "Instant",
     "Moment",
     "Name",
     "Part",
@@ -62,6 +63,8 @@ Span = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
 """A time in seconds that time can be reckoned with: neither negative nor endless nor no number."""
 Moment = Annotated[float, msgspec.Meta(ge=0.0, lt=253_402_300_800.0)]
 """A time in seconds since 1970, before the year 10000."""
+Instant = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+"""A time as the journal has it, in seconds: any that can be reckoned with, so never NaN."""
 Priority = Annotated[int, msgspec.Meta(ge=-(1 << 31), le=1 << 31)]
 
 Name = Annotated[str, msgspec.Meta(max_length=200)]

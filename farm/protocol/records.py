@@ -14,7 +14,7 @@ from farm.errors import ProtocolError
 from farm.model import Ending
 from farm.protocol.encoding import to_msgpack
 from farm.protocol.entries import MALFORMED, check_entries
-from farm.protocol.parts import Failure, Group, Part, Result, Run, TaskRun
+from farm.protocol.parts import Failure, Group, Instant, Part, Result, Run, TaskRun
 
 __all__ = [
     "AttemptEnd",
@@ -51,7 +51,7 @@ class Submitted(Part, tag=1):
     """
 
     session: bytes
-    at: float
+    at: Instant
     groups: list[Group]
     fence: int = 0
     owner: str = ""
@@ -63,9 +63,9 @@ class Finished(Part, tag=2):
     ``spans`` says of each entry on which host it ran, and for how many seconds; it may be empty.
     """
 
-    at: float
+    at: Instant
     entries: list[Result]
-    spans: list[tuple[str, float]] = msgspec.field(default_factory=list)
+    spans: list[tuple[str, Instant]] = msgspec.field(default_factory=list)
 
 
 class AttemptEnd(Part):
@@ -85,7 +85,7 @@ class AttemptEnd(Part):
     attempt: int
     retries: int
     losses: int
-    due: float = 0.0
+    due: Instant = 0.0
     fence: int = 0
     failure: Failure | None = None
     charged: list[bytes] = msgspec.field(default_factory=list)
@@ -96,21 +96,21 @@ class AttemptEnd(Part):
 class AttemptsEnded(Part, tag=3):
     """The end of attempts, committed before any further dispatch of their tasks."""
 
-    at: float
+    at: Instant
     entries: list[AttemptEnd]
 
 
 class Delivered(Part, tag=4):
     """The owner of these tasks has their outcomes."""
 
-    at: float
+    at: Instant
     tasks: list[TaskRun]
 
 
 class JobOpened(Part, tag=5):
     """A session opened a job."""
 
-    at: float
+    at: Instant
     session: bytes
     job: int
     name: str
@@ -136,7 +136,7 @@ class SessionMark(Part, tag=7):
 
     session: bytes
     secret: bytes
-    at: float
+    at: Instant
     accepted: list[Run]
     connection: int = 0
     dropped: list[Run] = msgspec.field(default_factory=list)
@@ -189,9 +189,9 @@ class Stopping(Part, tag=11):
     Committed before that is acknowledged. ``grace``: how many seconds they have to clean up.
     """
 
-    at: float
+    at: Instant
     tasks: list[TaskRun]
-    grace: float
+    grace: Instant
 
 
 class Buried(Part, tag=20):
@@ -201,7 +201,7 @@ class Buried(Part, tag=20):
     outlives the task's own. ``owner``: whose it is.
     """
 
-    at: float
+    at: Instant
     session: bytes
     group: Group
     job: str
@@ -220,9 +220,9 @@ class Memory(Part):
     first: int
     count: int
     ending: Ending
-    submitted: float
-    started: float
-    ended: float
+    submitted: Instant
+    started: Instant
+    ended: Instant
     function: str = ""
     host: str = ""
     error: str = ""
@@ -238,7 +238,7 @@ class Remembered(Part, tag=21):
     ``runs`` covers their tasks, one run a session; ``at`` is when the last of them ended.
     """
 
-    at: float
+    at: Instant
     rows: int
     runs: list[TaskRun]
     memories: bytes
@@ -251,7 +251,7 @@ class ClockRead(Part, tag=22):
     """
 
     boot: str
-    offset: float
+    offset: Instant
 
 
 class Restored(Part, tag=23):

@@ -1,6 +1,7 @@
 """The codec refuses what is malformed with one error, whatever it is, and without much memory."""
 
 import contextlib
+import math
 import os
 import tracemalloc
 
@@ -30,7 +31,14 @@ from farm.protocol.messages import (
     Taken,
     Template,
 )
-from farm.protocol.records import Buried, decode_record, encode_record
+from farm.protocol.records import (
+    Buried,
+    ClockRead,
+    Finished,
+    Submitted,
+    decode_record,
+    encode_record,
+)
 from tests.golden.frames import HASH, SAMPLES, SESSION
 
 DIRECTIONS = ("from_client", "to_client", "from_host", "to_host")
@@ -285,3 +293,14 @@ def test_the_record_of_a_dead_task_is_of_one_and_of_its_attempts(wrong):
     assert decode_record(encode_record(right)) == right
     with pytest.raises(ProtocolError):
         decode_record(encode_record(msgspec.structs.replace(right, **wrong)))
+
+
+@pytest.mark.parametrize("at", [math.nan, math.inf, -math.inf])
+def test_a_stored_time_is_one_that_can_be_reckoned_with(at):
+    for record in (
+        ClockRead("boot", at),
+        Submitted(SESSION, at, []),
+        Finished(1.0, [], [("h", at)]),
+    ):
+        with pytest.raises(ProtocolError):
+            decode_record(encode_record(record))

@@ -212,3 +212,20 @@ def test_a_copy_whose_original_was_not_deleted_changes_nothing():
     rig.commit()
     rig.sleep(2)
     assert rows(rig) == [[(200, 1)]]
+
+
+def test_an_outcome_of_more_tasks_than_there_are_is_taken_with_those_that_are():
+    rig, client, host, grants = farm(group(1, 2), group(5, 1))
+    finish(rig, host, grants, lambda counter: counter < 5)
+    rig.say(client, m.Taken(10_000))
+    rig.commit()
+    for ref, data in rig.disk.records.items():
+        record = r.decode_record(data)
+        if isinstance(record, r.Finished):
+            last = record.entries[-1]
+            last.payloads, last.count = last.payloads * 3, 3
+            last.size *= 3
+            rig.disk.records[ref] = r.encode_record(record)
+    assert rig.ledger.unread_bytes == 0
+    rig.reload()  # which counts all of that again
+    assert rig.ledger.unread_bytes == 0
