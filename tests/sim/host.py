@@ -231,6 +231,11 @@ class HostProcess(Process):
     def stop(self, slot: int) -> None:
         self.world.clock.after(self.world.chance.uniform(0.0, 0.01), self.workers[slot].stop)
 
+    def ran(self, slot: int, ordinal: int, now: float) -> float:
+        worker = self.workers[slot]
+        execution = worker.running[2] if worker.running else None
+        return now - execution.began if execution and worker.ordinal == ordinal else 0.0
+
     def interrupt(self, slot: int, ordinal: int) -> None:
         delay = self.world.chance.uniform(0.0, 0.01)
         self.world.clock.after(delay, self.workers[slot].interrupt, ordinal)

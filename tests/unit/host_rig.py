@@ -15,6 +15,11 @@ class RecordingPort:
 
     def __init__(self):
         self.calls = []
+        self.began = {}
+
+    def ran(self, slot, ordinal, now):
+        """Every item began long ago, or when it is said here."""
+        return now - self.began.get(ordinal, 0.0)
 
     def __getattr__(self, name):
         return lambda *arguments: self.calls.append((name, *arguments))

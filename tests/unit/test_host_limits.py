@@ -3,6 +3,7 @@
 import pytest
 
 from farm.model import Ending
+from farm.protocol.messages import Recall
 from tests.unit.host_rig import Rig, endings, one, runs
 
 NEVER_ON_TIME = ("farm.errors.TimeLimitExceeded",)
@@ -22,6 +23,42 @@ def test_a_worker_that_does_not_end_when_asked_is_killed_after_the_grace_period(
     assert said(rig.tick(9.0), "stop", "kill") == []
     assert rig.assign(lease=2, first=9) == []  # busy until it is gone
     assert rig.exit(0, 0, code=-9) == [("spawn", 0)]
+
+
+def test_the_time_of_an_item_begins_when_its_worker_begins_it():
+    rig = Rig(slots=1)
+    began = rig.port.began
+    began[0] = rig.now + 0.25
+    rig.assign(time_limit=1.0)
+    assert said(rig.tick(1.0), "stop", "kill") == []
+    assert rig.host.next_deadline() == rig.now + 0.25
+    assert said(rig.tick(0.25), "stop", "kill") == [("stop", 0)]
+
+
+def test_what_never_begins_is_ended_too():
+    rig = Rig(slots=1)
+    began = rig.port.began
+    rig.assign(time_limit=1.0)
+    for _ in range(10):
+        began[0] = rig.now + 1.0
+        assert said(rig.tick(1.0), "stop", "kill") == []
+    began[0] = rig.now + 1.0
+    assert said(rig.tick(1.0), "stop", "kill") == [("stop", 0)]
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+def test_the_time_limit_of_what_was_taken_back_is_over(ended):
+    rig = Rig(slots=1)
+    _, part = one(rig.assign(2, packed=True, time_limit=1.0))
+    if ended:
+        rig.ended(0, part, count=1)
+    rig.host.receive(Recall([(1, 1, 1, 2)]), rig.now)
+    rig.host.on_worker_limited(0, ended - 1 if ended else None, rig.now)
+    rig.tick(0.1)
+    assert rig.tick(2.0) == []  # nothing is there to be ended
+    rig.host.receive(Recall([(1, 1, 1, 2)]), rig.now)
+    one(rig.assign(lease=2, first=9))
+    assert said(rig.tick(1.0), "stop", "kill") == []
 
 
 def test_without_a_grace_period_it_is_killed_at_once():

@@ -57,7 +57,7 @@ class World:
         self.commit = 0
         self.granted = {}
         self.fate = {}
-        self.ran = set()
+        self.have_run = set()
         self.leases = 0
         self.left = False
         slots = self.random.choice([1, 2, 4])
@@ -121,6 +121,9 @@ class World:
         assert all(part.offset + at - part.first < worker.limit for part, at in worker.inbox)
         worker.retired = True
         worker.dying = worker.dying or self.random.random() < 0.9
+
+    def ran(self, slot, ordinal, now):
+        return now if self.workers[slot].index == ordinal else 0.0
 
     def measure(self, slot, limit):
         assert limit > 0
@@ -188,7 +191,7 @@ class World:
         for task in range(first, first + count):
             known = self.fate.setdefault((lease, task), fate)
             assert known in {fate, "dropped"}, (lease, task, known, fate)
-            assert fate != "OK" or (lease, task) in self.ran
+            assert fate != "OK" or (lease, task) in self.have_run
 
     def assign(self):
         held = len({t for t in self.granted if t not in self.fate})
@@ -250,8 +253,8 @@ class World:
                 worker.inbox.popleft()
                 return
             task = (part.key[1], at)
-            assert task not in self.ran, f"{task} ran twice under one token"
-            self.ran.add(task)
+            assert task not in self.have_run, f"{task} ran twice under one token"
+            self.have_run.add(task)
             worker.begun = True
             if self.random.random() < 0.5:
                 return

@@ -55,6 +55,7 @@ class _Port:
         self.stop = pool.stop
         self.kill = pool.kill
         self.retire = pool.retire
+        self.ran = pool.ran
         self.interrupt = pool.interrupt
         self.measure = pool.measure
         self.ask = pool.ask

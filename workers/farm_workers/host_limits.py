@@ -22,6 +22,8 @@ WEIGH_SECONDS = 0.5
 """And while it works, if workers may only grow so large."""
 EXCUSED_SECONDS = 1.0
 """How long workers have to say that a task is over, once they are heard again."""
+BEGIN_SECONDS = 10.0
+"""What a worker has not begun so long after its time limit, it never will."""
 NEVER = float("inf")
 MIB = 1 << 20
 
@@ -154,11 +156,7 @@ class Limits:
     def tick(self, slot: Slot, now: float) -> None:
         """Whatever is due of one slot."""
         if now >= slot.deadline and slot.state is SlotState.READY:
-            limit = slot.pipe[0].part.time_limit
-            text = f"it ran longer than its time limit of {limit} s and was ended"
-            head = slot.pipe[0]
-            slot.doom = self._doom(head, head.next, _TIME, "time_limit", text)
-            self._roster.end(slot, now)
+            self._end_if_over(slot, now)
         if slot.stop is not None and now >= slot.stop.until and slot.state is SlotState.READY:
             self._end_stopped(slot, now)
         if now >= slot.measure_at:
@@ -167,6 +165,18 @@ class Limits:
                 self._port.measure(slot.number, self._least(slot))
         if now >= slot.kill_at:
             self._roster.kill(slot)
+
+    def _end_if_over(self, slot: Slot, now: float) -> None:
+        """The time of an item is over since it was given to its worker; it began somewhat later."""
+        head, limit = slot.pipe[0], slot.pipe[0].part.time_limit or 0.0
+        ordinal = head.part.offset + head.next - head.part.first
+        left = limit - self._port.ran(slot.number, ordinal, now)
+        if left > 0 and now < slot.moved + limit + BEGIN_SECONDS:
+            slot.deadline = now + left
+            return
+        text = f"it ran longer than its time limit of {limit} s and was ended"
+        slot.doom = self._doom(head, head.next, _TIME, "time_limit", text)
+        self._roster.end(slot, now)
 
     def excuse(self, now: float) -> None:
         """Workers are not heard at the moment: what they run may be over already."""

@@ -200,6 +200,9 @@ class HostPort(Protocol):
         An upper bound will do if that is within the limit.
         """
 
+    def ran(self, slot: int, ordinal: int, now: float) -> float:
+        """For how long the item with this ordinal has run; 0 if its worker is not at it."""
+
     def interrupt(self, slot: int, ordinal: int) -> None:
         """Raise ``TaskStopped`` in the item with this ordinal, if its worker is still at it."""
 

@@ -183,16 +183,23 @@ class Slot:
         if not self.pipe:
             self.cost = 0.0
             self.limited = False
-        limit = self.pipe[0].part.time_limit if self.pipe else None
-        self.deadline = float("inf") if limit is None else now + limit
+        self._time(now)
 
-    def forget(self, running: Running) -> None:
+    def _time(self, now: float) -> None:
+        """From now on the first in the pipe runs, if there is one."""
+        limit = self.pipe[0].part.time_limit if self.pipe else None
+        self.deadline = NEVER if limit is None else now + limit
+
+    def forget(self, running: Running, now: float) -> None:
         """Nothing of a slice is left."""
+        is_first = running is self.pipe[0]
         self.pipe.remove(running)
         self.cost -= running.cost
         if not self.pipe:
             self.cost = 0.0
             self.limited = False
+        if is_first:
+            self._time(now)
 
     def holding(self, ordinal: int) -> Running | None:
         """The slice that this ordinal was given to."""

@@ -197,7 +197,7 @@ class Work:
             stop, running.stop = running.stop, keep
             self._put(lease, keep, stop, front=True)
             if running.next >= running.stop:
-                slot.forget(running)
+                slot.forget(running, now)
         self.limits.relieve(slot, now)
         self.fill(now)
 

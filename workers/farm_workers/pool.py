@@ -175,6 +175,11 @@ class Pool:
         self._pages[slot].interrupt(ordinal)
         self._link.ask(Ask.INTERRUPT, slot)
 
+    def ran(self, slot: int, ordinal: int, now: float) -> float:
+        """For how long an item has run; 0 if its worker is not at it."""
+        page = self._pages[slot]
+        return page.seconds(now) if page.index == ordinal else 0.0
+
     def measure(self, slot: int, limit: int) -> None:
         """Measure the memory of a worker and its descendants, in the next turn."""
         self._weighed[slot] = limit
