@@ -245,7 +245,8 @@ def test_pages_of_files_and_memory_of_others_cost_nothing(farm, tmp_path):
     assert run(farm, read, str(path), memory_limit=100 * MIB)[:2] == (Ending.OK, 0)
 
 
-def test_a_task_does_not_pay_for_what_others_left_in_its_worker(start):
+@pytest.mark.parametrize("where", ["the worker", "a child"])
+def test_a_task_does_not_pay_for_what_others_left_in_its_worker(start, where):
     farm, agent = start()
 
     def leave(size):
@@ -254,8 +255,22 @@ def test_a_task_does_not_pay_for_what_others_left_in_its_worker(start):
         builtins.left_behind = bytearray(os.urandom(1)) * size
         return os.getpid()
 
-    (pid,) = farm.values(farm.submit(leave, [(200 * MIB,)]))
-    ending, other, _ = run(farm, os.getpid, memory_limit=150 * MIB)
+    def leave_a_child(size):
+        told, tell = os.pipe()
+        if os.fork() == 0:
+            grown = bytearray(os.urandom(1)) * size
+            os.write(tell, b"%d" % grown[0])
+            time.sleep(1000)
+        os.read(told, 9)
+        return os.getpid()
+
+    def work():
+        time.sleep(0.5)  # it is measured
+        return os.getpid()
+
+    leaves = leave if where == "the worker" else leave_a_child
+    (pid,) = farm.values(farm.submit(leaves, [(200 * MIB,)]))
+    ending, other, _ = run(farm, work, memory_limit=150 * MIB)
     assert ending is Ending.OK
     assert other != pid
     assert farm.returned == []

@@ -42,7 +42,7 @@ from farm_workers.host_pace import SLICE_SECONDS
 from farm_workers.host_slices import EXIT_PIPE, Slice
 from farm_workers.host_slots import FUNCTIONS_PER_WORKER
 from farm_workers.initializer import initialize
-from farm_workers.memory import private_bytes
+from farm_workers.memory import tree_bytes
 from farm_workers.nested import Nested
 from farm_workers.outcomes import Dumped, Outcomes, Raised, explained, payload_of, raised
 from farm_workers.page import Page
@@ -161,10 +161,10 @@ class Worker:
             self._uploads.close()
 
     def _is_too_large(self, part: Slice) -> bool:
-        """Whether a task would have to pay for the memory that others have left here."""
+        """Whether a task would have to pay for the memory, and processes, that others left here."""
         limit, used = part.memory_limit, self._used
-        self._used = True
-        return limit is not None and used and private_bytes(os.getpid()) > limit // 2
+        self._used, half = True, (limit or 0) // 2
+        return limit is not None and used and tree_bytes(os.getpid(), half) > half
 
     def _restore(self, part: Slice) -> None:
         """Undo what a slice has done to this process."""
