@@ -113,7 +113,7 @@ class Retention:
                     self._forget(batch)
                 refs += ledger.rows.close(row)
             elif (
-                REWRITE_SHARE * self._living(row) < row.count
+                (REWRITE_SHARE * self._living(row) < row.count or _says_again(row))
                 and self._can_rewrite(row, now)
                 and self._is_whole(row)
             ):
@@ -176,11 +176,7 @@ class Retention:
                 if outcome.ref and outcome not in taken:
                     ledger.rows.mention(new, outcome.ref)
             self._let_go(batch, taken)
-        # What a kept outcome, a begun attempt or a stop says is in no other record.
-        all_matter = any(
-            batch.runs_once or batch.stopping or (batch.settled and batch.is_kept)
-            for batch in living
-        )
+        all_matter = any(map(_every_word_matters, living))
         for ref in row.mentions:
             if all_matter or ref > ledger.committed:  # perhaps an outcome not published yet
                 ledger.rows.mention(new, ref)
@@ -288,6 +284,16 @@ def _is_awaited(batch: Batch) -> bool:
     return bool(batch.watchers) or any(
         delivery.outcome.batch is batch for delivery in batch.session.outbox
     )
+
+
+def _every_word_matters(batch: Batch) -> bool:
+    """What a kept outcome, a begun attempt or a stop says is in no other record."""
+    return batch.runs_once or bool(batch.stopping) or bool(batch.settled and batch.is_kept)
+
+
+def _says_again(row: Row) -> bool:
+    """Whether most of what records say of its tasks would be said as well by one."""
+    return row.repeats and not any(map(_every_word_matters, row.batches))
 
 
 def _is_scattered(row: Row) -> bool:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Row", "Rows"]
 
+REPEATS = 1000
+"""So many records more than a few for each of its tasks say the same of them again and again."""
+
 
 class Row:
     """A ``Submitted`` record: its ref, its batches and the records that it mentions.
@@ -35,6 +38,11 @@ class Row:
     def unsettled(self) -> int:
         """How many of them still run, wait, or have an outcome that was not taken."""
         return sum(batch.count - batch.settled for batch in self.batches)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether tasks of it were begun so often that one record should say what is left of it."""
+        return len(self.mentions) > REPEATS + 4 * self.count
 
 
 class Rows:
@@ -71,6 +79,8 @@ class Rows:
         if ref not in row.mentions:
             row.mentions.add(ref)
             self._mentioned[ref] = self._mentioned.get(ref, 0) + 1
+            if len(row.mentions) > REPEATS and row.repeats:
+                self.touched[row] = None
 
     def close(self, row: Row) -> list[int]:
         """Forget a row; the refs that may now be deleted, its own among them."""

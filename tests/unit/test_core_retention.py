@@ -5,7 +5,7 @@ from collections import Counter
 from farm.model import Ending, State
 from farm.protocol import messages as m
 from farm.protocol import records as r
-from tests.unit.core_harness import Rig, ended, group, packed, session_id
+from tests.unit.core_harness import Rig, ended, group, key, packed, session_id
 
 ALICE = session_id("alice")
 
@@ -229,3 +229,22 @@ def test_an_outcome_of_more_tasks_than_there_are_is_taken_with_those_that_are():
     assert rig.ledger.unread_bytes == 0
     rig.reload()  # which counts all of that again
     assert rig.ledger.unread_bytes == 0
+
+
+def test_a_task_that_is_given_back_again_and_again_leaves_few_records(monkeypatch):
+    monkeypatch.setattr("farm.core.rows.REPEATS", 10)
+    rig, client, host, (grant,) = farm(group(1, 1), slots=1)
+    for _ in range(40):
+        rig.report(host, window=1, returned=[key(grant)])
+        (grant,) = rig.grants(host)
+        rig.sleep(1.0)
+        assert kinds(rig)["AttemptsEnded"] <= 16
+    assert grant.attempt == 41
+    rig.reload()
+    client, host = rig.client(), rig.host("b", slots=1, window=1)
+    rig.sleep(6)
+    (grant,) = rig.grants(host)
+    assert grant.attempt >= 41
+    finish(rig, host, [grant])
+    take_all(rig, client)
+    assert rows(rig) == []
