@@ -10,6 +10,9 @@ from farm_workers.cgroups import Place
 from farm_workers.channel import Setup
 from farm_workers.fuse import Fuse, margin
 from farm_workers.fuses import Fuses
+from farm_workers.host_slices import Slice
+from farm_workers.outcomes import Dumped, Outcomes
+from farm_workers.worker import Worker
 
 MIB = 1 << 20
 
@@ -263,3 +266,23 @@ def test_a_group_whose_processes_are_not_gone_goes_later(fuses, tmp_path, monkey
     fuses.begin(3)
     fuses.end(3)
     assert not group.exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "widened"),
+    [(100 * MIB, b"bytes", 1), (100 * MIB, "text", 1), (100 * MIB, 7, 0), (None, b"bytes", 0)],
+)
+def test_the_fuse_is_widened_for_whatever_an_item_returns_that_may_be_large(limit, value, widened):
+    group = FakeGroup()
+    worker = Worker.__new__(Worker)
+    worker._words, worker._urgent, worker._part = [0] * 4, False, None
+    worker._fuse = Fuse(group)
+    worker._outcomes = Outcomes([], lambda: False)
+    worker._outcomes.blobs = object()  # nothing is large here
+    worker._fuse.set(limit)
+    limits(group)
+    call = {"first": 1, "count": 1, "function": b"f", "payloads": []}
+    part = Slice((1, 1), 1, b"s" * 16, **call, packed=True, memory_limit=limit)
+    assert worker._run_packed(part, lambda one: one, [value], bare=True) == 1
+    assert len(limits(group)) == widened
+    assert [type(one) for one in worker._outcomes.entries] == [Dumped if widened else type(value)]

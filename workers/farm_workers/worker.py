@@ -65,7 +65,8 @@ LARGE_BYTES = 1 << 16
 FEW = 64
 """A packed slice of more items is of tiny ones, and a call more for each would be felt."""
 _OUR_FILES = {__file__, soft_limit.__file__}
-_ATOMS = frozenset({int, float, complex, str, bytes, bool, type(None)})
+_SMALL = frozenset({int, float, complex, bool, type(None)})
+_ATOMS = _SMALL | {str, bytes}
 
 Function = Callable[..., Any]
 
@@ -257,9 +258,9 @@ class Worker:
 
         The clock, a fifth of what an item costs, is read for each only if there is a time limit.
         """
-        words, atoms = self._words, _ATOMS
-        dump = self._dump if part.memory_limit is None else self._dump_widely
-        append = self._outcomes.entries.append
+        words, append = self._words, self._outcomes.entries.append
+        wide = part.memory_limit is not None  # what may be large is written beside the limit
+        dump, atoms = (self._dump_widely, _SMALL) if wide else (self._dump, _ATOMS)
         timed, mark = part.limited, part.offset
         for args in items:
             mark += 1
