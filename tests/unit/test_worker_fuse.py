@@ -278,7 +278,8 @@ def test_the_fuse_is_widened_for_whatever_an_item_returns_that_may_be_large(limi
     worker._words, worker._urgent, worker._part = [0] * 4, False, None
     worker._fuse = Fuse(group)
     worker._outcomes = Outcomes([], lambda: False)
-    worker._outcomes.blobs = object()  # nothing is large here
+    worker._outcomes.blobs = object()
+    worker._dump = lambda value: value
     worker._fuse.set(limit)
     limits(group)
     call = {"first": 1, "count": 1, "function": b"f", "payloads": []}
