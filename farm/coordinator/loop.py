@@ -334,6 +334,7 @@ class Loop:
 
     def _stop(self) -> ExitCode:
         """Commit what is in hand, answer it, say Bye."""
+        self._call(None, self._core.on_last_commit, time.monotonic())
         self._journal.close()
         if self._journal.fatal is not None:
             logger.error("the last commit failed: %s", self._journal.fatal)

@@ -273,6 +273,11 @@ class Core:
         self.ledger.write_drafts(self.ledger.drafts.take_all())
         self.ledger.queues.resume()
 
+    def on_last_commit(self, now: float) -> None:
+        """The process goes down after one more commit: what is accepted is to be in it."""
+        self._event(now)
+        self.ledger.write_drafts(self.ledger.drafts.take_all())
+
     def on_stopping(self, now: float) -> None:
         """The process is going down: tell the peers."""
         self._event(now)

@@ -234,6 +234,7 @@ class CoordinatorProcess(Process):
         self.do(self._leave)
 
     def _leave(self) -> None:
+        self.machine.on_last_commit(self.now)
         self.machine.on_stopping(self.now)
         self.journal.close()
         self.world.crash_coordinator(restart_after=0.3)

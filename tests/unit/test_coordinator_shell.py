@@ -63,6 +63,9 @@ class FakeCore:
         self.deadline = None
         self.on_next_tick()
 
+    def on_last_commit(self, now):
+        self.calls.append(("last commit",))
+
     def on_stopping(self, now):
         self.calls.append(("stopping",))
 
@@ -296,8 +299,7 @@ def test_a_connection_that_is_gone_is_reported_once(shell):
 
 
 def test_the_end_commits_then_says_bye(shell):
-    shell.core.on_stopping = lambda now: shell.core.calls.append(("stopping",))
-    shell.port.persist(1, JobSealed(b"s" * 16, 1, 5))
+    shell.core.on_last_commit = lambda now: shell.port.persist(1, JobSealed(b"s" * 16, 1, 5))
     shell.loop.stop()
     assert shell.loop.run() == ExitCode.OK
     names = shell.core.names()

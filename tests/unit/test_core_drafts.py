@@ -6,7 +6,7 @@ from farm.model import BLOB_BYTES, Blob, Ending
 from farm.protocol import messages as m
 from farm.protocol import records as r
 from farm.protocol.parts import Failure
-from tests.unit.core_harness import Rig, ended, group, packed, session_id
+from tests.unit.core_harness import Rig, claim, ended, group, packed, session_id
 
 ALICE = session_id("alice")
 JOB = m.JobOpen(1, "daily")
@@ -137,6 +137,17 @@ def test_what_was_not_written_is_new_after_a_crash():
     client = rig.client()
     rig.submit(client, large(2))
     assert accepted(rig) == [(2, 1)]
+
+
+def test_what_is_accepted_when_the_coordinator_is_told_to_end_is_written_and_adopted():
+    rig = busy(large(2))
+    (_, grant) = rig.grants(rig.peers["host"])
+    rig.core.on_last_commit(rig.now)
+    assert written(rig)[-1] == [2]
+    rig.reload(commit=len(rig.pending))
+    rig.host(slots=512, window=512, quiet=False, claims=[claim(grant)])
+    assert rig.ledger.counters["adopted"] == 1
+    assert [one.drop for one in rig.of(m.HostWelcome)] == [[]]
 
 
 def test_the_mark_of_a_session_leaves_out_what_is_not_written():
