@@ -123,6 +123,14 @@ def test_memory_is_measured_only_while_a_task_with_a_limit_runs():
     assert said(rig.tick(5.0), "measure") == []
 
 
+def test_nothing_is_measured_for_what_was_taken_back():
+    rig = Rig(slots=1)
+    rig.assign(memory_limit=100)
+    rig.host.receive(Recall([(1, 1, 1, 1)]), rig.now)
+    rig.host.on_worker_limited(0, None, rig.now)
+    assert said(rig.tick(0.1), "limit", "measure") == [("limit", 0, 1)]
+
+
 def test_a_task_over_its_memory_limit_is_ended_and_blamed():
     rig = Rig(slots=1)
     rig.assign(memory_limit=100 << 20)

@@ -161,8 +161,8 @@ class Limits:
             self._end_stopped(slot, now)
         if now >= slot.measure_at:
             slot.measure_at = NEVER
-            if slot.state is SlotState.READY:
-                self._port.measure(slot.number, self._least(slot))
+            if slot.state is SlotState.READY and (least := self._least(slot)):
+                self._port.measure(slot.number, least)  # else what had a limit was taken back
         if now >= slot.kill_at:
             self._roster.kill(slot)
 
