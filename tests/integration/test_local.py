@@ -203,6 +203,11 @@ def test_a_task_finds_the_same_in_a_copy_of_the_agent_as_in_a_new_process(
     assert local().submit(found_by_a_task).result(PATIENCE) == (first, True)
 
 
+def test_a_worker_has_not_loaded_what_has_its_limits_read_after_each_task(local):
+    question = "'resource' in __import__('sys').modules"
+    assert local().submit(eval, question).result(PATIENCE) is False
+
+
 def test_the_death_of_the_coordinator_loses_nothing(local):
     client = local()
     client.submit(double, 1).result(PATIENCE)

@@ -188,6 +188,7 @@ def _be_server(fd: int, settings: str) -> NoReturn:
     system.clean_environment(os.environ)
     sys.argv[:] = ["-c"]
     sys.modules["__main__"] = ModuleType("__main__")
+    sys.modules.pop("resource", None)  # after a task that has loaded it, all limits are read
     log = logging.getLogger("farm")
     log.handlers.clear()  # the agent's
     log.propagate = True
