@@ -122,6 +122,10 @@ class World:
         worker.retired = True
         worker.dying = worker.dying or self.random.random() < 0.9
 
+    def interrupt(self, slot, ordinal):
+        """It does not care, and ends with its worker."""
+        assert slot in self.workers
+
     def ran(self, slot, ordinal, now):
         return now if self.workers[slot].index == ordinal else 0.0
 
@@ -218,7 +222,8 @@ class World:
 
     def recall(self):
         if self.linked and self.granted:
-            self.inbox.append(Recall([(1, *self.some_of())]))
+            grace = self.random.choice([None, 0.0, 0.1, 0.5])
+            self.inbox.append(Recall([(1, *self.some_of())], grace))
 
     def drop(self):
         if not self.linked or not self.granted or self.random.random() < 0.8:
@@ -308,7 +313,7 @@ class World:
         """No more trouble: everything comes to an end."""
         self.random.random = lambda: 1.0
         for _ in range(4000):
-            self.now += 0.001
+            self.now += 0.002
             if not self.linked:
                 self.link()
             for action in (self.tick, self.die, self.work, self.answer, self.deliver, self.note):
