@@ -52,6 +52,11 @@ def _many(start: int, seeds: int, jobs: int) -> int:
         f"{sum(r.seeds for r in reports)} seeds, {len(failures)} failed; {steps} steps, "
         f"{steps / busy:.0f} steps per second and process"
     )
+    most, of_work = (
+        max((getattr(report, name) for report in reports), default=0)
+        for name in ("most_steps", "most_steps_of_work")
+    )
+    print(f"at most {most} steps in a seed, {of_work} of them with faults and new tasks")
     return int(bool(failures))
 
 

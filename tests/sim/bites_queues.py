@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from farm.client.session_outbox import Outbox
 from farm.core.bucket import TokenBucket
-from farm.core.lanes import Lane
+from farm.core.lanes import Lane, Line
 from farm.core.queue import Queue
 from farm.core.queue_orders import QueueOrders
 from farm.core.queues import Queues
@@ -68,6 +68,12 @@ def _(patch):
 @bite("sessions of a queue take turns", "starvation", **CROWD)
 def _(patch):
     patch.setattr(Lane, "line", lambda self, _turn: self.ring[0])
+
+
+@bite("what a session submits is served in the order of its arrival", "order", **CROWD)
+def _(patch):
+    add = Line.add
+    patch.setattr(Line, "add", lambda self, entry, *, front: add(self, entry, front=not front))
 
 
 @bite("what waits long rises", "ageing", **AGEING)

@@ -17,6 +17,7 @@ from farm.protocol.messages import (
     Noted,
     Recall,
     Refused,
+    Submit,
 )
 from farm.protocol.records import (
     AttemptEnd,
@@ -289,6 +290,8 @@ class Checks:
         if connection.dealer.side == "client":
             self.readers.received(connection, message)
             self.owners.received(connection, message)
+            if isinstance(message, Submit):
+                self.leases.submitted(connection, message)
             return
         self.losses.received(connection, message)
         self.leases.received(connection, message)

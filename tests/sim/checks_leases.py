@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from farm.core.batch import Batch
     from farm.core.ledger import Ledger
-    from farm.protocol.messages import Assign
+    from farm.protocol.messages import Assign, Submit
     from tests.sim.checks import Checks
     from tests.sim.network import Connection, Dealer
     from tests.sim.truth import Id, Task
@@ -36,7 +36,8 @@ class LeaseChecks:
         self._checks = checks
         self._truth = checks.truth
         self._reports: dict[Dealer, dict[int, Report]] = {}
-        self._ready: dict[Id, Task] = {}  # new here, never leased, in order of arrival
+        self._ready: dict[Id, Task] = {}  # new here, never leased
+        self._submits = 0
         self._given: list[tuple[int, Task, Connection]] = []  # in this turn, by the lease's number
         self._given_to: dict[Connection, None] = {}
         self._windows: dict[Dealer, int] = {}  # as the coordinator heard them last
@@ -47,6 +48,20 @@ class LeaseChecks:
         self._ready.clear()
         self._given.clear()
         self._given_to.clear()
+
+    def submitted(self, connection: Connection, message: Submit) -> None:
+        """A client submits tasks: those that are not accepted yet arrive now, if they are at all.
+
+        What is written does not say it: a submission with large payloads may be written later
+        than what came after it, and clocks may say the same of both.
+        """
+        self._submits += 1
+        coordinator, session = self._checks.world.coordinator, connection.dealer.session
+        known = coordinator and coordinator.machine.ledger.sessions.get(session)
+        for group in message.groups:
+            for task in self._truth.run(session, group.first, group.count):
+                if not known or task.id[1] not in known.accepted:
+                    task.arrived = self._submits
 
     def admitted(self, task: Task) -> None:
         """A durable task is written, and was perhaps given to a host before."""
@@ -147,41 +162,40 @@ class LeaseChecks:
                 raise Violation("priority", f"{task.name} goes before {other.name}")
         for other in ready:
             self._checks.queues.rises(task, other)
-        first = next((t for t in waiting if _line(t) == _line(task)), None)
-        written = self._truth.written
-        if first is None:
-            return
-        one, other = written[first.id], written[task.id]
-        # What has a large payload may be written after what came later: then nobody is first.
-        if one.arrival < other.arrival and one.at <= other.at:
-            raise Violation("order", f"{task.name} goes before {first.name}")
+        for other in waiting:
+            if _line(other) == _line(task) and other.arrived < task.arrived:
+                raise Violation("order", f"{task.name} goes before {other.name}")
 
     def _for_the_slot(self, waiting: list[Task], task: Task, connection: Connection) -> list[Task]:
-        """Those that a slot was for, too, which a task got: one that is lent is for the deepest."""
+        """Those that a slot was for, too, which a task got: one that is lent is for the deepest.
+
+        So is a place that is lent, in a queue in which more run than may.
+        """
         coordinator = self._checks.world.coordinator
         ledger = coordinator and coordinator.machine.ledger
         host = ledger and ledger.host_of(connection.peer)
-        if not ledger or not host or not host.waiting or not (depth := _depth(ledger, task)):
+        if not ledger or not host or not (depth := _depth(ledger, task)):
+            return waiting
+        if not host.waiting and not _is_lent(ledger, task):
             return waiting
         return [
             other
             for other in waiting
             if _depth(ledger, other) >= depth
-            and any(host.takes(batch) for batch in _batches(ledger, other))
+            and (not host.waiting or any(host.takes(batch) for batch in _batches(ledger, other)))
         ]
 
     def _payloads_here(self, waiting: list[Task]) -> list[Task]:
         """Those whose payloads are not being read, nor those of one before them in their line."""
         first: dict[tuple[str, int, bytes], int] = {}
         for read in self._checks.being_read():
-            task, arrival = self._truth.tasks[read], self._truth.written[read].arrival
+            task = self._truth.tasks[read]
             line = (queue_of(task), *_line(task))
-            first[line] = min(arrival, first.get(line, arrival))
+            first[line] = min(task.arrived, first.get(line, task.arrived))
         return [
             task
             for task in waiting
-            if self._truth.written[task.id].arrival
-            < first.get((queue_of(task), *_line(task)), math.inf)
+            if task.arrived < first.get((queue_of(task), *_line(task)), math.inf)
         ]
 
     def _goes_with(self, other: Task, task: Task) -> bool:
@@ -244,6 +258,15 @@ def _batches(ledger: Ledger, task: Task) -> list[Batch]:
 def _depth(ledger: Ledger, task: Task) -> int:
     """How many tasks wait for it, and for each other."""
     return max((ledger.depth(batch) for batch in _batches(ledger, task)), default=0)
+
+
+def _is_lent(ledger: Ledger, task: Task) -> bool:
+    """Whether more tasks of its queue or key run than may, for others wait for some of them."""
+    queue, key = ledger.queues.all[queue_of(task)], task.template.concurrency_key
+    most, per_key = queue.policy.max_running, queue.policy.max_running_per_key
+    return (most is not None and queue.running > most) or (
+        per_key is not None and queue.keys.get(key, 0) > per_key
+    )
 
 
 def _line(task: Task) -> tuple[int, bytes]:

@@ -73,7 +73,7 @@ class Plan:
     clients: int = 1
     durable: bool = True
     seconds: float = 12.0  # of faults and new work; then comes the rest
-    steps: int = 680  # in all, about: it rests when what is open needs the others
+    steps: int = 680  # of faults and new work: less, as many as the rest of what is open may need
     faults: list[str] = field(default_factory=list)
     fault_seconds: float = 1.0  # mean time between faults
     holes: float = 0.0

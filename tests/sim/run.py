@@ -40,6 +40,8 @@ class Report:
 
     seeds: int = 0
     steps: int = 0
+    most_steps: int = 0  # of any seed
+    most_steps_of_work: int = 0  # before it rests: of faults and new tasks
     seconds: float = 0.0
     stats: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -70,6 +72,8 @@ def run_seed(
         report.seeds += 1
         world.stats["seeds"] += 1
         report.steps += world.steps
+        report.most_steps = max(report.most_steps, world.steps)
+        report.most_steps_of_work = max(report.most_steps_of_work, world.steps_of_work)
         for name, count in world.stats.items():
             report.stats[name] = report.stats.get(name, 0) + count
         if failure:

@@ -1,13 +1,14 @@
 """What checkers bear, and what they do not: words that are on their way while a store goes."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from farm.model import BLOB_BYTES, Blob, Ending
-from farm.protocol.messages import Group, Result, Template
+from farm.protocol.messages import Group, Result, Submit, Template
 from farm.protocol.records import AttemptEnd, AttemptsEnded, Finished, Submitted
-from tests.sim import checks_work
+from tests.sim import checks_leases, checks_work
 from tests.sim.plan import Plan
 from tests.sim.truth import Execution, Lease, Outcome, Task, Violation
 from tests.sim.work import value
@@ -181,6 +182,69 @@ def test_the_blob_of_a_result_is_needed_by_whoever_ends_as_its_task_did(world):
         world.files._not_needed(name, "blob lost")
     world.truth.committed[S, 2].finished.clear()
     world.files._not_needed(name, "blob lost")
+
+
+# ------------------------------------------------------------ who comes first
+
+CLIENT = SimpleNamespace(dealer=SimpleNamespace(session=S))
+HOST = SimpleNamespace(peer="host")
+
+
+def arrive(world, counter, **options):
+    """The coordinator hears of a task."""
+    task = task_of(world, counter, **options)
+    group = Group(counter, 1, F, [b"ok:0:0:"], 7)
+    world.checks.leases.submitted(CLIENT, Submit([group]))
+    return task
+
+
+def test_what_arrived_first_goes_first_be_it_written_later_and_at_the_same_time(world):
+    for first in (1, 3):
+        one, other = arrive(world, first), arrive(world, first + 1)
+        write(world, submitted(first + 1), submitted(first))
+        world.checks.leases._is_its_turn(one, HOST)
+        world.checks.leases._is_its_turn(other, HOST)
+
+
+def test_what_arrived_later_may_not_go_first_be_it_written_first(world):
+    arrive(world, 1)
+    other = arrive(world, 2)
+    write(world, submitted(2), submitted(1))
+    with pytest.raises(Violation, match="goes before"):
+        world.checks.leases._is_its_turn(other, HOST)
+
+
+def test_what_was_refused_arrives_when_it_is_sent_again(world):
+    one, other = arrive(world, 1), arrive(world, 2)
+    arrive(world, 3)
+    world.checks.leases.submitted(CLIENT, Submit([Group(1, 1, F, [b""], 0)]))
+    write(world, submitted(2), submitted(1))
+    world.checks.leases._is_its_turn(other, HOST)
+    world.checks.leases._is_its_turn(one, HOST)
+
+
+@pytest.mark.parametrize("running", [1, 2])
+def test_a_place_that_is_lent_is_for_what_others_wait_for(world, monkeypatch, running):
+    """Without one, in a queue in which no more run than may, the first goes first."""
+    policy = SimpleNamespace(max_running=1, max_running_per_key=None)
+    queue = SimpleNamespace(policy=policy, running=running, keys={})
+    ledger = SimpleNamespace(
+        sessions={},
+        host_of=lambda _: SimpleNamespace(waiting=0),
+        queues=SimpleNamespace(all={"default": queue}),
+    )
+    arrive(world, 1)
+    child = arrive(world, 2)
+    write(world, submitted(1), submitted(2))
+    monkeypatch.setattr(checks_leases, "_depth", lambda _, task: int(task is child))
+    machine = SimpleNamespace(ledger=ledger)
+    world.coordinator = SimpleNamespace(machine=machine, short="")
+    monkeypatch.setattr(world.checks, "being_read", set)
+    if running > policy.max_running:
+        world.checks.leases._is_its_turn(child, HOST)
+    else:
+        with pytest.raises(Violation, match="goes before"):
+            world.checks.leases._is_its_turn(child, HOST)
 
 
 # ------------------------------------------------------------ whose tasks are

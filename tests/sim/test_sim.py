@@ -13,7 +13,7 @@ from farm.protocol.messages import Rejected
 from farm.protocol.records import Remembered, SessionMark, Submitted
 from tests.sim.plan import FAULTS, Plan
 from tests.sim.run import run_seed, run_seeds
-from tests.sim.world import World
+from tests.sim.world import STEPS_PER_LOOK, World
 
 SEEDS = 200
 PART = 25
@@ -65,6 +65,13 @@ ONE = {  # every credit is 1
 def test_every_promise_is_kept_with_every_credit_set_to_one(start):
     failures = [run_seed(seed, **ONE) for seed in range(start, start + 15)]
     assert not any(failures), str(next(filter(None, failures)))
+
+
+def test_faults_and_new_tasks_have_a_bounded_number_of_steps():
+    """What is open then comes to rest, which takes what it takes."""
+    report = run_seeds(0, 3)
+    assert 0 < report.most_steps_of_work <= Plan.steps + STEPS_PER_LOOK
+    assert report.most_steps_of_work < report.most_steps <= report.steps
 
 
 def test_an_old_disk_is_not_served():

@@ -84,7 +84,6 @@ class Facts:
     attempt: int = 1  # the smallest that may run
     fence: int = 0  # tokens of lower epochs are void
     at: float = 0.0  # when it was accepted, in seconds since 1970
-    arrival: int = 0  # the first record that named it
     due: float = 0.0  # when its next attempt may run
     begun: int = 0  # the attempt that may have run, of a task that must not run twice
     retries: int = 0
@@ -163,6 +162,7 @@ class Task:
     said_started: bool = False  # to its owner
     executions: list[Execution] = field(default_factory=list)
     assigned: list[Lease] = field(default_factory=list)
+    arrived: int = 0  # with which message to the coordinators: the one that had it accepted
 
     @property
     def runs_once(self) -> bool:
@@ -249,7 +249,6 @@ class Book:
             if not facts.accepted:  # not a copy of a living task
                 facts.fence = max(facts.fence, record.fence)
                 facts.at = record.at
-                facts.arrival = ref
             facts.accepted = True
             facts.submitted.add(ref)
             if facts.outcome is None:

@@ -38,7 +38,7 @@ __all__ = ["World"]
 
 ALONE_SECONDS = 300.0
 """Longer than anything is kept."""
-WORK_STEPS = 16
+STEPS_PER_LOOK = 16
 """After so many steps it is looked whether it is time to rest."""
 INSIDE_TURNS = 10
 """The core's invariants are checked each time so many things have happened to it."""
@@ -58,6 +58,7 @@ class World:
         self.clock = Clock()
         self.trace = Trace(self.clock, verbose=verbose)
         self.steps = 0
+        self.steps_of_work = 0  # of these, those before the rest: as many as planned, and a look
         self.stats: Counter[str] = Counter()
         self.truth = Truth()
         slow = 0.0 if plan.is_calm else 0.1
@@ -202,8 +203,9 @@ class World:
     def run(self) -> None:
         """All three parts; raises ``Violation``."""
         while self.clock.now < self.plan.seconds and self._has_steps_left():
-            for _ in range(WORK_STEPS):
+            for _ in range(STEPS_PER_LOOK):
                 self._step()
+        self.steps_of_work = self.steps
         self._rest()
         inside(self.coordinator)
         check_rest(self)
