@@ -145,6 +145,17 @@ def test_a_task_over_its_memory_limit_is_ended_and_blamed():
     assert (end.failure.cause, end.failure.peak_bytes) == ("memory_limit", (100 << 20) + 1)
 
 
+def test_what_a_worker_has_before_it_begins_a_task_is_no_matter_of_its_limit():
+    rig = Rig(slots=1)
+    rig.port.began[0] = rig.now + 0.1
+    rig.assign(memory_limit=100)
+    rig.tick(0.1)
+    rig.host.on_worker_memory(0, 101, rig.now)  # perhaps too much for it, and it retires
+    assert said(rig.tick(0.1), "measure", "stop") == [("measure", 0, 100)]
+    rig.host.on_worker_memory(0, 101, rig.now)
+    assert said(rig.tick(), "measure", "stop") == [("stop", 0)]
+
+
 def test_what_was_measured_of_one_task_is_not_blamed_on_the_next():
     rig = Rig(slots=1)
     _, part = one(rig.assign(2, memory_limit=100))

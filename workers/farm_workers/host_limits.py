@@ -76,7 +76,7 @@ class Limits:
         limit = head.part.memory_limit if head else None
         if head is not None and limit is not None:
             slot.measure_at = now + SAMPLE_SECONDS
-            if size > limit:
+            if size > limit and self._ran(slot, now):  # else its worker may be about to retire
                 text = (
                     f"it used {size / MIB:,.1f} MiB of memory, more than its limit of"
                     f" {limit / MIB:,.1f} MiB, and was ended"
@@ -169,14 +169,18 @@ class Limits:
     def _end_if_over(self, slot: Slot, now: float) -> None:
         """The time of an item is over since it was given to its worker; it began somewhat later."""
         head, limit = slot.pipe[0], slot.pipe[0].part.time_limit or 0.0
-        ordinal = head.part.offset + head.next - head.part.first
-        left = limit - self._port.ran(slot.number, ordinal, now)
+        left = limit - self._ran(slot, now)
         if left > 0 and now < slot.moved + limit + BEGIN_SECONDS:
             slot.deadline = now + left
             return
         text = f"it ran longer than its time limit of {limit} s and was ended"
         slot.doom = self._doom(head, head.next, _TIME, "time_limit", text)
         self._roster.end(slot, now)
+
+    def _ran(self, slot: Slot, now: float) -> float:
+        """For how long the first in a pipe has run; 0 if its worker has not begun it."""
+        head = slot.pipe[0]
+        return self._port.ran(slot.number, head.part.offset + head.next - head.part.first, now)
 
     def excuse(self, now: float) -> None:
         """Workers are not heard at the moment: what they run may be over already."""
