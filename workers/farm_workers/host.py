@@ -336,7 +336,7 @@ class Host:
         if self._linked:
             due = min(due, self._heard_at + SILENT_BEATS * self._beat_seconds)
         if self.connected:
-            due = min(due, self._beat_at, self._hold_until if self._reports.waiting else FOREVER)
+            due = min(due, self._beat_at, self._hold_until)
         if self.draining and not self.drained and self._work.is_idle:
             if self._reports.empty:
                 return self._now
@@ -354,12 +354,12 @@ class Host:
 
     def _flush(self) -> None:
         news = self._is_news(window := self._window())
-        if self._reports.waiting and not news and self._may_hold():
+        if (waiting := self._reports.waiting) and not news and self._may_hold():
             self._hold_until = min(self._hold_until, self._now + HOLD_SECONDS)
             if self._now < self._hold_until:
                 return
         self._hold_until = FOREVER
-        if self._reports.flush(window, self._send_report, always=news):
+        if (waiting or news) and self._reports.flush(window, self._send_report, always=news):
             self._window_told = window
             self._reported = True
 
