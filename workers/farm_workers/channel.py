@@ -177,6 +177,8 @@ def _pack(message: ToWorker | FromWorker) -> list[bytes]:
     envelope = to_msgpack((message, places))
     for entry, payloads in held:
         entry.payloads = payloads
+    if not attached:
+        return [_HEADER.pack(len(envelope), 0) + envelope]
     lengths = b"".join([_LENGTH.pack(len(payload)) for payload in attached])
     return [_HEADER.pack(len(envelope), len(attached)) + lengths + envelope, *attached]
 
@@ -191,7 +193,7 @@ class _Reader:
     def __init__(self, decoder: "msgspec.msgpack.Decoder[Any]", envelope_bytes_max: int) -> None:
         self._decoder = decoder
         self._envelope_bytes_max = envelope_bytes_max
-        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(bytearray(BUFFER_BYTES))
         self._end = 0
         self._need = 0
         self.emptied = False
@@ -201,35 +203,39 @@ class _Reader:
 
         ``emptied``: the socket had no more than that.
         """
-        if self._need > len(self._buffer):
-            larger = bytearray(self._need)
-            larger[: self._end] = memoryview(self._buffer)[: self._end]
-            self._buffer = larger
-        with memoryview(self._buffer) as view, view[self._end :] as free:
-            count = sock.recv_into(free)
-            self.emptied = count < len(free)
+        if self._need > len(self._view):
+            self._resize(self._need, 0)
+        free = self._view[self._end :]
+        count = sock.recv_into(free)
+        self.emptied = count < len(free)
         self._end += count
         return count
+
+    def _resize(self, size: int, start: int) -> None:
+        """A buffer of this size, with what was read from ``start`` on."""
+        view = memoryview(bytearray(size))
+        self._end -= start
+        view[: self._end] = self._view[start : start + self._end]
+        self._view = view
 
     def take(self) -> list[Any]:
         """The complete messages; raises ``ValueError`` for what is none."""
         if self._end < self._need:
             return []
         found: list[Any] = []
-        start, size = 0, _HEADER.size
-        with memoryview(self._buffer) as view:
-            while start < self._end and (size := self._size(view, start)) <= self._end - start:
-                found.append(self._decode(view[start : start + size]))
-                start += size
-                size = _HEADER.size
+        view, start, size = self._view, 0, _HEADER.size
+        while start < self._end and (size := self._size(view, start)) <= self._end - start:
+            found.append(self._decode(view[start : start + size]))
+            start += size
+            size = _HEADER.size
         self._need = size
-        rest = self._end - start
-        if len(self._buffer) > KEPT_BYTES and size <= BUFFER_BYTES:
-            self._buffer = bytearray(self._buffer[start : self._end])
-            self._buffer += bytes(BUFFER_BYTES - rest)
+        if len(view) > KEPT_BYTES and size <= BUFFER_BYTES:
+            self._resize(BUFFER_BYTES, start)
         elif start:
-            self._buffer[:rest] = self._buffer[start : self._end]
-        self._end = rest
+            rest = self._end - start
+            if rest:
+                view[:rest] = view[start : self._end]
+            self._end = rest
         return found
 
     def _size(self, view: memoryview, start: int) -> int:
