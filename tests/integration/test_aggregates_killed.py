@@ -2,10 +2,12 @@
 
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -19,15 +21,19 @@ from tests.unit.aggregates_helpers import write_lines
 HOURS = 12
 RUNS_MAX = 6
 PROGRAM = """
-import sys
+import os, sys
 from pathlib import Path
 from farm_scheduler.aggregates import Catalog, Here, build
 from tests.integration.test_aggregates_killed import aggregate_of
 folder = Path(sys.argv[1])
-catalog = Catalog(folder / "killed.db")
-with catalog.writing():
-    print("begins", flush=True)
-    build(aggregate_of(folder), catalog, Here())
+for _ in sys.stdin:  # a process for each run, but one start
+    if not (pid := os.fork()):
+        catalog = Catalog(folder / "killed.db")
+        with catalog.writing():
+            print(os.getpid(), flush=True)
+            build(aggregate_of(folder), catalog, Here())
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
@@ -88,29 +94,36 @@ def undisturbed(folder):
     return found
 
 
-def run_killed(folder, seconds):
-    """Run in a process of its own that is killed after some time; its exit code."""
-    process = subprocess.Popen(
+@pytest.fixture
+def runs(folder):
+    """A process that runs the aggregate in one of its own for each line that it reads."""
+    with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(folder)],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-    )
-    with process:
-        assert process.stdout.readline() == b"begins\n"
-        try:
-            return process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            return process.wait()
+        bufsize=0,
+    ) as process:
+        yield process
 
 
-def test_a_run_that_is_killed_again_and_again_comes_out_the_same(folder):
+def run_killed(runs, seconds):
+    """Run in a process of its own that is killed after some time; its exit code."""
+    runs.stdin.write(b"\n")
+    pid = int(runs.stdout.readline())
+    if not select.select([runs.stdout], [], [], seconds)[0]:
+        with suppress(ProcessLookupError):  # it has ended just now
+            os.kill(pid, signal.SIGKILL)
+    return int(runs.stdout.readline())
+
+
+def test_a_run_that_is_killed_again_and_again_comes_out_the_same(folder, runs):
     chance = random.Random(7)
     codes = []
     for at in range(RUNS_MAX):
         patience = 60.0 if at == RUNS_MAX - 1 else 0.05 + chance.random() * 0.8 * (at + 1)
-        codes.append(run_killed(folder, patience))
+        codes.append(run_killed(runs, patience))
         if codes[-1] == 0:
             break
     assert codes[-1] == 0
