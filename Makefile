@@ -9,7 +9,7 @@ BASE ?=
 QUICK ?=
 SECONDS ?=
 HOSTS ?=
-JOBS ?= 3
+JOBS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +27,7 @@ help: ## show this list
 demo: $(READY) ## run a real job on a farm on this machine (under a minute)
 	@$(BIN)/farm demo
 
-test: $(READY) ## run all tests, JOBS=3 at a time: they wait more than they work
+test: $(READY) ## run all tests, JOBS=4 at a time: they wait more than they work
 	@$(BIN)/python -m tests.tools
 	@$(BIN)/python -m tests.rewritten
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
