@@ -5,7 +5,8 @@ What comes out is in order of window and keys, and equal inputs give equal bytes
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import duckdb
@@ -59,6 +60,10 @@ class Piece(NamedTuple):
 
     keys: pa.Table
     states: dict[str, pa.Table]
+
+
+_LIKE_NO_TEXT = re.compile(r"[+-]?(\d|\.\d)[\d.,:eE+/TZ -]*|true|false", re.IGNORECASE)
+"""Numbers, times and truths."""
 
 
 class Unfit(ValueError):
@@ -129,22 +134,27 @@ def decode(data: bytes) -> pa.Table:
         return reader.read_all()
 
 
-def lift_rows(
+def lift_rows(  # noqa: PLR0913 - what is read, and how it is summed up
     source: str, at: str, by: Sequence[str], step: int, measures: Mapping[str, Measure],
-    columns: Columns, more: Sequence[str] = (),
+    columns: Columns, more: Sequence[str] = (), *, sniffed: Collection[str] = (),
 ) -> Lift:  # fmt: skip
     """States of the windows of ``step`` microseconds of a relation, by ``measures``' names.
 
     ``source`` is a relation in SQL, ``at`` an expression for microseconds since 1970 in UTC; rows
     for which that is NULL are counted and left out. ``columns`` says of which kind its columns are.
-    The kinds of ``more`` columns are told as well. Raises ``Unfit``.
+    The kinds of ``more`` columns are told as well. Raises ``Unfit``, also if one of those
+    that are ``sniffed`` is perhaps no text.
     """
     named = {column for measure in measures.values() for column in measure.columns} | {*more}
     terms = {name: f"k{number}" for number, name in enumerate(by)}
     taken = [f"{at} AS moment", *(_key(name, columns[name], key) for name, key in terms.items())]
     taken += [f"{quoted(name)} AS {given(name)}" for name in sorted(named)]
     every = connection().sql(f"SELECT {', '.join(taken)} FROM {source}").to_arrow_table()  # noqa: S608
-    kinds = _kinds(every, columns, terms | {name: f"c:{name}" for name in named})
+    known_as = terms | {name: f"c:{name}" for name in named}
+    kinds = _kinds(every, columns, known_as)
+    texts = {name: known_as[name] for name in known_as if name in sniffed and kinds[name] == "text"}
+    if name := _no_text(every, texts):
+        raise Unfit(f"column {name!r} looks like text at first only")
     for measure in measures.values():
         if wrong := measure.fit(kinds):
             raise Unfit(wrong)
@@ -176,6 +186,16 @@ def _kinds(rows: pa.Table, columns: Columns, terms: Mapping[str, str]) -> Column
         else columns[name]
         for name, term in terms.items()
     }
+
+
+def _no_text(rows: pa.Table, texts: Mapping[str, str]) -> str:
+    """A column, if there is one, of which the first text would not be taken for one."""
+    for name, term in texts.items():
+        column = rows.column(term)
+        first = column[pc.index(pc.is_valid(column), value=True).as_py()].as_py()
+        if _LIKE_NO_TEXT.fullmatch(first.strip()):
+            return name
+    return ""
 
 
 def _query(text: str, /, **tables: pa.Table) -> pa.Table:

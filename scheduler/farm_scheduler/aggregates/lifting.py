@@ -116,16 +116,21 @@ def _lift(
     }
     opened = source.open(partition, db, wanted=words, careful=careful)
     try:
-        _check_columns(recipe, partition, opened)
-        kinds = {name: kind_of(kind) for name, kind in opened.columns.items()}
-        at, step = _moment(source, partition, opened), recipe.every.step
         try:
-            return lift_rows(opened.relation, at, recipe.by, step, measures, kinds, sorted(named))
-        except Unfit as error:
-            raise PartitionError(f"{partition.name}: {error}") from error
-        except db_error() as error:
-            if not careful:
+            _check_columns(recipe, partition, opened)
+            kinds = {name: kind_of(kind) for name, kind in opened.columns.items()}
+            at, step = _moment(source, partition, opened), recipe.every.step
+            return lift_rows(
+                opened.relation, at, recipe.by, step, measures, kinds, sorted(named),
+                sniffed=opened.sniffed,
+            )  # fmt: skip
+        except (PartitionError, Unfit, db_error()) as error:
+            if opened.guessed:  # wrongly, perhaps
                 return _lift(recipe, partition, measures, careful=True)
+            if isinstance(error, PartitionError):
+                raise
+            if isinstance(error, Unfit):
+                raise PartitionError(f"{partition.name}: {error}") from error
             reason = str(error).strip().split("\n")[0]
             raise PartitionError(f"{partition.name} cannot be read: {reason}") from error
     finally:

@@ -31,12 +31,15 @@ class Partition(NamedTuple):
 class Opened(NamedTuple):
     """A partition ready to be queried: a relation in DuckDB's SQL, and columns by DuckDB type.
 
-    ``close`` lets go of what was made for it.
+    ``close`` lets go of what was made for it. ``guessed``: types, and which columns there are, are
+    as the first rows have it; ``sniffed`` of these are texts, or were nothing in the first rows.
     """
 
     relation: str
     columns: dict[str, str]
     close: Callable[[], object]
+    guessed: bool = False
+    sniffed: frozenset[str] = frozenset()
 
 
 class Source(Protocol):

@@ -72,7 +72,13 @@ class Derived:
             found = db.execute(f"DESCRIBE {query}").fetchall()
         except Exception as error:  # whatever DuckDB says of the SQL
             opened.close()
+            if opened.guessed:
+                return self.open(partition, db, wanted=wanted, careful=True)
             reason = str(error).strip().split("\n")[0]
             raise PartitionError(f"{partition.name}: {reason}") from error
         columns = {name: kind for name, kind, *_ in found}
-        return Opened(f"({query})", {**opened.columns, **columns}, opened.close)
+        return opened._replace(
+            relation=f"({query})",
+            columns={**opened.columns, **columns},
+            sniffed=opened.sniffed - self.columns.keys(),
+        )

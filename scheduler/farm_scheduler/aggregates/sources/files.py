@@ -37,6 +37,16 @@ EMPTY_BYTES_MAX = 100
 """The longest a packed file of nothing is."""
 SAMPLE_ROWS = "2000"
 """Rows from which types are guessed; where that was too few, all are looked at."""
+GUESSED = ("json", "csv")
+"""Formats that do not say of which types their columns are."""
+NOTHING = '"NULL"'
+"""The type of a column of JSON that has no value."""
+GUARDS = {
+    "BIGINT": ("DOUBLE", f"{{0}} = trunc({{0}}) AND abs({{0}}) < {WHOLE_MAX}"),
+    "DATE": ("VARCHAR", "length({0}) <= 10"),
+    "BOOLEAN": ("VARCHAR", "lower({0}) IN ('true', 'false')"),
+}
+"""Types that take more than is of them: as what to read it, and which of that they are."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +187,12 @@ class Files:
             query = f"SELECT *{_constants(partition.values)} FROM {reader}"  # noqa: S608
             if self.where:
                 query = f"SELECT * FROM ({query}) WHERE {self.where}"  # noqa: S608
-            return Opened(f"({query})", {**every, **_described(db, query)}, close)
+            kind = "" if careful else self._format(path)
+            columns = {**every, **_described(db, query)}
+            known = {*self.columns, *partition.values}
+            texts = {name for name, type_ in columns.items() if type_ == "VARCHAR"} - known
+            sniffed = frozenset(texts if kind == "csv" else ())
+            return Opened(f"({query})", columns, close, kind in GUESSED, sniffed)
         except Exception as error:  # whatever DuckDB says of a broken file
             close()
             raise PartitionError(f"{partition.name} cannot be read: {_reason(error)}") from error
@@ -211,7 +226,7 @@ class Files:
             types = {name: kind for name, kind in every.items() if name in wanted} or every
             guessed = {} if careful else {n: k for n, k in types.items() if n not in self.columns}
             return _guarded(
-                guessed, lambda more: f"read_json({how}, columns={_struct(types | more)})"
+                guessed, GUARDS, lambda more: f"read_json({how}, columns={_struct(types | more)})"
             ), every
         options = f", sample_size={'-1' if careful else SAMPLE_ROWS}"
         if self.columns:
@@ -224,35 +239,51 @@ class Files:
         if set(types.values()) == {"VARCHAR"} and _has_no_rows(db, prompt):
             return _no_rows(types), {}
         guessed = {} if careful else {n: k for n, k in types.items() if n not in self.columns}
-        return _guarded(guessed, lambda more: _retyped(prompt, types, more)), {}
+        # A format of its own is kept to, and it knows what is true or false.
+        doubtful = {"DATE", "BIGINT"} - ({"DATE"} if "dateformat" in prompt else set())
+        guards = {kind: GUARDS[kind] for kind in doubtful}
+        return _guarded(guessed, guards, lambda more: _retyped(prompt, types, more)), {}
 
 
 def _json_types(path: str, db: Any, wanted: Collection[str], *, careful: bool) -> dict[str, str]:
     """The types of all columns of JSON lines; of those that nobody wants, any."""
     how = "format='newline_delimited', sample_size="
+    found: dict[str, str] = {}
     if not careful:
         with sample(path, wanted, int(SAMPLE_ROWS)) as small:
             if small is not None:
                 read = f"SELECT * FROM read_json({_text(small.path)}, {how}-1)"  # noqa: S608
-                return {**dict.fromkeys(small.names, "JSON"), **_described(db, read)}
-    rows = "-1" if careful else SAMPLE_ROWS
-    return _described(db, f"SELECT * FROM read_json({_text(path)}, {how}{rows})")  # noqa: S608
+                found = {**dict.fromkeys(small.names, "JSON"), **_described(db, read)}
+                if small.whole:
+                    return found
+        if not found:
+            found = _described(db, f"SELECT * FROM read_json({_text(path)}, {how}{SAMPLE_ROWS})")  # noqa: S608
+    if found and not any(found.get(name) == NOTHING for name in wanted):
+        return found
+    # What is nothing in the first rows would be read as nothing in all of them.
+    return _described(db, f"SELECT * FROM read_json({_text(path)}, {how}-1)")  # noqa: S608
 
 
-def _guarded(guessed: Mapping[str, str], reader: Callable[[dict[str, str]], str]) -> str:
-    """A relation that fails where a column that looked whole in the sample is not so after it.
+def _guarded(
+    guessed: Mapping[str, str],
+    guards: Mapping[str, tuple[str, str]],
+    reader: Callable[[dict[str, str]], str],
+) -> str:
+    """A relation that fails where a column is after the sample not what it looked like in it.
 
-    DuckDB itself would round what it reads without a word.
+    DuckDB itself would round, cut off or take for true what it reads without a word.
     """
-    whole = [name for name, kind in guessed.items() if kind == "BIGINT"]
-    if not whole:
+    doubtful = {name: kind for name, kind in guessed.items() if kind in guards}
+    if not doubtful:
         return reader({})
     checks = ", ".join(
-        f"CASE WHEN {name} IS NULL OR ({name} = trunc({name}) AND abs({name}) < {WHOLE_MAX}) "
-        f"THEN {name}::BIGINT ELSE error({_text(f'{name} is not whole')}) END AS {name}"
-        for name in map(quoted, whole)
+        f"CASE WHEN {quoted(name)} IS NULL OR ({guards[kind][1].format(quoted(name))}) "
+        f"THEN {quoted(name)}::{kind} ELSE error({_text(f'{name} is no {kind}')}) END "
+        f"AS {quoted(name)}"
+        for name, kind in doubtful.items()
     )
-    return f"(SELECT * REPLACE ({checks}) FROM {reader(dict.fromkeys(whole, 'DOUBLE'))})"  # noqa: S608
+    more = {name: guards[kind][0] for name, kind in doubtful.items()}
+    return f"(SELECT * REPLACE ({checks}) FROM {reader(more)})"  # noqa: S608
 
 
 def _retyped(prompt: str, types: Mapping[str, str], more: Mapping[str, str]) -> str:

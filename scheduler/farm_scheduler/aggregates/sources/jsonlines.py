@@ -24,10 +24,12 @@ class Sample(NamedTuple):
     """A file with the first rows, of which only columns that are wanted are left.
 
     ``names`` are those of all columns, as far as the very first rows tell them, and of these.
+    ``whole``: there are no other rows.
     """
 
     path: str
     names: list[str]
+    whole: bool
 
 
 @contextmanager
@@ -36,9 +38,9 @@ def sample(path: str, wanted: Collection[str], rows: int) -> Iterator[Sample | N
 
     DuckDB would unpack the whole of a packed file for it, and look at what nobody wants.
     """
-    text, names = b"", list[str]()
+    text, names, whole = b"", list[str](), False
     try:
-        lines = _lines(path, rows)
+        lines, whole = _lines(path, rows)
         decode = _decoder(frozenset(wanted))
         text = b"\n".join([*(_encode(decode(line)) for line in lines), b""])
         names = list(
@@ -52,7 +54,7 @@ def sample(path: str, wanted: Collection[str], rows: int) -> Iterator[Sample | N
     with tempfile.NamedTemporaryFile(prefix="farm-", suffix=".json") as made:
         made.write(text)
         made.flush()
-        yield Sample(made.name, names)
+        yield Sample(made.name, names, whole)
 
 
 @lru_cache(maxsize=64)
@@ -64,8 +66,8 @@ def _decoder(wanted: frozenset[str]) -> Any:
     return msgspec.json.Decoder(msgspec.defstruct("Row", made, rename=fields)).decode
 
 
-def _lines(path: str, rows: int) -> list[bytes]:
-    """The first lines that are not empty; none if they are too long."""
+def _lines(path: str, rows: int) -> tuple[list[bytes], bool]:
+    """The first lines that are not empty, and whether they are all; none if they are too long."""
     head: list[bytes] = []
     whole = False
     with pa.input_stream(path) as file:
@@ -76,5 +78,5 @@ def _lines(path: str, rows: int) -> list[bytes]:
                 break
     lines: list[bytes] = b"".join(head).split(b"\n", rows)
     if not whole and len(lines) <= rows:
-        return []
-    return [line for line in lines[:rows] if line.strip()]
+        return [], False
+    return [line for line in lines[:rows] if line.strip()], whole and len(lines) <= rows
