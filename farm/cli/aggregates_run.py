@@ -57,6 +57,7 @@ def _defined(run: Run, name: str, files: list[str] | None) -> "Aggregate":
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(found) or 'none'}"
         raise UnknownTask(f"{', '.join(files)} define no aggregate {name!r}; {hint}")
     aggregate: Aggregate = found[name]
+    aggregate.levels  # noqa: B018 - raises what is wrong with one that is stopped
     return aggregate
 
 

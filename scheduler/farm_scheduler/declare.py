@@ -5,7 +5,7 @@ from sys import _getframe
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
-from farm_scheduler.core.schedule import Place, Schedule, place_of
+from farm_scheduler.core.schedule import Place, Schedule, Stopped, place_of
 
 __all__ = ["Declared", "aggregates_in", "declared_in", "schedule"]
 
@@ -51,7 +51,9 @@ def declared_in(module: ModuleType) -> Iterator[Declared | Schedule]:
         if isinstance(value, Schedule):
             yield from _new([value], seen)
         elif getattr(value, "__farm_aggregate__", False) and not isinstance(value, type):
-            if value.schedule:
+            if getattr(value, "error", None) is not None:
+                yield Stopped.of((value.name,), {}, value.error, value.place)
+            elif value.schedule:
                 what = {"run": f"{module.__name__}:{name}", "cron": value.schedule}
                 yield Declared(value.name, {**what, "tz": value.zone})
         elif isinstance(value, list | tuple):

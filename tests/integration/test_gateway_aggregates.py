@@ -1,5 +1,6 @@
 """Aggregates over HTTP, and read from elsewhere through it."""
 
+import socket
 import time
 from dataclasses import replace
 
@@ -7,7 +8,15 @@ import pytest
 
 import farm_scheduler
 from farm_scheduler import Aggregate, Count, Distinct, Files, Sum
-from farm_scheduler.aggregates import Catalog, Here, UnknownAggregate, VersionGone, View, build
+from farm_scheduler.aggregates import (
+    Catalog,
+    Here,
+    UnknownAggregate,
+    VersionGone,
+    View,
+    build,
+    remote,
+)
 from farm_scheduler.aggregates.remote import RemoteCatalog
 from tests.integration.gateway_rig import rig
 from tests.unit.aggregates_helpers import write_lines
@@ -112,7 +121,7 @@ def test_another_host_reads_it_without_its_definition(gateway, tmp_path, monkeyp
         farm_scheduler.open("edts", gateway=gateway.local.http)
 
 
-def _away(path):
+def _away(path, seconds):
     raise ConnectionError(f"{path}: it does not answer")
 
 
@@ -134,6 +143,27 @@ def test_what_was_fetched_is_read_while_the_gateway_is_away(gateway, tmp_path, m
         RemoteCatalog("http://127.0.0.1:9", tmp_path / "empty").served("edits")
 
 
+def test_a_gateway_that_says_nothing_is_not_waited_for_if_there_is_something_to_read(
+    gateway, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(remote, "KNOWN_SECONDS", 0.1)
+    read = {"channel": "#en", "robot": 0, "hour": "2015-09-12T03"}
+    catalog = RemoteCatalog(gateway.local.http, tmp_path / "cache")
+    before = View("edits", catalog).read(**read)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it lets everybody in
+        asked = []
+        ask = catalog._get
+        monkeypatch.setattr(catalog, "_get", lambda *more: (asked.append(more), ask(*more))[1])
+        catalog._url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        catalog._heads = {name: (0.0, *rest) for name, (_, *rest) in catalog._heads.items()}
+        for _ in range(3):
+            assert View("edits", catalog).read(**read).value == before.value
+            assert View("edits", catalog).read(as_of=time.time(), **read).value == before.value
+        assert len(asked) == 1  # nor asked again so soon
+        with pytest.raises(ConnectionError, match="does not answer"):
+            catalog._get("/v1/aggregates", 0.1)
+
+
 def test_a_version_of_one_farm_is_not_that_of_another(gateway, tmp_path, monkeypatch):
     read = {"channel": "#en", "robot": 0, "hour": "2015-09-12T03"}
     cache = tmp_path / "cache"
@@ -147,10 +177,12 @@ def test_a_version_of_one_farm_is_not_that_of_another(gateway, tmp_path, monkeyp
     told = anew._asked("edits")
     for one in told["versions"]:
         one["published"] = "2001-01-01T00:00:00.000+00:00"
-    monkeypatch.setattr(anew, "_asked", lambda name: told)
+    monkeypatch.setattr(anew, "_asked", lambda name, seconds: told)
     fetched = []
     ask = anew._get
-    monkeypatch.setattr(anew, "_get", lambda path: (fetched.append(path), ask(path))[1])
+    monkeypatch.setattr(
+        anew, "_get", lambda path, *more: (fetched.append(path), ask(path, *more))[1]
+    )
     anew.manifest("edits", 1)
     assert any("manifest?version=1" in path for path in fetched)
 

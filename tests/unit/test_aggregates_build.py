@@ -6,7 +6,7 @@ import pytest
 
 from farm.errors import ConfigError, StoreError
 from farm_scheduler import Aggregate
-from farm_scheduler.aggregates import NoPartition, explain
+from farm_scheduler.aggregates import NoPartition, View, explain
 from farm_scheduler.aggregates.measures import Count, Distinct, Max, Mean, Quantiles, Sum, TopK
 from farm_scheduler.aggregates.sources import Files
 from farm_scheduler.freshness import freshness
@@ -248,3 +248,16 @@ def test_what_is_older_than_promised_is_late(desk, edits, tmp_path):
     (found,) = freshness(tmp_path / "aggregates.db")
     assert not found.is_fresh
     assert freshness(tmp_path / "none.db") == []
+
+
+def test_a_table_is_one_of_pandas_and_of_polars(desk, edits):
+    import polars as pl
+
+    desk.build(edits)
+    table = View("edits", desk.catalog).table("1d")
+    frames = [table.to_pandas(), pl.from_arrow(table).to_pandas()]
+    for frame in frames:
+        assert list(frame.columns) == table.column_names
+        assert frame["n"].sum() == HOURS * 49
+        assert frame["added"].sum() == HOURS * sum(range(49))
+    assert pl.from_arrow(table).height == table.num_rows

@@ -226,6 +226,43 @@ def test_a_wrong_schedule_in_a_module_stops_itself_alone(module):
     assert places == ["9", "15", "16", "18", "21", "22", "23"]
 
 
+AGGREGATES = """
+from farm_scheduler import Aggregate, Count, Files, Sum
+from farm_scheduler import Schedule
+
+FILES = Files("*.json", time="time")
+first = Aggregate("first", FILES, schedule="@hourly")
+level = Aggregate("level", FILES, every="1d", schedule="@hourly")
+zone = Aggregate(name="zone", source=FILES, zone="Mars/Base")
+odd = Aggregate("odd", FILES, lateniss="2h")
+query = Aggregate.sql("query", FILES, "select channel, count(distinct user) from x")
+cron = Aggregate("cron", FILES, schedule="61 * * * *")
+last = Schedule("last", cron="@daily", command=["true"])
+"""
+
+
+def test_a_wrong_aggregate_in_a_module_stops_itself_alone(module, monkeypatch):
+    monkeypatch.syspath_prepend(str(module.parent))
+    module.write_text(AGGREGATES)
+    found = read_files([str(module)])
+    assert list(found.schedules) == ["first", "last"]
+    said = {one.name: one.message for one in found.problems}
+    assert list(said) == ["level", "zone", "odd", "query", "cron"]
+    assert said["level"].startswith("aggregate 'level': every is '1d'; the finest windows are")
+    assert said["zone"].startswith("aggregate 'zone': there is no time zone 'Mars/Base'")
+    assert said["odd"].startswith("aggregate 'odd' has no option 'lateniss'; did you mean 'laten")
+    assert said["query"].startswith("aggregate 'query': ")
+    places = [re.search(r" \(line (\d+)\)$", said[name])[1] for name in list(said)[:4]]
+    assert places == ["7", "8", "9", "10"]
+    defined = read_aggregates([str(module)])
+    assert defined["first"].levels
+    with pytest.raises(ConfigError, match="there is no time zone 'Mars/Base'"):
+        _ = defined["zone"].levels
+    del sys.modules["jobs_of_tests"]
+    with pytest.raises(ConfigError, match="the finest windows are shorter"):
+        importlib.import_module("jobs_of_tests")
+
+
 def test_a_wrong_schedule_is_an_error_of_its_own_program(module, monkeypatch):
     monkeypatch.syspath_prepend(str(module.parent))
     module.write_text(WRONG)

@@ -12,6 +12,7 @@ from farm.errors import ConfigError
 from farm_scheduler.aggregates.building import Built, build
 from farm_scheduler.aggregates.catalog import Catalog
 from farm_scheduler.aggregates.definition import Definition
+from farm_scheduler.aggregates.forbearing import Forbearing
 from farm_scheduler.aggregates.leaves import Mapper
 from farm_scheduler.aggregates.measures import Measure
 from farm_scheduler.aggregates.overlay import Overlay
@@ -33,7 +34,7 @@ class Here:
         return map(fn, iterable)
 
 
-class Aggregate(Definition):
+class Aggregate(Definition, metaclass=Forbearing):
     """An aggregate, computed in advance and kept up as its source changes.
 
     ``source`` is where the rows are, ``by`` the columns that they are grouped by, beside the window
@@ -46,7 +47,8 @@ class Aggregate(Definition):
     ``fresh_within`` is the age that is promised: what is late is computed first. Versions are kept
     for ``keep``. Durations are seconds, a ``timedelta`` or text like ``"2h"``.
 
-    Raises ``ConfigError`` naming what makes no sense.
+    Raises ``ConfigError`` naming what makes no sense; while the farm imports a module, what is
+    wrong is a ``StoppedAggregate`` instead, and the rest of the module goes on.
     """
 
     __farm_aggregate__ = True
@@ -66,7 +68,8 @@ class Aggregate(Definition):
         try:
             found = parse_query(query)
         except ConfigError as error:
-            raise ConfigError(f"aggregate {name!r}: {error}") from None
+            wrong: Any = cls.stopped(name, ConfigError(f"aggregate {name!r}: {error}"))
+            return wrong  # type: ignore[no-any-return]
         if found.where or found.columns:
             source = Derived(source, found.where, found.columns)
         every = {**found.measures, **(measures or {})}

@@ -26,6 +26,10 @@ TOKEN = "FARM_HTTP_TOKEN"  # noqa: S105 - the name of a variable
 LOOK_SECONDS = 1.0
 """How often the gateway is asked whether there is a newer version."""
 TIMEOUT_SECONDS = 30.0
+KNOWN_SECONDS = 2.0
+"""How long it may take to say what is newest, if there is something here that can be read."""
+AWAY_SECONDS = 10.0
+"""How soon it is asked again when it did not answer."""
 CACHE_BYTES_MAX = 1 << 30
 """Past this, what was not read for the longest time is removed from the folder."""
 
@@ -70,7 +74,7 @@ class RemoteCatalog(Catalog):
         self._token = os.environ.get(TOKEN, "") if token is None else token
         # Nodes are what they are called; versions are those of one farm.
         self._own = self._cache / "gateways" / hash_of(self._url)[:16]
-        self._heads: dict[str, tuple[float, int, float]] = {}
+        self._heads: dict[str, tuple[float, int, float]] = {}  # with when to ask again
         self._published: dict[str, dict[int, str]] = {}
         self._told: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
@@ -83,27 +87,32 @@ class RemoteCatalog(Catalog):
 
     def served(self, name: str) -> tuple[int, float]:
         """The newest version, as the gateway said a moment ago."""
-        asked, version, checked = self._heads.get(name, (0.0, 0, 0.0))
-        if time.monotonic() - asked >= LOOK_SECONDS or not version:
-            found = self._known(name)
+        due, version, checked = self._heads.get(name, (0.0, 0, 0.0))
+        if time.monotonic() >= due or not version:
+            found, pause = self._known(name)
             version, checked = found["version"], _seconds(found["as_of"])
             self._published[name] = {one["version"]: one["published"] for one in found["versions"]}
-            self._heads[name] = (time.monotonic(), version, checked)
+            self._heads[name] = (time.monotonic() + pause, version, checked)
         return version, checked
 
-    def _known(self, name: str) -> dict[str, Any]:
-        """What the gateway says, or said last: that is as old as it says it is."""
-        try:
-            return self._asked(name)
-        except ConnectionError:
-            found = self._told.get(name) or self._remembered(name)
-            if found is None:
-                raise
-            return found
+    def _known(self, name: str) -> tuple[dict[str, Any], float]:
+        """What the gateway says, or said last, and for how long it is not asked again.
 
-    def _asked(self, name: str) -> dict[str, Any]:
+        What it said last is as old as it says it is.
+        """
+        known = self._told.get(name) or self._remembered(name)
+        try:
+            found = self._asked(name, TIMEOUT_SECONDS if known is None else KNOWN_SECONDS)
+        except ConnectionError:
+            if known is None:
+                raise
+            self._told[name] = known
+            return known, AWAY_SECONDS
+        return found, LOOK_SECONDS
+
+    def _asked(self, name: str, seconds: float = TIMEOUT_SECONDS) -> dict[str, Any]:
         """What the gateway says of the versions that there are; kept for when it is away."""
-        found = self._json(f"/v1/aggregates/{_quoted(name)}")
+        found = json.loads(self._get(f"/v1/aggregates/{_quoted(name)}", seconds))
         kept = {key: found[key] for key in ("version", "as_of", "versions")}
         if self._told.get(name) != kept:
             self._write(self._own / f"{_quoted(name)}.head", json.dumps(kept).encode())
@@ -128,7 +137,8 @@ class RemoteCatalog(Catalog):
 
     def versions(self, name: str) -> list[Published]:
         """See ``Catalog``."""
-        found = self._known(name)
+        self.served(name)
+        found = self._told[name]
         return [
             Published(
                 one["version"], _seconds(one["published"]), one["version"] == found["version"]
@@ -204,11 +214,11 @@ class RemoteCatalog(Catalog):
     def _json(self, path: str) -> Any:
         return json.loads(self._get(path))
 
-    def _get(self, path: str) -> bytes:
+    def _get(self, path: str, seconds: float = TIMEOUT_SECONDS) -> bytes:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         request = urllib.request.Request(self._url + path, headers=headers)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
                 data: bytes = answer.read()
                 return data
         except urllib.error.HTTPError as error:
