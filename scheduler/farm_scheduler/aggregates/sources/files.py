@@ -35,7 +35,7 @@ WHOLE_MAX = 1 << 53
 READ_BYTES = 1 << 20
 EMPTY_BYTES_MAX = 100
 """The longest a packed file of nothing is."""
-SAMPLE_ROWS = "2000"
+SAMPLE_ROWS = "500"
 """Rows from which types are guessed; where that was too few, all are looked at."""
 GUESSED = ("json", "csv")
 """Formats that do not say of which types their columns are."""
