@@ -62,6 +62,7 @@ from farm.protocol.records import Record
 __all__ = ["Core"]
 
 NEVER = float("inf")
+EXPIRE_AGAIN_SECONDS = 1.0
 GREETINGS = frozenset({ClientHello, HostHello, Bye})
 
 
@@ -348,6 +349,8 @@ class Core:
                 for state in (State.QUEUED, State.SCHEDULED):
                     for a, b in list(batch.runs(lo, hi, state)):
                         self.endings.finish(batch, a, b, Event.EXPIRE, Ending.EXPIRED)
+                if not self.recalls.take_back(batch, lo, hi):  # it comes back, and expires then
+                    ledger.expiries.push(now + EXPIRE_AGAIN_SECONDS, batch, lo, hi)
             self.endings.flush(now)
         if now >= self.connections.due:
             self.connections.on_tick(now)

@@ -12,6 +12,7 @@ from itertools import islice
 from math import ceil
 from typing import NamedTuple
 
+from farm.core.batch import Batch
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.placement import Placement
@@ -86,6 +87,19 @@ class Recalls:
             most = min(room, max(host.held - host.window, share), host.surplus)
             tasks = self._ask(host, most, free)
             free, room = free - tasks, room - tasks
+
+    def take_back(self, batch: Batch, lo: int, hi: int) -> bool:
+        """Ask for what has not begun of these, wanted no more; whether all could be asked for."""
+        asked = True
+        for lease in batch.leases or ():
+            runs = _waiting(lease, max(lo, lease.lo), min(hi, lease.hi))
+            peer = lease.host.peer
+            if runs and (peer is None or not lease.sent):
+                asked = False
+            elif runs:
+                named = [(*lease.key, batch.first + a, b - a) for a, b in runs]
+                self._ledger.port.send(peer, Recall(named))
+        return asked
 
     def _overdue_at(self, host: Host) -> float | None:
         """When the oldest of what it holds and has not begun has waited for too long."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RecallChecks"]
 
+EARLY = 1e-3
+"""Times that are written are of another clock than those that are reckoned with."""
 ROUND_TRIPS = 10
 """As the coordinator has it: so many of its host's, a task may wait there for being young."""
 DELAYS, COMMITS, SLACK = 30, 4, 0.1
@@ -90,9 +92,14 @@ class RecallChecks:
 
     def _is_cancelled(self, connection: Connection, runs: list[list[Task]]) -> None:
         for task in (task for run in runs for task in run):
-            if not task.cancel_asked:
+            if not (task.cancel_asked or self._has_expired(task)):
                 text = f"{connection} is asked for {task.name}, which nobody cancels"
                 raise Violation("recall", text)
+
+    def _has_expired(self, task: Task) -> bool:
+        """Whether its time to begin is over."""
+        expires, at = task.template.expires, self._checks.truth.written[task.id].at
+        return expires is not None and self._checks.wall > at + expires - EARLY
 
     # ------------------------------------------------------------ nothing waits in vain
 

@@ -1,9 +1,10 @@
 """Recall: what waits on one host is taken back when another has a free slot."""
 
 from farm.core.policy import QueuePolicy
+from farm.model import Ending
 from farm.protocol import messages as m
 from farm.protocol import records as r
-from tests.unit.core_harness import Rig, ended, group, key, packed
+from tests.unit.core_harness import Rig, claim, ended, group, key, packed
 
 PATIENCE = 0.1
 LATER = PATIENCE + 0.01
@@ -206,3 +207,40 @@ def test_what_never_runs_twice_comes_back_unbegun_and_is_written_down_again():
     farm.report(farm.busy, returned=runs)
     (grant,) = farm.rig.grants(farm.idle)
     assert (grant.first, grant.count, grant.attempt, grant.alone) == (7, 2, 2, True)
+
+
+def expiring():
+    """A host with two slots, and four short tasks on it that expire in 5 s."""
+    rig = Rig(lease_seconds=60.0)
+    client, host = rig.client(), rig.host("busy", slots=2, window=10)
+    rig.submit(client, group(1000, 1))
+    (grant,) = rig.grants(host)
+    rig.report(host, ended=[ended(grant, seconds=0.001)], window=10)
+    rig.submit(client, group(1, 4, template=m.Template(expires=5.0)))
+    (grant,) = rig.grants(host)
+    rig.take()
+    return rig, client, host, grant
+
+
+def test_what_waits_on_a_host_when_it_expires_is_asked_back_and_ends():
+    rig, client, host, grant = expiring()
+    rig.report(host, number=2, window=10, started=[key(grant, hi=2)])
+    rig.take()
+    rig.sleep(6)
+    asked = [one.runs for _, one in rig.take() if isinstance(one, m.Recall)]
+    assert asked == [[(10, grant.lease, 3, 2)]]
+    rig.report(host, number=3, window=10, returned=[key(grant, lo=2)])
+    rig.sleep(1)
+    found = [(e.first, e.count, e.ending) for e in rig.results(client)]
+    assert found == [(3, 2, Ending.EXPIRED)]
+    assert rig.ledger.expiries.due == float("inf")
+
+
+def test_what_expires_on_a_host_that_is_away_is_asked_back_when_it_is_here():
+    rig, _, host, grant = expiring()
+    rig.drop(host)
+    rig.sleep(6)
+    rig.host("busy", slots=2, window=10, claims=[claim(grant, started=False)])
+    rig.sleep(2)
+    asked = [one.runs for _, one in rig.take() if isinstance(one, m.Recall)]
+    assert asked[0] == [(10, grant.lease, 1, 4)]
