@@ -75,6 +75,8 @@ def find_function(reference: str) -> Callable[..., Any]:
             hint = f"did you mean {near[0]!r}?" if near else "write the name of a function in it"
             raise ValueError(f"run is {reference!r}, and {module_name!r} has no {path!r}; {hint}")
         found = getattr(found, name)
+    if getattr(found, "__farm_aggregate__", False) and hasattr(found, "error"):
+        raise ValueError(f"run is {reference!r}, and {found.error}")
     if not callable(found):
         kind = type(found).__name__
         raise ValueError(  # noqa: TRY004 - as for all that is wrong with an entry

@@ -43,14 +43,16 @@ def schedule(name: str = "", *, cron: str | None = None, **options: Any) -> Call
 def declared_in(module: ModuleType) -> Iterator[Declared | Schedule]:
     """What a module declares: decorated functions, ``Schedule`` objects, and aggregates.
 
-    The latter may also stand in lists and tuples, for those made in a loop. One that has several
-    names, or stands in a list and has a name, too, is one.
+    ``Schedule`` objects may also stand in lists and tuples, for those made in a loop. One that has
+    several names, or stands in a list and has a name, too, is one.
     """
-    seen = dict[int, Schedule]()
+    seen = dict[int, Any]()
     for name, value in list(vars(module).items()):
         if isinstance(value, Schedule):
             yield from _new([value], seen)
         elif getattr(value, "__farm_aggregate__", False) and not isinstance(value, type):
+            if seen.setdefault(id(value), name) != name:
+                continue
             if getattr(value, "error", None) is not None:
                 yield Stopped.of((value.name,), {}, value.error, value.place)
             elif value.schedule:
@@ -63,7 +65,7 @@ def declared_in(module: ModuleType) -> Iterator[Declared | Schedule]:
                 yield Declared(own, {"run": value, **options}, place)
 
 
-def _new(things: Iterable[Any], seen: dict[int, Schedule]) -> Iterator[Schedule]:
+def _new(things: Iterable[Any], seen: dict[int, Any]) -> Iterator[Schedule]:
     """Those of some things that are schedules and were not seen before."""
     for one in things:
         if isinstance(one, Schedule) and id(one) not in seen:

@@ -138,7 +138,10 @@ def _entries(name: str) -> Entries:
 
 
 def read_aggregates(names: Sequence[str]) -> dict[str, Any]:
-    """The aggregates of some modules, by name: ``*.py``, or the names of modules."""
+    """The aggregates of some modules, by name: ``*.py``, or the names of modules.
+
+    One that is wrong is a ``StoppedAggregate``, and gives way to a good one of its name.
+    """
     found: dict[str, Any] = {}
     for name in names:
         path = Path(name)
@@ -149,7 +152,11 @@ def read_aggregates(names: Sequence[str]) -> dict[str, Any]:
         else:
             module = _import(name, str(Path.cwd()), name)
         for one in aggregates_in(module):
-            if one.name in found and found[one.name] is not one:
+            if hasattr(one, "error"):
+                found.setdefault(one.name, one)
+                continue
+            other = found.get(one.name, one)
+            if other is not one and not hasattr(other, "error"):
                 raise ConfigError(
                     f"{name}: there is an aggregate {one.name!r} already; "
                     "give one of them another name"

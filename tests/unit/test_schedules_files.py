@@ -13,8 +13,16 @@ import pytest
 
 from farm.errors import ConfigError, TaskStopped
 from farm.payload import load_function
-from farm_scheduler import CommandFailed, Interval, Schedule, command, schedule
-from farm_scheduler.calls import call_of, find_function
+from farm_scheduler import (
+    CommandFailed,
+    Files,
+    Interval,
+    Schedule,
+    SqlTable,
+    command,
+    schedule,
+)
+from farm_scheduler.calls import Target, call_of, check_target, find_function
 from farm_scheduler.command import run_command
 from farm_scheduler.core import Kind, Row
 from farm_scheduler.crontab import import_crontab
@@ -261,6 +269,62 @@ def test_a_wrong_aggregate_in_a_module_stops_itself_alone(module, monkeypatch):
     del sys.modules["jobs_of_tests"]
     with pytest.raises(ConfigError, match="the finest windows are shorter"):
         importlib.import_module("jobs_of_tests")
+
+
+MORE_AGGREGATES = """
+from farm_scheduler import Aggregate, Files, SqlTable, schedule
+
+FILES = Files('*.json', time='at')
+unread = Aggregate('unread', Files('*.foo', time='at'), schedule='@hourly')
+nowhere = Aggregate.sql('nowhere', SqlTable('mysql://x', 't', 'at'), 'select count(*) as n from t')
+text = Aggregate('text', '*.json')
+listed = Aggregate('listed', FILES, measures=['rows'])
+by = Aggregate('by', FILES, by=5)
+zone = Aggregate('zone', FILES, zone=3)
+sourceless = Aggregate('sourceless')
+nameless = Aggregate(FILES)
+nothing = Aggregate()
+good = also_good = Aggregate('good', FILES, schedule='@hourly')
+older = Aggregate('good', FILES, every='7m')
+
+@schedule(cron='@daily')
+def work(): ...
+"""
+
+
+def test_what_is_wrong_with_the_parts_of_an_aggregate_stops_it_alone(module):
+    module.write_text(MORE_AGGREGATES)
+    found = read_files([str(module)])
+    assert list(found.schedules) == ["good", "work"]
+    nameless = "an aggregate has no name; write it first, as in Aggregate('edits', Files(…))"
+    expected = [
+        ("unread", "aggregate 'unread': Files('*.foo'): what kind of file is that?", 5),
+        ("nowhere", "aggregate 'nowhere': SqlTable: 'mysql' is no database", 6),
+        ("text", "aggregate 'text': source is '*.json'; write for instance Files(", 7),
+        ("listed", "aggregate 'listed': measures is ['rows']; write {'rows': Count()}", 8),
+        ("by", "aggregate 'by': by is 5; write by=['channel']", 9),
+        ("zone", "aggregate 'zone': there is no time zone 3; write for instance", 10),
+        ("sourceless", "aggregate 'sourceless' has no source; write source=Files(…)", 11),
+        ("(no name)", nameless, 12),
+        ("(no name)", nameless, 13),
+        ("good", "aggregate 'good': every is '7m'; a day must be", 15),
+    ]
+    assert len(found.problems) == len(expected)
+    for problem, (name, says, line) in zip(found.problems, expected, strict=True):
+        assert problem.name == name
+        assert problem.message.startswith(says)
+        assert problem.message.endswith(f"(line {line})")
+    defined = read_aggregates([str(module)])
+    assert defined["good"].every == "1h"
+    with pytest.raises(ValueError, match=r"run is .*, and aggregate 'text': source is"):
+        check_target(Target(f"{module.stem}:text", "", "", ""))
+
+
+def test_a_wrong_source_is_an_error_of_its_own_program():
+    with pytest.raises(ConfigError, match="what kind of file is that"):
+        Files("*.foo", time="at")
+    with pytest.raises(ConfigError, match="'mysql' is no database"):
+        SqlTable("mysql://x", "t", "at")
 
 
 def test_a_wrong_schedule_is_an_error_of_its_own_program(module, monkeypatch):

@@ -11,7 +11,7 @@ from farm.errors import ConfigError
 from farm.imports import for_the_farm
 from farm.model import Duration, seconds
 from farm_scheduler.aggregates.measures import Count, Measure
-from farm_scheduler.aggregates.sources import Source
+from farm_scheduler.aggregates.sources import Source, check_source
 from farm_scheduler.aggregates.windows import WORDS, Levels, parse_level
 
 __all__ = ["Definition"]
@@ -37,10 +37,9 @@ class Definition:
     keep: Duration = "7d"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "by", (self.by,) if isinstance(self.by, str) else tuple(self.by))
-        rollup = (self.rollup,) if isinstance(self.rollup, str) else tuple(self.rollup)
-        object.__setattr__(self, "rollup", rollup)
         try:
+            for what in ("by", "rollup"):
+                object.__setattr__(self, what, _texts(what, getattr(self, what)))
             self._check()
         except ConfigError as error:
             raise ConfigError(f"aggregate {self.name!r}: {error}") from None
@@ -48,6 +47,9 @@ class Definition:
     def _check(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ConfigError("its name must be letters, digits, '.', '_' and '-', 100 at most")
+        check_source(self.source)
+        if not isinstance(self.measures, Mapping):
+            raise ConfigError(f"measures is {self.measures!r}; write {{'rows': Count()}}")
         if not self.measures:
             raise ConfigError("it has no measures, as in measures={'rows': Count()}")
         for name, measure in self.measures.items():
@@ -92,10 +94,19 @@ class Definition:
         }
 
 
+def _texts(what: str, given: object) -> tuple[str, ...]:
+    """One text, or several."""
+    found = (given,) if isinstance(given, str) else given
+    if isinstance(found, Sequence) and all(isinstance(one, str) for one in found):
+        return tuple(found)
+    example = "['channel']" if what == "by" else "['1d', '1mo']"
+    raise ConfigError(f"{what} is {given!r}; write {what}={example}")
+
+
 def _check_zone(zone: str) -> None:
     try:
         ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
         raise ConfigError(
             f"there is no time zone {zone!r}; write for instance Europe/Berlin"
         ) from None

@@ -24,7 +24,7 @@ class StoppedAggregate:
     __farm_aggregate__ = True
 
     def __init__(self, name: object, error: ConfigError, place: "Place") -> None:
-        self.name = name
+        self.name = name if isinstance(name, str) else ""
         self.error = error
         self.place = place
 
@@ -65,4 +65,10 @@ class Forbearing(type):
                 near = get_close_matches(option, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
                 return ConfigError(f"aggregate {name!r} has no option {option!r}; {hint}")
+        if not isinstance(name, str) or not name:
+            return ConfigError(
+                "an aggregate has no name; write it first, as in Aggregate('edits', Files(…))"
+            )
+        if "'source'" in str(error):
+            return ConfigError(f"aggregate {name!r} has no source; write source=Files(…)")
         return ConfigError(f"aggregate {name!r}: {error}")

@@ -1,6 +1,12 @@
 """Where rows come from, partition by partition."""
 
-from farm_scheduler.aggregates.sources.base import Opened, Partition, PartitionError, Source
+from farm_scheduler.aggregates.sources.base import (
+    Opened,
+    Partition,
+    PartitionError,
+    Source,
+    check_source,
+)
 from farm_scheduler.aggregates.sources.derived import Derived
 from farm_scheduler.aggregates.sources.files import Files
 from farm_scheduler.aggregates.sources.listed import Partitions
@@ -15,4 +21,5 @@ __all__ = [
     "Partitions",
     "Source",
     "SqlTable",
+    "check_source",
 ]

@@ -7,9 +7,9 @@ have changed, are done where the aggregate is planned.
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from farm.errors import FarmError
+from farm.errors import ConfigError, FarmError
 
-__all__ = ["Opened", "Partition", "PartitionError", "Source"]
+__all__ = ["Opened", "Partition", "PartitionError", "Source", "check_source"]
 
 
 class PartitionError(FarmError):
@@ -76,3 +76,13 @@ class Source(Protocol):
         Columns that are not ``wanted`` may be left out. ``careful``: guess nothing from a sample;
         asked for where reading failed.
         """
+
+
+def check_source(source: object) -> None:
+    """Raise ``ConfigError`` if it is none, or says itself that it makes no sense."""
+    if isinstance(source, type) or not hasattr(source, "partitions"):
+        raise ConfigError(
+            f"source is {source!r}; write for instance Files('edits/*.json', time='time')"
+        )
+    if hasattr(source, "check"):
+        source.check()

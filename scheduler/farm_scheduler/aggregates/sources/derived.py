@@ -5,7 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from farm_scheduler.aggregates.measures import quoted
-from farm_scheduler.aggregates.sources.base import Opened, Partition, PartitionError, Source
+from farm_scheduler.aggregates.sources.base import (
+    Opened,
+    Partition,
+    PartitionError,
+    Source,
+    check_source,
+)
 
 __all__ = ["Derived"]
 
@@ -17,6 +23,10 @@ class Derived:
     source: Source
     condition: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """As the source checks itself."""
+        check_source(self.source)
 
     @property
     def time(self) -> str:

@@ -18,6 +18,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from farm.errors import ConfigError
+from farm.imports import for_the_farm
 from farm_scheduler.aggregates.measures import quoted
 from farm_scheduler.aggregates.sources.base import Opened, Partition, PartitionError
 from farm_scheduler.aggregates.sources.jsonlines import sample
@@ -68,6 +69,11 @@ class Files:
     where: str = ""
 
     def __post_init__(self) -> None:
+        if not for_the_farm():  # whose aggregates look whether their source is right
+            self.check()
+
+    def check(self) -> None:
+        """Raise ``ConfigError`` if nobody knows how to read such files."""
         if self.format not in {"", *FORMATS.values()}:
             raise ConfigError(
                 f"Files({self.pattern!r}): there is no format {self.format!r}; "

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from farm.errors import ConfigError
+from farm.imports import for_the_farm
 from farm.model import Duration, seconds
 from farm_scheduler.aggregates.measures import quoted
 from farm_scheduler.aggregates.sources.base import Opened, Partition, PartitionError
@@ -57,6 +58,11 @@ class SqlTable:
     version_column: str = ""
 
     def __post_init__(self) -> None:
+        if not for_the_farm():  # whose aggregates look whether their source is right
+            self.check()
+
+    def check(self) -> None:
+        """Raise ``ConfigError`` if there is no such kind of database, or step."""
         self._connect  # noqa: B018 - whether the URL is of a kind that is known
         if seconds(self.step, "step") < 1:
             raise ConfigError(f"{self}: step must be a second or more")
