@@ -212,6 +212,19 @@ def test_pandas_frames_are_rows_too(desk):
     assert not desk.build(Aggregate("own", source, measures={"sum": Sum("x")})).failures
 
 
+@pytest.mark.parametrize("lazy", [False, True], ids=["frame", "lazy frame"])
+def test_polars_frames_are_rows_too(desk, lazy):
+    import polars as pl
+
+    def read(name):
+        frame = pl.DataFrame(ROWS[name])
+        return frame.lazy() if lazy else frame
+
+    source = Partitions(list=listed, read=read, time="t")
+    assert not desk.build(Aggregate("own", source, measures={"sum": Sum("x")})).failures
+    assert desk.snapshot("own").table().column("sum").to_pylist() == [5.5, 2]
+
+
 def test_a_partition_that_python_cannot_read_is_named(desk):
     def read(name):
         if name == "two":

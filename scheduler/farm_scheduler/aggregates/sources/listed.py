@@ -86,6 +86,8 @@ def _table(rows: Any) -> pa.Table:
     """Rows in whatever form as Arrow."""
     if isinstance(rows, pa.Table):
         return rows
+    if hasattr(rows, "collect_schema") and hasattr(rows, "collect"):  # lazy ones of Polars
+        rows = rows.collect()
     if hasattr(rows, "__arrow_c_stream__"):  # Polars, DuckDB, new pandas, record batches
         return pa.table(rows)
     if hasattr(rows, "iloc"):
