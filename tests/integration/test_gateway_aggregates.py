@@ -1,7 +1,10 @@
 """Aggregates over HTTP, and read from elsewhere through it."""
 
+import contextlib
 import socket
+import threading
 import time
+import urllib.request
 from dataclasses import replace
 
 import pytest
@@ -162,6 +165,62 @@ def test_a_gateway_that_says_nothing_is_not_waited_for_if_there_is_something_to_
         assert len(asked) == 1  # nor asked again so soon
         with pytest.raises(ConnectionError, match="does not answer"):
             catalog._get("/v1/aggregates", 0.1)
+
+
+@contextlib.contextmanager
+def behind_a_firewall():
+    """An address that takes no connection and refuses none."""
+    with contextlib.ExitStack() as held:
+        server = held.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # more than wait to be accepted
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_gateway_whose_packets_are_dropped_is_left_alone_for_a_while(
+    gateway, tmp_path, monkeypatch
+):
+    read = {"channel": "#en", "robot": 0, "hour": "2015-09-12T03"}
+    before = View("edits", RemoteCatalog(gateway.local.http, tmp_path)).read(**read)
+    monkeypatch.setattr(remote, "KNOWN_SECONDS", 0.1)
+    waited = []
+    urlopen = urllib.request.urlopen
+
+    def noting(request, timeout):
+        waited.append(timeout)
+        return urlopen(request, timeout=timeout)
+
+    monkeypatch.setattr(urllib.request, "urlopen", noting)
+    later = RemoteCatalog(gateway.local.http, tmp_path)  # in another process
+    with behind_a_firewall() as later._url:
+        view = View("edits", later)
+        after = view.read(**read)
+        with pytest.raises(ConnectionError, match="does not answer"):
+            view.read(version=1, **read)  # of which nothing is here
+    assert (after.value, after.version) == (before.value, before.version)
+    assert after.staleness > before.staleness
+    assert waited == [0.1, 0.1]
+
+
+def test_a_gateway_that_ends_in_the_middle_of_an_answer_is_away(gateway, tmp_path):
+    read = {"channel": "#en", "robot": 0, "hour": "2015-09-12T03"}
+    before = View("edits", RemoteCatalog(gateway.local.http, tmp_path)).read(**read)
+    later = RemoteCatalog(gateway.local.http, tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def half():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+
+        half_answers = threading.Thread(target=half)
+        half_answers.start()
+        later._url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert View("edits", later).read(**read).value == before.value
+        half_answers.join()
 
 
 def test_a_version_of_one_farm_is_not_that_of_another(gateway, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ LOOK_SECONDS = 1.0
 """How often the gateway is asked whether there is a newer version."""
 TIMEOUT_SECONDS = 30.0
 KNOWN_SECONDS = 2.0
-"""How long it may take to say what is newest, if there is something here that can be read."""
+"""How long it may take to say what is newest, if there is something here that can be read, and to
+say anything after it did not answer just now."""
 AWAY_SECONDS = 10.0
 """How soon it is asked again when it did not answer."""
 CACHE_BYTES_MAX = 1 << 30
@@ -77,6 +79,7 @@ class RemoteCatalog(Catalog):
         self._heads: dict[str, tuple[float, int, float]] = {}  # with when to ask again
         self._published: dict[str, dict[int, str]] = {}
         self._told: dict[str, dict[str, Any]] = {}
+        self._away_until = 0.0
         self._lock = threading.Lock()
         self.path = self._cache
 
@@ -107,6 +110,7 @@ class RemoteCatalog(Catalog):
             if known is None:
                 raise
             self._told[name] = known
+            self._away_until = time.monotonic() + AWAY_SECONDS
             return known, AWAY_SECONDS
         return found, LOOK_SECONDS
 
@@ -215,6 +219,8 @@ class RemoteCatalog(Catalog):
         return json.loads(self._get(path))
 
     def _get(self, path: str, seconds: float = TIMEOUT_SECONDS) -> bytes:
+        if time.monotonic() < self._away_until:
+            seconds = KNOWN_SECONDS
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         request = urllib.request.Request(self._url + path, headers=headers)  # noqa: S310
         try:
@@ -229,7 +235,7 @@ class RemoteCatalog(Catalog):
                 raise VersionGone(f"{self._url}: {detail}") from None
             hint = f"; open() takes it from {TOKEN}" if error.code == 401 else ""  # noqa: PLR2004
             raise ConnectionError(f"{self._url}{path}: {error.code}: {detail}{hint}") from None
-        except OSError as error:
+        except (OSError, HTTPException) as error:  # the latter of half an answer
             raise ConnectionError(f"{self._url} does not answer: {error}") from None
 
 
