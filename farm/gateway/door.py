@@ -31,14 +31,17 @@ def identity_of(scope: Any) -> Identity | None:
 
 
 class Door:
-    """Lets in who shows a token that is good for it; anybody, as long as there are no tokens."""
+    """Lets in who shows a token that is good for it; anybody, as long as there are no tokens.
+
+    ``open``: the paths for which nobody needs one.
+    """
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._keys = KeyStore(Path(keys_folder(settings.keys)))
         self._asks = settings.tokens == "always"
         self._never = settings.tokens == "never"
         self._seen: object = None
-        self._open = {
+        self.open = {
             *(("/health/live", "/health/ready") if settings.health_open else ()),
             *(("/metrics",) if settings.metrics_open else ()),
             *(("/docs", "/openapi.json") if settings.docs else ()),
@@ -59,7 +62,7 @@ class Door:
     def enter(self, scope: Any, authorization: str) -> None:
         """Note who asks, or raise the ``Problem`` that keeps a request out."""
         path = scope["path"].rstrip("/") or "/"
-        if path in self._open or not self._is_asked():
+        if path in self.open or not self._is_asked():
             return
         identity = self._known(authorization)
         if identity is None:

@@ -172,6 +172,8 @@ def test_a_revoked_token_ends_also_what_waits(callers):
 
 def test_the_document_says_how_to_ask(callers):
     document = callers.ask("GET", "/openapi.json", "ann").json()
+    assert document["paths"]["/health/live"]["get"]["security"] == []  # nobody needs one for it
+    assert "security" not in document["paths"]["/v1/functions"]["get"]
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     assert document["security"] == [{"bearer": []}]
     assert {"401", "403"} <= set(document["paths"]["/v1/queues/{name}/pause"]["post"]["responses"])

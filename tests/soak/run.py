@@ -22,6 +22,8 @@ TOP_SECONDS = 10.0
 SAMPLE_SECONDS = 2.0
 KILL_SECONDS = 7.0
 """A worker is killed so often."""
+HISTORY_SECONDS = 30.0
+"""So long it is remembered how tasks ended, as if this farm had run for longer than 7 days."""
 SETTLED_SHARE = 0.25
 SETTLED_SECONDS = 60.0
 """Nothing is judged in the first minute, or in the first quarter of a short run."""
@@ -116,7 +118,8 @@ def run(
     """Measure the top speed, soak, judge."""
     report = Report(seconds)
     with Place("soak") as place:
-        coordinator, agent = place.coordinator(), place.agent("host", SLOTS)
+        coordinator = place.coordinator({"history_ttl": HISTORY_SECONDS})
+        agent = place.agent("host", SLOTS)
         coordinator.start()
         agent.start()
         load = _Load(place)
