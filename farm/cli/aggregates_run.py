@@ -56,8 +56,9 @@ def _defined(run: Run, name: str, files: list[str] | None) -> "Aggregate":
         near = get_close_matches(name, found, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(found) or 'none'}"
         raise UnknownTask(f"{', '.join(files)} define no aggregate {name!r}; {hint}")
+    if (wrong := getattr(found[name], "error", None)) is not None:  # it is a stopped one
+        raise wrong
     aggregate: Aggregate = found[name]
-    aggregate.levels  # noqa: B018 - raises what is wrong with one that is stopped
     return aggregate
 
 

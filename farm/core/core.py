@@ -62,7 +62,7 @@ from farm.protocol.records import Record
 __all__ = ["Core"]
 
 NEVER = float("inf")
-EXPIRE_AGAIN_SECONDS = 1.0
+EXPIRE_AGAIN_SECONDS = 1.0  # how soon a host is asked again for what has expired there
 GREETINGS = frozenset({ClientHello, HostHello, Bye})
 
 
@@ -349,7 +349,7 @@ class Core:
                 for state in (State.QUEUED, State.SCHEDULED):
                     for a, b in list(batch.runs(lo, hi, state)):
                         self.endings.finish(batch, a, b, Event.EXPIRE, Ending.EXPIRED)
-                if not self.recalls.take_back(batch, lo, hi):  # it comes back, and expires then
+                if self.recalls.take_back(batch, lo, hi):  # it comes back, and expires then
                     ledger.expiries.push(now + EXPIRE_AGAIN_SECONDS, batch, lo, hi)
             self.endings.flush(now)
         if now >= self.connections.due:

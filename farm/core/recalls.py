@@ -89,17 +89,18 @@ class Recalls:
             free, room = free - tasks, room - tasks
 
     def take_back(self, batch: Batch, lo: int, hi: int) -> bool:
-        """Ask for what has not begun of these, wanted no more; whether all could be asked for."""
-        asked = True
+        """Ask for what has not begun of these, wanted no more; whether there was any.
+
+        To be called again until there is none: a word may be lost with its connection.
+        """
+        found = False
         for lease in batch.leases or ():
             runs = _waiting(lease, max(lo, lease.lo), min(hi, lease.hi))
-            peer = lease.host.peer
-            if runs and (peer is None or not lease.sent):
-                asked = False
-            elif runs:
+            found = found or bool(runs)
+            if runs and lease.sent and lease.host.peer is not None:
                 named = [(*lease.key, batch.first + a, b - a) for a, b in runs]
-                self._ledger.port.send(peer, Recall(named))
-        return asked
+                self._ledger.port.send(lease.host.peer, Recall(named))
+        return found
 
     def _overdue_at(self, host: Host) -> float | None:
         """When the oldest of what it holds and has not begun has waited for too long."""

@@ -52,6 +52,11 @@ def test_a_column_that_begins_with_nothing_is_read_to_its_end(read, kind, nothin
     assert read(kind, rows, Sum("v"), where=where) == (HEAD[kind] + 3, 6)
 
 
+def test_a_condition_may_name_what_begins_later(read):
+    rows = [{}] * HEAD["json"] + [{"v": number} for number in (1, 2, 3)]
+    assert read("json", rows, Sum("v"), where="v > 1") == (2, 5)
+
+
 @pytest.mark.parametrize("nothing", [{"v": None}, {"v": ""}])
 def test_a_column_of_nothing_is_one(read, nothing):
     kind = "json" if nothing["v"] is None else "csv"

@@ -24,15 +24,20 @@ def said_of(said):
     return [(end.first, end.count) for one in said if isinstance(one, Ends) for end in one.parts]
 
 
-def test_an_outcome_does_not_wait_for_the_item_that_runs_unless_the_worker_has_to_judge_it():
-    said = Said()
-    outcomes = Outcomes(said, lambda: False)
+def begin_and_wait(outcomes, said):
+    """A slice whose first item ends; the flusher says so."""
     outcomes.begin(a_slice())
     outcomes.entries.append(b"1")
     end = time.monotonic() + PATIENCE
     while not said:
         assert time.monotonic() < end
         time.sleep(FLUSH_SECONDS)
+
+
+def test_an_outcome_does_not_wait_for_the_item_that_runs_unless_the_worker_has_to_judge_it():
+    said = Said()
+    outcomes = Outcomes(said, lambda: False)
+    begin_and_wait(outcomes, said)
     outcomes.entries.append(b"2")
     outcomes.finish(more=False)
     said.clear()
@@ -62,12 +67,7 @@ class Hasty(Outcomes):
 def test_an_item_that_ends_after_the_flusher_has_looked_waits_for_what_it_has_submitted():
     said = Said()
     outcomes = Hasty(said, lambda: False)
-    outcomes.begin(a_slice())
-    outcomes.entries.append(b"1")
-    end = time.monotonic() + PATIENCE
-    while not said:
-        assert time.monotonic() < end
-        time.sleep(FLUSH_SECONDS)
+    begin_and_wait(outcomes, said)
     assert said_of(said) == [(1, 1)]
     outcomes.held = False
     outcomes.finish(more=False)

@@ -51,6 +51,10 @@ OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1), use_threads=Fa
 READING = pa.ipc.IpcReadOptions(use_threads=False)
 
 
+_LIKE_NO_TEXT = re.compile(r"[+-]?(\d|\.\d)[\d.,:eE+/TZ -]*|true|false", re.IGNORECASE)
+"""Numbers, times and truths."""
+
+
 class Piece(NamedTuple):
     """States of groups, a row for each, in order of its keys.
 
@@ -60,10 +64,6 @@ class Piece(NamedTuple):
 
     keys: pa.Table
     states: dict[str, pa.Table]
-
-
-_LIKE_NO_TEXT = re.compile(r"[+-]?(\d|\.\d)[\d.,:eE+/TZ -]*|true|false", re.IGNORECASE)
-"""Numbers, times and truths."""
 
 
 class Unfit(ValueError):

@@ -188,12 +188,12 @@ class Files:
         """A query of the file, with what its name says as columns."""
         path = self._fetched(partition) if self._is_remote else partition.name
         close = partial(os.unlink, path) if self._is_remote else _nothing
+        kind = "" if careful else self._format(path)
         try:
             reader, every = self._reader(path, db, wanted, careful=careful)
             query = f"SELECT *{_constants(partition.values)} FROM {reader}"  # noqa: S608
             if self.where:
                 query = f"SELECT * FROM ({query}) WHERE {self.where}"  # noqa: S608
-            kind = "" if careful else self._format(path)
             columns = {**every, **_described(db, query)}
             known = {*self.columns, *partition.values}
             texts = {name for name, type_ in columns.items() if type_ == "VARCHAR"} - known
@@ -201,6 +201,8 @@ class Files:
             return Opened(f"({query})", columns, close, kind in GUESSED, sniffed)
         except Exception as error:  # whatever DuckDB says of a broken file
             close()
+            if kind in GUESSED:  # what ``where`` names may begin later
+                return self.open(partition, db, wanted=wanted, careful=True)
             raise PartitionError(f"{partition.name} cannot be read: {_reason(error)}") from error
 
     def _fetched(self, partition: Partition) -> str:
