@@ -11,6 +11,7 @@ from farm.core.duplicates import Duplicates, duplicate_of
 from farm.core.following import Following
 from farm.core.ledger import Ledger
 from farm.core.needs import why_misspelt
+from farm.core.placement import Placement
 from farm.core.policy import nearest_queue
 from farm.core.queue import Queue
 from farm.core.queue_credit import QueueCredit, by_size, cut, fitting
@@ -32,9 +33,15 @@ class Admission:
     """Takes submissions: reserves before it accepts, and never admits one task too many."""
 
     def __init__(
-        self, ledger: Ledger, following: Following, duplicates: Duplicates, rights: Rights
+        self,
+        ledger: Ledger,
+        following: Following,
+        duplicates: Duplicates,
+        rights: Rights,
+        placement: Placement,
     ) -> None:
         self._ledger = ledger
+        self._placement = placement
         self._rights = rights
         self._following = following
         self._duplicates = duplicates
@@ -69,8 +76,9 @@ class Admission:
         if durable:
             written = partial(self._written, session, session.connection, durable)
             self._ledger.write(Draft(session, durable, now, written))
+        alone = len(admitted) == 1
         for batch in admitted:
-            self._start(batch, now)
+            self._start(batch, now, alone=alone)
         if known:
             self._ledger.write_drafts(self._ledger.drafts.take_all())
         for a, b in known:  # only now: this very message may have named them before
@@ -285,10 +293,13 @@ class Admission:
                 session.peer, Refused(group.first, group.count, reason, seconds, message)
             )
 
-    def _start(self, batch: Batch, now: float) -> None:
-        """The batch is accepted: queue it, and, if nothing of it is written, acknowledge it."""
+    def _start(self, batch: Batch, now: float, *, alone: bool) -> None:
+        """The batch is accepted: queue it, and, if nothing of it is written, acknowledge it.
+
+        ``alone``: nothing came with it that may have to go first.
+        """
         if batch.same is None:
-            self._await(batch, now)
+            self._await(batch, now, alone=alone)
         else:
             self._ledger.counters["duplicates"] += batch.count
             self._duplicates.follow(batch, now)
@@ -303,14 +314,14 @@ class Admission:
             action = partial(self._accepted, session, connection, batch.first, batch.count)
             self._ledger.after_commit(action, 0.0)
 
-    def _await(self, batch: Batch, now: float) -> None:
+    def _await(self, batch: Batch, now: float, *, alone: bool) -> None:
         ledger = self._ledger
         if batch.template.expires is not None:
             batch.expires_at = now + batch.template.expires
             ledger.expiries.push(batch.expires_at, batch, 0, batch.count)
         if batch.states[0] == State.SCHEDULED:
             ledger.delay(batch, 0, batch.count, batch.starts_at)
-        else:
+        elif not (alone and self._placement.place_at_once(batch, now)):
             ledger.queues.push(batch, 0, batch.count)
 
     def _accept(self, session: Session, first: int, count: int, ref: int) -> None:

@@ -97,8 +97,8 @@ class Core:
         self.cancels = Cancels(ledger, self.endings)
         self.following = Following(ledger, self.deliveries)
         self.rights = Rights(ledger)
-        self.admission = Admission(ledger, self.following, self.duplicates, self.rights)
-        self.placement = Placement(ledger)
+        self.placement = place = Placement(ledger)
+        self.admission = Admission(ledger, self.following, self.duplicates, self.rights, place)
         self.recalls = Recalls(ledger, self.placement)
         self.history = History(ledger)
         self.retention = Retention(ledger, self.history)
@@ -315,18 +315,18 @@ class Core:
             ledger.residence.near or queues.lending
         ):
             self.placement.place(now)
+        if ledger.drafts.fresh:
+            ledger.write_fresh()
         if queues.timed:
             queues.plan(now)
-        recalls = self.recalls
-        if hosts.over or recalls.asked or now >= recalls.due:
-            recalls.look(now)
+        if hosts.over or self.recalls.asked or now >= self.recalls.due:
+            self.recalls.look(now)
         if self.following.changed or ledger.paged:  # a follower is told of a task first
             self.following.flush()
         if self.deliveries.waiting:
             self.deliveries.flush()
-        reports = self.reports
-        if now >= reports.note_due or reports.starting or reports.notes:
-            reports.flush(now)
+        if now >= self.reports.note_due or self.reports.starting or self.reports.notes:
+            self.reports.flush(now)
         if self.questions.asked:
             self.questions.on_tick(now)
         # Nobody waits for what follows.

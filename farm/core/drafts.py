@@ -1,10 +1,15 @@
-"""Submissions that are accepted and not written yet, for they may end before the disk has time.
+"""Submissions that are accepted and not written yet.
 
-Arguments in a file must be on the disk before the record that names them is, unless the outcome of
-their task is committed with it: then nobody will ever read them. So while the journal is busy a
-submission with such arguments waits, until a task of it ends, the journal has nothing else to do,
-or its time is over; it is acknowledged when it is committed, as any other. Outcomes of other tasks,
-and what says nothing of open ones, may be written before it; all else is written after it.
+A *fresh* one is of this turn, and is written when hosts have been given what they have room for:
+they can begin meanwhile.
+
+One may wait longer, for it may end before the disk has time. Arguments in a file must be on the
+disk before the record that names them is, unless the outcome of their task is committed with it:
+then nobody will ever read them. So while the journal is busy a submission with such arguments
+waits, until a task of it ends, the journal has nothing else to do, or its time is over.
+
+It is acknowledged when it is committed, as any other. Outcomes of other tasks, and what says
+nothing of open ones, may be written before it; all else is written after it.
 """
 
 from collections.abc import Callable, Iterable
@@ -49,50 +54,73 @@ class Drafts:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._by_batch: dict[Batch, Draft] = {}
+        self._waiting: dict[Batch, Draft] = {}
+        self.fresh: list[Draft] = []
+        """Those of this turn."""
 
-    def __len__(self) -> int:
-        return len(self._by_batch)
+    def __bool__(self) -> bool:
+        return bool(self.fresh or self._waiting)
 
     def __contains__(self, batch: object) -> bool:
-        return batch in self._by_batch
+        return batch in self._waiting or any(
+            batch is own for draft in self.fresh for own, _ in draft.taken
+        )
 
     @property
     def due(self) -> float:
-        """When the oldest has waited long enough."""
-        for draft in self._by_batch.values():
+        """When the oldest that waits has waited long enough."""
+        for draft in self._waiting.values():
             return draft.at + self._seconds
         return NEVER
 
     def add(self, draft: Draft) -> bool:
-        """Let a submission wait, if that may save the disk anything; whether it does."""
-        if not self._seconds or not blob_names(group for _, group in draft.taken):
-            return False
-        if not all(_may_wait(batch, draft.at) for batch, _ in draft.taken):
-            return False
+        """Let a submission wait until hosts have what they have room for; whether it may."""
+        at = draft.at
         for batch, _ in draft.taken:
-            self._by_batch[batch] = draft
+            if not _may_wait(batch, at):
+                return False
+        self.fresh.append(draft)
         return True
+
+    def take_fresh(self, *, idle: bool) -> list[Draft]:
+        """Those of this turn, but for what waits longer: where the disk is not ``idle``."""
+        fresh, self.fresh = self.fresh, []
+        if idle or not self._seconds:
+            return fresh
+        found: list[Draft] = []
+        for draft in fresh:
+            if blob_names(group for _, group in draft.taken):
+                self._waiting.update(dict.fromkeys([batch for batch, _ in draft.taken], draft))
+            else:
+                found.append(draft)
+        return found
 
     def take(self, batches: Iterable[Batch]) -> list[Draft]:
         """The drafts that have these batches; they wait no more."""
-        found = [self._by_batch[batch] for batch in batches if batch in self._by_batch]
-        return self._remove(found)
+        named = list(batches)
+        found = self._remove([self._waiting[one] for one in named if one in self._waiting])
+        if self.fresh:
+            fresh, self.fresh, names = self.fresh, [], set(named)
+            for draft in fresh:
+                others = names.isdisjoint([batch for batch, _ in draft.taken])
+                (self.fresh if others else found).append(draft)
+        return found
 
     def take_all(self) -> list[Draft]:
         """All of them."""
-        return self._remove(list(self._by_batch.values()))
+        fresh, self.fresh = self.fresh, []
+        return self._remove(list(self._waiting.values())) + fresh
 
     def take_due(self, now: float) -> list[Draft]:
         """Those that have waited long enough."""
-        drafts, seconds = self._by_batch.values(), self._seconds
+        drafts, seconds = self._waiting.values(), self._seconds
         return self._remove(list(takewhile(lambda one: now >= one.at + seconds, drafts)))
 
     def take_oldest(self) -> list[Draft]:
-        """As many as the disk may have in one go."""
+        """As many of those that wait as the disk may have in one go."""
         found: list[Draft] = []
         size = 0
-        for batch, draft in self._by_batch.items():
+        for batch, draft in self._waiting.items():
             size += batch.size
             if found and size > IDLE_BYTES:
                 break
@@ -101,19 +129,20 @@ class Drafts:
 
     def left_out(self, session: Session) -> RangeSet:
         """What a session has had accepted, but for what is not written."""
-        if not self._by_batch:
+        if not self:
             return session.accepted
         accepted = RangeSet(session.accepted)
-        for batch in self._by_batch:
-            if batch.session is session:
-                accepted.remove(batch.first, batch.stop)
+        for draft in (*self._waiting.values(), *self.fresh):
+            if draft.session is session:
+                for batch, _ in draft.taken:
+                    accepted.remove(batch.first, batch.stop)
         return accepted
 
     def _remove(self, found: list[Draft]) -> list[Draft]:
         drafts = {id(draft): draft for draft in found}
         for draft in drafts.values():
             for batch, _ in draft.taken:
-                del self._by_batch[batch]
+                del self._waiting[batch]
         return list(drafts.values())
 
 

@@ -8,18 +8,19 @@ turn.
 """
 
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from farm.core.batch import Batch
+from farm.model import State
 
 if TYPE_CHECKING:
     from farm.core.needs import Needs
     from farm.core.sessions import Session
 
-__all__ = ["NEVER", "Entry", "Lane", "Line", "by_turns", "since"]
+__all__ = ["NEVER", "Entry", "Lane", "Line", "ahead", "by_turns", "since"]
 
 Entry = tuple[Batch, int, int]
 KINDS_MAX = 64
@@ -214,3 +215,31 @@ class Lane:
 
 def _head_since(line: Line) -> float:
     return since(line.entries[0][0])
+
+
+def ahead(lanes: Mapping[int, Lane], batch: Batch, index: int, entries_max: int) -> int | None:
+    """About how many queued tasks go before this one, of lanes by priority; None if it is in none.
+
+    Counts no further than ``entries_max`` entries. Sessions take turns, so of those of another as
+    many go first as of its own.
+    """
+    found = 0
+    for _, lane in sorted(lanes.items(), reverse=True):
+        own, others, here = 0, 0, False
+        for other, lo, hi in lane.entries():
+            entries_max -= 1
+            if entries_max < 0:
+                break
+            if other is batch and lo <= index < hi:
+                own += batch.states.count(State.QUEUED, lo, index)
+                here = True
+            elif other.session is not batch.session:
+                others += other.states.count(State.QUEUED, lo, hi)
+            elif not here:
+                own += other.states.count(State.QUEUED, lo, hi)
+        if here:
+            return found + own + min(others, own * (len(lane.lines) - 1))
+        found += own + others
+        if entries_max < 0:
+            return found
+    return None

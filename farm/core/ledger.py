@@ -149,10 +149,14 @@ class Ledger:
             self.port.release(names)
 
     def write(self, draft: Draft) -> None:
-        """Write to the journal which tasks were accepted, at once or when there is time for it."""
-        idle = self.committed >= self.last_ref or not self.durable
-        if idle or not self.drafts.add(draft):
+        """Write to the journal which tasks were accepted, now or when hosts have their work."""
+        if not self.drafts.add(draft):
             self.write_drafts([draft])
+
+    def write_fresh(self) -> None:
+        """Hosts have what they have room for: write what was accepted, if it is not to wait."""
+        idle = self.committed >= self.last_ref or not self.durable
+        self.write_drafts(self.drafts.take_fresh(idle=idle))
 
     def write_drafts(self, drafts: Iterable[Draft]) -> None:
         """Write what was accepted, now."""

@@ -51,6 +51,27 @@ class Placement:
         """Whether tasks wait for what no host had when they were looked at."""
         return not self._reserving.idle
 
+    def place_at_once(self, batch: Batch, now: float) -> bool:
+        """Lease a task that has just come, past the queues; whether that is done.
+
+        It is if nothing waits that may go before it, and a slot is free: then whoever waits for it
+        waits no longer than for that.
+        """
+        ledger, queue = self._ledger, batch.queue
+        if batch.units > 1 or batch.needs is not None:
+            return False
+        if not (ledger.queues.idle and queue.plain and queue.ready.empty):
+            return False
+        host = ledger.hosts.pick(0, short=False)
+        if host is None:
+            return False
+        parcels: dict[Host, _Parcel] = {}
+        expected = ledger.functions.expected(batch.function)
+        self._lease(host, batch, (0, batch.count), 1, expected, parcels, now)
+        for parcel in parcels.values():
+            self._send(host, parcel)
+        return True
+
     def place(self, now: float) -> None:
         """Lease queued tasks, in order, until no host has room for the next.
 

@@ -94,6 +94,11 @@ class Queues:
         if not queue.active:
             self._activate(queue)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no queue has anything that a host could be given, or keeps a turn."""
+        return not (self.ring or self._left)
+
     def _activate(self, queue: Queue) -> None:
         queue.active = True
         self.ring.append(queue)

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterator
 
 from farm.core.batch import Batch
 from farm.core.held import Held
-from farm.core.lanes import NEVER, Entry, Lane, Line, by_turns, since
+from farm.core.lanes import NEVER, Entry, Lane, Line, ahead, by_turns, since
 from farm.core.needs import Needs
 from farm.model import State
 
@@ -343,6 +343,11 @@ class ReadyQueue:
 
     # ------------------------------------------------------------ looking
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits but for what limits the queue itself."""
+        return not (self._lanes or self._aside)
+
     def __bool__(self) -> bool:
         """Whether any entry could come up, be it stale; none can that waits for payloads."""
         return bool(self._order)
@@ -359,31 +364,9 @@ class ReadyQueue:
             yield from by_turns(lane.ring)
 
     def ahead(self, batch: Batch, index: int, entries_max: int) -> int | None:
-        """About how many queued tasks go before this one; None if it is in no lane.
-
-        Counts no further than ``entries_max`` entries. Sessions take turns, so of those of another
-        as many go first as of its own.
-        """
-        found = 0
-        for _, lane in sorted(self._lanes.items(), reverse=True):
-            own, others, here = 0, 0, False
-            for other, lo, hi in lane.entries():
-                entries_max -= 1
-                if entries_max < 0:
-                    break
-                if other is batch and lo <= index < hi:
-                    own += batch.states.count(State.QUEUED, lo, index)
-                    here = True
-                elif other.session is not batch.session:
-                    others += other.states.count(State.QUEUED, lo, hi)
-                elif not here:
-                    own += other.states.count(State.QUEUED, lo, hi)
-            if here:
-                return found + own + min(others, own * (len(lane.lines) - 1))
-            found += own + others
-            if entries_max < 0:
-                return found
-        return self._held.ahead(batch, index)
+        """About how many queued tasks go before this one; None if it does not wait here."""
+        found = ahead(self._lanes, batch, index, entries_max)
+        return self._held.ahead(batch, index) if found is None else found
 
     def snapshot(self) -> list[Entry]:
         """Every entry, stale ones too, in no order."""
