@@ -117,7 +117,7 @@ class Core:
         )
         self.lookups = Lookups(ledger, self.history, Explaining(ledger))
         self.watchdog = Watchdog(ledger)
-        self.upkeep = Upkeep(ledger, self.retention, self.dead, self.watchdog)
+        self.upkeep = Upkeep(ledger, self.retention, self.dead, self.watchdog, self.endings.accounts)
         queries = Queries(ledger, self.dead, self.history, self.watchdog, self.orders)
         self.questions = Questions(ledger)
         self.inquiries = Inquiries(ledger, queries, self.lookups, self.questions)

@@ -8,6 +8,7 @@ are offered to their readers, and tasks are dispatched again, only after the com
 from copy import copy
 from functools import partial
 
+from farm.core.accounts import Accounts, Freed
 from farm.core.batch import Batch, Outcome
 from farm.core.dead import DeadTasks
 from farm.core.delivery import Deliveries
@@ -29,8 +30,6 @@ PAYLOAD_LOST = "its arguments are lost: the store has its record no more"
 BACKOFF_DOUBLINGS_MAX = 32
 CHARGED_TO_MAX = 8
 """Hosts that are remembered to have cost one task a loss; those before are not given back."""
-Freed = tuple[Batch, Outcome, int, int, list[str]]
-"""A batch, an outcome of it, and the tasks, bytes and blobs that this frees."""
 Requeued = tuple[Batch, int, int, float | None]
 
 
@@ -44,6 +43,7 @@ class Endings:
         self._deliveries = deliveries
         self._duplicates = duplicates
         self._dead = dead
+        self.accounts = Accounts(ledger)
         self._finished: list[Freed] = []
         self._results: list[Result] = []  # of these, as the journal has them
         self._buried: list[tuple[Batch, Group, list[Failure]]] = []
@@ -104,9 +104,9 @@ class Endings:
         elif batch.same is not None:
             self._duplicates.left(batch)
         if not batch.durable:
-            self._volatile.append((batch, outcome, units, freed, blobs))
+            self._volatile.append(Freed(batch, outcome, units, freed, blobs))
             return
-        self._finished.append((batch, outcome, units, freed, blobs))
+        self._finished.append(Freed(batch, outcome, units, freed, blobs))
         if attempts or (failure and failure is not result.failure):
             result = copy(result)
             result.failure, result.attempts, result.output = failure, attempts, output
@@ -320,16 +320,9 @@ class Endings:
 
     def _publish(self, finished: list[Freed], now: float) -> None:
         ledger = self._ledger
+        self.accounts.published(finished, now)
         for batch, outcome, units, freed, blobs in finished:
             ledger.close(batch, units, freed)
-            queue = batch.queue
-            queue.meter.work(outcome.seconds)
-            if units:
-                queue.meter.end(units, now - batch.at, now)
-                queue.throughput.end(units, freed, now)
-                ledger.throughput.end(units, freed, now)
-                if ledger.settings.session_max_tasks or ledger.settings.session_max_bytes:
-                    batch.session.throughput.end(units, freed, now)
             ledger.counters[COUNTED[outcome.ending]] += outcome.count
             batch.outcomes.append(outcome)
             outcome.at = now

@@ -65,11 +65,13 @@ class Placement:
         host = ledger.hosts.pick(0, short=False)
         if host is None:
             return False
-        parcels: dict[Host, _Parcel] = {}
         expected = ledger.functions.expected(batch.function)
-        self._lease(host, batch, (0, batch.count), 1, expected, parcels, now)
-        for parcel in parcels.values():
-            self._send(host, parcel)
+        lease, grant = self._grant(host, batch, (0, batch.count), 1, expected)
+        if batch.runs_once:
+            self._assign_once(lease, grant, now)
+        else:
+            self._send(host, [grant])
+        self._count(lease, now)
         return True
 
     def place(self, now: float) -> None:
@@ -97,7 +99,7 @@ class Placement:
         if residence.stored or residence.near:
             residence.look_ahead(given, queues.upcoming)
         for host, parcel in parcels.items():
-            self._send(host, parcel)
+            self._send(host, parcel.grants)
 
     def _place_heads(self, parcels: dict[Host, _Parcel], now: float, *, lent: bool = False) -> int:
         """In the order of queues, lanes and lines; ``lent``: on slots that are lent, too.
@@ -257,16 +259,42 @@ class Placement:
         now: float,
     ) -> int:
         """Lease a run of tasks to a host; how many payload bytes that gives it."""
+        lease, grant = self._grant(host, batch, run, attempt, expected)
+        self._count(lease, now)
+        if batch.runs_once:
+            self._assign_once(lease, grant, now)
+            return grant.size
+        parcel = parcels.get(host)
+        if parcel is None:
+            parcel = parcels[host] = _Parcel()
+        payloads = len(grant.payloads)
+        if parcel.grants and (
+            parcel.payloads + payloads > TASKS_PER_MESSAGE_MAX
+            or parcel.size + grant.size > BATCH_BYTES
+        ):
+            self._send(host, parcel.grants)
+            parcel = parcels[host] = _Parcel()
+        parcel.grants.append(grant)
+        parcel.payloads += payloads
+        parcel.size += grant.size
+        return grant.size
+
+    def _grant(
+        self, host: Host, batch: Batch, run: tuple[int, int], attempt: int, expected: float
+    ) -> tuple[Lease, Grant]:
+        """A lease of a run of tasks, and what its host is told of it; it has their function."""
         ledger = self._ledger
         lo, hi = run
         batch.move(lo, hi, Event.LEASE)
         ledger.leases_given += 1
         key = (ledger.epoch, ledger.leases_given)
         lease = Lease(key, host, batch, run, attempt)
-        self._count(lease, now)
+        host.lease(lease)
         payloads = batch.payloads_of(lo, hi)
         template = batch.template
-        grant = Grant(
+        if batch.function not in host.functions:
+            self.on_need_function(host, batch.function)
+        return lease, Grant(
             key[1],
             attempt,
             batch.session.id,
@@ -288,30 +316,11 @@ class Placement:
             ledger.depth(batch) if template.depth else 0,
             template.resources,
         )
-        if batch.function not in host.functions:
-            self.on_need_function(host, batch.function)
-        if batch.runs_once:
-            self._assign_once(lease, grant, now)
-            return grant.size
-        parcel = parcels.get(host)
-        if parcel is None:
-            parcel = parcels[host] = _Parcel()
-        if parcel.grants and (
-            parcel.payloads + len(payloads) > TASKS_PER_MESSAGE_MAX
-            or parcel.size + grant.size > BATCH_BYTES
-        ):
-            self._send(host, parcel)
-            parcel = parcels[host] = _Parcel()
-        parcel.grants.append(grant)
-        parcel.payloads += len(payloads)
-        parcel.size += grant.size
-        return grant.size
 
     def _count(self, lease: Lease, now: float) -> None:
         """A lease is given: its host holds its tasks."""
         host, batch, units = lease.host, lease.batch, lease.units
         lease.since = now
-        host.lease(lease)
         host.hold(batch, units)
         host.meter.arrive(units, now)
         batch.queue.placed(batch, units, lease.attempt, now)
@@ -335,9 +344,9 @@ class Placement:
             lease.sent = True
             self._ledger.port.send(host.peer, Assign(self._ledger.epoch, [grant]))
 
-    def _send(self, host: Host, parcel: _Parcel) -> None:
-        if host.peer is not None and parcel.grants:
-            self._ledger.port.send(host.peer, Assign(self._ledger.epoch, parcel.grants))
+    def _send(self, host: Host, grants: list[Grant]) -> None:
+        if host.peer is not None:
+            self._ledger.port.send(host.peer, Assign(self._ledger.epoch, grants))
 
     def on_need_function(self, host: Host, digest: bytes) -> None:
         """Send a host a function that it lacks."""

@@ -74,7 +74,8 @@ class Reports:
             self.note_waits(host, message.waits)
         self._ledger.hosts.update(host)
         if self._gone:
-            host.meter.end(self._gone, now - self._gone_since / self._gone, now, host.tasks)
+            mean = now - self._gone_since / self._gone
+            self._endings.accounts.gone(host, self._gone, mean, now)
         action = partial(self._note, host, host.connection, message.number)
         self._ledger.after_commit(action, now)
 
@@ -157,7 +158,7 @@ class Reports:
             if not batch.packed or hi - lo == lease.hi - lease.lo:  # else it is not over yet
                 units = 1 if batch.packed else hi - lo
                 took = ended.seconds if batch.packed else ended.seconds / ended.count
-                host.meter.place(units, max(0.0, now - lease.since - took), now)
+                self._endings.accounts.ran(host, units, max(0.0, now - lease.since - took), now)
 
     def _end(self, batch: Batch, lo: int, hi: int, ended: Ended, now: float) -> None:
         at = lo - (ended.first - batch.first)

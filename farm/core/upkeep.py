@@ -1,5 +1,6 @@
 """When what is kept is looked after: a little later, for all the turns until then at once."""
 
+from farm.core.accounts import Accounts
 from farm.core.dead import DeadTasks
 from farm.core.ledger import Ledger
 from farm.core.retention import Retention
@@ -14,9 +15,15 @@ class Upkeep:
     """Forgets what is over, when nobody waits for that; ``due`` is when ``on_tick`` must come."""
 
     def __init__(
-        self, ledger: Ledger, retention: Retention, dead: DeadTasks, watchdog: Watchdog
+        self,
+        ledger: Ledger,
+        retention: Retention,
+        dead: DeadTasks,
+        watchdog: Watchdog,
+        accounts: Accounts,
     ) -> None:
         self._ledger = ledger
+        self._accounts = accounts
         self._retention = retention
         self._dead = dead
         self._watchdog = watchdog
@@ -26,8 +33,9 @@ class Upkeep:
     def on_tick(self, now: float) -> None:
         """The end of a turn, in which anything may have happened: it is looked after soon.
 
-        Memory alone is looked after at once.
+        Memory alone is looked after at once, and what happened is counted.
         """
+        self._accounts.settle()
         residence = self._ledger.residence
         if residence.bytes > residence.limit:
             residence.settle()
