@@ -117,7 +117,8 @@ class Core:
         )
         self.lookups = Lookups(ledger, self.history, Explaining(ledger))
         self.watchdog = Watchdog(ledger)
-        self.upkeep = Upkeep(ledger, self.retention, self.dead, self.watchdog, self.endings.accounts)
+        accounts = self.endings.accounts
+        self.upkeep = Upkeep(ledger, self.retention, self.dead, self.watchdog, accounts)
         queries = Queries(ledger, self.dead, self.history, self.watchdog, self.orders)
         self.questions = Questions(ledger)
         self.inquiries = Inquiries(ledger, queries, self.lookups, self.questions)
@@ -310,16 +311,8 @@ class Core:
             or now >= ledger.drafts.due
         ):
             self._end_waits(now)
-        queues, hosts = ledger.queues, ledger.hosts
-        if (queues.ring or queues.timed or hosts.changed is not None) or (
-            ledger.residence.near or queues.lending
-        ):
-            self.placement.place(now)
-        if ledger.drafts.fresh:
-            ledger.write_fresh()
-        if queues.timed:
-            queues.plan(now)
-        if hosts.over or self.recalls.asked or now >= self.recalls.due:
+        self._place(now)
+        if ledger.hosts.over or self.recalls.asked or now >= self.recalls.due:
             self.recalls.look(now)
         if self.following.changed or ledger.paged:  # a follower is told of a task first
             self.following.flush()
@@ -337,13 +330,25 @@ class Core:
         self._dirty = False
         self._due = None
 
+    def _place(self, now: float) -> None:
+        """Hosts get what they have room for; then what was accepted is written."""
+        ledger, queues = self.ledger, self.ledger.queues
+        if (queues.ring or queues.timed or ledger.hosts.changed is not None) or (
+            ledger.residence.near or queues.lending
+        ):
+            self.placement.place(now)
+        if ledger.drafts.fresh:
+            ledger.write_fresh()
+        if queues.timed:
+            queues.plan(now)
+
     def _end_waits(self, now: float) -> None:
         """What had to wait until now: recovery, delays, expiry, silence."""
         ledger = self.ledger
         if now >= self.recovery.deadline:
             self.recovery.finish(now)
         if now >= ledger.delays.due:
-            self._end_delays(now)
+            self.placement.on_due(now)
         if now >= ledger.expiries.due:
             for batch, lo, hi in ledger.expiries.pop_due(now):
                 for state in (State.QUEUED, State.SCHEDULED):
@@ -356,18 +361,6 @@ class Core:
             self.connections.on_tick(now)
         if now >= ledger.drafts.due:
             ledger.write_drafts(ledger.drafts.take_due(now))
-
-    def _end_delays(self, now: float) -> None:
-        """The time of delays has come, or nearly so."""
-        ledger = self.ledger
-        for batch, lo, hi in ledger.delays.pop_due(now):
-            if batch.starts_at > now:
-                ledger.residence.foresee(batch)
-                ledger.delays.push(batch.starts_at, batch, lo, hi)
-                continue
-            for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
-                batch.move(a, b, Event.DUE)
-                ledger.queues.push(batch, a, b)
 
     def next_deadline(self) -> float | None:
         """When ``on_tick`` must be called next; in the past if at once."""

@@ -8,6 +8,7 @@ from farm.core.ledger import Ledger
 from farm.core.ready import Entry
 from farm.core.reserving import Reserving
 from farm.core.states import Event
+from farm.model import State
 from farm.protocol.messages import Assign, Function
 from farm.protocol.parts import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Grant
 from farm.protocol.records import Begun
@@ -73,6 +74,18 @@ class Placement:
             self._send(host, [grant])
         self._count(lease, now)
         return True
+
+    def on_due(self, now: float) -> None:
+        """The time of delays has come, or nearly so."""
+        ledger = self._ledger
+        for batch, lo, hi in ledger.delays.pop_due(now):
+            if batch.starts_at > now:
+                ledger.residence.foresee(batch)
+                ledger.delays.push(batch.starts_at, batch, lo, hi)
+                continue
+            for a, b in list(batch.runs(lo, hi, State.SCHEDULED)):
+                batch.move(a, b, Event.DUE)
+                ledger.queues.push(batch, a, b)
 
     def place(self, now: float) -> None:
         """Lease queued tasks, in order, until no host has room for the next.

@@ -71,7 +71,11 @@ def _(patch):
     patch.setattr(Ledger, "write", at_once)
 
 
-@bite("what tells of a task is written after it", "invariants", "journal", "stuck", **SHARED)
+@bite(
+    "what tells of a task is written after it",
+    *("invariants", "journal", "left behind", "stuck"),
+    **SHARED,
+)
 def _(patch):
     patch.setattr(ledger, "PASSING", frozenset(get_args(Record)))
 
