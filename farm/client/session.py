@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from farm.client.session_outbox import Outbox
 from farm.client.session_port import SessionPort, SessionSettings
+from farm.client.session_receipts import Receipts
 from farm.client.session_requests import Cancels, Follows, Jobs, runs_among
 from farm.client.session_shelf import STOPPED, cancelled_results, parts_of_result
 from farm.model import Answer as Data
@@ -52,8 +53,8 @@ class Session:
         self._settings, self._port, self._secret, self._instance = settings, port, secret, instance
         self._connection, self._beat_seconds, self._silence = 0, 1.0, 0.0
         self._hello_at: float | None = None  # not None: waiting for the welcome
-        self._heard = self._ticked = self._beat_due = self._take_due = 0.0
-        self._taken = self._received = self._untaken_bytes = 0  # numbers of Results
+        self._heard = self._ticked = self._beat_due = 0.0
+        self._receipts = Receipts(settings)
         self._outbox, self.jobs = Outbox(paced=settings.waits_for_room), Jobs()
         self.full, self.queues = self._outbox.full, frozenset[str]()
         self._cancels, self._follows = Cancels(), Follows(session)
@@ -91,8 +92,11 @@ class Session:
         for group in groups:
             self.open.add(group.first, group.first + group.count)
             self.jobs.held(group.job, group.count)
-        self._outbox.add(groups, functions)
-        self._pump(now)
+        send = self._port.send if self.connected else None
+        if self._outbox.add(groups, functions, send, now):
+            self._port.room(*self.unsent)
+        else:
+            self._pump(now)
 
     def open_job(self, job: int, name: str, now: float) -> None:
         """Begin a job, before any task that names it by its number."""
@@ -139,7 +143,8 @@ class Session:
 
     def close(self, now: float) -> None:
         """Leave. Tasks that were accepted go on; nothing is said or heard any more."""
-        self._say_taken()
+        if taken := self._receipts.take():
+            self._say(taken)
         self._say(m.Bye())
         self.connected, self.closed, self._hello_at = False, True, None
 
@@ -163,7 +168,7 @@ class Session:
     def on_disconnected(self, now: float) -> None:
         """The connection is gone; all goes on with the next one."""
         self.connected, self._hello_at = False, None
-        self._taken = self._received = self._untaken_bytes = 0
+        self._receipts.disconnected()
         self._outbox.disconnected()
 
     def next_deadline(self) -> float | None:
@@ -172,9 +177,7 @@ class Session:
             return self._hello_at + self._settings.hello_seconds
         if not self.connected:
             return None
-        due = min(self._beat_due, self._heard + self._silence)
-        if self._received > self._taken:
-            due = min(due, self._take_due)
+        due = min(self._beat_due, self._heard + self._silence, self._receipts.due)
         if self._outbox.hold_until > self._ticked and self._outbox.tasks:
             due = min(due, self._outbox.hold_until)
         return due
@@ -191,8 +194,8 @@ class Session:
         if now >= self._heard + self._silence:  # the very sum that next_deadline says
             self._give_up(f"the coordinator was silent for {now - self._heard:.1f} s", now)
             return
-        if now >= self._take_due:
-            self._say_taken()
+        if now >= self._receipts.due and (taken := self._receipts.take()):
+            self._port.send(taken)
         self._pump(now)
         for seal in self.jobs.seals():
             self._port.send(seal)
@@ -283,29 +286,31 @@ class Session:
             self._port.failed(piece.first, piece.count, message)
 
     def _on_results(self, message: m.Results, now: float) -> None:
-        if self._received == self._taken:
-            self._take_due = now + self._settings.take_seconds
-        self._received = message.number
-        self._untaken_bytes += sum(entry.size for entry in message.entries)
-        if self._untaken_bytes > self._settings.window_bytes // 4:
-            self._take_due = now  # or the results behind these would wait
+        self._receipts.received(message, now)
         self.commit_seen = max(self.commit_seen, message.commit)
         fresh: list[m.Result] = []
         for entry in self._outbox.without_unsent(message.entries, self.session):
-            first, stop = entry.first, entry.first + entry.count
+            first, stop, ours = (
+                entry.first,
+                entry.first + entry.count,
+                entry.session == self.session,
+            )
             if entry.ending is Ending.CANCELLED and self._cancels:
                 self._cancels.cancelled(entry.session, first, stop, stopped=bool(entry.failure))
             parts = self._follows.settle(entry.session, first, stop)
-            if entry.session == self.session and (mine := self.open.overlap(first, stop)):
+            if ours and self.open.covers(first, stop):  # as nearly always
                 self._settle(first, stop)
-                parts = mine if mine == [(first, stop)] or not parts else [*RangeSet(mine + parts)]
+                fresh.append(entry)
+                continue
+            if ours and (mine := self.open.overlap(first, stop)):
+                self._settle(first, stop)
+                parts = [*RangeSet(mine + parts)] if parts else mine
             fresh += parts_of_result(entry, parts)
         if fresh:
             self._port.settled(fresh)
 
     def _on_cancel_reply(self, message: m.CancelReply, now: float) -> None:
-        answer = self._cancels.answer(message)
-        if answer is None:
+        if (answer := self._cancels.answer(message)) is None:
             return
         # Settled on the coordinator's word: should it restart, nothing of these is sent again.
         self._end(runs_among(answer.cancelled, self.session, self.open))
@@ -334,11 +339,6 @@ class Session:
     def _say(self, message: m.FromClient) -> None:
         if self.connected:
             self._port.send(message)
-
-    def _say_taken(self) -> None:
-        if self.connected and self._received > self._taken:
-            self._taken, self._untaken_bytes = self._received, 0
-            self._port.send(m.Taken(self._taken))
 
     def _give_up(self, reason: str, now: float) -> None:
         self.on_disconnected(now)

@@ -12,9 +12,10 @@ that their queue has no room for are parked, each queue's by themselves, with wh
 it, until the coordinator says how many may be sent.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import copy as copy_of
 
+from farm.client.session_functions import Functions
 from farm.client.session_shelf import Shelf, join, part_of_result
 from farm.client.session_siblings import Siblings
 from farm.model import DEFAULT_QUEUE, Ending
@@ -30,11 +31,10 @@ from farm.protocol.messages import (
 )
 from farm.ranges import RangeSet
 
-__all__ = ["FUNCTIONS_MAX", "Outbox"]
+__all__ = ["Outbox"]
 
+Send = Callable[[Function | Submit], None]
 
-FUNCTIONS_MAX = 256
-"""Functions kept; above that, those that no kept task uses are dropped."""
 HOLD_SECONDS_MIN = 0.05
 """After ``Refused(busy)`` nothing is sent for at least so long, unless credit comes."""
 HOLD_TIMES = 2
@@ -64,9 +64,9 @@ class Outbox:
         self.full: dict[str, tuple[float, str]] = {}
         self.hold_until = 0.0
         self._next = 1  # tasks below it were all added, or never will be
-        self._functions: dict[bytes, Function] = {}
-        self._functions_max = FUNCTIONS_MAX
-        self._told: set[bytes] = set()  # hashes that a coordinator was sent; it asks if it forgot
+        self._functions = Functions(
+            lambda: (one.function for shelf in self._shelves for one in shelf)
+        )
         self._granted = (0, 0)  # tasks and bytes, in all on this connection
         self._sent_tasks = self._sent_bytes = 0
 
@@ -106,24 +106,36 @@ class Outbox:
         tasks, size = self._granted
         return now < self.hold_until or tasks <= self._sent_tasks or size <= self._sent_bytes
 
-    def add(self, groups: Iterable[Group], functions: Iterable[Function]) -> None:
-        """Take new groups, and the functions they name."""
-        for function in functions:
-            self._functions[function.hash] = function
+    def add(
+        self,
+        groups: Sequence[Group],
+        functions: Iterable[Function],
+        send: Send | None = None,
+        now: float = 0.0,
+    ) -> bool:
+        """Take new groups, and the functions they name; whether it is sent already.
+
+        With ``send`` a single group is, past the shelves, if nothing else waits to be sent.
+        """
+        self._functions.keep(functions)
         for group in groups:
+            self._next = max(self._next, group.first + group.count)
             if not self._paced:
                 self._siblings.add(group)
-            self._shelf(group).add(group, joined=True)
-            self._next = max(self._next, group.first + group.count)
-        if len(self._functions) > self._functions_max:
-            self._drop_functions()
+        if at_once := send is not None and len(groups) == 1 and self._passes(groups[0], now):
+            [group] = groups
+            self._charge(group, send)
+            self._post([group], min(self.floor, group.first), send)
+        else:
+            for group in groups:
+                self._shelf(group).add(group, joined=True)
+        return at_once
 
-    def _drop_functions(self) -> None:
-        used = {group.function for shelf in self._shelves for group in shelf}
-        self._functions = {key: one for key, one in self._functions.items() if key in used}
-        self._told.intersection_update(self._functions)
-        # Doubled while so many are in use, so that looking costs a constant share of adding.
-        self._functions_max = max(FUNCTIONS_MAX, 2 * len(self._functions))
+    def _passes(self, group: Group, now: float) -> bool:
+        """Whether a new group may be sent now: nothing is before it, and there is credit for it."""
+        if self.fresh.tasks or self.again.tasks or self.parked or now < self.hold_until:
+            return False
+        return self._fitting(group, TASKS_PER_MESSAGE_MAX, BATCH_BYTES, alone=True) == group.count
 
     # ------------------------------------------------------------ sending
 
@@ -169,26 +181,26 @@ class Outbox:
     @property
     def floor(self) -> int:
         """Below this counter nothing will ever be sent again."""
-        shelves = self._shelves
-        heads = [head.first for shelf in shelves if shelf and (head := shelf.head()) is not None]
-        return min([self._next, *heads])
+        floor = self._next
+        for shelf in self._shelves:
+            if shelf.tasks and (head := shelf.head()) is not None and head.first < floor:
+                floor = head.first
+        return floor
 
-    def pump(self, send: Callable[[Function | Submit], None], now: float) -> bool:
+    def pump(self, send: Send, now: float) -> bool:
         """Send what credit allows, older work first; whether anything was sent."""
         if now < self.hold_until:
             return False
         sent = False
         for shelf in (self.again, self.fresh):
             while shelf.tasks and (floor := self.floor) and (batch := self._batch(shelf, send)):
-                send(Submit(batch, floor))
-                for group in batch:
-                    self.unacked.add(group)
+                self._post(batch, floor, send)
                 sent = True
         for queue in list(self._may):
             sent = self._pump_parked(queue, send) or sent
         return sent
 
-    def _pump_parked(self, queue: str, send: Callable[[Function | Submit], None]) -> bool:
+    def _pump_parked(self, queue: str, send: Send) -> bool:
         """Send what may be sent of what is parked for a queue."""
         shelf, sent = self.parked[queue], False
         while self._may[queue] > 0 and (floor := self.floor):
@@ -197,21 +209,20 @@ class Outbox:
             if not batch:
                 break
             self._may[queue] -= self._sent_tasks - before
-            send(Submit(batch, floor))
-            for group in batch:
-                self.unacked.add(group)
+            self._post(batch, floor, send)
             sent = True
         if not self._may[queue]:
             del self._may[queue]
         self._drop_empty()
         return sent
 
-    def _batch(
-        self,
-        shelf: Shelf,
-        send: Callable[[Function | Submit], None],
-        most: int = TASKS_PER_MESSAGE_MAX,
-    ) -> list[Group]:
+    def _post(self, batch: list[Group], floor: int, send: Send) -> None:
+        """Send the groups of one message, for which there is credit."""
+        send(Submit(batch, floor))
+        for group in batch:
+            self.unacked.add(group)
+
+    def _batch(self, shelf: Shelf, send: Send, most: int = TASKS_PER_MESSAGE_MAX) -> list[Group]:
         """Take the groups of one message off a shelf, after sending the functions they need."""
         batch: list[Group] = []
         entries, size = min(most, TASKS_PER_MESSAGE_MAX), BATCH_BYTES
@@ -220,18 +231,20 @@ class Outbox:
             if not count:
                 break
             [group] = shelf.take(head.first, head.first + count)
-            if group.function not in self._told:
-                send(self._functions[group.function])
-                self._told.add(group.function)
-            units = 1 if group.packed else group.count
-            self._sent_tasks += units
-            self._sent_bytes += group.size
-            entries -= units
+            entries -= self._charge(group, send)
             size -= group.size
             # Only what was split here, and never sent, may be joined again.
             if not batch or shelf is self.again or not join(batch[-1], group):
                 batch.append(group)
         return batch
+
+    def _charge(self, group: Group, send: Send) -> int:
+        """Take the credit for a group, having sent its function; as how many tasks it counts."""
+        self._functions.tell(group.function, send)
+        units = 1 if group.packed else group.count
+        self._sent_tasks += units
+        self._sent_bytes += group.size
+        return units
 
     def _fitting(self, group: Group, entries: int, size: int, *, alone: bool) -> int:
         """How many tasks from the head of a group fit the message and the credit."""
@@ -316,7 +329,7 @@ class Outbox:
 
     def forget_function(self, pieces: Iterable[Group]) -> None:
         """The coordinator lacks the functions of these groups: they are sent before them."""
-        self._told.difference_update(piece.function for piece in pieces)
+        self._functions.lacking(piece.function for piece in pieces)
 
     def accepted_for_good(self, among: RangeSet) -> RangeSet:
         """Which of these tasks need not be sent again, even if the coordinator restarts."""
@@ -359,15 +372,14 @@ class Outbox:
         """These tasks are over; which of them were not known to be accepted."""
         if self.retained.tasks:
             self.retained.take(first, stop)
-        pieces: list[Group] = []
-        for shelf in (self.unacked, self.again, self.fresh, *self.parked.values()):
-            if shelf.tasks:
+        pieces = self.unacked.take(first, stop) if self.unacked.tasks else []
+        if self.again.tasks or self.fresh.tasks or self.parked:
+            for shelf in (self.again, self.fresh, *self.parked.values()):
                 pieces += shelf.take(first, stop)
+            self._drop_empty()
         if not self._paced:
             self._siblings.remove(first, stop)
             self._siblings.accepted(pieces)  # what is over had room, though nobody has said so
-        if self.parked:
-            self._drop_empty()
         return pieces
 
 

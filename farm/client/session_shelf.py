@@ -170,27 +170,50 @@ class Shelf:
 
     def take(self, first: int, stop: int) -> list[Group]:
         """Remove the tasks of ``[first, stop)`` that are here, and return them in order."""
+        at = bisect_right(self._firsts, first) - 1
+        group = self._groups[at] if at >= 0 else None
+        if group is not None and group.first == first and group.count == stop - first:
+            self._remove(at, group)  # as nearly always; nothing else can be there
+            taken = [group]
+        else:
+            taken = self._take_among(max(at, 0), first, stop)
+        if self._dead > _DEAD_MIN and self._dead * 2 > len(self._groups):
+            self._sweep()
+        return taken
+
+    def _take_among(self, at: int, first: int, stop: int) -> list[Group]:
+        """Remove the tasks of ``[first, stop)``, of which none is in a group before ``at``."""
         taken: list[Group] = []
         firsts, groups = self._firsts, self._groups
-        at = max(bisect_right(firsts, first) - 1, 0)
         while at < len(firsts) and firsts[at] < stop:
             group = groups[at]
             end = 0 if group is None else group.first + group.count
             if group is not None and end > first:
                 if first <= group.first and end <= stop:
                     taken.append(group)
-                    groups[at] = None
-                    self._dead += 1
-                    self.tasks -= group.count
-                    self.size -= group.size
+                    self._remove(at, group)
                 else:
                     a, b = max(group.first, first), min(end, stop)
                     at += self._cut(at, group, a, b) - 1
                     taken.append(part(group, a, b))
             at += 1
-        if self._dead > _DEAD_MIN and self._dead * 2 > len(groups):
-            self._sweep()
         return taken
+
+    def _remove(self, at: int, group: Group) -> None:
+        """Remove a whole group."""
+        self.tasks -= group.count
+        self.size -= group.size
+        if self.tasks:
+            self._groups[at] = None
+            self._dead += 1
+        else:
+            self._clear()
+
+    def _clear(self) -> None:
+        """Forget where the groups were that are not here any more."""
+        self._firsts.clear()
+        self._groups.clear()
+        self._dead = self._head = 0
 
     def _cut(self, at: int, group: Group, first: int, stop: int) -> int:
         """Remove some of the tasks of a group; how many groups the others are."""
@@ -205,8 +228,8 @@ class Shelf:
     def take_all(self) -> list[Group]:
         """Remove everything, and return it in order."""
         taken = list(self)
-        self._firsts, self._groups = [], []
-        self.tasks = self.size = self._dead = self._head = 0
+        self.tasks = self.size = 0
+        self._clear()
         return taken
 
     def _sweep(self) -> None:

@@ -40,6 +40,13 @@ def test_after_a_reconnect_it_is_no_lower_and_nothing_comes_from_below():
     assert [(x.floor, x.groups[0].first) for x in sent(done) if isinstance(x, m.Submit)] == [(3, 3)]
 
 
+def test_it_is_never_above_what_is_sent_with_it():
+    session, port = open_session()
+    session.submit([group(5)], [F], 0.0)
+    session.submit([group(3)], [F], 0.1)  # a counter given out before, and used later
+    assert floors(port.take()) == [5, 3]
+
+
 @pytest.mark.parametrize("restart", [True, False])
 def test_a_session_remembers_a_floor_and_not_every_hole_below_it(restart):
     rig = Rig()
