@@ -319,17 +319,16 @@ class Future(StandardFuture[T]):
         """Return when it is finished; raise if it is cancelled, or not finished in time."""
         if not self.done():
             self._check_process()
-            sleeper = None
             with LOCK:
-                if not self.done():
-                    watch = self._watched()
-                    sleeper = watch.add_sleeper()
-            if sleeper is not None:
-                waits.wait(sleeper.sleep, watch, timeout)
+                watch = None if self.done() else self._watched()
+                sleeper = watch and watch.add_sleeper()
+            if watch is not None:
+                waits.wait(watch.sleep, sleeper, timeout)
+        if self._state is FINISHED:
+            return
         if self._state is CANCELLED_AND_NOTIFIED:
             raise CancelledError
-        if not self.done():
-            raise TimeoutError
+        raise TimeoutError
 
     def _check_process(self) -> None:
         if os.getpid() != self._origin.process:
@@ -367,7 +366,7 @@ class Future(StandardFuture[T]):
                 sleeper = watch.add_sleeper()
             # The other thread looks for sleepers after it has opened the outcome: look again.
             if self._outcome == outcome:
-                sleeper.sleep(watch, None)
+                watch.sleep(sleeper, None)
             elif self._outcome is not None:
                 self._open()
 

@@ -76,18 +76,19 @@ Outcome = Payload | tuple[PackedValues, int] | Failed | Given
 def outcomes_of(result: Result) -> tuple[str, Iterable[Outcome | None]]:
     """The state that a result puts its futures in, and the outcome of each of them, in order."""
     ending, payloads, count = result.ending, result.payloads, result.count
-    if ending is Ending.CANCELLED and result.failure is None:
-        return CANCELLED_AND_NOTIFIED, repeat(None, count)  # it was never called, and never is
-    if ending is Ending.OK and result.packed and len(payloads) == 1:
-        return FINISHED, zip(repeat(PackedValues(payloads[0], count)), range(count), strict=False)
-    if len(payloads) == count and not result.packed:
-        if ending is Ending.OK:
-            return FINISHED, payloads
-        if ending is Ending.EXCEPTION:
-            return FINISHED, [Failed(ending, result.failure, payload) for payload in payloads]
+    for_each = len(payloads) == count and not result.packed
     if ending is Ending.OK:
+        if for_each:
+            return FINISHED, payloads
+        if result.packed and len(payloads) == 1:
+            packed = PackedValues(payloads[0], count)
+            return FINISHED, zip(repeat(packed), range(count), strict=False)
         error = PayloadError(f"{len(payloads)} results arrived for {count} tasks")
         return FINISHED, repeat(Given(None, error), count)
+    if ending is Ending.CANCELLED and result.failure is None:
+        return CANCELLED_AND_NOTIFIED, repeat(None, count)  # it was never called, and never is
+    if ending is Ending.EXCEPTION and for_each:
+        return FINISHED, [Failed(ending, result.failure, payload) for payload in payloads]
     return FINISHED, repeat(Failed(ending, result.failure, b""), count)
 
 

@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 Callback = Callable[[Any], object]
+Sleeper = threading.Lock
+"""A thread waits until it is released; an Event would cost ten times as much."""
 _kept = KeptOutput()
 
 LOCK = threading.RLock()
@@ -74,42 +76,35 @@ class Watch:
         self.holds = 0
         self.arrived: tuple[str, Outcome | None] | None = None
 
-    def add_sleeper(self) -> "Sleeper":
-        """A sleeper for this thread; with the lock held."""
-        sleeper = Sleeper()
+    def add_sleeper(self) -> Sleeper:
+        """What this thread can sleep on; with the lock held."""
+        sleeper = threading.Lock()
+        sleeper.acquire()
         if self.sleepers is None:
-            self.sleepers = []
-        self.sleepers.append(sleeper)
+            self.sleepers = [sleeper]
+        else:
+            self.sleepers.append(sleeper)
         return sleeper
+
+    def sleep(self, sleeper: Sleeper, seconds: float | None) -> None:
+        """Wait until woken, or for so long at most."""
+        woken = False
+        try:
+            if seconds is None:
+                woken = sleeper.acquire()
+            else:
+                woken = sleeper.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+        finally:
+            if not woken:  # it is too late, or a signal has interrupted it
+                with LOCK:
+                    if self.sleepers and sleeper in self.sleepers:
+                        self.sleepers.remove(sleeper)
 
     def wake(self) -> None:
         """Wake all sleepers, for good; with the lock held."""
         sleepers, self.sleepers = self.sleepers, None
         for sleeper in sleepers or ():
-            sleeper.wake()
-
-
-class Sleeper:
-    """A thread that waits for a future; a lock, since an Event costs ten times as much."""
-
-    __slots__ = ("_lock", "wake")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self.wake = self._lock.release
-
-    def sleep(self, watch: Watch, seconds: float | None) -> None:
-        """Wait until woken, or for so long at most."""
-        try:
-            if seconds is None:
-                self._lock.acquire()
-            else:
-                self._lock.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
-        finally:  # woken, too late, or interrupted by a signal
-            with LOCK:
-                if watch.sleepers and self in watch.sleepers:
-                    watch.sleepers.remove(self)
+            sleeper.release()
 
 
 class Hold:
@@ -241,7 +236,7 @@ def _end(future: "Future[Any]", state: str, outcome: Outcome | None, ended: list
 
     With the lock held. Those to be told of are added to ``ended``.
     """
-    if future.done():
+    if future._state is not PENDING and future._state is not RUNNING:
         return
     watch = future._watch
     if watch is not None and watch.holds:
@@ -252,9 +247,9 @@ def _end(future: "Future[Any]", state: str, outcome: Outcome | None, ended: list
     if watch is not None:
         # Whoever comes from now on sees that it is over, and does not wait.
         future._watch = None
-        watch.wake()
         if watch.waiters or watch.callbacks:
             ended.append((future, is_error(outcome), watch.waiters, watch.callbacks))
+        watch.wake()
 
 
 def _tell(ended: list[_Ended]) -> None:

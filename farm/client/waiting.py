@@ -62,16 +62,21 @@ class Waiting:
     def settle(self, results: Iterable[Result]) -> None:
         """Give outcomes to whoever waits for them."""
         ended: list[tuple[Sequence[Future[Any] | None], Result]] = []
-        pop = self._futures.pop
+        pop, session = self._futures.pop, self.origin.session
         for entry in results:
-            first, stop = entry.first, entry.first + entry.count
+            first, count = entry.first, entry.count
             if self._followed:
                 ended += self._followers(entry)
-            if entry.session != self.origin.session:
+            if entry.session != session:
                 continue
-            if self._chunk_firsts and self._to_chunks(entry, first, stop):
+            if self._chunk_firsts and self._to_chunks(entry, first, first + count):
                 continue
-            ended.append(([pop(counter, None) for counter in range(first, stop)], entry))
+            if count == 1:
+                ended.append(((pop(first, None),), entry))
+            else:
+                ended.append(
+                    ([pop(counter, None) for counter in range(first, first + count)], entry)
+                )
         if ended:
             settling.settle(ended)
 
