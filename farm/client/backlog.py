@@ -101,7 +101,7 @@ class Backlog:
         self._may_block = may_block
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
-        self._taken = threading.Condition(self._lock)
+        self._taken, self._awaited = threading.Condition(self._lock), False
         self._entries: list[Entry] = []
         # Bounded by what callers do besides submitting: each call adds one.
         self._later: deque[Callable[[float], None]] = deque()
@@ -256,6 +256,7 @@ class Backlog:
         """
         with self._lock:
             if self._entries and self.closed is None:
+                self._awaited = True
                 self._taken.wait(HAND_OVER_SECONDS)
 
     def skip(self) -> int:
@@ -334,18 +335,20 @@ class Backlog:
 
     def take(self) -> list[Entry]:
         """Everything added so far."""
-        later = [self._later.popleft() for _ in range(len(self._later))]
-        if not self._entries:
-            return [Entry(0, None, [], command=command) for command in later]
-        with self._lock:
-            entries, self._entries = self._entries, []
-            self._next = entries[-1].stop
-            if self._credit is not None:  # until it is said again
-                self._count_max -= self._count
-            self._count = self._bytes = 0
-            self._taken.notify_all()
-        entries += [Entry(0, None, [], command=command) for command in later]
-        return entries
+        # Before the entries: those that were added before it are among them then.
+        commands = [self._later.popleft() for _ in range(len(self._later))] if self._later else ()
+        entries: list[Entry] = []
+        if self._entries:
+            with self._lock:
+                entries, self._entries = self._entries, entries
+                self._next = entries[-1].stop
+                if self._credit is not None:  # until it is said again
+                    self._count_max -= self._count
+                self._count = self._bytes = 0
+                if self._awaited:
+                    self._awaited = False
+                    self._taken.notify_all()
+        return entries + [Entry(0, None, [], command=command) for command in commands]
 
     def left(self, tasks: int, size: int, credit: int | None = None) -> None:
         """So much of what was taken is unsent; who waits goes on when it is little.

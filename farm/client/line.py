@@ -13,6 +13,7 @@ import zmq
 from farm.errors import ConfigError
 from farm.protocol.messages import Message
 from farm.transport import Address, Credentials, Dealer, Poller, Waker
+from farm.transport.frames import readable
 from farm.transport.options import MESSAGES_HWM
 from farm.transport.pauses import Pauses
 
@@ -46,7 +47,8 @@ class Line:
         self._credentials, self._waker, self._chance = credentials, waker, chance
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = Poller()
-        self._poller.register(waker.fileno())
+        self._wake = waker.fileno()
+        self._poller.register(self._wake)
         self._dealer: Dealer | None = None
         self._ready: set[Any] | None = None  # of the poller's, if this turn began with it
         self._due = 0.0  # when the next attempt is
@@ -61,7 +63,13 @@ class Line:
         return 0 if self._dealer is None else self._dealer.congested
 
     def step(self, limit: int, now: float) -> tuple[bool, list[Any], bool]:
-        """Whether a connection came about, what arrived on it, and whether it was then lost."""
+        """Whether a connection came about, what arrived on it, and whether it was then lost.
+
+        Who woke us before is forgotten: what they added must have been looked at, or still be.
+        """
+        ready, self._ready = self._ready, None
+        if ready is not None and self._wake in ready:
+            self._waker.clear()
         dealer = self._dealer
         if dealer is None:
             if now < self._due:
@@ -71,10 +79,8 @@ class Line:
             except ConfigError as error:  # the token's file has gone, for instance
                 self.drop(str(error), now)
                 return False, [], False
-        messages = dealer.receive(1 if self._poller.woken else limit, self._ready)
-        self._ready = None
-        opened = dealer.connected and not self.up
-        self.up = dealer.connected
+        messages = dealer.receive(1 if self._poller.woken else limit, ready)
+        opened, self.up = dealer.connected and not self.up, dealer.connected
         if not dealer.lost:
             return opened, messages, False
         self.drop(dealer.lost, now)
@@ -119,12 +125,17 @@ class Line:
         self._due = now
         self._pauses.reset()
 
-    def sleep(self, seconds: float) -> None:
-        """Return when something arrives, somebody wakes us, or after so many seconds."""
-        quiet = None if self._dealer is None else self._dealer.quiet
+    def sleep(self, seconds: float, last: Callable[[], None]) -> None:
+        """Return when something arrives, somebody wakes us, or after so many seconds.
+
+        ``last`` is called when nothing is left to do but to wait: it may give others what they
+        wait for, and the interpreter is theirs at once. It sends nothing.
+        """
+        quiet = None
+        if (dealer := self._dealer) is not None:
+            quiet = dealer.quiet or (None if readable(dealer.socket) else dealer.socket)
+        last()
         self._ready = self._poller.poll(max(0, int(seconds * 1000 + 0.999)), quiet)
-        if self._waker.fileno() in self._ready:
-            self._waker.clear()
 
     def patience(self, seconds: float, now: float) -> float:
         """How long to sleep at most, where nothing else is due for ``seconds``."""

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from time import monotonic, time
 from typing import Protocol
@@ -23,6 +23,7 @@ from farm.client.session import Session, SessionSettings
 from farm.client.waiting import Waiting, refusal
 from farm.client.watch import Watch
 from farm.errors import FarmError
+from farm.model import Payload
 from farm.protocol import messages as m
 from farm.transport import Credentials, Naps, Waker
 from farm.transport.naps import LOOK_SECONDS
@@ -36,9 +37,9 @@ SEAL_SECONDS = 5.0
 NAMES_MAX = 10
 """How many jobs a warning names."""
 REST_SECONDS = 0.005
-"""How long the rest of a turn may wait in which tasks leave, or somebody gets results."""
-_PLAIN = frozenset((m.Results, m.Accepted, m.Started))
-"""What is heard all the time, and changes nothing that the rest of a turn looks at."""
+"""How long the rest of a turn may wait in which tasks leave; twice as long if there are results."""
+_PLAIN = frozenset((m.Accepted, m.Started))
+"""What is heard all the time and, as results, changes nothing that the rest of a turn looks at."""
 RATE_SECONDS = 1.0
 """How long outcomes are counted for their rate."""
 
@@ -100,7 +101,8 @@ class Loop:
         self._rated_at, self._ended_tasks = self._now, 0
         self._room_at = 0.0  # for more tasks in the backlog, as far as this process can tell
         self._settled: list[m.Result] = []
-        self._rest_due = self._now  # when all parts of a turn have their turn again
+        self._rest_due = self._now  # when the rest of a turn is due, and whether it is at once
+        self._hurries = True
         self._seal_until: float | None = None  # nothing else is waited for any more
 
     def run(self) -> None:
@@ -123,10 +125,7 @@ class Loop:
         if self.backlog.has_entries:
             self._submit(self.backlog.take(), now)
             if self.session.unsent[0]:  # whoever adds more is to see that it waits
-                self._rest_due = now
-        if reason := self._naps.slept(now, time()):
-            self.line.renew(reason, now)
-            self.session.on_disconnected(now)
+                self._hurries = True
         opened, messages, lost = self.line.step(RECEIVE_MESSAGES_MAX, now)
         if opened:
             self.session.on_connected(now)
@@ -134,39 +133,48 @@ class Loop:
             self._receive(message, now)
         if lost:
             self.session.on_disconnected(now)
-        # Whoever waits for a result runs once this thread sleeps; nobody waits for the rest.
-        if rests := now >= self._rest_due or opened or lost:
-            self._rest_due = now + REST_SECONDS
-            self.session.on_tick(now)
-            self.line.flush()
-            self._look(now)
-        self._give_out()
+        # Nobody waits for the rest. Whoever gets a result runs once this thread sleeps; what is
+        # submitted then leaves before it, too.
+        due = self._rest_due + REST_SECONDS if self._settled else self._rest_due
+        if rests := self._hurries or opened or lost or now >= due:
+            self._rest(now)
         if self.done or len(messages) == RECEIVE_MESSAGES_MAX:
-            return
-        self._sleep(self._patience(now) if rests else self._rest_due - now)
+            self._give_out()
+        else:
+            self._sleep(self._patience(now) if rests else due - now)
+
+    def _rest(self, now: float) -> None:
+        """The part of a turn for which nobody waits."""
+        self._rest_due, self._hurries = now + REST_SECONDS, False
+        if reason := self._naps.slept(now, time()):
+            self.line.renew(reason, now)
+            self.session.on_disconnected(now)
+        self.session.on_tick(now)
+        self.line.flush()
+        self._look(now)
 
     def _give_out(self) -> None:
         """Tell those who wait what has ended, as the last thing of a turn: then they can run."""
-        self._settle()
+        if self._settled:
+            self._settle()
         if self.waits:
             for wait in [wait for wait in self.waits if wait[0]()]:
                 self.waits.remove(wait)
                 wait[1].set()
 
     def _settle(self) -> None:
-        if self._settled:
-            settled, self._settled = self._settled, []
-            self.waiting.settle(settled)
+        settled, self._settled = self._settled, []
+        self.waiting.settle(settled)
 
     def _receive(self, message: m.ToClient, now: float) -> None:
-        if type(message) not in _PLAIN:
-            self._rest_due = now
         if isinstance(message, m.Results):
             self.sharing.secure(message)  # before the session says that it has them
-        elif isinstance(message, m.ClientWelcome):
-            shares = self.sharing.welcome(message.blobs, message.blobs_token)
-            if shares is not None:
-                self.line.send(shares)
+        elif type(message) not in _PLAIN:
+            self._hurries = True
+            if isinstance(message, m.ClientWelcome):
+                shares = self.sharing.welcome(message.blobs, message.blobs_token)
+                if shares is not None:
+                    self.line.send(shares)
         self.session.receive(message, now)
 
     def _submit(self, entries: list[Entry], now: float) -> None:
@@ -174,7 +182,6 @@ class Loop:
         groups: list[m.Group] = []
         functions: list[m.Function] = []
         counts = self.job_tasks
-        most = m.TASKS_PER_MESSAGE_MAX
         for entry in entries:
             lane, payloads = entry.lane, entry.payloads
             if lane is None:
@@ -182,18 +189,19 @@ class Loop:
                 groups, functions = [], []
                 if entry.command is not None:
                     entry.command(now)
-                    self._rest_due = now
+                    self._hurries = True
                 continue
             functions.append(lane.function)
             template = lane.template if self._nest is None else self._nest.template(lane.template)
             if lane.job:
                 counts[lane.job] = counts.get(lane.job, 0) + (entry.items or len(payloads))
-            for at in range(0, len(payloads), most):
-                some = payloads if len(payloads) <= most else payloads[at : at + most]
+            first = entry.first
+            for some in _cut(payloads):
+                count = entry.items or len(some)
                 groups.append(
                     m.Group(
-                        first=entry.first + at,
-                        count=entry.items or len(some),
+                        first=first,
+                        count=count,
                         function=lane.function.hash,
                         payloads=some,
                         size=sum(map(len, some)),
@@ -203,6 +211,7 @@ class Loop:
                         keys=() if entry.key is None else (entry.key,),
                     )
                 )
+                first += count
         self.session.submit(groups, functions, now)
 
     def _look(self, now: float) -> None:
@@ -263,8 +272,10 @@ class Loop:
         backlog = self.backlog
         backlog.sleeping = True
         # Looked at after sleeping is said: who adds later sees it, and wakes us.
-        if not backlog.has_entries:
-            self.line.sleep(seconds)
+        if backlog.has_entries:
+            self._give_out()
+        else:
+            self.line.sleep(seconds, self._give_out)
         backlog.sleeping = False
 
     def _end(self, error: FarmError | None) -> None:
@@ -316,7 +327,8 @@ class Loop:
     def settled(self, results: list[m.Result]) -> None:
         """Tasks ended."""
         self._watch.moved()
-        self._ended_tasks += sum(entry.count for entry in results)
+        for entry in results:
+            self._ended_tasks += entry.count
         self._settled += results
 
     def failed(self, first: int, count: int, why: m.Refused) -> None:
@@ -347,6 +359,14 @@ class Loop:
     def room(self, tasks: int, size: int) -> None:
         """So much is unsent; it was more."""
         self.backlog.left(tasks, size, self.session.credit)
+
+
+def _cut(payloads: list[Payload]) -> Sequence[list[Payload]]:
+    """The payloads as lists no longer than what a message has tasks."""
+    most = m.TASKS_PER_MESSAGE_MAX
+    if len(payloads) <= most:
+        return (payloads,)
+    return [payloads[at : at + most] for at in range(0, len(payloads), most)]
 
 
 def shut_down() -> Exception:
