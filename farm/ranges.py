@@ -88,6 +88,9 @@ class RangeSet:
         """Remove every integer of ``[start, stop)``; those that are not members are ignored."""
         if not self._stops or start >= self._stops[-1]:
             return
+        if len(self._stops) == 1 and start <= self._starts[0] and stop >= self._stops[0]:
+            self._starts, self._stops, self._size = [], [], 0  # all there is, as very often
+            return
         first = bisect_right(self._stops, start)
         last = bisect_left(self._starts, stop)
         if start >= stop or first >= last:

@@ -117,6 +117,11 @@ class Dealer:
         late = time.monotonic() > (self._began + self._give_up) / 2
         return self._reached and late and not self.connected
 
+    def is_silent(self, ready: Container[object]) -> bool:
+        """Whether ``receive`` would find nothing, given those that a ``Poller`` just now named."""
+        nothing = self.socket not in ready and self._monitor_fd not in ready
+        return nothing and self.connected and not self._ended
+
     @property
     def backlog(self) -> int:
         """How many messages wait for ``flush``; then do not wait long for the next event."""

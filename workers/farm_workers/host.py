@@ -66,15 +66,13 @@ class Host:
         self._questions = Questions(settings.name, port, self._work.roster)
         self._linked = False  # a connection is there, welcomed or not
         self._connection = 0
-        self._store_seen = b""
-        self._commit_seen = 0
+        self._store_seen, self._commit_seen = b"", 0
         self._window_told, self._lent_told = 0, NOTHING
         self._trouble = self._trouble_told = ""
         self._beat_seconds = settings.hello_seconds
         self._heard_at = now
         self._beat_at = self._hold_until = self._grace_at = self._give_up_at = FOREVER
-        self._probed_at = 0.0
-        self._reported = False  # since the last beat
+        self._probed_at, self._reported = 0.0, False  # since the last beat
         self._due: float | None = None  # when to tick, until something happens
         self._window_now: int | None = None  # so is what it wants to hold
         self._expected_tick = FOREVER
@@ -139,8 +137,7 @@ class Host:
                 *(settings.resources, settings.platform, settings.packages, settings.keys),
             )
         )
-        self._lent_told = NOTHING
-        self._trouble_told = self._trouble
+        self._lent_told, self._trouble_told = NOTHING, self._trouble
 
     def on_disconnected(self, now: float) -> None:
         """The connection is gone; work goes on, and outcomes are kept."""
@@ -304,7 +301,11 @@ class Host:
         if now >= self._grace_at:
             self._grace_at = FOREVER
             self._work.roster.cut_short()
-        due = self._work.tick(now)
+        if self.connected and self._reports.has_ends:  # somebody waits for these
+            self._flush()
+        due, changed = self._work.tick(now)
+        if changed:
+            self._window_now = None
         if self._linked and now >= self._heard_at + SILENT_BEATS * self._beat_seconds:
             self._disconnect("the coordinator is silent")
         if self.connected:
@@ -312,7 +313,6 @@ class Host:
             self._flush()
         if self.draining and not self.drained:
             self._leave()
-        # All is said that there is to say.
         self._expected_tick = self._due = self._timers(due)
 
     def next_deadline(self) -> float:

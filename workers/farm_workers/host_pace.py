@@ -66,6 +66,11 @@ class Pace:
         seconds = self._functions.get(grant.function, grant.expected)
         return seconds if seconds < 0 else max(seconds, SECONDS_MIN)
 
+    def may_follow(self, grant: Grant) -> bool:
+        """Whether what is cut from such a lease may wait behind something else."""
+        count = grant.count if grant.packed else 1
+        return not grant.limited and is_short(self.expected(grant) * count, count)
+
     def assigned(self, grant: Grant) -> None:
         """Believe the coordinator about durations until there are some of our own."""
         if self._unit < 0 <= grant.expected:

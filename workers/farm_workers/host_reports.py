@@ -82,6 +82,11 @@ class Reports:
         return bool(self._fresh or self._flying < len(self._kept)) and self.has_room
 
     @property
+    def has_ends(self) -> bool:
+        """Whether tasks have ended of which no report says so."""
+        return bool(self._ended)
+
+    @property
     def _fresh(self) -> bool:
         """Whether there is anything for a new report."""
         return bool(self._ended or self._returned or self._started or self._progress)

@@ -130,8 +130,9 @@ class Roster:
 
         While tasks wait here, only what may be what they wait for: then they go on.
         """
-        waits = any(slot.waiting for slot in self.slots)
-        return bool(self._settings.has_initializer and self.broken and (depth or not waits))
+        if not (self._settings.has_initializer and self.broken):
+            return False
+        return bool(depth) or not any(slot.waiting for slot in self.slots)
 
     @property
     def _leaves(self) -> bool:

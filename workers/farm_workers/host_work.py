@@ -15,7 +15,7 @@ from farm_workers.host_lease import Lease, Running, short
 from farm_workers.host_lending import Lending
 from farm_workers.host_limits import Limits
 from farm_workers.host_needs import HostNeeds
-from farm_workers.host_pace import HOLD_SECONDS, Pace, is_short, slice_tasks
+from farm_workers.host_pace import HOLD_SECONDS, Pace, slice_tasks
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Death, Roster, Verdict
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
@@ -135,11 +135,8 @@ class Work:
         if self.lending.is_strained:
             self.lending.fill(self.backlog, self._reports, self.needs, self._hand, now)
             return
-        idle = self.needs.idle(self.lending.idle())
-        while idle:
-            if (lease := self.backlog.head()) is None:
-                self._steal()
-                return
+        idle = self.needs.idle(self.lending.idle()) if self.backlog.waiting else []
+        while idle and (lease := self.backlog.head()) is not None:
             share = ceil(self.backlog.waiting / len(idle))
             if not lease.grant.resources:
                 self._hand(idle.pop(0), lease, share, now)
@@ -148,11 +145,13 @@ class Work:
                 return  # nothing passes it: the coordinator knows that it fits
             self._hand(slot, lease, share, now)
             idle = self.needs.idle(self.lending.idle())  # perhaps fewer by more than one
+        if not self.backlog.waiting:
+            self._steal()
         while self.backlog.waiting:
             roomy = [slot for slot in self.roster.slots if slot.has_room()]
             for slot in roomy:
                 lease = self.backlog.head()
-                if lease is None or not self._is_short(lease):
+                if lease is None or not self._pace.may_follow(lease.grant):
                     return
                 self._hand(slot, lease, ceil(self.backlog.waiting / len(roomy)), now)
             if not roomy:
@@ -263,11 +262,14 @@ class Work:
 
     # ------------------------------------------------------------ time
 
-    def tick(self, now: float) -> float:
-        """Do what is due: announcements, time limits, slots that are stuck; when it next is."""
+    def tick(self, now: float) -> tuple[float, bool]:
+        """Do what is due: announcements, time limits, slots that are stuck.
+
+        Returns when something next is, and whether anything was.
+        """
         due = self._due(ANNOUNCE_SECONDS)
         if now < due and not self.roster.lends:
-            return self.next_deadline() if self.backlog.waiting else due
+            return self.next_deadline() if self.backlog.waiting else due, False
         for slot in self.roster.slots:
             if now >= slot.limit_at:
                 self.limits.tick(slot, now)
@@ -284,7 +286,7 @@ class Work:
         if now >= self.roster.retry_at:
             self.roster.revive(now)
         self.lending.tick(now)
-        return self.next_deadline()
+        return self.next_deadline(), True
 
     def next_deadline(self) -> float:
         """When ``tick`` is next needed."""
@@ -346,7 +348,7 @@ class Work:
         self.limits.given(slot, now)
 
     def _steal(self) -> None:
-        """A worker is idle: take back what waits behind another, if that is worth it."""
+        """If a worker is idle: take back what waits behind another, where that is worth it."""
         for slot in self.roster.slots:
             if (
                 len(slot.pipe) > 1
@@ -354,14 +356,9 @@ class Work:
                 and slot.cost > STEAL_SECONDS
                 and not slot.limited
             ):
-                self._limit(slot)
+                if self.needs.idle(self.lending.idle()):
+                    self._limit(slot)
                 return
-
-    def _is_short(self, lease: Lease) -> bool:
-        """Whether what is cut from this lease may wait behind something else."""
-        grant = lease.grant
-        count = grant.count if grant.packed else 1
-        return not grant.limited and is_short(self._pace.expected(grant) * count, count)
 
     def _limit(self, slot: Slot) -> None:
         """Take back what a worker has not begun; one that is being ended gives it back anyway."""

@@ -77,6 +77,8 @@ class Link:
                 self._poller.register(source)
         else:
             dealer = self._dealer
+            if self.up and dealer.is_silent(ready):
+                return [], ""
         found = dealer.receive(1 if self._poller.woken else TURN_MESSAGES, ready)
         self.up = self.up or dealer.connected
         if dealer.lost:
