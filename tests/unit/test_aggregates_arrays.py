@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from farm_scheduler.aggregates.arrays import as_arrow, as_numpy, is_there
 from farm_scheduler.aggregates.measures.hashing import hash_texts
+from farm_scheduler.aggregates.texts import order_within
 
 KINDS = [pa.int8(), pa.uint32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64(), pa.bool_()]
 
@@ -80,6 +81,28 @@ def test_a_hash_that_is_kept_never_changes():
         17770949341661766678,
         7928337154247716040,
     ]
+
+
+LIKE = ["", "User talk:", "https://www.example.com/a/path/that/many/have"]
+ends = st.text("ab\0ä𝄞", max_size=6) | st.text(max_size=20)
+alike = st.builds(str.__add__, st.sampled_from(LIKE), ends)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), alike), unique=True, max_size=30), st.data())
+def test_texts_are_in_order_of_their_bytes_within_each_class(pairs, data):
+    """However many bytes of them are the same, and wherever they are in their column."""
+    pairs.sort(key=lambda one: one[0])
+    kind = data.draw(st.sampled_from([pa.string(), pa.large_string()]))
+    before = data.draw(st.lists(alike, max_size=3))
+    rows = data.draw(st.permutations(range(len(pairs))))
+    texts = dict(zip(rows, (text for _, text in pairs), strict=True))
+    column = pa.array([*before, *(texts[row] for row in range(len(pairs)))], kind)[len(before) :]
+    classes = np.array([number for number, _ in pairs], np.int64)
+
+    order = order_within(classes, column, np.array(rows, np.int64))
+
+    found = [pairs[at] for at in order.tolist()]
+    assert found == sorted(pairs, key=lambda one: (one[0], one[1].encode()))
 
 
 WITHOUT_PANDAS = """

@@ -7,7 +7,8 @@ it finds. The work is done by an executor, a farm's client as a rule; this proce
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -15,10 +16,11 @@ from farm.errors import FarmError
 from farm.model import seconds
 from farm_scheduler.aggregates.catalog import Catalog, Run
 from farm_scheduler.aggregates.definition import Definition
+from farm_scheduler.aggregates.flow import Flow, Todo
 from farm_scheduler.aggregates.leaves import Leaves, Mapper
 from farm_scheduler.aggregates.manifest import Late, LeafRecord, Manifest, NodeRef
 from farm_scheduler.aggregates.measures import Columns
-from farm_scheduler.aggregates.merging import Merge, Sent, merge
+from farm_scheduler.aggregates.merging import Merge, Merged, Sent, merge
 from farm_scheduler.aggregates.planning import (
     Plan,
     kinds_of,
@@ -32,7 +34,9 @@ from farm_scheduler.aggregates.tree import LeafKeys, Node, shape_of
 __all__ = ["Built", "NoPartition", "build"]
 
 MERGED_AT_ONCE = 64
-"""The most nodes whose children are in memory here at one time."""
+"""The most nodes whose children are in memory here at one time, or on the way."""
+FEW = 8
+"""With fewer nodes on the way, a worker may soon be out of work."""
 
 
 class NoPartition(FarmError):
@@ -116,8 +120,7 @@ class _Build:
         if self._lacks_leaves(nodes, records):
             kinds = kinds_of(records)
             nodes = tree_of(self._aggregate, records, kinds)
-        for stage in _stages(nodes, missing(self._catalog, nodes)):
-            self._merge(stage, kinds)
+        self._make(Flow(nodes, missing(self._catalog, nodes)), kinds)
         return self._publish(records, nodes)
 
     # ------------------------------------------------------------ nodes
@@ -136,23 +139,38 @@ class _Build:
         absent = needed - self._catalog.present(needed)
         return self.leaves.lift_again(absent, records) if absent else False
 
-    def _merge(self, stage: Sequence[tuple[Node, set[str]]], kinds: Columns) -> None:
+    def _make(self, flow: Flow, kinds: Columns) -> None:
+        """Make nodes as soon as what they are made of is there."""
         own = self._aggregate
         do = partial(merge, own.levels, own.measures, kinds)
-        for at in range(0, len(stage), MERGED_AT_ONCE):
-            some = stage[at : at + MERGED_AT_ONCE]
-            works = [self._work(node, names) for node, names in some]
-            for (node, names), made in zip(some, self._workers.map(do, works), strict=True):
-                nodes = {node.states[name]: made.node.states[name] for name in names}
-                if names:
-                    nodes[node.keys] = made.node.keys
-                if node.values:
-                    nodes[node.values] = made.values
-                self._catalog.put(nodes)
-                self.merged += 1
+        maps: deque[Iterator[tuple[Todo, Merged]]] = deque()
+        under_way = 0
+        while flow.ready or maps:
+            while some := flow.take(_wanted(flow.ready, under_way)):
+                results = self._workers.map(do, [self._work(one) for one in some])
+                maps.append(zip(some, results, strict=True))
+                under_way += len(some)
+            if (found := next(maps[0], None)) is None:
+                maps.popleft()
+                continue
+            self._keep(*found)
+            flow.made(found[0])
+            under_way -= 1
 
-    def _work(self, node: Node, names: set[str]) -> Merge:
+    def _keep(self, todo: Todo, made: Merged) -> None:
+        """Put what was made into the catalog."""
+        node = todo.node
+        nodes = {node.states[name]: made.node.states[name] for name in todo.names}
+        if todo.names:
+            nodes[node.keys] = made.node.keys
+        if node.values:
+            nodes[node.values] = made.values
+        self._catalog.put(nodes)
+        self.merged += 1
+
+    def _work(self, todo: Todo) -> Merge:
         """What a worker needs to make a node."""
+        _, node, names = todo
         children = [] if not names else [self._sent(child, names) for child in node.children]
         there = set(node.states) - names
         merged = None
@@ -223,15 +241,8 @@ def _same(head: Manifest, new: Manifest) -> bool:
     )
 
 
-def _stages(
-    nodes: list[Node], lacking: Mapping[int, set[str]]
-) -> list[list[tuple[Node, set[str]]]]:
-    """What has to be made, in stages of which each needs only those before it."""
-    depth: dict[int, int] = {}
-    stages: dict[int, list[tuple[Node, set[str]]]] = {}
-    for at, node in enumerate(nodes):
-        own = 1 + max((depth.get(id(child), 0) for child in node.children), default=0)
-        depth[id(node)] = own
-        if at in lacking:
-            stages.setdefault(own, []).append((node, lacking[at]))
-    return [stages[one] for one in sorted(stages)]
+def _wanted(ready: int, under_way: int) -> int:
+    """How many nodes to give out at once: of many several, which workers get packed into tasks."""
+    if ready < FEW <= under_way:
+        return 0
+    return min(max(1, ready // FEW), MERGED_AT_ONCE - under_way)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from farm_scheduler.aggregates.arrays import as_numpy
 
-__all__ = ["Groups", "group", "within"]
+__all__ = ["Groups", "group", "places"]
 
 
 class Groups(NamedTuple):
@@ -26,29 +26,37 @@ class Groups(NamedTuple):
 
 def group(keys: Sequence[pa.ChunkedArray]) -> Groups:
     """Number the groups of rows with equal keys; NULL is a key like others, and the last."""
-    codes = _ranks(keys[0])[0]
+    codes = places(keys[0])[0]
     for key in keys[1:-1]:
-        codes = within(codes, key).of
-    return within(codes, keys[-1]) if len(keys) > 1 else _numbered(codes)
+        codes = _numbered(_joined(codes, key)).of
+    return _numbered(_joined(codes, keys[-1]) if len(keys) > 1 else codes)
 
 
-def within(groups: "np.ndarray[Any, Any]", key: pa.Array | pa.ChunkedArray) -> Groups:
-    """Number the groups of rows that are in one of ``groups``, and have equal keys."""
-    ranks, size = _ranks(key)
-    return _numbered(groups * size + ranks)
+def places(
+    key: pa.Array | pa.ChunkedArray, *, sort: bool = True
+) -> tuple["np.ndarray[Any, Any]", int]:
+    """The place of each value among the different ones in order, and how many places there are.
+
+    Unless that is to ``sort``: then in any order, but for NULL, which is the last.
+    """
+    whole = key.combine_chunks() if isinstance(key, pa.ChunkedArray) else key
+    encoded = whole.dictionary_encode()
+    values = encoded.dictionary
+    found = as_numpy(encoded.indices, len(values))
+    if sort:
+        ranks = np.empty(len(values) + 1, np.int64)
+        ranks[as_numpy(pc.sort_indices(values))] = np.arange(len(values))
+        ranks[-1] = len(values)
+        found = ranks[found]
+    return found, len(values) + 1
+
+
+def _joined(codes: "np.ndarray[Any, Any]", key: pa.ChunkedArray) -> "np.ndarray[Any, Any]":
+    own, size = places(key)
+    joined: np.ndarray[Any, Any] = codes * size + own
+    return joined
 
 
 def _numbered(codes: "np.ndarray[Any, Any]") -> Groups:
     _, rows, of = np.unique(codes, return_index=True, return_inverse=True)
     return Groups(of, rows)
-
-
-def _ranks(key: pa.Array | pa.ChunkedArray) -> tuple["np.ndarray[Any, Any]", int]:
-    """The place of each value among the different ones in order, and how many places there are."""
-    whole = key.combine_chunks() if isinstance(key, pa.ChunkedArray) else key
-    encoded = whole.dictionary_encode()
-    values = encoded.dictionary
-    ranks = np.empty(len(values) + 1, np.int64)
-    ranks[as_numpy(pc.sort_indices(values))] = np.arange(len(values))
-    ranks[-1] = len(values)
-    return ranks[as_numpy(encoded.indices, len(values))], len(values) + 1

@@ -96,8 +96,10 @@ def spelled(
     rows: "Grouped", column: str, columns: Columns
 ) -> tuple["np.ndarray[Any, Any]", pa.Array]:
     """What is not NULL in a column as text, and the group of each; equal values are equal texts."""
-    there = rows.table.filter(pc.is_valid(rows.table.column(f"c:{column}")))
-    values, g = there.column(f"c:{column}").combine_chunks(), as_numpy(there.column("g"))
+    values, g = rows.table.column(f"c:{column}").combine_chunks(), rows.g
+    if values.null_count:
+        there = values.is_valid()
+        values, g = values.filter(there), g[as_numpy(there)]
     if columns[column] == "text":
         return g, values
     with contextlib.suppress(

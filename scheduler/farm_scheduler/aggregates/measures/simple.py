@@ -178,15 +178,14 @@ class Variance(Measure):
 
     def lift_sql(self, columns: Columns) -> Sequence[str]:
         """Of the rows."""
-        name = f"{given(self.column)}::DOUBLE"
-        fits = f"coalesce(abs({name}) < {GREATEST}, true)"  # NaN is greater than all numbers
-        spread = f"(var_pop({name}) FILTER ({fits})) * count({name})"
-        other = f"CASE WHEN count({name}) > 0 THEN 'nan'::DOUBLE END"
-        return [
-            f"count({name})",
-            f"avg({name})",
-            f"CASE WHEN bool_and({fits}) THEN {spread} ELSE {other} END",
-        ]
+        name = given(self.column)
+        real, n = f"{name}::DOUBLE", f"count({name})"
+        if columns[self.column] in ("whole", "boolean"):
+            return [n, f"avg({real})", f"var_pop({real}) * {n}"]
+        fits = f"coalesce(abs({real}) < {GREATEST}, true)"  # NaN is greater than all numbers
+        spread = f"(var_pop({real}) FILTER ({fits})) * {n}"
+        other = f"CASE WHEN {n} > 0 THEN 'nan'::DOUBLE END"
+        return [n, f"avg({real})", f"CASE WHEN bool_and({fits}) THEN {spread} ELSE {other} END"]
 
     def merge_groups(self, states: Grouped) -> pa.Table:
         """The mean of all, and the distances from it."""

@@ -22,6 +22,7 @@ from farm_scheduler.aggregates.measures.base import (
     spelled,
 )
 from farm_scheduler.aggregates.measures.counted import Counted, counted, merged
+from farm_scheduler.aggregates.texts import order_within
 
 __all__ = ["TopK"]
 
@@ -63,7 +64,10 @@ class TopK(Measure):
 
     def _cut(self, found: Counted) -> pa.Table:
         """The commonest of each group; the count of the first that is left out is the error."""
-        found = found.taken(np.lexsort((-found.counts, found.g)))  # equal counts stay by value
+        found = found.taken(np.lexsort((-found.counts, found.g)))
+        g, counts = found.g, found.counts
+        other = np.append(False, (g[1:] != g[:-1]) | (counts[1:] != counts[:-1]))[: len(g)]
+        found = found.taken(order_within(np.cumsum(other), found.values, found.rows))
         sizes = found.sizes
         if sizes.max(initial=0) > self.keep:
             place = np.arange(len(found.g)) - (np.cumsum(sizes) - sizes)[found.g]
