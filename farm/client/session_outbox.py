@@ -14,6 +14,7 @@ it, until the coordinator says how many may be sent.
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import copy as copy_of
+from operator import attrgetter
 
 from farm.client.session_functions import Functions
 from farm.client.session_shelf import Shelf, join, part_of_result
@@ -34,6 +35,7 @@ from farm.ranges import RangeSet
 __all__ = ["Outbox"]
 
 Send = Callable[[Function | Submit], None]
+_ENDING = attrgetter("ending")
 
 HOLD_SECONDS_MIN = 0.05
 """After ``Refused(busy)`` nothing is sent for at least so long, unless credit comes."""
@@ -359,6 +361,8 @@ class Outbox:
 
         They are, if somebody here follows them and the coordinator has lost its memory.
         """
+        if Ending.UNKNOWN not in map(_ENDING, entries):
+            return entries
         kept: list[Result] = []
         for entry in entries:
             if entry.ending is Ending.UNKNOWN and entry.session == session:

@@ -1,11 +1,14 @@
 """What a session has received on its connection, and has to tell the coordinator."""
 
 from math import inf
+from operator import attrgetter
 
 from farm.client.session_port import SessionSettings
 from farm.protocol.messages import Results, Taken
 
 __all__ = ["Receipts"]
+
+_SIZE = attrgetter("size")
 
 
 class Receipts:
@@ -27,8 +30,7 @@ class Receipts:
         self._received = message.number
         if self.due == inf:
             self.due = now + self._seconds
-        for entry in message.entries:
-            self._bytes += entry.size
+        self._bytes += sum(map(_SIZE, message.entries))
         if self._bytes > self._bytes_max:
             self.due = now  # or the results behind these would wait
 

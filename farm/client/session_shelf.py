@@ -201,19 +201,10 @@ class Shelf:
 
     def _remove(self, at: int, group: Group) -> None:
         """Remove a whole group."""
+        self._groups[at] = None
+        self._dead += 1
         self.tasks -= group.count
         self.size -= group.size
-        if self.tasks:
-            self._groups[at] = None
-            self._dead += 1
-        else:
-            self._clear()
-
-    def _clear(self) -> None:
-        """Forget where the groups were that are not here any more."""
-        self._firsts.clear()
-        self._groups.clear()
-        self._dead = self._head = 0
 
     def _cut(self, at: int, group: Group, first: int, stop: int) -> int:
         """Remove some of the tasks of a group; how many groups the others are."""
@@ -228,8 +219,8 @@ class Shelf:
     def take_all(self) -> list[Group]:
         """Remove everything, and return it in order."""
         taken = list(self)
-        self.tasks = self.size = 0
-        self._clear()
+        self._firsts, self._groups = [], []
+        self.tasks = self.size = self._dead = self._head = 0
         return taken
 
     def _sweep(self) -> None:
