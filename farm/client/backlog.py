@@ -49,8 +49,8 @@ class Lane(NamedTuple):
 class Entry:
     """Tasks of one lane with counters from ``first`` on, or a ``command`` between tasks.
 
-    ``items`` is 0, or the number of items that the single payload packs. ``key`` is that of its
-    single task, if it has one.
+    ``items`` is 0, or the number of items that the single payload packs, or of counters that are
+    left out. ``key`` is that of its single task, if it has one.
     """
 
     __slots__ = ("command", "first", "items", "key", "lane", "payloads")
@@ -173,9 +173,8 @@ class Backlog:
                 self.full_since = self.full_since or monotonic()
                 self._notices.append(notify)
                 return None
-            first = self._entries[-1].stop if self._entries else self._next
-            registered = register(first)
-            self._append(Entry(first, lane, [payload], key=key), len(payload))
+            registered = register(first := self.next_counter)
+            self._append([Entry(first, lane, [payload], key=key)], 1, len(payload))
         if self.sleeping:
             self.rouse()
         return registered
@@ -198,19 +197,15 @@ class Backlog:
             room = self._count + count <= self._count_max and self._bytes + size <= self._bytes_max
             if self.lacks_room(lane.queue) or not (room or count == 1):
                 raise self.busy(lane.queue)
-            first = self._entries[-1].stop if self._entries else self._next
+            first = self.next_counter
             registered = [register(first + at) for at in range(count)]
+            entries = [Entry(first, lane, payloads)]
             if keys:
-                self._entries += [
+                entries = [
                     Entry(first + at, lane, [payload], key=key)
                     for at, (payload, key) in enumerate(zip(payloads, keys, strict=True))
                 ]
-            else:
-                self._entries.append(Entry(first, lane, payloads))
-            self._count += count
-            self._bytes += size
-            if self._count >= self._count_max or self._bytes >= self._bytes_max:
-                self._full = True
+            self._append(entries, count, size)
         if self.sleeping:
             self.rouse()
         return registered
@@ -219,13 +214,13 @@ class Backlog:
         """Whether a task of this queue that may not wait would be refused now."""
         return self._full or self.starved or queue in self.full_queues
 
-    def _append(self, entry: Entry, size: int) -> None:
-        """Add an entry that counts as one task; called with the lock held."""
-        self._count += 1
+    def _append(self, entries: list[Entry], count: int, size: int) -> None:
+        """Add entries that count as so many tasks; called with the lock held."""
+        self._count += count
         self._bytes += size
         if self._count >= self._count_max or self._bytes >= self._bytes_max:
             self._full = True
-        self._entries.append(entry)
+        self._entries += entries
 
     def put_packed(
         self,
@@ -242,9 +237,8 @@ class Backlog:
                 if self.closed is None and not block and self._no_room(lane):
                     return False
                 self._admit(lane, block=True)
-            first = self._entries[-1].stop if self._entries else self._next
-            register(first)
-            self._append(Entry(first, lane, [payload], items), len(payload))
+            register(first := self.next_counter)
+            self._append([Entry(first, lane, [payload], items)], 1, len(payload))
         if self.sleeping:
             self.rouse()
         return True
@@ -262,19 +256,26 @@ class Backlog:
     def skip(self) -> int:
         """A counter for a task that will never be submitted."""
         with self._lock:
-            counter = self._entries[-1].stop if self._entries else self._next
+            counter = self.next_counter
             self._entries.append(Entry(counter, None, [], 1))
         return counter
 
-    def before(self, command: Callable[[float], None]) -> None:
-        """Have the IO thread call this, with the time, before it sees what is added later."""
+    def before(
+        self, command: Callable[[float], None], register: Callable[[int], Any] | None = None
+    ) -> Any:
+        """Have the IO thread call this, with the time, before it sees what is added later.
+
+        With ``register`` it submits a task; what that makes of its counter is returned.
+        """
         with self._lock:
             if self.closed is not None:
                 raise self.closed()
-            first = self._entries[-1].stop if self._entries else self._next
-            self._entries.append(Entry(first, None, [], command=command))
+            first = self.next_counter
+            registered = None if register is None else register(first)
+            self._entries.append(Entry(first, None, [], int(register is not None), command))
         if self.sleeping:
             self.rouse()
+        return registered
 
     def after(self, command: Callable[[float], None]) -> bool:
         """Have the IO thread call this, with the time, after it has seen what was added before.

@@ -79,8 +79,7 @@ class Connection:
         )
         self._backlog = self._loop.backlog
         self.hand_over = self._backlog.hand_over
-        self.sharing = self._loop.sharing
-        self.keep = self.sharing.keep
+        self.sharing, self.keep = self._loop.sharing, self._loop.sharing.keep
         self._job_numbers = count(1)
         self._named: dict[str, int] = {}  # bounded by the names that the user gives
         self._named_lock = threading.Lock()
@@ -146,11 +145,17 @@ class Connection:
 
     def submit_again(self, group: m.Group, function: m.Function) -> Future[Any]:
         """Submit a task as another session did once, as a new one of this session."""
-        future: Future[Any] = self._waiting.new(self._backlog.skip())
-        group.first, group.job = future.counter, 0
+        self._check_process()
         # Whoever asks for this wants it to run: it is not to be told how the last one ended.
-        group.keys = tuple(key for key in group.keys if key.unique)
-        self._after(lambda now: self._loop.session.submit([group], [function], now))
+        group.keys, group.job = tuple(key for key in group.keys if key.unique), 0
+
+        def register(counter: int) -> Future[Any]:
+            group.first = counter
+            return self._waiting.new(counter)
+
+        # In its turn: what is below the floor of a later task, the farm would think it knows.
+        submit = lambda now: self._loop.session.submit([group], [function], now)  # noqa: E731
+        future: Future[Any] = self._backlog.before(submit, register)
         return future
 
     def failed(self, error: Exception) -> Future[Any]:

@@ -17,7 +17,8 @@ import farm
 from farm.client import backlog, watch
 from farm.errors import ConfigError
 from farm.model import Token
-from farm.protocol.messages import Rejected
+from farm.payload import dump_call, dump_function
+from farm.protocol.messages import Function, Group, Rejected
 from farm.task import TaskContext, set_source
 from tests.integration.fake_farm import FakeFarm
 
@@ -273,6 +274,32 @@ def test_query(client):
 
 
 # ---------------------------------------------------------------- map
+
+
+def test_a_call_that_runs_again_leaves_before_the_tasks_that_were_submitted_after_it(client, fake):
+    connection, free = client.connection, threading.Event()
+    connection.submit_again(*_call(abs, -1)).result(10)
+    connection._backlog.before(lambda _now: free.wait(10))  # the thread is at something else
+    again = connection.submit_again(*_call(abs, -2))
+    after = client.submit(abs, -3)
+    free.set()
+    assert (again.result(10), after.result(10)) == (2, 3)
+    firsts = [group.first for group in fake.groups]
+    assert firsts == sorted(firsts), "the farm thinks that it knows what is below a later floor"
+
+
+def test_nothing_runs_again_after_the_end(fake):
+    with farm.Client(fake.address) as client:
+        pass
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        client.connection.submit_again(*_call(abs, -1))
+
+
+def _call(fn, *args):
+    """A call as the farm keeps it when its task is dead."""
+    function, payload = dump_function(fn), dump_call(args, {}, None)
+    group = Group(1, 1, function.hash, [payload], len(payload), job=7)
+    return group, Function(function.hash, function.name, function.data)
 
 
 def test_map_gives_results_in_order(client):

@@ -87,6 +87,18 @@ def test_commands_keep_their_place():
     assert said == [("before", 5.0), ("after", 5.0)]
 
 
+def test_a_command_that_submits_a_task_has_its_counter():
+    box = Backlog(lambda: None)
+    put(box)
+    assert box.before(lambda _now: None, int) == 2
+    assert put(box) == 3
+    assert [(e.first, e.stop, e.command is not None) for e in box.take()] == [
+        (1, 2, False),
+        (2, 3, True),
+        (3, 4, False),
+    ]
+
+
 def test_handing_over_waits_until_it_is_taken(monkeypatch):
     monkeypatch.setattr(backlog, "HAND_OVER_SECONDS", 60.0)
     woken = threading.Event()
