@@ -18,6 +18,7 @@ from farm_scheduler.aggregates.arrays import as_arrow, as_numpy, is_there
 from farm_scheduler.aggregates.grouping import Groups, group
 from farm_scheduler.aggregates.joining import together
 from farm_scheduler.aggregates.measures import Columns, Grouped, Kind, Measure, given, quoted
+from farm_scheduler.aggregates.measures.wholes import Wholes
 
 __all__ = [
     "Lift",
@@ -111,6 +112,8 @@ def _clean(column: pa.ChunkedArray) -> pa.Array:
     whole = column.combine_chunks()
     if not whole.null_count or not _is_fixed(whole.type):
         return whole
+    if whole.null_count == len(whole):
+        return pa.nulls(len(whole), whole.type)
     there = whole.is_valid()
     if pa.types.is_boolean(whole.type):
         data = as_arrow(as_numpy(whole, False)).buffers()[1]
@@ -213,13 +216,17 @@ def _query(text: str, /, **tables: pa.Table) -> pa.Table:
 def _lifted(
     rows: pa.Table, count: int, measures: Mapping[str, Measure], kinds: Columns
 ) -> dict[str, pa.Table]:
-    plain = {name: one.lift_sql(kinds) for name, one in measures.items()}
-    found = _together(plain, rows)
-    grouped = Grouped(rows, count, _query)
+    wholes, grouped = Wholes(rows, count, kinds), Grouped(rows, count, _query)
+    terms: dict[str, Sequence[str]] = {}
+    found: dict[str, pa.Table] = {}
     for name, measure in measures.items():
-        if not plain[name]:
+        if columns := measure.lift_wholes(wholes):
+            found[name] = pa.table({f"s{at}": one for at, one in enumerate(columns)})
+        elif plain := measure.lift_sql(kinds):
+            terms[name] = plain
+        else:
             found[name] = measure.lift_groups(grouped, kinds)
-    return found
+    return found | _together(terms, rows)
 
 
 def _together(terms: Mapping[str, Sequence[str]], rows: pa.Table) -> dict[str, pa.Table]:

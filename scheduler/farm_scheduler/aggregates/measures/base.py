@@ -7,7 +7,8 @@ says otherwise; a group without anything to measure has states that are NULL, an
 changes nothing.
 
 A measure whose states are numbers says lifting and merging as SQL expressions, which all such
-measures share a query for. One that needs more overrides ``lift_groups`` and ``merge_groups``.
+measures share a query for; of whole numbers it takes the sums that NumPy makes for all of them.
+One that needs more overrides ``lift_groups`` and ``merge_groups``.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ import pyarrow.compute as pc
 from farm.errors import ConfigError
 from farm_scheduler.aggregates.arrays import as_arrow, as_numpy
 from farm_scheduler.aggregates.kinds import Columns, Kind
+from farm_scheduler.aggregates.measures.wholes import Wholes
 
 __all__ = [
     "Columns",
@@ -164,6 +166,10 @@ class Measure:
 
     def lift_sql(self, columns: Columns) -> Sequence[str]:
         """Expressions for the states of a group of rows; none if ``lift_groups`` does it."""
+        return ()
+
+    def lift_wholes(self, wholes: Wholes) -> Sequence[pa.Array]:
+        """The states of all groups that ``lift_sql`` would give; none if it is to do it."""
         return ()
 
     def merge_sql(self, states: Sequence[str]) -> Sequence[str]:

@@ -21,6 +21,7 @@ from farm_scheduler.aggregates.measures.base import (
     Values,
     given,
 )
+from farm_scheduler.aggregates.measures.wholes import Whole, Wholes, hugeint
 
 __all__ = ["Count", "Max", "Mean", "Min", "Sum", "Variance"]
 
@@ -34,6 +35,13 @@ class Count(Measure):
     def lift_sql(self, columns: Columns) -> Sequence[str]:
         """Of the rows."""
         return [f"count({'*' if self.column is None else given(self.column)})"]
+
+    def lift_wholes(self, wholes: Wholes) -> Sequence[pa.Array]:
+        """The same."""
+        if self.column is None:
+            return [as_arrow(wholes.rows)]
+        x = wholes.of(self.column)
+        return [] if x is None else [as_arrow(x.n)]
 
     def merge_sql(self, states: Sequence[str]) -> Sequence[str]:
         """Added."""
@@ -49,6 +57,10 @@ def _sums(column: str, columns: Columns) -> tuple[str, str]:
     if columns[column] in ("whole", "boolean"):
         return f"sum({given(column)})::HUGEINT", "NULL::DOUBLE"
     return "NULL::HUGEINT", f"fsum({given(column)}::DOUBLE)"
+
+
+def _whole_sums(x: Whole) -> list[pa.Array]:
+    return [hugeint(x.total, x.absent), pa.nulls(len(x.n), pa.float64())]
 
 
 def _sums_merged(states: Sequence[str]) -> list[str]:
@@ -73,6 +85,11 @@ class Sum(Measure):
     def lift_sql(self, columns: Columns) -> Sequence[str]:
         """Of the rows."""
         return _sums(self.column, columns)
+
+    def lift_wholes(self, wholes: Wholes) -> Sequence[pa.Array]:
+        """The same."""
+        x = wholes.of(self.column)
+        return [] if x is None else _whole_sums(x)
 
     def merge_sql(self, states: Sequence[str]) -> Sequence[str]:
         """Added."""
@@ -103,6 +120,11 @@ class Mean(Measure):
         """Of the rows."""
         return [*_sums(self.column, columns), f"count({given(self.column)})"]
 
+    def lift_wholes(self, wholes: Wholes) -> Sequence[pa.Array]:
+        """The same."""
+        x = wholes.of(self.column)
+        return [] if x is None else [*_whole_sums(x), as_arrow(x.n)]
+
     def merge_sql(self, states: Sequence[str]) -> Sequence[str]:
         """Added."""
         return [*_sums_merged(states), f"sum({states[2]})::BIGINT"]
@@ -129,6 +151,11 @@ class Min(Measure):
         """Of the rows."""
         return [f"min({_ordered(self.column, columns)})"]
 
+    def lift_wholes(self, wholes: Wholes) -> Sequence[pa.Array]:
+        """The same."""
+        x = wholes.of(self.column)
+        return [] if x is None else [as_arrow(x.least, x.absent)]
+
     def merge_sql(self, states: Sequence[str]) -> Sequence[str]:
         """The least of them."""
         return [f"min({states[0]})"]
@@ -147,6 +174,11 @@ class Max(Measure):
     def lift_sql(self, columns: Columns) -> Sequence[str]:
         """Of the rows."""
         return [f"max({_ordered(self.column, columns)})"]
+
+    def lift_wholes(self, wholes: Wholes) -> Sequence[pa.Array]:
+        """The same."""
+        x = wholes.of(self.column)
+        return [] if x is None else [as_arrow(x.most, x.absent)]
 
     def merge_sql(self, states: Sequence[str]) -> Sequence[str]:
         """The greatest of them."""
@@ -169,7 +201,7 @@ class Variance(Measure):
 
     column: str
     sample: bool = True
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 3
     NEEDS: ClassVar[str] = "numbers"
 
     def identity(self) -> list[object]:
@@ -180,12 +212,18 @@ class Variance(Measure):
         """Of the rows."""
         name = given(self.column)
         real, n = f"{name}::DOUBLE", f"count({name})"
-        if columns[self.column] in ("whole", "boolean"):
-            return [n, f"avg({real})", f"var_pop({real}) * {n}"]
         fits = f"coalesce(abs({real}) < {GREATEST}, true)"  # NaN is greater than all numbers
         spread = f"(var_pop({real}) FILTER ({fits})) * {n}"
         other = f"CASE WHEN {n} > 0 THEN 'nan'::DOUBLE END"
         return [n, f"avg({real})", f"CASE WHEN bool_and({fits}) THEN {spread} ELSE {other} END"]
+
+    def lift_wholes(self, wholes: Wholes) -> Sequence[pa.Array]:
+        """The same, rounded once."""
+        x = wholes.of(self.column)
+        if x is None or x.squares is None:
+            return []
+        n = np.maximum(x.n, 1)
+        return [as_arrow(x.n), *(as_arrow(one / n, x.absent) for one in (x.total, x.squares))]
 
     def merge_groups(self, states: Grouped) -> pa.Table:
         """The mean of all, and the distances from it."""

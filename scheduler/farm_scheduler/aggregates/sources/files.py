@@ -190,11 +190,12 @@ class Files:
         close = partial(os.unlink, path) if self._is_remote else _nothing
         kind = "" if careful else self._format(path)
         try:
-            reader, every = self._reader(path, db, wanted, careful=careful)
+            reader, every, types = self._reader(path, db, wanted, careful=careful)
             query = f"SELECT *{_constants(partition.values)} FROM {reader}"  # noqa: S608
             if self.where:
                 query = f"SELECT * FROM ({query}) WHERE {self.where}"  # noqa: S608
-            columns = {**every, **_described(db, query)}
+            said = types | dict.fromkeys(partition.values, "VARCHAR")
+            columns = every | (said if types else _described(db, query))
             known = {*self.columns, *partition.values}
             texts = {name for name, type_ in columns.items() if type_ == "VARCHAR"} - known
             sniffed = frozenset(texts if kind == "csv" else ())
@@ -217,13 +218,16 @@ class Files:
 
     def _reader(
         self, path: str, db: Any, wanted: Collection[str], *, careful: bool
-    ) -> tuple[str, dict[str, str]]:
-        """A function of DuckDB that guesses no more, and columns that it may leave out."""
+    ) -> tuple[str, dict[str, str], dict[str, str]]:
+        """A function of DuckDB that guesses no more, columns that it may leave out, and types.
+
+        None of these, unless DuckDB itself has said them of just what the function reads.
+        """
         text = _text(path)
         if _is_empty(path):
-            return _no_rows(wanted), {}
+            return _no_rows(wanted), {}, {}
         if self._format(path) == "parquet":
-            return f"read_parquet({text})", {}
+            return f"read_parquet({text})", {}, {}
         if self._format(path) == "json":
             every = dict(self.columns)
             # Of one column alone DuckDB would first read all to see whether rows are objects.
@@ -233,9 +237,10 @@ class Files:
             # Parsing the columns that nobody wants would be most of the work.
             types = {name: kind for name, kind in every.items() if name in wanted} or every
             guessed = {} if careful else {n: k for n, k in types.items() if n not in self.columns}
-            return _guarded(
+            reader = _guarded(
                 guessed, GUARDS, lambda more: f"read_json({how}, columns={_struct(types | more)})"
-            ), every
+            )
+            return reader, every, {} if self.columns else types
         options = f", sample_size={'-1' if careful else SAMPLE_ROWS}"
         if self.columns:
             options += f", types={_struct(self.columns)}"
@@ -245,12 +250,12 @@ class Files:
         ((prompt, columns),) = db.execute(sniff).fetchall()
         types = {one["name"]: one["type"] for one in columns}
         if set(types.values()) == {"VARCHAR"} and _has_no_rows(db, prompt):
-            return _no_rows(types), {}
+            return _no_rows(types), {}, {}
         guessed = {} if careful else {n: k for n, k in types.items() if n not in self.columns}
         # A format of its own is kept to, and it knows what is true or false.
         doubtful = {"DATE", "BIGINT"} - ({"DATE"} if "dateformat" in prompt else set())
         guards = {kind: GUARDS[kind] for kind in doubtful}
-        return _guarded(guessed, guards, lambda more: _retyped(prompt, types, more)), {}
+        return _guarded(guessed, guards, lambda more: _retyped(prompt, types, more)), {}, {}
 
 
 def _json_types(path: str, db: Any, wanted: Collection[str], *, careful: bool) -> dict[str, str]:
