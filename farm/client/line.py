@@ -134,8 +134,9 @@ class Line:
         quiet = None
         if (dealer := self._dealer) is not None:
             quiet = dealer.quiet or (None if readable(dealer.socket) else dealer.socket)
+        milliseconds = max(0, int(seconds * 1000 + 0.999))
         last()
-        self._ready = self._poller.poll(max(0, int(seconds * 1000 + 0.999)), quiet)
+        self._ready = self._poller.poll(milliseconds, quiet)
 
     def patience(self, seconds: float, now: float) -> float:
         """How long to sleep at most, where nothing else is due for ``seconds``."""
