@@ -80,7 +80,8 @@ class Line:
                 self.drop(str(error), now)
                 return False, [], False
         messages = dealer.receive(1 if self._poller.woken else limit, ready)
-        opened, self.up = dealer.connected and not self.up, dealer.connected
+        opened = not self.up and dealer.connected
+        self.up = self.up or opened
         if not dealer.lost:
             return opened, messages, False
         self.drop(dealer.lost, now)
