@@ -19,6 +19,7 @@ from farm_scheduler.aggregates.grouping import Groups, group
 from farm_scheduler.aggregates.joining import together
 from farm_scheduler.aggregates.measures import Columns, Grouped, Kind, Measure, given, quoted
 from farm_scheduler.aggregates.measures.wholes import Wholes
+from farm_scheduler.aggregates.windows import CALENDAR_SPAN
 
 __all__ = [
     "Lift",
@@ -144,9 +145,9 @@ def lift_rows(  # noqa: PLR0913 - what is read, and how it is summed up
     """States of the windows of ``step`` microseconds of a relation, by ``measures``' names.
 
     ``source`` is a relation in SQL, ``at`` an expression for microseconds since 1970 in UTC; rows
-    for which that is NULL are counted and left out. ``columns`` says of which kind its columns are.
-    The kinds of ``more`` columns are told as well. Raises ``Unfit``, also if one of those
-    that are ``sniffed`` is perhaps no text.
+    for which that is NULL, or in no calendar, are counted and left out. ``columns`` says of which
+    kind its columns are. The kinds of ``more`` columns are told as well. Raises ``Unfit``, also if
+    one of those that are ``sniffed`` is perhaps no text.
     """
     named = {column for measure in measures.values() for column in measure.columns} | {*more}
     terms = {name: f"k{number}" for number, name in enumerate(by)}
@@ -161,8 +162,7 @@ def lift_rows(  # noqa: PLR0913 - what is read, and how it is summed up
     for measure in measures.values():
         if wrong := measure.fit(kinds):
             raise Unfit(wrong)
-    undated = every.column("moment").null_count
-    rows = every.filter(pc.is_valid(every.column("moment"))) if undated else every
+    rows = _dated(every)
     moments = as_numpy(rows.column("moment"))
     windows = pa.chunked_array([as_arrow(moments - moments % step)])
     keys = pa.table({"w": windows, **{key: rows.column(key) for key in terms.values()}})
@@ -173,7 +173,20 @@ def lift_rows(  # noqa: PLR0913 - what is read, and how it is summed up
     piece.states.update(_lifted(grouped.append_column("g", as_arrow(groups.of)), groups.size,
                                 measures, kinds))  # fmt: skip
     first, last = (int(moments.min()), int(moments.max())) if len(moments) else (None, None)
-    return Lift(piece, kinds, undated, first, last)
+    return Lift(piece, kinds, every.num_rows - rows.num_rows, first, last)
+
+
+def _dated(rows: pa.Table) -> pa.Table:
+    """Those of the rows that have a time which is in the calendar, as it is in every zone."""
+    moments = rows.column("moment")
+    if moments.null_count:
+        rows = rows.filter(pc.is_valid(moments))
+        moments = rows.column("moment")
+    since, until = CALENDAR_SPAN
+    if len(moments) and not (pc.min(moments).as_py() >= since and pc.max(moments).as_py() < until):
+        inside = pc.and_(pc.greater_equal(moments, since), pc.less(moments, until))
+        rows = rows.filter(inside)
+    return rows
 
 
 def _key(name: str, kind: Kind, known: str) -> str:

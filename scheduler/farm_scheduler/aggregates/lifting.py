@@ -164,7 +164,7 @@ def _moment(source: Source, partition: Partition, opened: Opened) -> str:
     if kind == "TIMESTAMP WITH TIME ZONE":
         return f"epoch_us({time_sql})"
     if kind_of(kind) in ("whole", "real"):
-        return f"round({time_sql} * 1000000)::BIGINT"
+        return f"try_cast(round({time_sql}::DOUBLE * 1000000) AS BIGINT)"
     naive = f"try_cast({time_sql} AS TIMESTAMP)"
     local = _in_zone(naive, source.zone)
     if kind_of(kind) != "text":

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from farm.errors import ConfigError
 
-__all__ = ["Level", "Levels", "chunk_of", "chunk_span", "instant", "parse_level"]
+__all__ = ["CALENDAR_SPAN", "Level", "Levels", "chunk_of", "chunk_span", "instant", "parse_level"]
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -27,6 +27,10 @@ WORDS = {
     "week": "w", "month": "mo", "quarter": "q", "year": "y",
 }  # fmt: skip
 """How a window of one unit is asked for in a read."""
+CALENDAR_SPAN = tuple(
+    (datetime(year, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1) for year in (2, 9999)
+)
+"""From when on, and until when, an instant has windows of all lengths in every zone."""
 INSIDE = {"d": "d", "w": "d w", "mo": "d mo", "q": "d mo q", "y": "d mo q y"}
 """Which calendar units make up which."""
 

@@ -22,6 +22,7 @@ from farm.imports import for_the_farm
 from farm_scheduler.aggregates.measures import quoted
 from farm_scheduler.aggregates.sources.base import Opened, Partition, PartitionError
 from farm_scheduler.aggregates.sources.jsonlines import sample
+from farm_scheduler.aggregates.sources.listing import NOWHERE, local_files, mark_of, matcher
 
 __all__ = ["Files"]
 
@@ -38,8 +39,12 @@ EMPTY_BYTES_MAX = 100
 """The longest a packed file of nothing is."""
 SAMPLE_ROWS = "500"
 """Rows from which types are guessed; where that was too few, all are looked at."""
+FORMAT = 2
+"""Counts changes of what is read of the same files."""
 GUESSED = ("json", "csv")
 """Formats that do not say of which types their columns are."""
+NO_HIVE = "hive_partitioning=false"
+"""Folders called ``day=12`` are not columns: a pattern says what is one, and sets files apart."""
 NOTHING = '"NULL"'
 """The type of a column of JSON that has no value."""
 GUARDS = {
@@ -89,7 +94,7 @@ class Files:
         """How files are read; not where they are."""
         return [
             "files", self.time, self.zone, self._format(self.pattern), list(self.null),
-            sorted(self.columns.items()), self.where,
+            sorted(self.columns.items()), self.where, FORMAT,
         ]  # fmt: skip
 
     def _format(self, name: str) -> str:
@@ -110,9 +115,16 @@ class Files:
     def _is_remote(self) -> bool:
         return "://" in self.pattern
 
+    @property
+    def _here(self) -> str:
+        return os.path.abspath(self.pattern)  # noqa: PTH100 - workers may be anywhere
+
     def partitions(self) -> list[Partition]:
         """One for each file that matches now."""
-        found = list(self._remote() if self._is_remote else self._local())
+        try:
+            found = list(self._remote() if self._is_remote else local_files(self._here))
+        except ConfigError as error:
+            raise ConfigError(f"Files({self.pattern!r}): {error}") from None
         if not found:
             raise ConfigError(
                 f"Files({self.pattern!r}) matches no file"
@@ -121,25 +133,13 @@ class Files:
             )
         return sorted(found)
 
-    def _local(self) -> Iterator[Partition]:
-        pattern = os.path.abspath(self.pattern)  # noqa: PTH100 - workers may be anywhere
-        matcher = _matcher(pattern)
-        base = re.split(r"[{*?]", pattern)[0].rpartition(os.sep)[0] or os.sep
-        for folder, folders, names in os.walk(base):
-            folders.sort()
-            for name in names:
-                path = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
-                match = matcher.fullmatch(path)
-                if match:
-                    yield Partition(path, _mark(os.stat(path)), match.groupdict())  # noqa: PTH116
-
     def _remote(self) -> Iterator[Partition]:
         files, root = _fsspec(self.pattern)
         scheme = self.pattern.partition("://")[0]
-        matcher = _matcher(root)
+        whole = matcher(root)
         glob = re.sub(r"\{\w+\}", "*", root)
         for path, info in files.glob(glob, detail=True).items():
-            match = matcher.fullmatch(path)
+            match = whole.fullmatch(path)
             if match and info.get("type", "file") == "file":
                 mark = _remote_mark(info)
                 yield Partition(f"{scheme}://{path}", mark, match.groupdict())
@@ -160,12 +160,17 @@ class Files:
                 else None
             )
         try:
-            return partition._replace(mark=_mark(os.stat(partition.name)))  # noqa: PTH116
+            return partition._replace(mark=mark_of(os.stat(partition.name)))  # noqa: PTH116
         except OSError:
             return None
 
     def fingerprint(self, partition: Partition) -> str:
         """A hash of the bytes."""
+        if partition.mark == NOWHERE:
+            raise PartitionError(
+                f"{partition.name} is a link that leads nowhere, or its name is not UTF-8; put it "
+                "right, or remove it"
+            )
         found = hashlib.blake2b(digest_size=16)
         try:
             with self._bytes(partition.name) as file:
@@ -191,7 +196,7 @@ class Files:
         kind = "" if careful else self._format(path)
         try:
             reader, every, types = self._reader(path, db, wanted, careful=careful)
-            query = f"SELECT *{_constants(partition.values)} FROM {reader}"  # noqa: S608
+            query = f"SELECT {_constants(partition.values)}* FROM {reader}"  # noqa: S608
             if self.where:
                 query = f"SELECT * FROM ({query}) WHERE {self.where}"  # noqa: S608
             said = types | dict.fromkeys(partition.values, "VARCHAR")
@@ -223,15 +228,15 @@ class Files:
 
         None of these, unless DuckDB itself has said them of just what the function reads.
         """
-        text = _text(path)
+        text = _text(_literal(path))
         if _is_empty(path):
             return _no_rows(wanted), {}, {}
         if self._format(path) == "parquet":
-            return f"read_parquet({text})", {}, {}
+            return f"read_parquet({text}, {NO_HIVE})", {}, {}
         if self._format(path) == "json":
             every = dict(self.columns)
             # Of one column alone DuckDB would first read all to see whether rows are objects.
-            how = f"{text}, format='newline_delimited', records=true"
+            how = f"{text}, format='newline_delimited', records=true, {NO_HIVE}"
             if not every:
                 every = _json_types(path, db, wanted, careful=careful)
             # Parsing the columns that nobody wants would be most of the work.
@@ -241,13 +246,15 @@ class Files:
                 guessed, GUARDS, lambda more: f"read_json({how}, columns={_struct(types | more)})"
             )
             return reader, every, {} if self.columns else types
-        options = f", sample_size={'-1' if careful else SAMPLE_ROWS}"
+        options = f", sample_size={'-1' if careful else SAMPLE_ROWS}, {NO_HIVE}"
         if self.columns:
             options += f", types={_struct(self.columns)}"
         if self.null:
             options += f", nullstr=[{', '.join(map(_text, self.null))}]"
         sniff = f"SELECT Prompt, Columns FROM sniff_csv({text}{options})"  # noqa: S608
         ((prompt, columns),) = db.execute(sniff).fetchall()
+        # It proposes a reader of the path as it is, without quotes that it would need.
+        prompt = f"FROM read_csv({text}, {NO_HIVE}" + prompt.partition(f"'{path}'")[2]
         types = {one["name"]: one["type"] for one in columns}
         if set(types.values()) == {"VARCHAR"} and _has_no_rows(db, prompt):
             return _no_rows(types), {}, {}
@@ -260,7 +267,7 @@ class Files:
 
 def _json_types(path: str, db: Any, wanted: Collection[str], *, careful: bool) -> dict[str, str]:
     """The types of all columns of JSON lines; of those that nobody wants, any."""
-    how = "format='newline_delimited', sample_size="
+    text, how = _text(_literal(path)), f"format='newline_delimited', {NO_HIVE}, sample_size="
     found: dict[str, str] = {}
     if not careful:
         with sample(path, wanted, int(SAMPLE_ROWS)) as small:
@@ -270,11 +277,11 @@ def _json_types(path: str, db: Any, wanted: Collection[str], *, careful: bool) -
                 if small.whole:
                     return found
         if not found:
-            found = _described(db, f"SELECT * FROM read_json({_text(path)}, {how}{SAMPLE_ROWS})")  # noqa: S608
+            found = _described(db, f"SELECT * FROM read_json({text}, {how}{SAMPLE_ROWS})")  # noqa: S608
     if found and not any(found.get(name) == NOTHING for name in wanted):
         return found
     # What is nothing in the first rows would be read as nothing in all of them.
-    return _described(db, f"SELECT * FROM read_json({_text(path)}, {how}-1)")  # noqa: S608
+    return _described(db, f"SELECT * FROM read_json({text}, {how}-1)")  # noqa: S608
 
 
 def _guarded(
@@ -331,29 +338,6 @@ def _described(db: Any, query: str) -> dict[str, str]:
     return {name: kind for name, kind, *_ in db.execute(f"DESCRIBE {query}").fetchall()}
 
 
-def _matcher(pattern: str) -> re.Pattern[str]:
-    """``{name}`` and ``*`` match within a part of a path, ``**`` any parts, ``?`` a character."""
-    parts = re.split(
-        r"(\{\w+\}|\*\*/?|\*|\?)", os.path.normpath(pattern) if "://" not in pattern else pattern
-    )
-    seen: set[str] = set()
-    text = ""
-    for part in parts:
-        if re.fullmatch(r"\{\w+\}", part):
-            name = part[1:-1]
-            text += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)"
-            seen.add(name)
-        else:
-            text += {"**": ".*", "**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}.get(
-                part
-            ) or re.escape(part)
-    return re.compile(text)
-
-
-def _mark(stat: os.stat_result) -> str:
-    return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
-
-
 def _remote_mark(info: Mapping[str, Any]) -> str:
     """Whatever a file system says that changes with the content."""
     keys = ("ETag", "etag", "checksum", "created", "mtime", "LastModified", "size")
@@ -375,11 +359,16 @@ def _fsspec(url: str) -> tuple[Any, str]:
 
 
 def _constants(values: Mapping[str, str]) -> str:
-    return "".join(f", {_text(value)} AS {quoted(name)}" for name, value in values.items())
+    return "".join(f"{_text(value)} AS {quoted(name)}, " for name, value in values.items())
 
 
 def _struct(columns: Mapping[str, str]) -> str:
     return "{" + ", ".join(f"{_text(name)}: {_text(kind)}" for name, kind in columns.items()) + "}"
+
+
+def _literal(path: str) -> str:
+    """A path as DuckDB takes it, which would read all files that one with a star matches."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", path)
 
 
 def _text(value: str) -> str:
