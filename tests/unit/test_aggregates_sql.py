@@ -80,6 +80,21 @@ def test_measures_may_be_added_to_those_of_the_query(desk, source):
     assert {row["users"] for row in desk.snapshot("edits").table().to_pylist()} == {7}
 
 
+def test_columns_may_name_the_table_and_parts_of_columns(desk, tmp_path):
+    rows = [
+        {"time": "2015-09-12T00:00:00Z", "who": {"name": n, "age": len(n)}} for n in ("a", "bb")
+    ]
+    write_lines(tmp_path / "a.json", rows)
+    source = Files(str(tmp_path / "a.json"), time="time")
+    query = (
+        "select e.who.name as name, sum(who.age) as years, count(e.who) as n "
+        "from people as e where e.who.age > 0 and age(e.time::date, e.time::date) is not null"
+    )
+    desk.build(Aggregate.sql("people", source, query))
+    rows = desk.snapshot("people").table().drop(["hour"]).to_pylist()
+    assert rows == [{"name": "a", "years": 1, "n": 1}, {"name": "bb", "years": 2, "n": 1}]
+
+
 def test_another_condition_is_another_partition(desk, source):
     desk.build(Aggregate.sql("edits", source, "select count(*) as n where added > 3"))
     again = Aggregate.sql("edits", source, "select count(*) as n where added > 30")
@@ -122,6 +137,24 @@ def test_a_column_that_is_not_there_is_named(desk, source):
         ("select channel, count(*) group by page", "GROUP BY has"),
         ("select channel, page, count(*) group by channel", "GROUP BY has"),
         ("select (select 1) as x, count(*)", "a query in it"),
+        ("select random() as r, count(*)", r"random\(\) is something else at each run"),
+        ("select sum(added * random()) as r", "something else at each run"),
+        ("select sum(added) filter (uuid() < 'a') as r", "something else at each run"),
+        ("select count(*) where time > now() - interval 1 day", "something else at each run"),
+        ("select current_date as today, count(*)", "something else at each run"),
+        ("select age(time::timestamp) as a, count(*)", "something else at each run"),
+        ("select unnest([1, 2]) as two, count(*)", "several rows of one"),
+        ("select added + row_number() over () as x, count(*)", "of other rows as well"),
+        ("select sum(sum(added) over ()) as x", "of other rows as well"),
+        ("select count(*) where row_number() over () = 1", "of other rows as well"),
+        ("select count(*) where sum(added) > 1", "is computed of sum"),
+        ("select count(*) where channel in (select 'a')", "a query in it"),
+        ("select count(*) from edits tablesample 10%", "without TABLESAMPLE"),
+        ("select count(*) from edits at (version => 1)", "TABLESAMPLE or AT"),
+        ("select channel, channel, count(*)", "by has 'channel' twice"),
+        ("select channel, count(*) as channel", "measure 'channel' is called as a column"),
+        ("select channel, count(*) as hour", "measure 'hour' is called as a column"),
+        ("select user.name, count(*)", "has no name; write"),
         ("selec x", "cannot be parsed: syntax error"),
         ("drop table edits", "cannot be parsed"),
     ],

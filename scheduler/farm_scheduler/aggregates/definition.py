@@ -63,7 +63,22 @@ class Definition:
                 raise ConfigError(f"by has {column!r}, which in a read names a window of time")
         if not self.levels.all[0].step:
             raise ConfigError(f"every is {self.every!r}; the finest windows are shorter than a day")
+        self._check_columns()
         self._check_durations()
+
+    def _check_columns(self) -> None:
+        """Tables have a column for each of ``by``, the window and each measure."""
+        taken: set[str] = {one.word if one.times == 1 else "window" for one in self.levels.all}
+        for column in self.by:
+            if column in taken:
+                raise ConfigError(f"by has {column!r} twice")
+            taken.add(column)
+        for name in self.measures:
+            if name in taken:
+                raise ConfigError(
+                    f"measure {name!r} is called as a column of tables is already; call it "
+                    "something else"
+                )
 
     def _check_durations(self) -> None:
         for what in ("lateness", "drop_after", "fresh_within", "keep"):

@@ -43,6 +43,12 @@ INSTEAD = {
     **dict.fromkeys(
         ("stddev", "stddev_samp", "stddev_pop"), "var_samp or var_pop, and its root when you read"),
 }  # fmt: skip
+CLOCKS = {
+    "now", "today", "ago", "transaction_timestamp", "get_current_time", "get_current_timestamp",
+    "current_date", "current_time", "current_timestamp", "current_localtime",
+    "current_localtimestamp", "localtime", "localtimestamp",
+}  # fmt: skip
+"""What is another at another time, be it written as a function or as a column."""
 CLAUSES = {"having": "HAVING", "qualify": "QUALIFY", "sample": "SAMPLE"}
 
 
@@ -58,6 +64,11 @@ class Parsed(NamedTuple):
 def parse_query(text: str) -> Parsed:
     """Take a query apart. Raises ``ConfigError`` naming what cannot be kept up."""
     node = _select(text)
+    where = node.get("where_clause")
+    for one in (*node["select_list"], *([where] if where else [])):
+        _refuse_unstable(one)
+    if where:
+        _refuse_nested(where, [where])
     by: list[str] = []
     measures: dict[str, Measure] = {}
     columns: dict[str, str] = {}
@@ -72,7 +83,6 @@ def parse_query(text: str) -> Parsed:
     _check_groups(node, by)
     if not measures:
         raise ConfigError("it aggregates nothing; write for instance select channel, count(*)")
-    where = node.get("where_clause")
     return Parsed(tuple(by), measures, "" if where is None else _text(where), columns)
 
 
@@ -85,8 +95,12 @@ def _select(text: str) -> Node:
     node: Node = statements[0]["node"] if len(statements) == 1 else {}
     if node.get("type") != "SELECT_NODE" or node.get("cte_map"):
         raise ConfigError("the query must be one plain SELECT, without WITH or UNION")
-    if node.get("from_table", {}).get("type") not in (None, "EMPTY", "BASE_TABLE"):
+    table = node.get("from_table", {})
+    if table.get("type") not in (None, "EMPTY", "BASE_TABLE"):
         raise ConfigError("the query must be of one table, which is the source; join in the source")
+    if table.get("sample") or table.get("at_clause"):
+        raise ConfigError("the query is of the whole source as it is, without TABLESAMPLE or AT")
+    _unqualify(node, {str(table.get("table_name")), str(table.get("alias"))})
     for key, word in CLAUSES.items():
         if node.get(key):
             raise ConfigError(f"the query has {word}, which is for readers: filter what you read")
@@ -109,6 +123,15 @@ def _aggregates() -> frozenset[str]:
     with duckdb.connect(config={"threads": 1}) as db:
         found = db.execute(query, ["aggregate"]).fetchall()
     return frozenset({name for (name,) in found} | MEASURES.keys() | {"count_star"})
+
+
+@cache
+def _volatile() -> frozenset[str]:
+    """Every function of DuckDB that gives another value each time."""
+    query = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
+    with duckdb.connect(config={"threads": 1}) as db:
+        found = db.execute(query).fetchall()
+    return frozenset(name for (name,) in found) - {"error", "stats", "vector_type"}
 
 
 def _function(node: Node) -> str:
@@ -162,8 +185,6 @@ def _key(node: Node, columns: dict[str, str]) -> str:
     """A column to group by."""
     if node["class"] == "STAR":
         raise ConfigError("select * aggregates nothing; name the columns to group by")
-    if node["class"] == "WINDOW":
-        raise ConfigError(f"{_text(node)} is of other rows as well, and does not merge")
     _refuse_nested(node, [node])
     plain, alias = _column(node), str(node.get("alias", ""))
     if not alias and not plain:
@@ -174,18 +195,43 @@ def _key(node: Node, columns: dict[str, str]) -> str:
 
 
 def _column(node: Node) -> str:
-    """The name of a column, without its table; empty if it is none."""
-    return str(node["column_names"][-1]) if node.get("class") == "COLUMN_REF" else ""
+    """The name of a column; empty if it is none, or a part of one."""
+    names = node["column_names"] if node.get("class") == "COLUMN_REF" else []
+    return str(names[0]) if len(names) == 1 else ""
+
+
+def _unqualify(node: Node, tables: set[str]) -> None:
+    """Leave out the table before a column: the source has another name where it is read."""
+    for one in _walk(node):
+        names = one.get("column_names", ())
+        if one.get("class") == "COLUMN_REF" and len(names) > 1 and names[0] in tables:
+            del names[0]
 
 
 def _refuse_nested(node: Node, inside: list[Node]) -> None:
     for one in (found for top in inside for found in _walk(top)):
         if one.get("class") == "SUBQUERY":
             raise ConfigError(f"{_text(node)} has a query in it; the source is one table")
+        if one.get("class") == "WINDOW":
+            raise ConfigError(f"{_text(node)} is of other rows as well, and does not merge")
         if one.get("class") == "FUNCTION" and _function(one) in _aggregates():
             raise ConfigError(
                 f"{_text(node)} is computed of {_text(one)}; keep that, and compute when you read"
             )
+
+
+def _refuse_unstable(node: Node) -> None:
+    """What a row does not decide is another each time that a partition is read."""
+    for one in _walk(node):
+        name = _function(one) if one.get("class") == "FUNCTION" else _column(one).lower()
+        alone = name == "age" and len(_arguments(one)) == 1  # as of now
+        if name in CLOCKS or alone or (one.get("class") == "FUNCTION" and name in _volatile()):
+            raise ConfigError(
+                f"{_text(one)} is something else at each run; say it when you read, or have it as "
+                "a column"
+            )
+        if name == "unnest" and one.get("class") == "FUNCTION":
+            raise ConfigError(f"{_text(one)} makes several rows of one; do it in the source")
 
 
 def _walk(value: Any) -> Iterator[Node]:
