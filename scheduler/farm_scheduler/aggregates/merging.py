@@ -66,9 +66,10 @@ def _read(node: Sent, names: Sequence[str]) -> Piece:
 
 def _within(levels: Levels, work: Merge, piece: Piece) -> Piece:
     """A piece with the windows of the level to make, of which only those of the chunk are kept."""
+    if work.level not in levels.below:  # it is of that chunk already
+        return piece
     starts, places = np.unique(as_numpy(piece.keys.column("w")), return_inverse=True)
-    if work.level in levels.below:
-        starts = np.array(levels.parents(work.level, starts.tolist()), np.int64)
+    starts = np.array(levels.parents(work.level, starts.tolist()), np.int64)
     since, until = chunk_span(work.chunk)
     inside = (starts >= since) & (starts < until)
     piece = Piece(piece.keys.set_column(0, "w", as_arrow(starts[places])), piece.states)
