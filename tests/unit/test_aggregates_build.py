@@ -1,6 +1,8 @@
 """A run computes what has changed and nothing else, and publishes it whole."""
 
+import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -211,6 +213,18 @@ def test_rows_that_come_too_late_are_set_aside_and_counted(desk, edits, tmp_path
     assert desk.snapshot("edits").read(channel="#en", hour="2015-09-12T00").value == before
     assert total(desk, "added") == HOURS * sum(range(49)) + 7
     assert desk.build(kept).version == 0
+
+
+def test_a_row_from_the_future_sets_nothing_aside_that_comes_now(desk, edits, tmp_path):
+    kept = replace(edits, drop_after="1h")
+    row = {"channel": "#en", "added": 5, "user": "u"}
+    now = datetime.now(UTC)
+    write_hour(tmp_path, 0, more=[row | {"time": "2999-01-01T00:00:00Z"}])
+    desk.build(kept)
+    assert desk.snapshot("edits").manifest.watermark <= time.time() * 1e6
+    write_hour(tmp_path, 1, more=[row | {"time": f"{now:%Y-%m-%dT%H:%M:%SZ}"}])
+    assert desk.build(kept).late.quarantined == 0
+    assert total(desk, "added") == HOURS * sum(range(49)) + 10
 
 
 @pytest.mark.parametrize("more", [0, 2])

@@ -174,3 +174,24 @@ def test_a_time_that_is_in_no_calendar_is_counted(desk, tmp_path, times, zone):
     assert desk.snapshot("odd").table("1y").column("n").to_pylist() == [1]
     (record,) = desk.catalog.manifest("odd").partitions.values()
     assert record.undated == len(times)
+
+
+# ---------------------------------------------------------------- what is said of what is wrong
+
+LATIN = b"time,name\n2015-09-12 13:00:00,caf\xe9\n"
+RAGGED = b"time,name\n2015-09-12 13:00:00,a\n2015-09-12 13:00:00,a,b\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "says"),
+    [
+        ("a.csv", LATIN, "Line: 2 Invalid unicode .* This file is not utf-8 encoded"),
+        ("a.csv", RAGGED, "time='time' is neither a column nor SQL: .* It has column0, column1"),
+        ("a.json.gz", b"plain" * 100, "Input is not a GZIP stream"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(desk, tmp_path, file, data, says):
+    (tmp_path / file).write_bytes(data)
+    pattern = tmp_path / file.replace("a.", "*.")
+    with pytest.raises(Exception, match=rf"{file}.*{says}"):
+        desk.build(files_of(pattern, by=()))

@@ -208,12 +208,17 @@ class _Build:
         return self._catalog.publish(manifest, self._catalog.head(own.name) if plan.head else 0)
 
     def _watermark(self, records: Mapping[str, LeafRecord]) -> int | None:
-        """The latest time of all less the lateness; it never goes back."""
+        """The latest time of all less the lateness; it never goes back.
+
+        A row from the future closes nothing that has not come yet.
+        """
         last = max((one.last for one in records.values() if one.last is not None), default=None)
         before = None if self._plan.head is None else self._plan.head.watermark
         if last is None:
             return before
-        found = last - int(seconds(self._aggregate.lateness) * 1e6)
+        found = min(last, int(self._plan.as_of * 1e6)) - int(
+            seconds(self._aggregate.lateness) * 1e6
+        )
         return found if before is None else max(found, before)
 
     def _late(self) -> Late:

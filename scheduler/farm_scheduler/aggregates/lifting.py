@@ -23,7 +23,7 @@ from farm_scheduler.aggregates.engine import (
     lift_rows,
 )
 from farm_scheduler.aggregates.measures import Columns, Measure, quoted
-from farm_scheduler.aggregates.sources import Opened, Partition, PartitionError, Source
+from farm_scheduler.aggregates.sources import Opened, Partition, PartitionError, Source, reason_of
 from farm_scheduler.aggregates.windows import Level, chunk_of, chunk_span
 
 __all__ = ["Failed", "Leaf", "LeafChunk", "Recipe", "lift"]
@@ -131,8 +131,7 @@ def _lift(
                 raise
             if isinstance(error, Unfit):
                 raise PartitionError(f"{partition.name}: {error}") from error
-            reason = str(error).strip().split("\n")[0]
-            raise PartitionError(f"{partition.name} cannot be read: {reason}") from error
+            raise PartitionError(f"{partition.name} cannot be read: {reason_of(error)}") from error
     finally:
         opened.close()
 
@@ -177,13 +176,14 @@ def _moment(source: Source, partition: Partition, opened: Opened) -> str:
 
 
 def _type_of(term: str, source: Source, partition: Partition, opened: Opened) -> str:
-    query = f"SELECT {term} AS t FROM {opened.relation}"  # noqa: S608
+    query = f"SELECT {term} FROM {opened.relation}"  # noqa: S608
     try:
         ((_, kind, *_),) = connection().execute(f"DESCRIBE {query}").fetchall()
     except db_error() as error:
-        reason = str(error).strip().split("\n")[0]
+        has = ", ".join(sorted(opened.columns))
         raise PartitionError(
-            f"{partition.name}: time={source.time!r} is neither a column nor SQL: {reason}"
+            f"{partition.name}: time={source.time!r} is neither a column nor SQL: "
+            f"{reason_of(error)}. It has {has}"
         ) from error
     return str(kind)
 

@@ -6,6 +6,7 @@ from farm_scheduler.aggregates.sources.base import (
     PartitionError,
     Source,
     check_source,
+    reason_of,
 )
 from farm_scheduler.aggregates.sources.derived import Derived
 from farm_scheduler.aggregates.sources.files import Files
@@ -22,4 +23,5 @@ __all__ = [
     "Source",
     "SqlTable",
     "check_source",
+    "reason_of",
 ]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from farm.errors import ConfigError, FarmError
 
-__all__ = ["Opened", "Partition", "PartitionError", "Source", "check_source"]
+__all__ = ["Opened", "Partition", "PartitionError", "Source", "check_source", "reason_of"]
 
 
 class PartitionError(FarmError):
@@ -86,3 +86,12 @@ def check_source(source: object) -> None:
         )
     if hasattr(source, "check"):
         source.check()
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, without the lines that follow a remedy for somebody else."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # the file is named already
+    said = str(error).strip().split("\n\n")[0].splitlines()
+    lines = [line for line in said if not line.startswith("Original Line")]
+    return " ".join(lines[:2]) or type(error).__name__

@@ -11,6 +11,7 @@ from farm_scheduler.aggregates.sources.base import (
     PartitionError,
     Source,
     check_source,
+    reason_of,
 )
 
 __all__ = ["Derived"]
@@ -84,8 +85,7 @@ class Derived:
             opened.close()
             if opened.guessed:
                 return self.open(partition, db, wanted=wanted, careful=True)
-            reason = str(error).strip().split("\n")[0]
-            raise PartitionError(f"{partition.name}: {reason}") from error
+            raise PartitionError(f"{partition.name}: {reason_of(error)}") from error
         columns = {name: kind for name, kind, *_ in found}
         return opened._replace(
             relation=f"({query})",

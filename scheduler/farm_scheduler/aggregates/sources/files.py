@@ -20,7 +20,7 @@ import pyarrow as pa
 from farm.errors import ConfigError
 from farm.imports import for_the_farm
 from farm_scheduler.aggregates.measures import quoted
-from farm_scheduler.aggregates.sources.base import Opened, Partition, PartitionError
+from farm_scheduler.aggregates.sources.base import Opened, Partition, PartitionError, reason_of
 from farm_scheduler.aggregates.sources.jsonlines import sample
 from farm_scheduler.aggregates.sources.listing import NOWHERE, local_files, mark_of, matcher
 
@@ -177,7 +177,7 @@ class Files:
                 while data := file.read(READ_BYTES):
                     found.update(data)
         except (OSError, ValueError) as error:
-            raise PartitionError(f"{partition.name}: {_reason(error)}") from error
+            raise PartitionError(f"{partition.name}: {reason_of(error)}") from error
         return found.hexdigest()
 
     def _bytes(self, name: str) -> IO[bytes]:
@@ -209,7 +209,7 @@ class Files:
             close()
             if kind in GUESSED:  # what ``where`` names may begin later
                 return self.open(partition, db, wanted=wanted, careful=True)
-            raise PartitionError(f"{partition.name} cannot be read: {_reason(error)}") from error
+            raise PartitionError(f"{partition.name} cannot be read: {reason_of(error)}") from error
 
     def _fetched(self, partition: Partition) -> str:
         """A copy of a remote file."""
@@ -373,7 +373,3 @@ def _literal(path: str) -> str:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

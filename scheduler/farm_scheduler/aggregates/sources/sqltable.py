@@ -18,7 +18,7 @@ from farm.errors import ConfigError
 from farm.imports import for_the_farm
 from farm.model import Duration, seconds
 from farm_scheduler.aggregates.measures import quoted
-from farm_scheduler.aggregates.sources.base import Opened, Partition, PartitionError
+from farm_scheduler.aggregates.sources.base import Opened, Partition, PartitionError, reason_of
 from farm_scheduler.aggregates.sources.tables import opened_table
 
 __all__ = ["SqlTable"]
@@ -145,7 +145,7 @@ class SqlTable:
         except ConfigError:
             raise
         except Exception as error:  # whatever the database says
-            raise ConfigError(f"SqlTable({self.table!r}): {_reason(error)}") from error
+            raise ConfigError(f"SqlTable({self.table!r}): {reason_of(error)}") from error
         found = [one for one in found if not one.mark.startswith("0:")]
         if not found:
             said = f" where {self.where}" if self.where else ""
@@ -220,7 +220,7 @@ class SqlTable:
             with self._cursor() as cursor:
                 mark = self._mark(cursor, partition.name)
         except Exception as error:  # whatever the database says
-            raise PartitionError(f"{partition.name} cannot be read: {_reason(error)}") from error
+            raise PartitionError(f"{partition.name} cannot be read: {reason_of(error)}") from error
         return None if mark.startswith("0:") else partition._replace(mark=mark)
 
     def open(
@@ -235,7 +235,7 @@ class SqlTable:
             table = pa.Table.from_arrays(arrays, names=names)
             return opened_table(db, table, wanted)
         except Exception as error:  # the database, or Arrow of a column of several types
-            raise PartitionError(f"{partition.name} cannot be read: {_reason(error)}") from error
+            raise PartitionError(f"{partition.name} cannot be read: {reason_of(error)}") from error
 
 
 def _seconds(value: Any) -> float:
@@ -266,7 +266,3 @@ def _like(sample: Any, moment: datetime) -> Any:
 def _line(row: Sequence[Any]) -> bytes:
     """A row as text, the same each time."""
     return json.dumps(list(row), default=str).encode()
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
