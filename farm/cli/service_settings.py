@@ -1,8 +1,10 @@
 """What a configuration says to the services that commands start."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from farm.cli.gateway import checked_modules, module_path
+from farm.errors import ConfigError
 from farm.resources import label_table
 
 if TYPE_CHECKING:
@@ -42,7 +44,6 @@ def core_settings(config: "Config", *, here: bool = False) -> dict[str, Any]:
 
     from farm.core import CoreSettings
     from farm.core.policy import QueuePolicy
-    from farm.errors import ConfigError
 
     known = CoreSettings.__struct_fields__
     core = {name: value for name, value in asdict(config.coordinator).items() if name in known}
@@ -69,11 +70,17 @@ def coordinator_keys(config: "Config", *, insecure: bool) -> str:
 
 
 def own_way(config: "Config", *, insecure: bool) -> dict[str, str]:
-    """With what processes of this user go to their own farm, whatever ``FARM_TOKEN`` says."""
-    from farm.keys import LOCAL_TOKEN, keys_folder
+    """With what processes of this user go to their own farm, whatever ``FARM_TOKEN`` says.
+
+    It is there before they are, who may look for it before the coordinator has made it.
+    """
+    from farm.keys import LOCAL_TOKEN, KeyStore, keys_folder
     from farm.transport.credentials import NO_KEY
 
     folder = keys_folder(config.coordinator.keys)
+    if not insecure and not config.coordinator.listen.startswith("ipc:"):
+        with contextlib.suppress(ConfigError, OSError):  # which the coordinator says
+            KeyStore(folder).ensure_local()
     return {"token": NO_KEY if insecure else str(folder / LOCAL_TOKEN), "keys": str(folder)}
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -250,6 +251,17 @@ def test_up_is_a_farm_on_disk(cli, tmp_path):
     assert local.settings["host"]["sys_path"][0] == str(tmp_path)
     assert local.settings["coordinator"]["core"]["max_tasks"] == 1_000_000
     assert local.stopped is True
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [((), True), (("--insecure",), False), (("--listen", "ipc:///tmp/f.sock"), False)],
+)
+def test_the_token_is_there_before_the_host_looks_for_it(cli, tmp_path, monkeypatch, words, made):
+    monkeypatch.setattr(FakeLocalFarm, "start", lambda self: seen.append(Path(token).is_file()))
+    token, seen = tmp_path / ".local/state/farm/keys/local.token", []
+    cli("up", *words)
+    assert seen == [made]
 
 
 def test_up_tells_a_program_when_it_is_ready(cli):
