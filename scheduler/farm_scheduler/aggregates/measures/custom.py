@@ -2,6 +2,8 @@
 
 import json
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -97,15 +99,27 @@ class Custom(Measure):
         groups = states.g.tolist()
         for data, group in zip(states.table.column("s0").to_pylist(), groups, strict=True):
             if data is not None:
-                found[group] = self.merge(found[group], self.decode(data))
-        return pa.table({"s0": pa.array([self.encode(one) for one in found], pa.binary())})
+                with self._named("merge"):
+                    found[group] = self.merge(found[group], self.decode(data))
+        with self._named("encode"):
+            encoded = [self.encode(one) for one in found]
+        return pa.table({"s0": pa.array(encoded, pa.binary())})
 
     def finish(self, states: pa.Table, columns: Columns) -> Values:
         """Every state finalized."""
         every = states.column("s0").to_pylist()
-        return Values(
-            pa.array([self.finalize(self.zero() if s is None else self.decode(s)) for s in every])
-        )
+        with self._named("finalize"):
+            made = [self.finalize(self.zero() if s is None else self.decode(s)) for s in every]
+            return Values(pa.array(made))
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        """Says whose code it was that failed, where no partition does."""
+        try:
+            yield
+        except Exception as error:  # of the user's own code, or Arrow's about what that gives
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"{self}: its {what} failed: {reason}") from error
 
 
 PAIR = ("encode", "decode")
