@@ -254,6 +254,20 @@ def test_every_measure_of_the_guide_can_be_read(desk, edits):
     assert value["who"] == [{"value": "u0", "count": 24}, {"value": "u2", "count": 24}]
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"day": "2015-09-12"}, "is asked for two windows of time; leave out 'day'"),
+        ({"chanel": "#de"}, "is not kept by 'chanel'; did you mean 'channel'[?] It is by channel"),
+        ({"planet": "Mars"}, "is not kept by 'planet'. It is by channel"),
+    ],
+)
+def test_what_is_asked_for_too_much_is_named(desk, edits, more, says):
+    desk.build(edits)
+    with pytest.raises(LookupError, match=says):
+        desk.snapshot("edits").read(channel="#en", hour="2015-09-12T00", **more)
+
+
 def test_what_is_older_than_promised_is_late(desk, edits, tmp_path):
     desk.build(replace(edits, fresh_within="1h"))
     (found,) = freshness(tmp_path / "aggregates.db")

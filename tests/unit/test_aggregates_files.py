@@ -11,6 +11,7 @@ import pytest
 
 from farm.errors import ConfigError
 from farm_scheduler import Aggregate, Count, Files
+from farm_scheduler.aggregates.view import typed
 from tests.unit.aggregates_helpers import Desk, write_lines
 
 ROWS = [{"time": "2015-09-12T13:00:00Z", "k": "in the file"}]
@@ -174,6 +175,15 @@ def test_a_time_that_is_in_no_calendar_is_counted(desk, tmp_path, times, zone):
     assert desk.snapshot("odd").table("1y").column("n").to_pylist() == [1]
     (record,) = desk.catalog.manifest("odd").partitions.values()
     assert record.undated == len(times)
+
+
+@pytest.mark.parametrize("asked", ["2015-09-12", "2015-09-12T00:00:00Z", "2015-09-12T02:00+02:00"])
+def test_a_key_that_is_a_day_is_found_by_its_text(desk, tmp_path, asked):
+    (tmp_path / "a.csv").write_text("time,due\n2015-09-12 13:00:00,2015-09-12\n")
+    desk.build(files_of(tmp_path / "*.csv", by="due"))
+    snapshot = desk.snapshot("odd")
+    where = typed(snapshot.manifest, {"due": asked, "hour": "2015-09-12T13"})
+    assert snapshot.read(**where).value == {"n": 1}
 
 
 # ---------------------------------------------------------------- what is said of what is wrong

@@ -205,8 +205,10 @@ class Snapshot:
 
     def _unknown(self, where: Mapping[str, Any]) -> str:
         wrong = next(name for name in where if name not in self.by)
+        if wrong in self._names:
+            return f"{self.manifest.name} is asked for two windows of time; leave out {wrong!r}"
         near = difflib.get_close_matches(wrong, self.by, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         by = ", ".join(self.by) or "nothing"
         return f"{self.manifest.name} is not kept by {wrong!r}{hint} It is by {by}"
 

@@ -4,8 +4,9 @@ A view of this machine's catalog asks it at each read which version is served; i
 not, and is pinned: what it has is not collected while it is open.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -125,11 +126,22 @@ def typed(manifest: Manifest, where: dict[str, str]) -> dict[str, Any]:
     for name, text in where.items():
         kind = kinds.get(name) if name in manifest.definition["by"] else None
         try:
-            make = {"whole": int, "real": float}.get(kind or "", str)
-            found[name] = text == "true" if kind == "boolean" else make(text)
+            found[name] = READERS.get(kind or "", str)(text)
         except ValueError:
             found[name] = text  # there is no such group
     return found
+
+
+def _moment(text: str) -> datetime:
+    """A time as keys have it: in UTC, without saying so."""
+    found = datetime.fromisoformat(text)
+    return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "whole": int, "real": float, "time": _moment, "boolean": "true".__eq__,
+}  # fmt: skip
+"""By kinds of columns, what makes a value of a text."""
 
 
 def export_table(table: pa.Table, path: Path) -> int:
