@@ -26,7 +26,11 @@ def _(patch):
     patch.setattr(Limits, "tick", patient)
 
 
-@bite("a worker that does not end when it is asked is killed", "limits", "stuck", **LONG_WORK)
+@bite(
+    "a worker that does not end when it is asked is killed",
+    *("limits", "stop", "stuck"),
+    **LONG_WORK,
+)
 def _(patch):
     end = Roster.end
 

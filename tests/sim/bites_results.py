@@ -30,7 +30,7 @@ def _(patch):
     patch.setattr(Admission, "_shortage", lambda self: self._ledger.short)
 
 
-@bite("results that nobody has taken are not dropped", "dropped unread", **SMALL_ROOM)
+@bite("results that nobody has taken are not dropped", "dropped unread", "invariants", **SMALL_ROOM)
 def _(patch):
     make_room = Retention._make_room
 

@@ -38,7 +38,8 @@ class LeaseChecks:
         self._reports: dict[Dealer, dict[int, Report]] = {}
         self._ready: dict[Id, Task] = {}  # new here, never leased
         self._submits = 0
-        self._given: list[tuple[int, Task, Connection]] = []  # in this turn, by the lease's number
+        # In this turn, by the lease's number, and how many submissions had arrived by then.
+        self._given: list[tuple[int, int, Task, Connection]] = []
         self._given_to: dict[Connection, None] = {}
         self._windows: dict[Dealer, int] = {}  # as the coordinator heard them last
 
@@ -84,7 +85,7 @@ class LeaseChecks:
                 raise Violation("lease", f"{connection} is given {grant.count} tasks")
             for task in tasks:
                 self._leased(task, message.epoch, grant.attempt, connection.dealer)
-                self._given.append((grant.lease, task, connection))
+                self._given.append((grant.lease, self._submits, task, connection))
                 if not task.runs_once:  # room for such a one was taken before its commit
                     self._given_to[connection] = None
 
@@ -136,8 +137,8 @@ class LeaseChecks:
         if not self._given:
             return
         given, self._given = self._given, []
-        for _, task, connection in sorted(given, key=itemgetter(0)):
-            self._is_its_turn(task, connection)
+        for _, submits, task, connection in sorted(given, key=itemgetter(0)):
+            self._is_its_turn(task, connection, submits)
         given_to, self._given_to = self._given_to, {}
         for connection in given_to:
             self._within_window(connection)
@@ -149,11 +150,15 @@ class LeaseChecks:
         if host and host.held > window:
             raise Violation("host window", f"{host.name} holds {host.held}, and may {window}")
 
-    def _is_its_turn(self, task: Task, connection: Connection) -> None:
-        """Higher priorities first; within one, new tasks of a session in order of arrival."""
+    def _is_its_turn(self, task: Task, connection: Connection, submits: int) -> None:
+        """Higher priorities first; within one, new tasks of a session in order of arrival.
+
+        Among those that had come with the first ``submits`` submissions.
+        """
         if self._ready.pop(task.id, None) is None:
             return
-        waiting = [other for other in self._ready.values() if self._goes_with(other, task)]
+        here = [other for other in self._ready.values() if other.arrived <= submits]
+        waiting = [other for other in here if self._goes_with(other, task)]
         waiting = self._for_the_slot(waiting, task, connection)
         ready = self._payloads_here(waiting)
         policy = self._checks.queues.policy(queue_of(task))

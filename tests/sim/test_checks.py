@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from farm.core.policy import QueuePolicy
 from farm.model import BLOB_BYTES, Blob, Ending
 from farm.protocol.messages import Group, Result, Submit, Template
 from farm.protocol.records import AttemptEnd, AttemptsEnded, Finished, Submitted
@@ -202,8 +203,8 @@ def test_what_arrived_first_goes_first_be_it_written_later_and_at_the_same_time(
     for first in (1, 3):
         one, other = arrive(world, first), arrive(world, first + 1)
         write(world, submitted(first + 1), submitted(first))
-        world.checks.leases._is_its_turn(one, HOST)
-        world.checks.leases._is_its_turn(other, HOST)
+        world.checks.leases._is_its_turn(one, HOST, 9)
+        world.checks.leases._is_its_turn(other, HOST, 9)
 
 
 def test_what_arrived_later_may_not_go_first_be_it_written_first(world):
@@ -211,7 +212,21 @@ def test_what_arrived_later_may_not_go_first_be_it_written_first(world):
     other = arrive(world, 2)
     write(world, submitted(2), submitted(1))
     with pytest.raises(Violation, match="goes before"):
-        world.checks.leases._is_its_turn(other, HOST)
+        world.checks.leases._is_its_turn(other, HOST, 9)
+
+
+@pytest.mark.parametrize("submits", [1, 2])
+def test_only_what_had_come_by_then_can_go_before_it(world, monkeypatch, submits):
+    policy = QueuePolicy(ageing_seconds=checks_leases.NO_AGE)
+    monkeypatch.setattr(world.checks.queues, "policy", lambda _: policy)
+    one = arrive(world, 1)
+    arrive(world, 2, priority=9)
+    write(world, submitted(1), submitted(2))
+    if submits < 2:
+        world.checks.leases._is_its_turn(one, HOST, submits)
+    else:
+        with pytest.raises(Violation, match="goes before"):
+            world.checks.leases._is_its_turn(one, HOST, submits)
 
 
 def test_what_was_refused_arrives_when_it_is_sent_again(world):
@@ -219,8 +234,8 @@ def test_what_was_refused_arrives_when_it_is_sent_again(world):
     arrive(world, 3)
     world.checks.leases.submitted(CLIENT, Submit([Group(1, 1, F, [b""], 0)]))
     write(world, submitted(2), submitted(1))
-    world.checks.leases._is_its_turn(other, HOST)
-    world.checks.leases._is_its_turn(one, HOST)
+    world.checks.leases._is_its_turn(other, HOST, 9)
+    world.checks.leases._is_its_turn(one, HOST, 9)
 
 
 @pytest.mark.parametrize("running", [1, 2])
@@ -241,10 +256,10 @@ def test_a_place_that_is_lent_is_for_what_others_wait_for(world, monkeypatch, ru
     world.coordinator = SimpleNamespace(machine=machine, short="")
     monkeypatch.setattr(world.checks, "being_read", set)
     if running > policy.max_running:
-        world.checks.leases._is_its_turn(child, HOST)
+        world.checks.leases._is_its_turn(child, HOST, 9)
     else:
         with pytest.raises(Violation, match="goes before"):
-            world.checks.leases._is_its_turn(child, HOST)
+            world.checks.leases._is_its_turn(child, HOST, 9)
 
 
 # ------------------------------------------------------------ whose tasks are
