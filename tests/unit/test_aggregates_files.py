@@ -76,10 +76,17 @@ def test_folders_are_columns_where_the_pattern_says_so(desk, tmp_path, kind):
     assert counts(desk) == {"1": 1, "2": 1}
 
 
-def test_what_a_name_says_comes_before_what_the_file_says(desk, tmp_path):
+def test_what_the_file_says_comes_before_what_its_name_says(desk, tmp_path):
     write_lines(tmp_path / "a.json", ROWS)
     desk.build(files_of(tmp_path / "{k}.json", by="k"))
-    assert counts(desk) == {"a": 1}
+    assert counts(desk) == {"in the file": 1}
+
+
+def test_and_is_of_its_own_type(desk, tmp_path):
+    (tmp_path / "2015-09.csv").write_text("year,month,k\n2015,9,a\n2015,9,b\n")
+    source = Files(str(tmp_path / "{month}.csv"), time="make_timestamp(year, month, 1, 0, 0, 0)")
+    desk.build(Aggregate(name="odd", source=source, by="k", every="1h", measures={"n": Count()}))
+    assert counts(desk) == {"a": 1, "b": 1}
 
 
 def test_a_name_that_is_no_text_is_named(desk, tmp_path):

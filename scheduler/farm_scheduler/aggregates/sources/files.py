@@ -196,11 +196,12 @@ class Files:
         kind = "" if careful else self._format(path)
         try:
             reader, every, types = self._reader(path, db, wanted, careful=careful)
-            query = f"SELECT {_constants(partition.values)}* FROM {reader}"  # noqa: S608
+            # A column of the file itself comes first, and is the one that its name means.
+            query = f"SELECT *{_constants(partition.values)} FROM {reader}"  # noqa: S608
             if self.where:
                 query = f"SELECT * FROM ({query}) WHERE {self.where}"  # noqa: S608
-            said = types | dict.fromkeys(partition.values, "VARCHAR")
-            columns = every | (said if types else _described(db, query))
+            named = dict.fromkeys(partition.values, "VARCHAR")
+            columns = named | every | (types or _described(db, query))
             known = {*self.columns, *partition.values}
             texts = {name for name, type_ in columns.items() if type_ == "VARCHAR"} - known
             sniffed = frozenset(texts if kind == "csv" else ())
@@ -359,7 +360,7 @@ def _fsspec(url: str) -> tuple[Any, str]:
 
 
 def _constants(values: Mapping[str, str]) -> str:
-    return "".join(f"{_text(value)} AS {quoted(name)}, " for name, value in values.items())
+    return "".join(f", {_text(value)} AS {quoted(name)}" for name, value in values.items())
 
 
 def _struct(columns: Mapping[str, str]) -> str:
