@@ -232,6 +232,9 @@ class LeaseChecks:
     def received(self, connection: Connection, message: Any) -> None:
         """A host says who it is, or what happened."""
         if isinstance(message, HostHello | Report):
+            if connection in self._given_to:  # what was given counts by the window of before
+                del self._given_to[connection]
+                self._within_window(connection)
             self._windows[connection.dealer] = message.window
         if not isinstance(message, Report):
             return
