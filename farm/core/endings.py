@@ -304,7 +304,7 @@ class Endings:
         ref = ledger.persist(AttemptsEnded(ledger.wall(now), _merged([end for _, end in ended])))
         for batch, end in ended:
             if batch.row is not None:
-                ledger.rows.mention(batch.row, ref)
+                ledger.rows.mention_attempts(batch.row, ref)
             diverged = batch.diverged.get(end.first - batch.first)
             if diverged is not None:
                 diverged.ref = ref

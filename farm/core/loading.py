@@ -243,7 +243,7 @@ class Loading:
             return
         for batch, lo, hi in session.batches.overlap(end.first, end.count):
             if batch.row is not None:
-                ledger.rows.mention(batch.row, ref)
+                ledger.rows.mention_attempts(batch.row, ref)
             for index in range(lo, hi):
                 if State(min(batch.states[index], State.DEAD)).is_final:
                     continue
@@ -277,7 +277,7 @@ class Loading:
             return
         for batch, lo, hi in session.batches.overlap(record.first, record.count):
             if batch.row is not None:
-                self._ledger.rows.mention(batch.row, ref)
+                self._ledger.rows.mention_attempts(batch.row, ref)
             for state in (State.QUEUED, State.SCHEDULED):  # it was due before the restart
                 for a, b in batch.runs(lo, hi, state):
                     for index in range(a, b):

@@ -347,7 +347,7 @@ class Placement:
         record = Begun(grant.session, grant.first, grant.count, grant.attempt, instance)
         ref = ledger.persist(record)
         if lease.batch.row is not None:
-            ledger.rows.mention(lease.batch.row, ref)
+            ledger.rows.mention_attempts(lease.batch.row, ref)
         connection = lease.host.connection
         ledger.after_commit(lambda _now: self._assign_now(lease, connection, grant), now)
 

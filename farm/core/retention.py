@@ -4,10 +4,13 @@ A submitted record goes when all of its tasks are over: finished, and taken by t
 their time. Tasks of named jobs, and those with a ``result_ttl``, stay readable for that time even
 when taken, unless there is no room for them: then the oldest go. A record of which less than a
 quarter still lives has the living copied out, so that one task that never ends does not hold the
-records of its siblings. Of everything that is forgotten the history keeps a line.
+records of its siblings. Of a task that is leased and given back for ever, a record or two say from
+time to time what is left of all that was said of its attempts. Of everything that is forgotten the
+history keeps a line.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -17,8 +20,9 @@ from farm.core.history import History
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
 from farm.core.rows import Row
+from farm.model import State
 from farm.protocol.parts import Group
-from farm.protocol.records import AttemptEnd, AttemptsEnded, Submitted
+from farm.protocol.records import AttemptEnd, AttemptsEnded, Begun, Submitted
 
 if TYPE_CHECKING:
     from farm.core.sessions import Session
@@ -113,12 +117,16 @@ class Retention:
                     self._forget(batch)
                 refs += ledger.rows.close(row)
             elif (
-                (REWRITE_SHARE * self._living(row) < row.count or _says_again(row))
+                REWRITE_SHARE * self._living(row) < row.count
                 and self._can_rewrite(row, now)
                 and self._is_whole(row)
             ):
                 dirty[row.batches[0].session] = None
                 refs += self._rewrite(row, now)
+            elif row.repeats:
+                old = ledger.rows.release_attempts(row, ledger.committed)
+                self._restate_attempts(row.batches, row, now)
+                refs += old
         refs += self._history.flush(now)
         for session in dirty:
             refs += ledger.mark(session, now)
@@ -180,19 +188,30 @@ class Retention:
         for ref in row.mentions:
             if all_matter or ref > ledger.committed:  # perhaps an outcome not published yet
                 ledger.rows.mention(new, ref)
+        for ref in row.attempts or ():
+            if ref > ledger.committed:
+                ledger.rows.mention_attempts(new, ref)
         self._restate_attempts(living, new, now)
         return ledger.rows.close(row)
 
     def _restate_attempts(self, living: list[Batch], row: Row, now: float) -> None:
-        """Say again what is special about the attempts of the living, in one record."""
+        """Say again what is special about the attempts of the living.
+
+        One record says how many there were; of tasks that run once, one for each lease says that
+        they may have begun.
+        """
+        ledger = self._ledger
         ends: list[AttemptEnd] = []
         for batch in living:
             for index, own in batch.diverged.items():
-                ends.append(self._ledger.attempt_end(batch, index))
+                ends.append(ledger.attempt_end(batch, index))
                 ends[-1].attempts = [copy(failure) for failure in own.attempts]
         if ends:
-            ref = self._ledger.persist(AttemptsEnded(self._ledger.wall(now), ends))
-            self._ledger.rows.mention(row, ref)
+            ref = ledger.persist(AttemptsEnded(ledger.wall(now), ends))
+            ledger.rows.mention_attempts(row, ref)
+        for batch in living:
+            for record in _begun(batch) if batch.runs_once else ():
+                ledger.rows.mention_attempts(row, ledger.persist(record))
 
     def _survivors(self, batch: Batch) -> list[Group]:
         """The tasks of a batch that must outlive its row, as groups under their old counters."""
@@ -287,13 +306,20 @@ def _is_awaited(batch: Batch) -> bool:
 
 
 def _every_word_matters(batch: Batch) -> bool:
-    """What a kept outcome, a begun attempt or a stop says is in no other record."""
-    return batch.runs_once or bool(batch.stopping) or bool(batch.settled and batch.is_kept)
+    """What a kept outcome or a stop says is in no other record."""
+    return bool(batch.stopping) or bool(batch.settled and batch.is_kept)
 
 
-def _says_again(row: Row) -> bool:
-    """Whether most of what records say of its tasks would be said as well by one."""
-    return row.repeats and not any(map(_every_word_matters, row.batches))
+def _begun(batch: Batch) -> Iterator[Begun]:
+    """The attempts of tasks that run once which may have begun, and have not ended."""
+    session, first = batch.session.id, batch.first
+    for lease in batch.leases or ():
+        for lo, hi in lease.live_runs():
+            yield Begun(session, first + lo, hi - lo, lease.attempt, lease.host.instance)
+    for index, own in batch.diverged.items():  # of an older epoch, and its host may yet claim it
+        waits = batch.states[index] in {State.QUEUED, State.SCHEDULED}
+        if waits and own.begun == own.attempt:
+            yield Begun(session, first + index, 1, own.begun, own.begun_on)
 
 
 def _is_scattered(row: Row) -> bool:

@@ -3,7 +3,8 @@
 A ``Submitted`` record matters while a task of it does. Every other record about tasks (outcomes,
 ends of attempts, deliveries) is *mentioned* by the submitted records whose tasks it names, and is
 deleted in the same change as the last of those: if outcomes went earlier, a restart would run
-their tasks again.
+their tasks again. What says how attempts go on, without an outcome, may go before: when there is
+much of it, younger records say what is left of it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,17 +16,18 @@ if TYPE_CHECKING:
 __all__ = ["Row", "Rows"]
 
 REPEATS = 1000
-"""So many records more than a few for each of its tasks say the same of them again and again."""
+"""So many records of attempts, and a few for each task, are kept before they are said anew."""
 
 
 class Row:
     """A ``Submitted`` record: its ref, its batches and the records that it mentions.
 
     ``count`` is how many tasks it names; survivors that were copied out to it keep their batch.
-    ``since`` is the record that named them first.
+    ``since`` is the record that named them first. Of what it mentions, ``attempts`` say that
+    attempts began, or ended without an outcome; ``mentions`` are all others.
     """
 
-    __slots__ = ("batches", "count", "mentions", "ref", "since")
+    __slots__ = ("attempts", "batches", "count", "mentions", "ref", "since")
 
     def __init__(self, ref: int, since: int) -> None:
         self.ref = ref
@@ -33,6 +35,7 @@ class Row:
         self.batches: list[Batch] = []
         self.count = 0
         self.mentions: set[int] = set()
+        self.attempts: set[int] | None = None  # as a rule there are none
 
     @property
     def unsettled(self) -> int:
@@ -41,8 +44,8 @@ class Row:
 
     @property
     def repeats(self) -> bool:
-        """Whether tasks of it were begun so often that one record should say what is left of it."""
-        return len(self.mentions) > REPEATS + 4 * self.count
+        """Whether attempts of it are so many that fewer records should say what is left of them."""
+        return self.attempts is not None and len(self.attempts) > REPEATS + 4 * self.count
 
 
 class Rows:
@@ -79,14 +82,29 @@ class Rows:
         if ref not in row.mentions:
             row.mentions.add(ref)
             self._mentioned[ref] = self._mentioned.get(ref, 0) + 1
-            if len(row.mentions) > REPEATS and row.repeats:
+
+    def mention_attempts(self, row: Row, ref: int) -> None:
+        """The record ``ref`` says that attempts of tasks of this row began, or ended."""
+        if row.attempts is None:
+            row.attempts = set()
+        if ref not in row.attempts:
+            row.attempts.add(ref)
+            self._mentioned[ref] = self._mentioned.get(ref, 0) + 1
+            if row.repeats:
                 self.touched[row] = None
+
+    def release_attempts(self, row: Row, committed: int) -> list[int]:
+        """What is committed of a row's attempts is said anew; the refs that may be deleted."""
+        old = {ref for ref in row.attempts or () if ref <= committed}
+        if row.attempts is not None:
+            row.attempts -= old
+        return self._release(old)
 
     def close(self, row: Row) -> list[int]:
         """Forget a row; the refs that may now be deleted, its own among them."""
         del self._rows[row.ref]
         self.touched.pop(row, None)
-        return [row.ref, *self._release(row.mentions)]
+        return [row.ref, *self._release(row.mentions), *self._release(row.attempts or ())]
 
     def _release(self, refs: Iterable[int]) -> list[int]:
         free: list[int] = []
