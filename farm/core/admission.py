@@ -48,6 +48,7 @@ class Admission:
         self._touched: dict[Session, None] = {}
         self._owed: dict[Session, None] = {}
         self.acknowledge_due = NEVER
+        self._acknowledge_again = -NEVER  # not before this
         self._unread = False  # results that nobody read fill the room for them
         self.sessions = SessionCredit(ledger)
         self.queues = QueueCredit(ledger)
@@ -352,10 +353,10 @@ class Admission:
         if touched:
             self._touched = {}
             self._owed |= touched
-            if self.acknowledge_due == NEVER:
-                self.acknowledge_due = now + self._ledger.settings.reply_seconds
+            self.acknowledge_due = self._acknowledge_again
         if now >= self.acknowledge_due:
             self._acknowledge()
+            self._acknowledge_again = now + self._ledger.settings.reply_seconds
         if self.queues.waited_for:
             self.queues.flush(now)
         fed = [*credit.feed(), *credit.drained()] if credit.starved or credit.limited else ()

@@ -108,6 +108,7 @@ class Host:
         self.window = 0
         self.held = self.tasks = 0
         self.meter = Meter(now)
+        self.noted = 0  # the last of its reports that it was told is durable
         self.waiting = 0
         self.waits: list[tuple[int, int, int]] = []  # of which leases, as in its reports
         self.max_lent = 0

@@ -34,6 +34,11 @@ REPORTED = frozenset(
 """The endings that a host can report."""
 
 
+NOTED_TOGETHER = 16
+"""Reports of a host of which so many are durable are noted at once: it keeps them, and has but a
+few times as many on the way."""
+
+
 class Reports:
     """Handles reports; everything stale is counted and dropped."""
 
@@ -42,6 +47,7 @@ class Reports:
         self._endings = endings
         self._cancels = cancels
         self._noting: dict[Host, int] = {}
+        self._note_seconds = ledger.settings.upkeep_seconds
         self.note_due = NEVER
         self.starting: dict[Session, None] = {}
         """Clients to be told of tasks that have begun."""
@@ -277,14 +283,17 @@ class Reports:
     def _note(self, host: Host, connection: int, number: int, now: float) -> None:
         if host.peer is not None and host.connection == connection:
             self._noting[host] = max(self._noting.get(host, 0), number)
-            if self.note_due == NEVER:
-                self.note_due = now + self._ledger.settings.reply_seconds
+            if host.leaving or number - host.noted >= NOTED_TOGETHER:
+                self.note_due = min(self.note_due, now)
+            elif self.note_due == NEVER:
+                self.note_due = now + self._note_seconds
 
     def _flush_notes(self) -> None:
         self.note_due = NEVER
         noting, self._noting = self._noting, {}
         for host, number in noting.items():
             if host.peer is not None:
+                host.noted = number
                 self._ledger.port.send(host.peer, Noted(number, self._ledger.committed))
 
     # ------------------------------------------------------------ lost leases

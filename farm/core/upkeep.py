@@ -27,7 +27,7 @@ class Upkeep:
         self._retention = retention
         self._dead = dead
         self._watchdog = watchdog
-        self._seconds = ledger.settings.reply_seconds
+        self._seconds = ledger.settings.upkeep_seconds
         self.due = 0.0
 
     def on_tick(self, now: float) -> None:

@@ -41,6 +41,50 @@ def test_an_outcome_is_published_and_noted_after_its_commit():
     assert rig.take() == [(client, results), (host, m.Noted(1, commit))]
 
 
+def noted(rig, host):
+    return [sent.number for sent in rig.take(host) if isinstance(sent, m.Noted)]
+
+
+def test_reports_are_noted_together_and_so_many_of_them_at_once():
+    rig, _, host, _ = farm(reply_seconds=0.01)
+    for number in range(1, 16):
+        rig.report(host, number=number)
+    assert noted(rig, host) == []
+    rig.report(host, number=16)
+    assert noted(rig, host) == [16]
+    rig.report(host, number=17)
+    rig.tick(0.049)
+    assert noted(rig, host) == []
+    rig.tick(0.002)
+    assert noted(rig, host) == [17]
+
+
+def test_who_leaves_waits_for_its_note():
+    rig, _, host, _ = farm(reply_seconds=0.01)
+    rig.report(host, number=1, leaving=True)
+    assert noted(rig, host) == [1]
+
+
+def test_a_submission_is_accepted_at_once_but_for_those_right_after_one():
+    rig = Rig(reply_seconds=0.01)
+    client = rig.client()
+
+    def accepted():
+        return [sent.runs for sent in rig.take(client) if isinstance(sent, m.Accepted)]
+
+    rig.submit(client, group(1))
+    assert accepted() == [[(1, 1)]]
+    rig.tick(0.004)
+    rig.submit(client, group(2))
+    rig.submit(client, group(3))
+    assert accepted() == []
+    rig.tick(0.006)
+    assert accepted() == [[(2, 2)]]
+    rig.tick(0.02)
+    rig.submit(client, group(4))
+    assert accepted() == [[(4, 1)]]
+
+
 def test_results_have_their_share_of_the_time_of_their_run():
     rig, _, host, (grant,) = farm(group(1, 4))
     failed = ended(grant, Ending.EXCEPTION, lo=2, hi=4, seconds=3.0)

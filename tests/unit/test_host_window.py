@@ -231,3 +231,57 @@ def test_a_begin_is_worth_no_turn_while_reports_wait_for_others():
     assert reports(rig.tick()) == []
     [report] = reports(rig.tick(HOLD_SECONDS))
     assert [(ended.first, ended.count) for ended in report.ended] == [(2, 1)]
+
+
+def busy(*, tasks=4, seconds=0.06):
+    """A host of two workers at such tasks, each with another in its pipe, and their slices."""
+    rig = Rig(slots=2)
+    echo(rig, 0.001)
+    for lease in (1, 2):
+        rig.ended(*one(rig.assign(lease=lease, first=lease)), seconds=seconds)
+        rig.report()
+    return rig, runs(rig.assign(tasks, lease=3, first=3))
+
+
+def test_a_small_report_waits_while_every_worker_has_enough_to_do():
+    rig, given = busy()
+    [first, _] = given[0]
+    assert rig.host.next_deadline() == rig.now + 0.005  # nothing has ended: who begins is said
+    rig.now += 0.004
+    rig.ended(0, first, seconds=0.06)
+    assert reports(rig.tick()) == []
+    assert rig.host.next_deadline() == pytest.approx(rig.now + HOLD_SECONDS)
+    [report] = reports(rig.tick(HOLD_SECONDS))
+    assert [(ended.first, ended.count) for ended in report.ended] == [(3, 1)]
+    assert {line[2] for line in report.started} == {4, 5}  # and with it who began meanwhile
+
+
+def test_a_report_does_not_wait_until_a_worker_has_nothing_to_do():
+    rig, given = busy(seconds=0.03)
+    rig.now += 0.01
+    rig.ended(1, given[1][0], seconds=0.03)
+    assert reports(rig.tick()) == []
+    spare = 0.03 - 2 * 0.001  # and two round trips
+    assert rig.host.next_deadline() == pytest.approx(rig.now + spare, abs=1e-6)
+    rig.now += 0.02
+    rig.ended(0, given[0][0], seconds=0.03)
+    assert reports(rig.tick()) == []
+    assert len(reports(rig.tick(spare - 0.02))[0].ended) == 2
+
+
+def test_a_report_waits_for_nothing_where_a_worker_has_nothing_to_do():
+    rig, given = busy(tasks=2)
+    rig.ended(0, given[0][0], seconds=0.06)
+    assert len(rig.report().ended) == 1
+
+
+def test_who_has_ended_is_not_said_to_have_begun():
+    rig = Rig(slots=1)
+    slot, part = one(rig.assign())
+    rig.host._trouble = "no room"  # a report is due, and cannot leave
+    rig.host.on_disconnected(rig.now)
+    assert rig.tick(0.01) == []
+    rig.ended(slot, part)
+    rig.connect()
+    [report] = [one for one in reports(rig.take()) if one.ended]
+    assert report.started == []

@@ -24,12 +24,12 @@ from farm.protocol.messages import (
     ToHost,
 )
 from farm_workers.host_claims import running_of
-from farm_workers.host_pace import HOLD_SECONDS, Pace
+from farm_workers.host_pace import Pace
 from farm_workers.host_questions import Questions
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
-from farm_workers.host_window import NOTHING, is_news, load_of, window_of
+from farm_workers.host_window import NOTHING, is_news, load_of, spare_of, window_of
 from farm_workers.host_work import Work
 
 __all__ = ["Host"]
@@ -301,9 +301,9 @@ class Host:
         if now >= self._grace_at:
             self._grace_at = FOREVER
             self._work.roster.cut_short()
-        if self.connected and self._reports.has_ends:  # somebody waits for these
-            self._flush()
-        due, changed = self._work.tick(now)
+        if self.connected and self._reports.has_ends and self._hold_until == FOREVER:
+            self._flush()  # somebody waits for these
+        due, changed = self._work.tick(now, holding=self._hold_until < FOREVER)
         if changed:
             self._window_now = None
         if self._linked and now >= self._heard_at + SILENT_BEATS * self._beat_seconds:
@@ -318,10 +318,11 @@ class Host:
     def next_deadline(self) -> float:
         """When ``on_tick`` is next needed; not later than now if there is something to say."""
         if self._due is None:
-            self._due = self._timers(self._work.next_deadline())
+            holding = self._hold_until < FOREVER
+            self._due = self._timers(self._work.next_deadline(holding=holding))
             if self.connected:
                 news = self._reports.has_room and self._is_news(self._window())
-                if news or (self._reports.waiting and not self._may_hold()):
+                if news or (self._reports.waiting and self._spare() <= 0.0):
                     self._due = self._now
         return self._due
 
@@ -354,8 +355,8 @@ class Host:
 
     def _flush(self) -> None:
         news = self._is_news(window := self._window())
-        if (waiting := self._reports.waiting) and not news and self._may_hold():
-            self._hold_until = min(self._hold_until, self._now + HOLD_SECONDS)
+        if (waiting := self._reports.waiting) and not news:
+            self._hold_until = min(self._hold_until, self._now + self._spare())
             if self._now < self._hold_until:
                 return
         self._hold_until = FOREVER
@@ -363,10 +364,8 @@ class Host:
             self._window_told = window
             self._reported = True
 
-    def _may_hold(self) -> bool:
-        """Whether a report may wait for others: it is small, and the workers have more to do."""
-        more = self._work.backlog.waiting > 0 and self._reports.is_small
-        return more and not (self._pace.is_dense or self.draining)
+    def _spare(self) -> float:
+        return spare_of(self._work, self._pace, self._reports, self._now)
 
     def _send_report(self, report: Report) -> None:
         report.trouble = self._trouble_told = self._trouble

@@ -126,6 +126,12 @@ class Reports:
         self.bytes += size + len(output)
         epoch, number = lease.key
         attempt = lease.grant.attempt
+        if self._started:  # that they have begun is no news any more
+            self._started = [
+                line
+                for line in self._started
+                if line[:2] != lease.key or line[2] < first or line[2] + line[3] > stop
+            ]
         if size > BATCH_BYTES and len(payloads) > 1:
             share = seconds / len(payloads)
             for counter, data in enumerate(payloads, first):

@@ -128,6 +128,13 @@ class Slot:
             due = min(due, self.stuck_at)
         return due if self.pipe[0].is_announced else min(due, self.moved + patience)
 
+    def left(self, now: float) -> float:
+        """Seconds of work that its worker has, as far as is known; 0 or less: it may want more."""
+        if not self.pipe:
+            return 0.0
+        known = [one.cost * (one.stop - one.next) / one.part.count for one in self.pipe]
+        return sum(known) - (now - self.moved)
+
     @property
     def next_ordinal(self) -> int:
         """The ordinal of the next item that is handed over."""

@@ -1,15 +1,17 @@
 """How many tasks a host wants to hold, and what else its coordinator should know of its load."""
 
 from farm_workers.host_lending import State
-from farm_workers.host_pace import Pace
+from farm_workers.host_pace import HOLD_SECONDS, Pace
 from farm_workers.host_reports import Reports
 from farm_workers.host_slices import HostSettings
 from farm_workers.host_work import Work
 
-__all__ = ["NOTHING", "is_news", "load_of", "window_of"]
+__all__ = ["NOTHING", "is_news", "load_of", "spare_of", "window_of"]
 
 NOTHING: State = (0, False, [])
 """What a coordinator takes a host to lend that has not said so."""
+ROUND_TRIPS = 2
+"""So long before a worker has nothing to do what has ended is reported: an answer may be late."""
 
 
 def window_of(settings: HostSettings, work: Work, pace: Pace, reports: Reports) -> int:
@@ -41,6 +43,26 @@ def window_of(settings: HostSettings, work: Work, pace: Pace, reports: Reports) 
 def is_news(window: int, told: int, slots: int) -> bool:
     """Whether a window is worth a report of its own: it halves, or grows up to the slots."""
     return told < min(window, slots) or window * 2 < told
+
+
+def spare_of(work: Work, pace: Pace, reports: Reports, now: float) -> float:
+    """How many seconds a report may wait for others; 0 or less if it may not.
+
+    It is small, and no worker will miss what the coordinator has for it: there is more here, or
+    each has enough until an answer comes.
+    """
+    if not reports.is_small or pace.is_dense or work.roster.draining:
+        return 0.0
+    if work.backlog.waiting:
+        return HOLD_SECONDS
+    if not reports.has_ends or pace.round_trip < 0:
+        return 0.0
+    spare = HOLD_SECONDS
+    for slot in work.roster.slots:
+        spare = min(spare, slot.left(now) - ROUND_TRIPS * pace.round_trip)
+        if spare <= 0.0:
+            return 0.0
+    return spare
 
 
 def load_of(pace: Pace, work: Work) -> dict[str, float]:

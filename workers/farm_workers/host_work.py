@@ -262,14 +262,15 @@ class Work:
 
     # ------------------------------------------------------------ time
 
-    def tick(self, now: float) -> tuple[float, bool]:
+    def tick(self, now: float, *, holding: bool = False) -> tuple[float, bool]:
         """Do what is due: announcements, time limits, slots that are stuck.
 
         Returns when something next is, and whether anything was.
         """
         due = self._due(ANNOUNCE_SECONDS)
         if now < due and not self.roster.lends:
-            return self.next_deadline() if self.backlog.waiting else due, False
+            more = holding or self.backlog.waiting
+            return self.next_deadline(holding=holding) if more else due, False
         for slot in self.roster.slots:
             if now >= slot.limit_at:
                 self.limits.tick(slot, now)
@@ -286,13 +287,13 @@ class Work:
         if now >= self.roster.retry_at:
             self.roster.revive(now)
         self.lending.tick(now)
-        return self.next_deadline(), True
+        return self.next_deadline(holding=holding), True
 
-    def next_deadline(self) -> float:
-        """When ``tick`` is next needed."""
+    def next_deadline(self, *, holding: bool = False) -> float:
+        """When ``tick`` is next needed; ``holding``: a report waits for others."""
         patience = ANNOUNCE_SECONDS
-        if self.backlog.waiting and not self._pace.is_dense:
-            patience += HOLD_SECONDS  # reports wait for others now: this one for those of ends
+        if holding or (self.backlog.waiting and not self._pace.is_dense):
+            patience += HOLD_SECONDS  # this one for those of ends
         return self._due(patience)
 
     def _due(self, patience: float) -> float:
