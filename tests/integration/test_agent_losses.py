@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import cloudpickle
@@ -311,3 +312,22 @@ def test_wrong_settings_are_refused_by_name(tmp_path, settings, word):
     assert agent.wait() == 3
     assert word in agent.text()
     assert "Traceback" not in agent.text()
+
+
+def test_a_host_that_starts_before_its_coordinator_complains_only_after_a_while(tmp_path):
+    agent = AgentProcess(tmp_path, address=f"ipc://{tmp_path}/farm")
+    try:
+        deadline = time.monotonic() + 20.0
+        while "no connection: nothing answers" not in agent.text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        at = [
+            datetime.fromisoformat(line.split()[0])
+            for word in ("a host of", "no connection")
+            for line in agent.text().splitlines()
+            if word in line
+        ]
+        assert len(at) == 2  # and it is said once
+        assert (at[1] - at[0]).total_seconds() > 0.9
+    finally:
+        agent.end()

@@ -31,6 +31,9 @@ logger = logging.getLogger("farm.host")
 
 LOSSES_MAX = 16
 """How many reasons for having no connection are said between two welcomes."""
+START_SECONDS = 1.0
+"""A coordinator that is started together with its host may take so long: until then it is no news
+that nothing answers."""
 BUG_SECONDS = 0.25
 """How long a tick that raised is not tried again."""
 
@@ -110,6 +113,7 @@ class Agent:
         self._stopping = False
         self._said = ("", False, False, "")  # failing, connected, draining, trouble
         self._losses: set[str] = set()  # why it was lost, since it was welcome: each is said once
+        self._news_at = now + START_SECONDS
         self._not_before = 0.0
         self._bugs = Seldom(logger)
 
@@ -206,7 +210,8 @@ class Agent:
                 self._losses.clear()
         if lost:
             self._call(self._host.on_disconnected, now)
-            if lost not in self._losses and len(self._losses) < LOSSES_MAX:
+            is_new = lost not in self._losses and now >= self._news_at
+            if is_new and len(self._losses) < LOSSES_MAX:
                 logger.warning("no connection: %s", lost)
                 self._losses.add(lost)
 
