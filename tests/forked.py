@@ -5,9 +5,13 @@ asks it some hundreds of times. So one process imports the farm and is forked fo
 has the folder, the environment, the search path, the descriptors and the command line that it was
 told, runs the module as ``__main__`` and ends as any interpreter does. Its exit code is told by
 the process that forked it and waits for it.
+
+What a process imports before it is forked can be chosen: a service of a farm finds no more than
+its own (``tests/forked_services.py``).
 """
 
 import atexit
+import fcntl
 import gc
 import json
 import os
@@ -19,6 +23,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from functools import cache
@@ -37,12 +42,32 @@ LENGTH = struct.Struct("I")
 NUMBER = struct.Struct("i")
 STANDARD = 3
 """Descriptors 0, 1 and 2."""
+GIVEN_MAX = 16
+"""Descriptors that one process can be given."""
+
+_asking = threading.Lock()
 
 
 class Forked:
-    """A module that runs as a process of its own; it is used as ``subprocess.Popen`` is."""
+    """A module that runs as a process of its own; it is used as ``subprocess.Popen`` is.
 
-    def __init__(self, words, *, cwd, env, stdin=None, stdout, stderr):
+    The first of the words may be a file instead, and ``imports`` are the modules that the process
+    it is forked from has imported. ``pass_fds`` and ``start_new_session`` are those of ``Popen``.
+    """
+
+    def __init__(
+        self,
+        words,
+        *,
+        cwd,
+        env,
+        stdin=None,
+        stdout,
+        stderr,
+        pass_fds=(),
+        start_new_session=False,
+        imports=IMPORTS,
+    ):
         self._told, theirs = socket.socketpair()
         self.args = words
         self.returncode = None
@@ -50,10 +75,12 @@ class Forked:
         self.stdout, given_out = _pipe(stdout, "r")
         self.stderr, given_err = _pipe(stderr, "r")
         given = [given_in, given_out, given_err]
-        request = json.dumps([words, str(cwd), env]).encode()
-        with theirs:
-            parent = _parent()
-            socket.send_fds(parent, [LENGTH.pack(len(request))], [*given, theirs.fileno()])
+        numbers = [*range(STANDARD), *pass_fds]
+        request = json.dumps([words, str(cwd), env, numbers, start_new_session]).encode()
+        with theirs, _asking:
+            parent = _parent(imports)
+            fds = [*given, *pass_fds, theirs.fileno()]
+            socket.send_fds(parent, [LENGTH.pack(len(request))], fds)
             parent.sendall(request)
         for descriptor, kind in zip(given, (None, stdout, stderr), strict=True):
             if kind in {None, subprocess.PIPE}:
@@ -118,12 +145,12 @@ def _pipe(kind, mode):
 
 
 @cache
-def _parent():
+def _parent(imports):
     """The socket to the process that is forked, which ends with this one."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forked", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.forked", str(theirs.fileno()), *imports],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             cwd=REPOSITORY,
@@ -144,7 +171,7 @@ def _asked(asks):
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        head, given, _, _ = socket.recv_fds(asks, LENGTH.size, STANDARD + 1)
+        head, given, _, _ = socket.recv_fds(asks, LENGTH.size, GIVEN_MAX)
         if not head:
             sys.exit()
         request = asks.recv(*LENGTH.unpack(head), socket.MSG_WAITALL)
@@ -170,11 +197,11 @@ def _keep(pid, told, given):
     os._exit(0)
 
 
-def _become(words, folder, environ, given):
+def _become(words, folder, environ, numbers, is_leader, given):
     """Be the interpreter that was asked for, as far as its module can tell."""
-    for number, descriptor in enumerate(given):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
+    _have(given, numbers)
+    if is_leader:
+        os.setsid()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
@@ -182,18 +209,33 @@ def _become(words, folder, environ, given):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     paths = environ.get("PYTHONPATH", "").split(os.pathsep)
     own = [path for path in sys.path if path not in PATHS]
-    sys.path[:] = [folder, *filter(None, paths), *own]
+    is_file = words[0].endswith(".py")
+    first = str(Path(words[0]).parent) if is_file else folder
+    sys.path[:] = [first, *filter(None, paths), *own]
     sys.argv[:] = words
-    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    if is_file:
+        runpy.run_path(words[0], run_name="__main__")
+    else:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+
+def _have(given, numbers):
+    """Have the descriptors under these numbers; one may have the number of another by now."""
+    lifted = [fcntl.fcntl(one, fcntl.F_DUPFD, max(numbers) + 1) for one in given]
+    for one in given:
+        os.close(one)
+    for one, number in zip(lifted, numbers, strict=True):
+        os.dup2(one, number)
+        os.close(one)
 
 
 def _main():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in IMPORTS:
+    for name in sys.argv[2:]:
         import_module(name)
     gc.freeze()
-    (words, folder, environ), given = _asked(socket.socket(fileno=int(sys.argv[1])))
-    _become(words, folder, environ, given)
+    request, given = _asked(socket.socket(fileno=int(sys.argv[1])))
+    _become(*request, given)
 
 
 if __name__ == "__main__":

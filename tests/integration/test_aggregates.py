@@ -11,6 +11,8 @@ from farm_scheduler.files import read_files
 from farm_scheduler.refreshing import Refresher
 from tests.unit.aggregates_helpers import write_lines
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 MODULE = """
 from farm_scheduler import Aggregate, Count, Files, Sum
 

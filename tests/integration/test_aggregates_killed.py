@@ -18,6 +18,8 @@ from farm_scheduler.aggregates import Catalog, Here, build
 from tests.conftest import REPOSITORY
 from tests.unit.aggregates_helpers import write_lines
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 HOURS = 12
 RUNS_MAX = 6
 PROGRAM = """

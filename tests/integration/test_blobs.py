@@ -8,7 +8,6 @@ import time
 from concurrent.futures import wait
 from pathlib import Path
 
-import psutil
 import pytest
 
 import farm
@@ -16,6 +15,9 @@ from farm.blobs import Blobs
 from farm.client.dead import retry_dead
 from farm.local import LocalFarm
 from farm.store.care import backup, check, restore
+from tests.integration.conftest import coordinator_of
+
+pytestmark = pytest.mark.usefixtures("forked_services")
 
 PATIENCE = 60.0
 LARGE = os.urandom(1_000_000)
@@ -94,11 +96,6 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def coordinator_of(client):
-    pid = client._connection._loop._on_ended.__self__.coordinator.pid
-    return psutil.Process(pid)
 
 
 def names(root, kind):

@@ -13,6 +13,8 @@ import farm
 from farm.client.dead import retry_dead
 from farm.errors import FarmError
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 PATIENCE = 60
 
 

@@ -12,6 +12,8 @@ import farm
 from farm import _payload_sources as sources
 from farm.local import LocalFarm
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 PATIENCE = 30.0
 
 

@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 import farm
 from tests.integration.gateway_rig import rig
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 UNKNOWN = "0" * 31 + "1-5"
 
 

@@ -24,6 +24,8 @@ from farm_scheduler.aggregates.remote import RemoteCatalog
 from tests.integration.gateway_rig import rig
 from tests.unit.aggregates_helpers import write_lines
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):

@@ -12,6 +12,8 @@ from farm_scheduler.state import State
 from farm_scheduler.turns import Turn
 from tests.integration.gateway_rig import rig
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 FILE = """
 [schedules.night]
 cron = "30 2 * * *"

@@ -15,6 +15,8 @@ from farm_scheduler.aggregates.remote import RemoteCatalog
 from tests.integration.gateway_rig import rig
 from tests.processes import free_ports
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 TASK = {"function": "sums.add", "args": [1, 2]}
 
 

@@ -15,6 +15,8 @@ import farm
 from farm.cli.words import without_own_frames
 from farm.errors import FarmError
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 PATIENCE = 60
 
 
@@ -43,7 +45,7 @@ def stay(began, leave, *, how="sleep"):
         import re
 
         threading.Timer(0, lambda: None).start()
-        re.match(pattern, "a" * 26)  # never looks up for a second or more
+        re.match(pattern, "a" * 25)  # never looks up for a second or more
     while not Path(leave).exists():
         time.sleep(0.01)
     return how

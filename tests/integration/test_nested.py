@@ -16,6 +16,8 @@ import pytest
 import farm
 from farm.local import LocalFarm
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 # Workers need not import this module, and what it imports, to run its functions.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -132,7 +134,7 @@ def test_a_parent_on_the_only_slot_gets_what_it_waits_for(client, parent):
 
 
 def test_a_chain_of_parents_on_one_slot_ends(client):
-    assert client.submit(chain, 14).result(PATIENCE) == 14
+    assert client.submit(chain, 8).result(PATIENCE) == 8
 
 
 def test_a_chain_that_is_too_deep_says_so():
@@ -145,7 +147,7 @@ def test_a_chain_that_is_too_deep_says_so():
 
 def test_recursion_on_two_slots_ends():
     with farm.local(workers=2) as client:
-        assert client.submit(fib, 8).result(PATIENCE) == 21
+        assert client.submit(fib, 6).result(PATIENCE) == 8
         lent = [row["lent"] for row in client.query("hosts")]
         assert lent == [0]
 

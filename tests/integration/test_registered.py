@@ -13,6 +13,8 @@ from farm.errors import ArgumentError, PayloadError, UnknownFunction, WorkerLost
 from farm.json_payload import json_text
 from farm.named import NamedCall, call_text
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 FUNCTIONS = """
 import farm
 from farm import registry

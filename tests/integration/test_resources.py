@@ -9,6 +9,8 @@ import pytest
 import farm
 from farm.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 
 @pytest.fixture(scope="module")
 def client():

@@ -15,6 +15,9 @@ import pytest
 
 import farm
 from farm.errors import TaskStopped
+from tests.integration.conftest import coordinator_of
+
+pytestmark = pytest.mark.usefixtures("forked_services")
 
 # Workers need not import this module, and what it imports, to run its functions.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -197,23 +200,13 @@ def test_nothing_is_tried_again(client, tmp_path):
     assert attempt["cause"] == "stopped"
 
 
-def coordinators():
-    found = set()
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie, too, is none
-            if "farm.coordinator" in child.cmdline():
-                found.add(child)
-    return found
-
-
 def test_a_stop_outlives_the_coordinator(tmp_path):
-    others = coordinators()
     with farm.local(workers=1, directory=tmp_path / "farm") as client:
         path = str(tmp_path / "a")
         future = client.submit(ignore, path)
         worker = read(path)
         assert future.stop(grace=1.0)
-        coordinators().difference(others).pop().kill()
+        coordinator_of(client).kill()
         stopped(future)
         assert is_gone(worker)
         assert client.submit(abs, -2).result(PATIENCE) == 2

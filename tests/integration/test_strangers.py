@@ -21,6 +21,8 @@ from tests.integration.test_coordinator_process import (
     receive,
 )
 
+pytestmark = pytest.mark.usefixtures("forked_services")
+
 WAIT = 20.0
 
 
