@@ -3,14 +3,21 @@
 import argparse
 import sys
 
-from tests.soak.run import run
+from tests.soak.run import HISTORY_SECONDS, run
 
 
 def main() -> int:
     """Soak, print."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
     parser.add_argument("--seconds", type=float, default=600.0)
-    report = run(parser.parse_args().seconds)
+    parser.add_argument(
+        "--history",
+        type=float,
+        help="how many seconds it is remembered how tasks ended; "
+        f"default: {HISTORY_SECONDS:g}, or a quarter of a short run",
+    )
+    options = parser.parse_args()
+    report = run(options.seconds, history_seconds=options.history)
     print(report)
     return int(bool(report.problems))
 

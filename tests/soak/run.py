@@ -3,14 +3,18 @@
 import os
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import psutil
 
+import farm
 from tests.conftest import REPOSITORY
 from tests.processes import Place, own_environment
 from tests.soak.samples import BOUNDS, Series, sample_process, slope
@@ -23,10 +27,12 @@ SAMPLE_SECONDS = 2.0
 KILL_SECONDS = 7.0
 """A worker is killed so often."""
 HISTORY_SECONDS = 30.0
-"""So long it is remembered how tasks ended, as if this farm had run for longer than 7 days."""
+"""So long it is remembered how tasks ended, as if this farm had run for longer than 7 days; in a
+short run for a quarter of it."""
 SETTLED_SHARE = 0.25
 SETTLED_SECONDS = 60.0
-"""Nothing is judged in the first minute, or in the first quarter of a short run."""
+"""Nothing is judged in the first minute, or in the first quarter of a short run; nor before the
+first that was remembered is forgotten."""
 
 
 @dataclass
@@ -40,13 +46,22 @@ class Report:
     killed: int = 0
     series: dict[str, dict[str, Series]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    history: float = 0.0
 
     @property
     def settled(self):
-        return min(SETTLED_SECONDS, self.seconds * SETTLED_SHARE)
+        return max(self.history * 1.1, min(SETTLED_SECONDS, self.seconds * SETTLED_SHARE))
+
+    @property
+    def forgotten(self):
+        """How many memories of ended tasks went, of those that were seen to go."""
+        rows = self.series.get("coordinator", {}).get("history", Series()).values
+        return sum(max(0.0, before - after) for before, after in pairwise(rows))
 
     def judge(self):
-        """Whatever grows beyond its bound is a problem."""
+        """Whatever grows beyond its bound is a problem, and so is what is flat as nothing comes."""
+        if self.history and self.seconds > 2 * self.history and not self.forgotten:
+            self.problems.append(f"nothing was forgotten that was older than {self.history:g} s")
         for who, quantities in self.series.items():
             for what, series in quantities.items():
                 after = series.after(self.settled)
@@ -62,7 +77,9 @@ class Report:
     def __str__(self):
         said = (
             f"top speed {self.top:,.0f} tasks/s; soaked {self.seconds:.0f} s at "
-            f"{self.rate:,.0f} tasks/s: {self.tasks:,} tasks, {self.killed} workers killed"
+            f"{self.rate:,.0f} tasks/s: {self.tasks:,} tasks, {self.killed} workers killed; "
+            f"remembered for {self.history:g} s, {self.forgotten:,.0f} memories seen to go; "
+            f"judged after {self.settled:.0f} s"
         )
         heads = f"{'first':>12}{'last':>12}{'most':>12}{'slope a minute':>18}"
         lines = [said, f"{'process':14}{'quantity':18}{heads}"]
@@ -112,13 +129,44 @@ class _Load:
         return code
 
 
+class _Store:
+    """What the coordinator has in its store, and remembers, as another program sees it."""
+
+    def __init__(self, place):
+        self._folder = place.store.parent
+        self._client = farm.Client(place.address, connect_timeout=60.0)
+        self._connection = sqlite3.connect(f"file:{place.store}?mode=ro", uri=True)
+
+    def sample(self):
+        free, pages, size = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("freelist_count", "page_count", "page_size")
+        )
+        return {
+            "store": sum(path.stat().st_size for path in self._folder.iterdir()) / 1024,
+            "store in use": (pages - free) * size / 1024,
+            "history": self._client.query("status")["history"]["rows"],
+        }
+
+    def close(self):
+        self._connection.close()
+        self._client.shutdown()
+
+
 def run(
-    seconds, *, top_seconds=TOP_SECONDS, sample_seconds=SAMPLE_SECONDS, kill_seconds=KILL_SECONDS
+    seconds,
+    *,
+    top_seconds=TOP_SECONDS,
+    sample_seconds=SAMPLE_SECONDS,
+    kill_seconds=KILL_SECONDS,
+    history_seconds=None,
 ):
     """Measure the top speed, soak, judge."""
-    report = Report(seconds)
+    if history_seconds is None:
+        history_seconds = min(HISTORY_SECONDS, seconds * SETTLED_SHARE)
+    report = Report(seconds, history=history_seconds)
     with Place("soak") as place:
-        coordinator = place.coordinator({"history_ttl": HISTORY_SECONDS})
+        coordinator = place.coordinator({"history_ttl": history_seconds})
         agent = place.agent("host", SLOTS)
         coordinator.start()
         agent.start()
@@ -128,7 +176,8 @@ def run(
         report.rate = report.top / 2
         load.ask(report.rate, seconds)
         pids = {"coordinator": coordinator.pid, "agent": agent.pid, "client": load.process.pid}
-        _watch(report, place, pids, load, (sample_seconds, kill_seconds))
+        with closing(_Store(place)) as store:
+            _watch(report, store, pids, load, (sample_seconds, kill_seconds))
         report.tasks = load.answer()
         codes = [load.close(), agent.end(), coordinator.end()]
         report.problems += place.complaints()
@@ -138,7 +187,7 @@ def run(
     return report
 
 
-def _watch(report, place, pids, load, paces):
+def _watch(report, store, pids, load, paces):
     """Sample everything until the load is over, and kill a worker now and then."""
     sample_seconds, kill_seconds = paces
     processes = {who: psutil.Process(pid) for who, pid in pids.items()}
@@ -155,8 +204,8 @@ def _watch(report, place, pids, load, paces):
             for what, value in sample_process(process).items():
                 series[who][what].add(now - began, value)
         series["workers, sum"]["resident memory"].add(now - began, _resident(workers) / 1024)
-        size = sum(path.stat().st_size for path in place.store.parent.iterdir())
-        series["coordinator"]["store"].add(now - began, size / 1024)
+        for what, value in store.sample().items():
+            series["coordinator"][what].add(now - began, value)
         if now >= kill_at and workers:
             kill_at = now + kill_seconds
             workers[report.killed % len(workers)].send_signal(signal.SIGKILL)

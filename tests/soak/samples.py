@@ -27,6 +27,8 @@ BOUNDS = {
     "open files": Bound("files", 4),
     "threads": Bound("threads", 1),
     "store": Bound("KiB", 24 * 1024, 0.25),
+    "store in use": Bound("KiB", 4 * 1024, 0.25),
+    "history": Bound("rows", 2_000, 0.25),
 }
 
 

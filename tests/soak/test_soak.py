@@ -14,7 +14,8 @@ def test_a_farm_soaks_for_some_seconds():
     assert report.tasks
     assert report.killed
     assert {"coordinator", "agent", "client", "fork server"} <= set(report.series)
-    assert "store" in report.series["coordinator"]
+    assert {"store", "store in use", "history"} <= set(report.series["coordinator"])
+    assert report.forgotten
 
 
 def line(per_second, *, start=1000.0, seconds=600, noise=0.0):
@@ -42,6 +43,8 @@ def test_too_little_has_no_slope():
         ("open files", 1 / 60, 20.0),
         ("threads", 1 / 200, 5.0),
         ("store", 100.0, 32_000.0),
+        ("store in use", 20.0, 8_000.0),
+        ("history", 20.0, 5_000.0),
     ],
 )
 def test_a_leak_is_noticed_and_noise_is_not(what, per_second, start):
@@ -51,6 +54,24 @@ def test_a_leak_is_noticed_and_noise_is_not(what, per_second, start):
     flat = Report(600.0, series={"one": {what: line(0.0, start=start, noise=start / 50)}})
     flat.judge()
     assert flat.problems == []
+
+
+def test_a_history_that_forgets_nothing_is_noticed():
+    """Its store may be flat because nothing comes to it, or because there is room in it."""
+    told = {}
+    for name, fall in (("never", 0.0), ("now and then", 3.0)):
+        rows = line(0.0, start=5_000.0)
+        rows.values[200] -= fall
+        report = Report(600.0, series={"coordinator": {"history": rows}}, history=30.0)
+        report.judge()
+        told[name] = report.problems
+    assert told["now and then"] == []
+    assert told["never"] == ["nothing was forgotten that was older than 30 s"]
+
+
+def test_nothing_is_judged_before_the_first_is_forgotten():
+    assert Report(600.0, history=30.0).settled == 60.0
+    assert Report(100.0, history=30.0).settled == pytest.approx(33.0)
 
 
 def test_the_first_minute_counts_for_nothing():
