@@ -1,8 +1,8 @@
 """A batch: the tasks of one submitted group, kept together while they live alike.
 
 One byte per task holds its state, so that a transition of a run of tasks is one slice
-assignment. A task gets an object of its own, a ``Divergence``, only when its attempts differ
-from those of its siblings: a retry, a loss, a give-back, an adoption.
+assignment. A task gets a ``Divergence`` only when its attempts differ from those of its siblings:
+a retry, a loss, a give-back, an adoption.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from farm.core.blobs import names_in
+from farm.core.divergence import Divergence, alike
 from farm.core.needs import needs_of
 from farm.core.states import TRANSITIONS, Event
 from farm.core.stored import Held, inline_bytes
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from farm.core.sessions import Session
     from farm.ranges import RangeSet
 
-__all__ = ["DEFAULTS", "SETTLED", "Batch", "Divergence", "Outcome", "start_of"]
+__all__ = ["DEFAULTS", "SETTLED", "Batch", "Outcome", "start_of"]
 
 SETTLED = 15
 """Above the final states: the outcome was taken by its owner, or dropped at the end of its time."""
@@ -39,33 +40,6 @@ _SCHEDULED, _QUEUED = bytes((State.SCHEDULED,)), bytes((State.QUEUED,))
 _STATES = tuple(State)  # making them anew by number costs more than all else in a move
 _RUNS = {state: re.compile(b"%c+" % state) for state in (*State, SETTLED)}
 _UNSETTLED = re.compile(b"[^%c]+" % SETTLED)
-
-
-class Divergence:
-    """The attempts of one task that differ from its batch's.
-
-    ``attempt`` is the current or next attempt; ``fence`` the lowest epoch whose tokens count;
-    ``ref`` the journal record that last said so.
-    """
-
-    __slots__ = (
-        "attempt", "attempts", "begun", "begun_on", "charged", "due", "failure", "fence", "losses",
-        "ref", "retries", "tried",
-    )  # fmt: skip
-
-    def __init__(self, fence: int) -> None:
-        self.attempt = 1
-        self.begun = 0  # the attempt that the journal says may have run
-        self.begun_on = b""  # and by which instance of a host
-        self.retries = 0
-        self.losses = 0
-        self.charged: list[bytes] = []  # instances of hosts that cost a loss each
-        self.fence = fence
-        self.due: float | None = None
-        self.ref = 0
-        self.failure: Failure | None = None  # without its long parts
-        self.attempts: list[Failure] = []
-        self.tried = False  # an attempt may have begun
 
 
 class Outcome:
@@ -242,8 +216,8 @@ class Batch:
         elif not self.packed:
             self.payloads[lo:hi] = [b""] * (hi - lo)
         if self.open and self.diverged:
-            for index in [i for i in self.diverged if lo <= i < hi]:
-                del self.diverged[index]
+            for index in range(lo, hi):
+                self.diverged.pop(index, None)
         if self.stopping:
             for index in [i for i in self.stopping if lo <= i < hi]:
                 del self.stopping[index]
@@ -349,11 +323,24 @@ class Batch:
         return diverged.fence if diverged else self.fence
 
     def diverge(self, index: int) -> Divergence:
-        """The task's own record of attempts, made if it has none."""
+        """What is special about the attempts of a task, its own to be changed."""
         found = self.diverged.get(index)
         if found is None:
             found = self.diverged[index] = Divergence(self.fence)
+        elif found.shared:
+            found = self.diverged[index] = found.copied(shared=False)
         return found
+
+    def diverge_runs(self, lo: int, hi: int) -> Iterator[tuple[int, int, Divergence]]:
+        """The same of ``[lo, hi)``, in runs: each has one in common, which is only theirs."""
+        for a, b, found in list(alike(self.diverged, lo, hi)):
+            if b - a == 1:
+                yield a, b, self.diverge(a)
+                continue
+            own = Divergence(self.fence) if found is None else found.copied(shared=True)
+            own.shared = True
+            self.diverged.update(dict.fromkeys(range(a, b), own))
+            yield a, b, own
 
     def settle(self, lo: int, hi: int) -> int:
         """Mark finished tasks as taken; how many were not before."""

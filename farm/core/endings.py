@@ -132,11 +132,13 @@ class Endings:
     def _attempts(self, batch: Batch, lo: int, hi: int) -> list[Failure]:
         """What the attempts of a task have left so far, which from now on only the journal has."""
         found: list[Failure] = []
-        for index, own in batch.diverged.items():
-            if lo <= index < hi and own.attempts:
-                found = [copy(failure) for failure in own.attempts]
+        for index in range(lo, hi):
+            own = batch.diverged.get(index)
+            if own is not None and own.attempts:
+                if hi == lo + 1:
+                    found = [copy(failure) for failure in own.attempts]
                 self._ledger.evidence.release(own.attempts)
-        return found if hi == lo + 1 else []
+        return found
 
     def cancel(self, batch: Batch, lo: int, hi: int) -> list[tuple[int, int, bool]]:
         """The tasks ``[lo, hi)`` that do not run are cancelled.
@@ -247,17 +249,16 @@ class Endings:
         tried: bool = True,
     ) -> None:
         batch.move(lo, hi, event)
-        for index in range(lo, hi):
-            diverged = batch.diverge(index)
+        for a, b, diverged in batch.diverge_runs(lo, hi):
             diverged.attempt += 1
-            if failure is not None:
+            if failure is not None:  # then it is of one task
                 diverged.failure = failure.brief()
                 self._ledger.evidence.add(diverged, failure)
             diverged.tried = diverged.tried or tried
             if event is not Event.RETRY:
                 diverged.due = None
             if batch.durable:
-                self._ended.append((batch, self._ledger.attempt_end(batch, index, failure)))
+                self._ended.append((batch, self._ledger.attempt_end(batch, a, b, failure)))
         self._requeued.append((batch, lo, hi, batch.diverged[lo].due))
 
     def restore_loss(self, batch: Batch, index: int, instance: bytes) -> None:
@@ -265,10 +266,11 @@ class Endings:
         diverged = batch.diverged.get(index)
         if diverged is None or instance not in diverged.charged:
             return
+        diverged = batch.diverge(index)
         diverged.losses -= 1
         diverged.charged = [one for one in diverged.charged if one != instance]
         if batch.durable:
-            self._ended.append((batch, self._ledger.attempt_end(batch, index)))
+            self._ended.append((batch, self._ledger.attempt_end(batch, index, index + 1)))
 
     def flush(self, now: float) -> None:
         """Persist what was gathered; the rest happens when that is durable."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from farm.protocol.parts import Failure
 
 if TYPE_CHECKING:
-    from farm.core.batch import Divergence
+    from farm.core.divergence import Divergence
 
-__all__ = ["ATTEMPTS_MAX", "Evidence"]
+__all__ = ["ATTEMPTS_MAX", "Evidence", "is_long"]
 
 ATTEMPTS_MAX = 8
 """The attempts of a task of which evidence is kept: the last ones."""
@@ -33,7 +33,7 @@ class Evidence:
         own.attempts.append(kept)
         self.release(own.attempts[:-ATTEMPTS_MAX])
         del own.attempts[:-ATTEMPTS_MAX]
-        if kept.traceback or kept.output:
+        if is_long(kept):
             self._long[id(kept)] = kept
             self.bytes += kept.weight
             while self.bytes > self._bytes_max:
@@ -49,3 +49,8 @@ class Evidence:
         failure = self._long.pop(key)
         self.bytes -= failure.weight
         failure.traceback, failure.output = "", b""
+
+
+def is_long(failure: Failure) -> bool:
+    """Whether it has the parts that are counted, and so is evidence of one task alone."""
+    return bool(failure.traceback or failure.output)

@@ -22,7 +22,7 @@ def fence(batch: Batch, epoch: int, adopted: list[TaskRun], *, tried: bool) -> N
         if batch.states[index] < State.SUCCEEDED:
             batch.diverge(index)  # it keeps the fence that the batch had
     for index, own in batch.diverged.items():
-        if index not in kept:
+        if index not in kept:  # and so is whoever has it, too
             own.fence = max(own.fence, epoch)
     batch.fence = max(batch.fence, epoch)
 

@@ -373,22 +373,22 @@ class Ledger:
             if batch.settled == batch.count and batch.is_kept and batch.result_bytes:
                 self.kept.append(batch)
 
-    def attempt_end(self, batch: Batch, index: int, failure: Failure | None = None) -> AttemptEnd:
-        """What the journal must know of a task whose attempts differ from its batch's.
+    def attempt_end(self, batch: Batch, lo: int, hi: int, why: Failure | None = None) -> AttemptEnd:
+        """What the journal must know of tasks whose attempts differ from their batch's, alike.
 
-        ``failure``: how the last one has just ended, if that is evidence.
+        ``why``: how the last one has just ended, if that is evidence.
         """
-        own = batch.diverge(index)
+        own = batch.diverged[lo]
         return AttemptEnd(
             batch.session.id,
-            batch.first + index,
-            1,
+            batch.first + lo,
+            hi - lo,
             own.attempt,
             own.retries,
             own.losses,
             0.0 if own.due is None else self.wall(own.due),
             own.fence,
-            failure or own.failure,
+            why or own.failure,
             own.charged,
             own.tried,
         )

@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from farm.core.batch import Batch, Divergence
+from farm.core.batch import Batch
 from farm.core.blobs import live_blobs
 from farm.core.dead import DeadTasks
+from farm.core.divergence import Divergence
+from farm.core.evidence import is_long
 from farm.core.fencing import fence
 from farm.core.history import History
 from farm.core.jobs import Job
@@ -49,6 +51,9 @@ ORDER: tuple[tuple[type, ...], ...] = (
     (Restored, Buried, QueueChanged),
 )
 """Tasks come before what is said of them: survivors are copied out to younger records."""
+
+WAITING = State.QUEUED, State.SCHEDULED
+"""The states of tasks that have not ended, as no host has any yet."""
 
 
 class Loading:
@@ -244,20 +249,27 @@ class Loading:
         for batch, lo, hi in session.batches.overlap(end.first, end.count):
             if batch.row is not None:
                 ledger.rows.mention_attempts(batch.row, ref)
-            for index in range(lo, hi):
-                if State(min(batch.states[index], State.DEAD)).is_final:
-                    continue
-                own = batch.diverge(index)
-                self._restore_evidence(own, end)
-                own.attempt, own.retries, own.losses = end.attempt, end.retries, end.losses
-                template = batch.template
-                if own.retries > template.retries or own.losses > template.max_losses:
-                    raise ProtocolError(f"record {ref} spends more of a task than it has")
-                own.fence, own.ref = end.fence, ref
-                own.failure = end.failure.brief() if end.failure else None
-                own.charged, own.tried = end.charged, end.tried
-                own.due = ledger.monotonic(end.due) if end.due else None
-                batch.states[index] = State.QUEUED if own.due is None else State.SCHEDULED
+            waiting = [run for state in WAITING for run in batch.runs(lo, hi, state)]
+            if waiting and (
+                end.retries > batch.template.retries or end.losses > batch.template.max_losses
+            ):
+                raise ProtocolError(f"record {ref} spends more of a task than it has")
+            failures = end.attempts if end.failure is None else [*end.attempts, end.failure]
+            for a, b in waiting:
+                step = 1 if any(map(is_long, failures)) else b - a
+                for at in range(a, b, step):
+                    self._restore_run(batch, at, at + step, ref, end)
+
+    def _restore_run(self, batch: Batch, lo: int, hi: int, ref: int, end: AttemptEnd) -> None:
+        due = self._ledger.monotonic(end.due) if end.due else None
+        for _, _, own in batch.diverge_runs(lo, hi):
+            self._restore_evidence(own, end)
+            own.attempt, own.retries, own.losses = end.attempt, end.retries, end.losses
+            own.fence, own.ref, own.due = end.fence, ref, due
+            own.failure = end.failure.brief() if end.failure else None
+            own.charged, own.tried = end.charged, end.tried
+        state = State.QUEUED if due is None else State.SCHEDULED
+        batch.states[lo:hi] = bytes((state,)) * (hi - lo)
 
     def _restore_evidence(self, own: Divergence, end: AttemptEnd) -> None:
         """What an attempt left, if it spent something; a younger record may say all of it again."""
@@ -278,10 +290,9 @@ class Loading:
         for batch, lo, hi in session.batches.overlap(record.first, record.count):
             if batch.row is not None:
                 self._ledger.rows.mention_attempts(batch.row, ref)
-            for state in (State.QUEUED, State.SCHEDULED):  # it was due before the restart
+            for state in WAITING:  # it was due before the restart
                 for a, b in batch.runs(lo, hi, state):
-                    for index in range(a, b):
-                        own = batch.diverge(index)
+                    for _, _, own in batch.diverge_runs(a, b):
                         own.begun, own.begun_on = record.attempt, record.host
 
     def _restore_stopping(self, ref: int, record: Stopping, _now: float) -> None:
@@ -335,11 +346,10 @@ def _may_have_run(batch: Batch) -> None:
     if not batch.runs_once:
         batch.tried = True
         return
-    for state in (State.QUEUED, State.SCHEDULED):
+    for state in WAITING:
         for lo, hi in batch.runs(0, batch.count, state):
-            for index in range(lo, hi):
-                own = batch.diverge(index)
-                own.begun, own.begun_on = batch.attempt(index), b""
+            for _, _, own in batch.diverge_runs(lo, hi):
+                own.begun, own.begun_on = own.attempt, b""
 
 
 def _final_runs(batch: Batch, lo: int, hi: int) -> list[tuple[int, int]]:

@@ -271,7 +271,7 @@ def _note_begun(batch: Batch, claim: Claim, kept: RangeSet, lo: int, hi: int) ->
         for index in range(a - batch.first, b - batch.first):
             own = batch.diverged.get(index)
             if own is not None and own.begun == claim.attempt:
-                own.begun_on = b""
+                batch.diverge(index).begun_on = b""
 
 
 def _rest(claim: Claim, kept: RangeSet) -> list[Claim]:

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm.core.batch import Batch, Outcome
+from farm.core.divergence import alike
 from farm.core.history import History
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
@@ -203,9 +204,10 @@ class Retention:
         ledger = self._ledger
         ends: list[AttemptEnd] = []
         for batch in living:
-            for index, own in batch.diverged.items():
-                ends.append(ledger.attempt_end(batch, index))
-                ends[-1].attempts = [copy(failure) for failure in own.attempts]
+            for lo, hi, own in alike(batch.diverged, 0, batch.count):
+                if own is not None:
+                    ends.append(ledger.attempt_end(batch, lo, hi))
+                    ends[-1].attempts = [copy(failure) for failure in own.attempts]
         if ends:
             ref = ledger.persist(AttemptsEnded(ledger.wall(now), ends))
             ledger.rows.mention_attempts(row, ref)

@@ -177,3 +177,81 @@ def test_of_a_named_job_of_which_a_part_is_done_no_more_is_kept(few, template):
     rig.say(reader, m.Attach(5, [], "nightly"))
     rig.answer_loads()
     assert [list(one.payloads) for one in rig.results(reader)] == [[b"kept"]]
+
+
+# ---------------------------------------------------------------- in memory
+
+ITEMS = 2_000
+
+
+def the_batch(rig):
+    (session,) = rig.ledger.sessions.values()
+    (batch,) = session.batches
+    return batch
+
+
+def objects(batch):
+    """How many objects say what is special about the attempts of its tasks."""
+    return len(set(map(id, batch.diverged.values())))
+
+
+@pytest.mark.parametrize("template", [ONCE, m.Template(max_losses=2)])
+def test_items_that_are_given_back_together_have_one_object(few, template):
+    rig, _, host, grant = leased(packed(1, ITEMS, template=template))
+    for _ in range(3):
+        grant = given_back(rig, host, grant, 1)
+        assert objects(the_batch(rig)) == 1
+    assert grant.count == ITEMS
+    assert grant.attempt == 4
+    given_back(rig, host, grant, 20)
+    rig.reload()
+    batch = the_batch(rig)
+    assert objects(batch) == 1
+    assert batch.attempt(0) == batch.attempt(ITEMS - 1) == 24
+
+
+def test_what_becomes_of_one_is_not_said_of_the_others():
+    rig, _, host, grant = leased(packed(1, 5, template=m.Template(max_losses=2, retries=1)))
+    grant = given_back(rig, host, grant, 1)
+    lost = ended(grant, Ending.LOST, lo=1, hi=2)
+    failed = ended(grant, Ending.EXCEPTION, lo=2, hi=3)
+    rig.report(host, window=0, ended=[lost, failed], returned=[key(grant, lo=3)])
+    for _ in range(2):
+        own = the_batch(rig).diverged
+        assert [own[index].attempt for index in range(5)] == [2, 3, 3, 3, 3]
+        assert [own[index].losses for index in range(5)] == [0, 1, 0, 0, 0]
+        assert [own[index].retries for index in range(5)] == [0, 0, 1, 0, 0]
+        assert own[3] is own[4]
+        rig.reload()
+
+
+def test_a_loss_that_is_given_back_was_of_one_alone():
+    rig, _, host, grant = leased(packed(1, 4, template=m.Template(max_losses=2)))
+    rig.report(host, window=0, started=[key(grant)])
+    rig.say(host, m.Bye("gone"))
+    rig.commit()
+    rig.reload()
+    batch = the_batch(rig)
+    assert [batch.diverged[index].losses for index in range(4)] == [1] * 4
+    rig.core.endings.restore_loss(batch, 2, b"host".ljust(16, b"-"))
+    assert [batch.diverged[index].losses for index in range(4)] == [1, 1, 0, 1]
+
+
+class NotWalked(dict):
+    """Whoever looks at all of it, to find one, is too slow for tens of thousands."""
+
+    def __iter__(self):
+        raise AssertionError("all were looked at")
+
+    items = keys = values = __iter__
+
+
+def test_the_end_of_one_item_looks_at_no_other():
+    rig, _, host, grant = leased(packed(1, 5))
+    rig.report(host, window=0, returned=[key(grant)])
+    batch = the_batch(rig)
+    batch.diverged = NotWalked(batch.diverged)
+    rig.core.endings.cancel(batch, 1, 4)
+    batch.diverged = {index: batch.diverged[index] for index in (0, 4)}
+    rig.commit()
+    assert batch.open == 2
