@@ -30,7 +30,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-__all__ = ["Forked", "run"]
+__all__ = ["Adopted", "Forked", "parents", "run"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATHS = [str(REPOSITORY / name) for name in ("", "workers", "scheduler")]
@@ -45,7 +45,11 @@ STANDARD = 3
 GIVEN_MAX = 16
 """Descriptors that one process can be given."""
 
+NAP_SECONDS = 0.0005
+
 _asking = threading.Lock()
+_parents = set()
+"""Process ids of those that are forked."""
 
 
 class Forked:
@@ -54,6 +58,8 @@ class Forked:
     The first of the words may be a file instead, and ``imports`` are the modules that the process
     it is forked from has imported. ``pass_fds`` and ``start_new_session`` are those of ``Popen``.
     """
+
+    is_adopted = False
 
     def __init__(
         self,
@@ -76,7 +82,8 @@ class Forked:
         self.stderr, given_err = _pipe(stderr, "r")
         given = [given_in, given_out, given_err]
         numbers = [*range(STANDARD), *pass_fds]
-        request = json.dumps([words, str(cwd), env, numbers, start_new_session]).encode()
+        told = [words, str(cwd), env, numbers, start_new_session, self.is_adopted]
+        request = json.dumps(told).encode()
         with theirs, _asking:
             parent = _parent(imports)
             fds = [*given, *pass_fds, theirs.fileno()]
@@ -120,6 +127,28 @@ class Forked:
         return number
 
 
+class Adopted(Forked):
+    """The same as a child of this process, which has to adopt orphans; Linux only."""
+
+    is_adopted = True
+
+    def _look(self, seconds):
+        if self.returncode is None:
+            ended = os.pidfd_open(self.pid)
+            select.select([ended], [], [], seconds)
+            os.close(ended)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+                self._told.close()
+        return self.returncode
+
+
+def parents():
+    """The process ids of those that are forked: they are nobody's to end."""
+    return frozenset(_parents)
+
+
 def run(words, *, cwd, env, timeout):
     """Run a module to its end, with nothing on its standard input."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -157,6 +186,8 @@ def _parent(imports):
             env=os.environ | {"PYTHONPATH": os.pathsep.join(PATHS)},
         )
 
+    _parents.add(process.pid)
+
     def end():
         ours.close()
         process.wait()
@@ -174,23 +205,28 @@ def _asked(asks):
         head, given, _, _ = socket.recv_fds(asks, LENGTH.size, GIVEN_MAX)
         if not head:
             sys.exit()
-        request = asks.recv(*LENGTH.unpack(head), socket.MSG_WAITALL)
+        *request, is_adopted = json.loads(asks.recv(*LENGTH.unpack(head), socket.MSG_WAITALL))
         if not os.fork():
             asks.close()
             told = socket.socket(fileno=given.pop())
+            keeper = os.getpid()
             if not (pid := os.fork()):
                 told.close()
-                return json.loads(request), given
-            _keep(pid, told, given)
+                while is_adopted and os.getppid() == keeper:
+                    time.sleep(NAP_SECONDS)
+                return request, given
+            _keep(pid, told, given, is_adopted=is_adopted)
         for descriptor in given:
             os.close(descriptor)
 
 
-def _keep(pid, told, given):
-    """Say which process it is, and how it ends."""
+def _keep(pid, told, given, *, is_adopted):
+    """Say which process it is, and how it ends; an orphan is adopted by whoever does that."""
     for descriptor in given:
         os.close(descriptor)
     told.sendall(NUMBER.pack(pid))
+    if is_adopted:
+        os._exit(0)
     _, status = os.waitpid(pid, 0)
     with suppress(OSError):
         told.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))

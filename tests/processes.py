@@ -21,7 +21,9 @@ from pathlib import Path
 import psutil
 
 from farm_workers import kin, system
+from tests import forked
 from tests.conftest import REPOSITORY
+from tests.forked_services import IMPORTS
 
 __all__ = ["Place", "Service", "adopts_orphans", "free_ports", "own_environment"]
 
@@ -53,7 +55,9 @@ class Service:
     A word ``{life}`` of its command becomes that number.
     """
 
-    def __init__(self, name, command, log, environ, folder, *, stdin=subprocess.DEVNULL):
+    def __init__(
+        self, name, command, log, environ, folder, *, stdin=subprocess.DEVNULL, forks=False
+    ):
         self.name = name
         self.command = command
         self.log = log
@@ -62,19 +66,18 @@ class Service:
         self._environ = environ
         self._folder = folder
         self._stdin = stdin
+        self._forks = forks
 
     def start(self):
         self.lives += 1
+        words = [word.replace("{life}", str(self.lives)) for word in self.command]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [word.replace("{life}", str(self.lives)) for word in self.command],
-                cwd=self._folder,
-                env=self._environ,
-                bufsize=0,
-                stdin=self._stdin,
-                stdout=log,
-                stderr=log,
-            )
+            told = {"cwd": self._folder, "env": self._environ, "stdout": log, "stderr": log}
+            if self._forks:
+                _, _, module, *_ = words
+                self.process = forked.Adopted(words[2:], imports=IMPORTS[module], **told)
+            else:
+                self.process = subprocess.Popen(words, bufsize=0, stdin=self._stdin, **told)
 
     @property
     def pid(self):
@@ -113,9 +116,12 @@ class Service:
 
 
 class Place:
-    """A folder, an address and the services in it; a context that leaves nothing behind."""
+    """A folder, an address and the services in it; a context that leaves nothing behind.
 
-    def __init__(self, kind, *, tcp=False, store=None):
+    With ``forks``, services of the farm are forked from what has imported already.
+    """
+
+    def __init__(self, kind, *, tcp=False, store=None, forks=False):
         self._adopted_before = adopts_orphans()
         system.adopt_orphans()
         self._temporary = tempfile.TemporaryDirectory(prefix=f"farm-{kind}-")
@@ -124,6 +130,7 @@ class Place:
         self.store = store or self.folder / "store" / "farm.db"
         self.services = []
         self.log_level = "info"
+        self.forks = forks and hasattr(os, "pidfd_open")
         self.spare_children()
 
     def __enter__(self):
@@ -143,9 +150,9 @@ class Place:
         """What runs at this moment is not the place's to end."""
         self._before = set(kin.children(os.getpid()))
 
-    def service(self, name, command, *, stdin=subprocess.DEVNULL, **environ):
+    def service(self, name, command, *, stdin=subprocess.DEVNULL, forks=False, **environ):
         log, environment = self.folder / f"{name}.log", own_environment(self.folder) | environ
-        made = Service(name, command, log, environment, REPOSITORY, stdin=stdin)
+        made = Service(name, command, log, environment, REPOSITORY, stdin=stdin, forks=forks)
         self.services.append(made)
         return made
 
@@ -155,7 +162,8 @@ class Place:
         told = {"parent_pid": os.getpid(), "log_level": self.log_level, **settings}
         path.write_text(json.dumps(told))
         command = [sys.executable, "-m", module, "--settings", str(path)]
-        return self.service(name, command, **environ)
+        forks = self.forks and module in IMPORTS
+        return self.service(name, command, forks=forks, **environ)
 
     def address_for(self, _name):
         """Where the service of this name finds the coordinator."""
@@ -195,7 +203,7 @@ class Place:
         """Descendants of this process that are not of services that run."""
         ours = {service.pid for service in self.services if service.alive}
         left = []
-        for pid in set(kin.children(os.getpid())) - self._before - ours:
+        for pid in set(kin.children(os.getpid())) - self._before - ours - forked.parents():
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)  # it was adopted, so nobody else does
             with contextlib.suppress(psutil.Error):

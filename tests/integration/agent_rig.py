@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -35,6 +33,8 @@ from farm.protocol.messages import (
     Report,
 )
 from farm.transport import Router, host_address, parse_address
+from tests.forked import Forked
+from tests.forked_services import IMPORTS
 from tests.packed import load_values
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,7 +202,7 @@ class Coordinator:
 
 
 class AgentProcess:
-    """``python -m farm_workers`` with settings."""
+    """``python -m farm_workers`` with settings, forked from what has imported already."""
 
     def __init__(self, folder, *, out=None, **settings):
         path = folder / f"agent-{len(list(folder.iterdir()))}.json"
@@ -215,12 +215,14 @@ class AgentProcess:
         )
         keep = [settings["parent_fd"]] if "parent_fd" in settings else []
         with self.log.open("wb") as log, self.out.open("wb") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "farm_workers", "--settings", str(path)],
+            self.process = Forked(
+                ["farm_workers", "--settings", str(path)],
+                cwd=Path.cwd(),
                 env=environment,
                 stderr=log,
                 stdout=file if out is None else out,
                 pass_fds=keep,
+                imports=IMPORTS["farm_workers"],
             )
 
     def signal(self, number):

@@ -29,7 +29,7 @@ def test_limits_of_farm_queue_and_client_are_exact_when_all_submit_at_once():
         "session_max_tasks": CLIENT,
         "queues": {"default": {}, "mail": {"max_tasks": QUEUE}},
     }
-    with Place("admission") as place, ExitStack() as stack:
+    with Place("admission", forks=True) as place, ExitStack() as stack:
         place.coordinator(core, store="memory:").start()
         clients = [
             stack.enter_context(farm.Client(place.address, connect_timeout=PATIENCE))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import zmq
@@ -36,6 +37,8 @@ from farm.protocol.messages import (
 from farm.protocol.records import Finished, JobSealed, SessionMark, Submitted
 from farm.store import Append, Delete, open_store
 from farm.transport import Dealer, host_address, parse_address
+from tests.forked import Forked
+from tests.forked_services import IMPORTS
 
 PATIENCE = 20.0
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -50,11 +53,17 @@ class Process:
         self.address = settings.setdefault("listen", f"ipc://{folder}/s")
         path = folder / f"settings-{time.monotonic_ns()}.json"
         path.write_text(json.dumps(settings | {"ready_fd": say}))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "farm.coordinator", "--settings", str(path)],
-            pass_fds=[say, *filter(None, [settings.get("parent_fd")])],
-            stderr=subprocess.PIPE,
-        )
+        self._log = path.with_suffix(".log")
+        with self._log.open("wb") as log:
+            self.process = Forked(
+                ["farm.coordinator", "--settings", str(path)],
+                cwd=Path.cwd(),
+                env=dict(os.environ),
+                pass_fds=[say, *filter(None, [settings.get("parent_fd")])],
+                stdout=1,
+                stderr=log,
+                imports=IMPORTS["farm.coordinator"],
+            )
         os.close(say)
         with os.fdopen(ready, "rb") as pipe:
             self.word = json.loads(pipe.read() or b"{}")
@@ -65,8 +74,8 @@ class Process:
         return self.wait()
 
     def wait(self):
-        _, said = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, said.decode()
+        code = self.process.wait(PATIENCE)
+        return code, self._log.read_text()
 
 
 @pytest.fixture
@@ -79,9 +88,8 @@ def coordinator(tmp_path):
 
     yield start
     for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-        one.process.communicate()
+        one.process.kill()
+        one.process.wait(PATIENCE)
 
 
 @pytest.fixture

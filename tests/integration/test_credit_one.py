@@ -93,7 +93,7 @@ class Narrow:
 
 @pytest.fixture(params=["credit", "hwm", "both"])
 def narrow(request, tmp_path):
-    with Place("one") as place:
+    with Place("one", forks=True) as place:
         kind = request.param
         yield Narrow(place, tmp_path, credit=kind != "hwm", hwm=kind != "credit")
         assert place.complaints() == []

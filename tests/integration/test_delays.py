@@ -17,7 +17,7 @@ def began(text):
 
 
 def test_arguments_wait_in_the_store_over_a_restart_and_tasks_start_on_time():
-    with Place("delays") as place:
+    with Place("delays", forks=True) as place:
         coordinator = place.coordinator(CORE)
         coordinator.start()
         place.agent("host").start()

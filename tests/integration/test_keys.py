@@ -33,7 +33,7 @@ def double(number):
 
 @pytest.fixture
 def place():
-    with Place("keys", tcp=True) as made:
+    with Place("keys", tcp=True, forks=True) as made:
         made.log_level = "debug"
         yield made
 
@@ -151,6 +151,7 @@ def server_of(store):
 
 def test_those_with_a_key_run_tasks_and_their_tasks_run_others(farm, place, store):
     host = store.new("north", Role.HOST)
+    place.forks = False  # what it was started with is looked at
     place.agent("north", FARM_TOKEN=host).start()
     with Client(place.address, token=store.new("ann", Role.CLIENT), keys="") as client:
         assert client.submit(double, 21).result(WAIT_SECONDS) == 42

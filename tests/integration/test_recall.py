@@ -41,7 +41,7 @@ def host(client, name):
 @pytest.mark.parametrize("store", ["memory:", "farm.db"])
 def test_short_tasks_behind_a_long_one_go_to_a_host_that_comes(tmp_path, store):
     begun, opens = str(tmp_path / "begun"), str(tmp_path / "opens")
-    with Place("recall") as place:
+    with Place("recall", forks=True) as place:
         path = store if store == "memory:" else str(tmp_path / store)
         place.coordinator(store=path).start()
         place.agent("first", slots=1).start()

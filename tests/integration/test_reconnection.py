@@ -76,7 +76,7 @@ def test_a_host_that_was_stopped_for_long_opens_another_connection_and_keeps_its
 
 
 def test_of_two_hosts_of_one_name_the_first_works_on_until_it_is_gone():
-    with Place("names") as place:
+    with Place("names", forks=True) as place:
         place.coordinator().start()
         told = {"address": place.address, "name": "twin", "slots": 1}
         first, second = (place.module(f"twin-{n}", "farm_workers", told) for n in (1, 2))
@@ -94,7 +94,7 @@ def test_of_two_hosts_of_one_name_the_first_works_on_until_it_is_gone():
 
 
 def test_of_several_addresses_the_one_that_answers_is_used_by_clients_hosts_and_tasks():
-    with Place("route") as place:
+    with Place("route", forks=True) as place:
         dead = f"tcp://127.0.0.1:{free_ports()}"
         place.coordinator().start()
         address = f"{dead},{place.address}"
