@@ -6,8 +6,8 @@ from farm.core.hosts import Host
 from farm.core.placement import Placement
 from farm.core.recovery import Recovery
 from farm.core.reserving import Reserving
+from farm_workers.host_filling import Filling
 from farm_workers.host_needs import HostNeeds
-from farm_workers.host_work import Work
 from tests.sim.bites import RESTARTS, bite
 from tests.sim.bites_queues import CROWD
 
@@ -52,7 +52,7 @@ def _(patch):
     idle = HostNeeds.idle
 
     def all_of_them(self, slots):
-        self._given = False
+        self.given = False
         return idle(self, slots)
 
     patch.setattr(HostNeeds, "idle", all_of_them)
@@ -115,16 +115,16 @@ def one_after_the_other(self, parcels, now, *, lent=False):
 
 @bite("short tasks wait behind others, and not beside what needs slots", "resources", **WIDE)
 def _(patch):
-    fill = Work.fill
+    fill = Filling.fill
 
-    def eager(self, now):
-        fill(self, now)
-        for slot in self.roster.slots:
-            lease = self.backlog.head()
+    def eager(self, now, only=None):
+        fill(self, now, only)
+        for slot in self._roster.slots:
+            lease = self._backlog.head()
             if slot.idle and lease is not None and not lease.grant.resources:
                 self._hand(slot, lease, 1, now)
 
-    patch.setattr(Work, "fill", eager)
+    patch.setattr(Filling, "fill", eager)
 
 
 @bite("a host of another Python gets no work", "environment", hosts=2, slots=[2, 2], strangers=1)

@@ -21,6 +21,7 @@ from farm.protocol.messages import (
     Report,
 )
 from farm_workers.host import Host
+from farm_workers.host_pace import HOLD_SECONDS
 from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostSettings
 from tests.unit.host_rig import S
@@ -157,6 +158,7 @@ class World:
              self.answer, self.crash, self.spoil, self.die, self.recall, self.drop, self.link]
         )()  # fmt: skip
         self.tick()
+        self.nothing_is_missed()
 
     def tick(self):
         for _ in range(3):  # what is due now is done now, not over and over
@@ -164,6 +166,17 @@ class World:
                 return
             self.host.on_tick(self.now)
         assert self.host.next_deadline() > self.now
+
+    def nothing_is_missed(self):
+        """No worker is idle while a task waits, and no slot is looked at too late."""
+        work = self.host._work
+        waits = work.backlog.head() is not None and not self.host.draining
+        assert not (waits and [slot for slot in work.roster.slots if slot.idle])
+        patience = 0.005 + HOLD_SECONDS
+        due = min(slot.due(patience) for slot in work.roster.slots)
+        assert self.host.next_deadline() <= max(due, self.now)
+        found, work.roster._census = work.roster.census(), None
+        assert found == work.roster.census()
 
     def link(self):
         if not self.linked:

@@ -5,6 +5,7 @@ import pytest
 from farm.model import Blob, Ending
 from farm.protocol.messages import Beat, Noted, Report
 from farm_workers.host_pace import HOLD_SECONDS, Pace, slice_tasks
+from farm_workers.host_slots import Slot
 from tests.unit.host_rig import Rig, one, runs
 
 MIB = 1 << 20
@@ -285,3 +286,28 @@ def test_who_has_ended_is_not_said_to_have_begun():
     rig.connect()
     [report] = [one for one in reports(rig.take()) if one.ended]
     assert report.started == []
+
+
+def test_the_end_of_a_task_costs_no_more_where_there_are_more_slots(monkeypatch):
+    looked = []
+    for name in ("due", "has_room", "left"):
+        told = getattr(Slot, name)
+
+        def look(slot, *of, told=told):
+            looked.append(slot)
+            return told(slot, *of)
+
+        monkeypatch.setattr(Slot, name, look)
+
+    def cost(slots):
+        rig = Rig(slots=slots)
+        given = runs(rig.assign(2 * slots))
+        for slot in (0, 1):  # by the first it is learned how long they take
+            rig.tick()
+            looked.clear()
+            rig.ended(slot, given[slot][0], seconds=0.02)
+        rig.tick()
+        return len(looked)
+
+    assert 0 < cost(4) < 5
+    assert 0 < cost(40) < 5

@@ -39,6 +39,8 @@ SILENT_BEATS = 3
 PROBE_SECONDS = 0.25
 """While reports flow, the round trip is measured this often."""
 FOREVER = float("inf")
+USUAL = frozenset({Assign, Noted, Beat, Function})
+"""Messages after which it is known which slots have something to do."""
 
 
 class Host:
@@ -116,27 +118,13 @@ class Host:
         self._window_told = 0 if busy else self._window()
         self._port.send(
             HostHello(
-                PROTOCOL_VERSION,
-                settings.farm,
-                settings.python,
-                self._instance,
-                settings.name,
-                self._connection,
-                settings.slots,
-                self._window_told,
-                self.epoch,
-                self._store_seen,
-                self._commit_seen,
-                claims,
-                settings.pid,
-                settings.address,
-                settings.labels,
-                self._trouble,
-                settings.memory_limits,
-                settings.max_lent,
-                *(settings.resources, settings.platform, settings.packages, settings.keys),
+                PROTOCOL_VERSION, settings.farm, settings.python, self._instance, settings.name,
+                self._connection, settings.slots, self._window_told, self.epoch, self._store_seen,
+                self._commit_seen, claims, settings.pid, settings.address, settings.labels,
+                self._trouble, settings.memory_limits, settings.max_lent, settings.resources,
+                settings.platform, settings.packages, settings.keys,
             )
-        )
+        )  # fmt: skip
         self._lent_told, self._trouble_told = NOTHING, self._trouble
 
     def on_disconnected(self, now: float) -> None:
@@ -147,7 +135,7 @@ class Host:
 
     def receive(self, message: ToHost, now: float) -> None:
         """A message of the coordinator; what comes out of turn is ignored."""
-        self._see(now)
+        self._see(now, usual=type(message) in USUAL)
         if not self._linked:
             return
         self._heard_at = now
@@ -225,14 +213,14 @@ class Host:
 
     def on_worker_ended(self, slot: int, parts: list[SliceEnd], now: float) -> None:
         """A worker ended parts of what it was given."""
-        self._see(now)
+        self._see(now, usual=True)
         self._work.ended(slot, parts, now)
 
     def on_worker_progress(
         self, slot: int, key: Key, counter: int, note: tuple[float, float, str], now: float
     ) -> None:
         """A running task says ``(done, total, note)``."""
-        self._see(now)
+        self._see(now, usual=True)
         self._work.progress(slot, key, counter, note)
 
     def on_worker_waits(self, slot: int, ordinal: int, now: float, *, begins: bool) -> None:
@@ -291,7 +279,7 @@ class Host:
 
     def on_tick(self, now: float) -> None:
         """The turn is over, or the deadline: report, beat, and do what is due."""
-        self._see(now)
+        self._see(now, usual=True)
         late = now - self._expected_tick
         if late > self._beat_seconds:
             # It was stopped or starved: what it did not hear in that time says nothing.
@@ -303,7 +291,7 @@ class Host:
             self._work.roster.cut_short()
         if self.connected and self._reports.has_ends and self._hold_until == FOREVER:
             self._flush()  # somebody waits for these
-        due, changed = self._work.tick(now, holding=self._hold_until < FOREVER)
+        due, changed = self._work.tick(now, holding=self._holds_beginnings)
         if changed:
             self._window_now = None
         if self._linked and now >= self._heard_at + SILENT_BEATS * self._beat_seconds:
@@ -318,18 +306,26 @@ class Host:
     def next_deadline(self) -> float:
         """When ``on_tick`` is next needed; not later than now if there is something to say."""
         if self._due is None:
-            holding = self._hold_until < FOREVER
-            self._due = self._timers(self._work.next_deadline(holding=holding))
+            self._due = self._timers(self._work.next_deadline(holding=self._holds_beginnings))
             if self.connected:
                 news = self._reports.has_room and self._is_news(self._window())
                 if news or (self._reports.waiting and self._spare() <= 0.0):
                     self._due = self._now
         return self._due
 
-    def _see(self, now: float) -> None:
-        """Something happens."""
+    @property
+    def _holds_beginnings(self) -> bool:
+        """Whether it may be said later who begins, with who ends."""
+        if self._hold_until < FOREVER:
+            return self._now < self._hold_until
+        return self._work.backlog.waiting > 0 and not self._pace.is_dense
+
+    def _see(self, now: float, *, usual: bool = False) -> None:
+        """Something happens; what is not ``usual`` may change when anything is due."""
         self._now = now
         self._due = self._window_now = None
+        if not usual:
+            self._work.stir()
 
     def _timers(self, due: float) -> float:
         """When something is due, if there is nothing to say; ``due``: that of the work."""

@@ -127,9 +127,9 @@ class Lending:
         busy = sum(bool(slot.pipe) for slot in self._roster.slots)
         return busy < self._settings.slots + lendable(self._settings.max_lent, depth)
 
-    def idle(self) -> list[Slot]:
-        """The workers that may begin something, as long as the host is not strained."""
-        found = [slot for slot in self._roster.slots if slot.idle]
+    def idle(self, slots: list[Slot]) -> list[Slot]:
+        """Those of these that may begin something, as long as the host is not strained."""
+        found = [slot for slot in slots if slot.idle]
         return found[: self.free] if self._roster.lends else found
 
     def fill(

@@ -37,7 +37,8 @@ class HostNeeds:
         self._total = {name: thousandths(n) for name, n in settings.resources.items()}
         self._devices = settings.devices
         self._roster = roster
-        self._given = False  # whether a worker may have such a task
+        self.given = False
+        """Whether a worker may have such a task."""
 
     def admits(self, grant: Grant, leases: Iterable[Lease]) -> bool:
         """Whether a new lease fits beside those that have not ended."""
@@ -53,10 +54,10 @@ class HostNeeds:
 
     def idle(self, idle: list[Slot]) -> list[Slot]:
         """Those of these slots that may begin something now; those bound to devices come last."""
-        if not self._given:  # as nearly always
+        if not self.given:  # as nearly always
             return idle
         used = self._used()[SLOTS] // 1000
-        self._given = bool(used) or any(slot.devices for slot in self._roster.slots)
+        self.given = bool(used) or any(slot.devices for slot in self._roster.slots)
         idle.sort(key=lambda slot: bool(slot.devices))
         return idle[: max(0, self._slots - used)]
 
@@ -70,7 +71,7 @@ class HostNeeds:
             return None
         if any(self._total.get(name, 0) < amount + used[name] for name, amount in needs.items()):
             return None
-        self._given = True
+        self.given = True
         count = needs[GPU] // 1000
         return self._bind(count, idle, now) if count else idle[0]
 

@@ -69,6 +69,7 @@ class Roster:
         self._young = 0
         self._unblamed = 0
         self._error = ""
+        self._census: tuple[int, int, bool] | None = None
         self.revive(now)
 
     def census(self) -> tuple[int, int, bool]:
@@ -76,6 +77,8 @@ class Roster:
 
         A slot whose worker is about to start counts; one is fenced while it is being ended.
         """
+        if self._census is not None:
+            return self._census
         live = free = 0
         fencing = False
         for slot in self.slots:
@@ -83,7 +86,12 @@ class Roster:
                 live += 1
                 free += not slot.stuck
                 fencing = fencing or slot.fencing
-        return live, free, fencing
+        self._census = live, free, fencing
+        return self._census
+
+    def recount(self) -> None:
+        """A slot is stuck, fenced or replaced, or no more."""
+        self._census = None
 
     def holding(self, lease: Lease, first: int, stop: int) -> list[tuple[Slot, Running, int, int]]:
         """The parts of ``[first, stop)`` that workers have."""
@@ -242,6 +250,7 @@ class Roster:
         later; but if no worker at all has got past the initializer, the farm hears of that.
         """
         self.slots[slot.number] = Slot(slot.number)
+        self.recount()
         while len(self.slots) > self._settings.slots and self.slots[-1].state is SlotState.EMPTY:
             self.slots.pop()
         if slot.state is SlotState.STARTING:
@@ -264,6 +273,7 @@ class Roster:
 
     def _spawn(self, number: int, now: float) -> None:
         slot = self.slots[number] = Slot(number)
+        self.recount()
         slot.state = SlotState.STARTING
         slot.spawned = now
         self._port.spawn(number)

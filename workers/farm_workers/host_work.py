@@ -5,28 +5,26 @@ and in the reports. A worker that dies costs the item it was at, and nobody else
 it had finished without saying so, and what it had not begun, is given back.
 """
 
-from math import ceil
-
 from farm.model import Ending
 from farm.protocol.messages import Claim, Failure, Grant
 from farm_workers.host_backlog import Backlog
 from farm_workers.host_claims import claims_of
+from farm_workers.host_filling import Filling
 from farm_workers.host_lease import Lease, Running, short
 from farm_workers.host_lending import Lending
 from farm_workers.host_limits import Limits
 from farm_workers.host_needs import HostNeeds
-from farm_workers.host_pace import HOLD_SECONDS, Pace, slice_tasks
+from farm_workers.host_pace import HOLD_SECONDS, Pace
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Death, Roster, Verdict
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
-from farm_workers.host_slots import Slot, SlotState
+from farm_workers.host_slots import Slot
+from farm_workers.host_timetable import Timetable
 
 __all__ = ["Work"]
 
 ANNOUNCE_SECONDS = 0.005
 """Tasks that end sooner are not worth saying that they started."""
-STEAL_SECONDS = 0.01
-"""An idle worker takes over from a pipe with at least this much work in it."""
 
 
 class Work:
@@ -44,11 +42,21 @@ class Work:
         self._reports = reports
         self._pace = pace
         self.needs = HostNeeds(settings, self.roster)
+        self._timetable = Timetable(self.roster, self.lending)
+        self._filling = Filling(
+            port, self.roster, self.backlog, lending=self.lending, limits=self.limits,
+            needs=self.needs, pace=pace, reports=reports, timetable=self._timetable,
+        )  # fmt: skip
+        self.fill = self._filling.fill
 
     @property
     def is_idle(self) -> bool:
         """Whether no worker has anything."""
         return not any(slot.pipe for slot in self.roster.slots)
+
+    def stir(self) -> None:
+        """Something happens that may change when anything is due."""
+        self._timetable.forget()
 
     # ------------------------------------------------------------ leases
 
@@ -93,7 +101,7 @@ class Work:
                     lease.stop(lo, hi, grace)
                 asked[slot.number] = slot
         for slot in asked.values():
-            self._limit(slot)
+            self._filling.take_back(slot)
         self.fill(now)
 
     def drop(self, claims: list[Claim]) -> None:
@@ -107,6 +115,7 @@ class Work:
             for slot, running, lo, hi in self.roster.holding(lease, claim.first, stop):
                 running.dropped.add(lo, hi)
                 slot.fencing = True
+                self.roster.recount()
                 self.roster.kill(slot)
             self.backlog.settle(lease)
 
@@ -126,58 +135,35 @@ class Work:
         self.roster.draining = True
         self._put_all()
         for slot in [one for one in self.roster.slots if one.pipe]:
-            self._limit(slot)
+            self._filling.take_back(slot)
 
     # ------------------------------------------------------------ workers
-
-    def fill(self, now: float) -> None:
-        """Give every idle worker something, then short work to follow it."""
-        if self.lending.is_strained:
-            self.lending.fill(self.backlog, self._reports, self.needs, self._hand, now)
-            return
-        idle = self.needs.idle(self.lending.idle()) if self.backlog.waiting else []
-        while idle and (lease := self.backlog.head()) is not None:
-            share = ceil(self.backlog.waiting / len(idle))
-            if not lease.grant.resources:
-                self._hand(idle.pop(0), lease, share, now)
-                continue
-            if (slot := self.needs.choose(lease.grant, idle, now)) is None:
-                return  # nothing passes it: the coordinator knows that it fits
-            self._hand(slot, lease, share, now)
-            idle = self.needs.idle(self.lending.idle())  # perhaps fewer by more than one
-        if not self.backlog.waiting:
-            self._steal()
-        while self.backlog.waiting:
-            roomy = [slot for slot in self.roster.slots if slot.has_room()]
-            for slot in roomy:
-                lease = self.backlog.head()
-                if lease is None or not self._pace.may_follow(lease.grant):
-                    return
-                self._hand(slot, lease, ceil(self.backlog.waiting / len(roomy)), now)
-            if not roomy:
-                return
 
     def waits(self, number: int, ordinal: int, now: float, *, begins: bool) -> None:
         """The item that a worker is at begins, or ends, to wait for other tasks."""
         slot = self.roster.slots[number]
         if self.lending.waits(slot, ordinal, begins=begins):
             if begins and slot.holds_up:
-                self._limit(slot)
+                self._filling.take_back(slot)
             if self.roster.broken:
                 self._put_all()
             self.fill(now)
 
     def ended(self, number: int, parts: list[SliceEnd], now: float) -> None:
         """A worker ended parts of what it has; one that makes no sense is ended itself."""
-        slot = self.roster.slots[number]
+        slot, waiting = self.roster.slots[number], self.backlog.waiting
         for part in parts:
             if not self._take_end(slot, part):
+                self.stir()
                 self.roster.kill(slot)
                 return
         self.roster.worked()
+        if slot.stuck:
+            self.roster.recount()
         slot.progressed(now)
         self.limits.ended(slot, now)
-        self.fill(now)
+        self._timetable.changed(slot)
+        self.fill(now, slot if self.backlog.waiting <= waiting else None)
 
     def limited(self, number: int, index: int, now: float) -> None:
         """A worker will begin nothing after the item ``index``: take back what comes then."""
@@ -265,12 +251,12 @@ class Work:
     def tick(self, now: float, *, holding: bool = False) -> tuple[float, bool]:
         """Do what is due: announcements, time limits, slots that are stuck.
 
-        Returns when something next is, and whether anything was.
+        ``holding``: a report waits for others, and so may who begins. Returns when something next
+        is due, and whether anything was.
         """
-        due = self._due(ANNOUNCE_SECONDS)
+        due = self.next_deadline(holding=holding)
         if now < due and not self.roster.lends:
-            more = holding or self.backlog.waiting
-            return self.next_deadline(holding=holding) if more else due, False
+            return due, False
         for slot in self.roster.slots:
             if now >= slot.limit_at:
                 self.limits.tick(slot, now)
@@ -282,23 +268,21 @@ class Work:
                 self._reports.begin(head.lease, head.next, head.announced)
             if not slot.stuck and now >= slot.stuck_at:
                 slot.stuck = True
+                self.roster.recount()
                 if slot.holds_up and head.cost:
-                    self._limit(slot)
+                    self._filling.take_back(slot)
         if now >= self.roster.retry_at:
             self.roster.revive(now)
         self.lending.tick(now)
+        self.stir()
         return self.next_deadline(holding=holding), True
 
     def next_deadline(self, *, holding: bool = False) -> float:
-        """When ``tick`` is next needed; ``holding``: a report waits for others."""
+        """When ``tick`` is next needed."""
         patience = ANNOUNCE_SECONDS
-        if holding or (self.backlog.waiting and not self._pace.is_dense):
-            patience += HOLD_SECONDS  # this one for those of ends
-        return self._due(patience)
-
-    def _due(self, patience: float) -> float:
-        due = [slot.due(patience) for slot in self.roster.slots]
-        return min(self.roster.retry_at, self.lending.next_deadline(), *due)
+        if holding:
+            patience += HOLD_SECONDS  # who began is said with who ended
+        return self._timetable.due(patience)
 
     # ------------------------------------------------------------ inside
 
@@ -333,40 +317,6 @@ class Work:
             grant = lease.grant
             for a, b in self.backlog.withdraw(lease, grant.first, grant.first + grant.count):
                 self._put(lease, a, b)
-
-    def _hand(self, slot: Slot, lease: Lease, share: int, now: float) -> None:
-        """Give a worker a slice of a lease, at most ``share`` tasks."""
-        grant = lease.grant
-        seconds = self._pace.expected(grant)
-        alone = grant.alone or grant.limited
-        count = 1 if alone else min(slice_tasks(seconds), share, self.limits.room(slot))
-        if not slot.has_function(grant.function):
-            name, data = self.backlog.function(grant.function)
-            self._port.function(slot.number, grant.function, name, data)
-        part = slot.take(lease, count, seconds, now)
-        self.backlog.took(part.count)
-        self._port.run(slot.number, part)
-        self.limits.given(slot, now)
-
-    def _steal(self) -> None:
-        """If a worker is idle: take back what waits behind another, where that is worth it."""
-        for slot in self.roster.slots:
-            if (
-                len(slot.pipe) > 1
-                and slot.pipe[0].part.count == 1
-                and slot.cost > STEAL_SECONDS
-                and not slot.limited
-            ):
-                if self.needs.idle(self.lending.idle()):
-                    self._limit(slot)
-                return
-
-    def _limit(self, slot: Slot) -> None:
-        """Take back what a worker has not begun; one that is being ended gives it back anyway."""
-        if slot.state is SlotState.READY:
-            slot.limited = True
-            slot.limit = slot.next_ordinal
-            self._port.limit(slot.number, slot.limit)
 
     def _take_end(self, slot: Slot, part: SliceEnd) -> bool:
         """Report how a run ended; returns whether it makes sense."""
