@@ -37,6 +37,9 @@ PATHS = [str(REPOSITORY / name) for name in ("", "workers", "scheduler")]
 IMPORTS = (
     *("farm.cli.main", "farm.client.client", "farm.config", "farm.local"),
     *("farm.coordinator.service", "farm_workers.service"),
+    # What most commands load when they are asked something.
+    *("farm.keys.store", "farm.transport.proof", "farm_scheduler.freshness"),
+    *("farm_scheduler.settings", "pickletools"),
 )
 LENGTH = struct.Struct("I")
 NUMBER = struct.Struct("i")

@@ -118,19 +118,19 @@ def test_months_go_as_the_obvious_way_says(seed):
 
 
 @pytest.mark.slow
-def test_ten_years_go_as_the_obvious_way_says():
+def test_four_years_go_as_the_obvious_way_says():
     schedule = Schedule(
-        "decade", cron="30 1,2,14 * * *", tz="America/New_York", run="m:f", jitter="20m",
+        "years", cron="30 1,2,14 * * *", tz="America/New_York", run="m:f", jitter="20m",
         misfire="all(2)", overlap="buffer_one", catch_up="2d", deadline="40h",
     )  # fmt: skip
     rng = random.Random(10)
-    end = BEGIN + 3653 * 86_400
-    outages = spans(rng, BEGIN, end, 200, 4 * 86_400)
+    end = BEGIN + 1461 * 86_400
+    outages = spans(rng, BEGIN, end, 80, 4 * 86_400)
     found = compare(
         schedule, BEGIN, end, outages, spans(rng, BEGIN, end, 9, 40 * 86_400),
         lambda nominal: random.Random(nominal).randrange(200_000),
     )  # fmt: skip
-    assert len(found) > 10_900
+    assert len(found) > 4_360
     assert {one.partition(":")[2] for one in found.values()} >= {
         " succeeded", " missed", " too old", " paused", " deadline",
     }  # fmt: skip
