@@ -3,7 +3,7 @@
 import signal
 
 from tests.acceptance.test_leases import start_host, submit, wait_for
-from tests.acceptance.test_survival import ALL_OF_SOME, SUBMIT_SOME
+from tests.acceptance.test_survival import ALL, SUBMIT_MANY
 
 
 def test_a_host_gives_back_what_runs_longer_than_its_grace(machine):
@@ -59,12 +59,12 @@ def test_a_host_that_is_not_there_cannot_be_drained(machine):
 def test_a_coordinator_that_is_stopped_in_order_is_come_back_to(machine):
     first = machine.coordinator("--store", "farm.db")
     start_host(machine, "first")
-    script = machine.script(SUBMIT_SOME)
+    script = machine.script(SUBMIT_MANY)
     assert script.line() == "some"
     first.signal(signal.SIGTERM)
     assert first.wait() == 0
     machine.coordinator("--store", "farm.db")
-    assert script.line() == ALL_OF_SOME
+    assert script.line() == ALL
     assert script.wait() == 0
     status = wait_for(machine, lambda status: status["hosts"] == 1, "status")
     assert status["counters"].get("lost", 0) == 0
