@@ -26,7 +26,6 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -39,20 +38,23 @@ IMPORTS = (
     *("farm.coordinator.service", "farm_workers.service"),
     # What most commands load when they are asked something.
     *("farm.keys.store", "farm.transport.proof", "farm_scheduler.freshness"),
-    *("farm_scheduler.settings", "pickletools"),
+    *("farm_scheduler.settings", "pickletools", "tests.forked_services"),
 )
-LENGTH = struct.Struct("I")
 NUMBER = struct.Struct("i")
 STANDARD = 3
 """Descriptors 0, 1 and 2."""
 GIVEN_MAX = 16
 """Descriptors that one process can be given."""
-
+REQUEST_BYTES_MAX = 1 << 20
+LINKS = 100
+"""The first descriptor of those under which a process has links."""
 NAP_SECONDS = 0.0005
 
 _asking = threading.Lock()
+_links = {}
+"""Sockets to those that are forked, by what they have imported."""
 _parents = set()
-"""Process ids of those that are forked."""
+"""Their process ids, if they are of this process."""
 
 
 class Forked:
@@ -60,6 +62,8 @@ class Forked:
 
     The first of the words may be a file instead, and ``imports`` are the modules that the process
     it is forked from has imported. ``pass_fds`` and ``start_new_session`` are those of ``Popen``.
+    With ``links`` to processes that have imported this and that, it can fork them as well, and does
+    so with the services of a farm.
     """
 
     is_adopted = False
@@ -76,6 +80,7 @@ class Forked:
         pass_fds=(),
         start_new_session=False,
         imports=IMPORTS,
+        links=(),
     ):
         self._told, theirs = socket.socketpair()
         self.args = words
@@ -84,14 +89,11 @@ class Forked:
         self.stdout, given_out = _pipe(stdout, "r")
         self.stderr, given_err = _pipe(stderr, "r")
         given = [given_in, given_out, given_err]
-        numbers = [*range(STANDARD), *pass_fds]
-        told = [words, str(cwd), env, numbers, start_new_session, self.is_adopted]
-        request = json.dumps(told).encode()
+        numbers = [*range(STANDARD), *pass_fds, *range(LINKS, LINKS + len(links))]
+        told = [words, str(cwd), env, numbers, start_new_session, links, self.is_adopted]
         with theirs, _asking:
-            parent = _parent(imports)
-            fds = [*given, *pass_fds, theirs.fileno()]
-            socket.send_fds(parent, [LENGTH.pack(len(request))], fds)
-            parent.sendall(request)
+            fds = [*given, *pass_fds, *(_link(one).fileno() for one in links), theirs.fileno()]
+            socket.send_fds(_link(imports), [json.dumps(told).encode()], fds)
         for descriptor, kind in zip(given, (None, stdout, stderr), strict=True):
             if kind in {None, subprocess.PIPE}:
                 os.close(descriptor)
@@ -176,10 +178,18 @@ def _pipe(kind, mode):
     return os.fdopen(ours, mode), theirs
 
 
-@cache
-def _parent(imports):
-    """The socket to the process that is forked, which ends with this one."""
-    ours, theirs = socket.socketpair()
+def _link(imports):
+    """The socket to the process that is forked, which ends with all that have the socket.
+
+    A request is one message, for several may ask.
+    """
+    if imports not in _links:
+        _links[imports] = _begin(imports)
+    return _links[imports]
+
+
+def _begin(imports):
+    ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.forked", str(theirs.fileno()), *imports],
@@ -205,10 +215,10 @@ def _asked(asks):
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        head, given, _, _ = socket.recv_fds(asks, LENGTH.size, GIVEN_MAX)
+        head, given, _, _ = socket.recv_fds(asks, REQUEST_BYTES_MAX, GIVEN_MAX)
         if not head:
             sys.exit()
-        *request, is_adopted = json.loads(asks.recv(*LENGTH.unpack(head), socket.MSG_WAITALL))
+        *request, is_adopted = json.loads(head)
         if not os.fork():
             asks.close()
             told = socket.socket(fileno=given.pop())
@@ -236,9 +246,16 @@ def _keep(pid, told, given, *, is_adopted):
     os._exit(0)
 
 
-def _become(words, folder, environ, numbers, is_leader, given):
+def _become(words, folder, environ, numbers, is_leader, links, given):
     """Be the interpreter that was asked for, as far as its module can tell."""
     _have(given, numbers)
+    if links:
+        from tests import forked, forked_services  # noqa: PLW0406 - this one is __main__
+
+        for number, imports in enumerate(links, LINKS):
+            os.set_inheritable(number, False)
+            forked._links[tuple(imports)] = socket.socket(fileno=number)
+        forked_services.begin_forked(setattr)
     if is_leader:
         os.setsid()
     os.chdir(folder)

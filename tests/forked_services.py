@@ -21,8 +21,10 @@ from tests.forked import Forked
 __all__ = ["begin_forked"]
 
 GATEWAY = ("farm.gateway.service", "farm.settings_file")
+# One that knows of schedules serves aggregates, too.
+DESK = ("farm.cli.gateway_process", "farm_scheduler.aggregates.library", "farm_scheduler.desk")
 IMPORTS = {
-    "farm.cli.gateway_process": GATEWAY,
+    "farm.cli.gateway_process": (*GATEWAY, *DESK),
     "farm.coordinator": ("farm.coordinator.service", "farm.settings_file"),
     "farm.gateway": GATEWAY,
     "farm_workers": (
@@ -34,12 +36,12 @@ IMPORTS = {
 """By the module of a service; others are started as ever."""
 
 
-def begin_forked(patch):
-    """Fork services, as long as the ``MonkeyPatch`` lasts."""
+def begin_forked(change):
+    """Fork services, as long as what ``change`` does lasts: it is ``setattr``, or undone later."""
     known = {"Popen": _popen, "DEVNULL": subprocess.DEVNULL}
-    patch.setattr(supervisor, "subprocess", types.SimpleNamespace(**known))
+    change(supervisor, "subprocess", types.SimpleNamespace(**known))
     for name in ("_await_end", "_has_ended"):
-        patch.setattr(supervisor, name, _by_kind(name, getattr(supervisor, name)))
+        change(supervisor, name, _by_kind(name, getattr(supervisor, name)))
 
 
 def _popen(command, *, stdin, env, pass_fds, start_new_session):

@@ -15,11 +15,16 @@ import pytest
 
 from tests import forked
 from tests.conftest import REPOSITORY
+from tests.forked_services import IMPORTS
 from tests.processes import free_ports
 
 WAIT_SECONDS = 60
 """How long anything here may take before the test fails: a farm that starts on a machine with ten
 times the work it can do was seen to take half of it."""
+
+
+LINKS = tuple(dict.fromkeys(IMPORTS.values()))
+"""What the services of a farm have imported."""
 
 
 class Running:
@@ -173,10 +178,10 @@ class Machine:
         assert (code, err) == (0, "")
         return json.loads(out)
 
-    def start(self, *words):
+    def start(self, *words, links=()):
         """Start a `farm` command that goes on."""
         pipe = subprocess.PIPE
-        told = {"cwd": self.folder, "env": self.environ}
+        told = {"cwd": self.folder, "env": self.environ, "links": links}
         return self._runs(forked.Forked(["farm", *words], stdout=pipe, stderr=pipe, **told))
 
     def script(self, text, *, stdin=False):
@@ -201,9 +206,12 @@ class Machine:
         self.running.append(Running(process))
         return self.running[-1]
 
-    def up(self, *words):
-        """A whole farm, once it is ready."""
-        running = self.start("up", "--json", *words)
+    def up(self, *words, forks=True):
+        """A whole farm, once it is ready.
+
+        With ``forks`` its services are forked, and no descendants of it.
+        """
+        running = self.start("up", "--json", *words, links=LINKS if forks else ())
         self.ready(running)
         return running
 

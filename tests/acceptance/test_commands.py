@@ -190,7 +190,7 @@ def test_a_reader_that_goes_away(up):
 
 def test_up_that_is_told_to_stop_lets_the_tasks_end(machine):
     gate = machine.gate()
-    farm = machine.up("--slots", "1")
+    farm = machine.up("--slots", "1", forks=False)
     _, out, _ = machine.farm("submit", "--detach", "gates:hold", gate.path)
     gate.wait_begun()
     farm.signal(signal.SIGTERM)
@@ -203,7 +203,7 @@ def test_up_that_is_told_to_stop_lets_the_tasks_end(machine):
 
 def test_up_that_is_told_twice_stops_at_once(machine):
     gate = machine.gate()
-    farm = machine.up("--slots", "1")
+    farm = machine.up("--slots", "1", forks=False)
     _, out, _ = machine.farm("submit", "--detach", "gates:hold", gate.path)
     gate.wait_begun()
     family = farm.family()
@@ -219,7 +219,7 @@ def test_up_that_is_told_twice_stops_at_once(machine):
 
 def test_up_that_is_killed_leaves_nobody_behind(machine):
     gate = machine.gate()
-    farm = machine.up("--slots", "1")
+    farm = machine.up("--slots", "1", forks=False)
     machine.farm("submit", "--detach", "gates:hold", gate.path)
     gate.wait_begun()
     family = farm.family()

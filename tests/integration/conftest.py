@@ -22,5 +22,5 @@ def free_address():
 def forked_services():
     """Services of farms that a module starts are forked; for modules that are not about a start."""
     with pytest.MonkeyPatch.context() as patch:
-        begin_forked(patch)
+        begin_forked(patch.setattr)
         yield
