@@ -3,6 +3,8 @@
 import os
 import signal
 
+from tests.acceptance.conftest import LINKS
+
 FETCH = """\
 import farm
 
@@ -79,7 +81,7 @@ def test_a_coordinator_that_is_killed_loses_nothing(machine):
 
 
 def test_a_coordinator_that_up_keeps_is_started_again(machine):
-    running = machine.start("up", "--json", "--slots", "4")
+    running = machine.start("up", "--json", "--slots", "4", links=LINKS)
     coordinator, _ = machine.ready(running)["pids"]
     script = machine.script(SUBMIT_MANY)
     assert script.line() == "some"

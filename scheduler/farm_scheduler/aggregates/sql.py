@@ -110,9 +110,22 @@ def _select(text: str) -> Node:
     return node
 
 
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One in memory, of one thread, kept: a new one takes 30 ms, and a query asks some five times.
+
+    Each who asks has a cursor of it, for several threads may.
+    """
+    return duckdb.connect(config={"threads": 1})
+
+
+def _ask(query: str, *arguments: str) -> list[Any]:
+    with _database().cursor() as db:
+        return db.execute(query, arguments).fetchall()
+
+
 def _run(query: str, argument: str) -> Node:
-    with duckdb.connect(config={"threads": 1}) as db:
-        ((found,),) = db.execute(query, [argument]).fetchall()
+    ((found,),) = _ask(query, argument)
     return dict(json.loads(found))
 
 
@@ -120,8 +133,7 @@ def _run(query: str, argument: str) -> Node:
 def _aggregates() -> frozenset[str]:
     """Every function of DuckDB that aggregates."""
     query = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = ?"
-    with duckdb.connect(config={"threads": 1}) as db:
-        found = db.execute(query, ["aggregate"]).fetchall()
+    found = _ask(query, "aggregate")
     return frozenset({name for (name,) in found} | MEASURES.keys() | {"count_star"})
 
 
@@ -129,9 +141,7 @@ def _aggregates() -> frozenset[str]:
 def _volatile() -> frozenset[str]:
     """Every function of DuckDB that gives another value each time."""
     query = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
-    with duckdb.connect(config={"threads": 1}) as db:
-        found = db.execute(query).fetchall()
-    return frozenset(name for (name,) in found) - {"error", "stats", "vector_type"}
+    return frozenset(name for (name,) in _ask(query)) - {"error", "stats", "vector_type"}
 
 
 def _function(node: Node) -> str:
@@ -279,8 +289,5 @@ def _text(node: Node) -> str:
     bare = {key: value for key, value in node.items() if key != "alias"}
     template = _run("SELECT json_serialize_sql(?)", "SELECT 1")
     template["statements"][0]["node"]["select_list"] = [bare]
-    with duckdb.connect(config={"threads": 1}) as db:
-        ((found,),) = db.execute(
-            "SELECT json_deserialize_sql(?)", [json.dumps(template)]
-        ).fetchall()
+    ((found,),) = _ask("SELECT json_deserialize_sql(?)", json.dumps(template))
     return str(found).removeprefix("SELECT ")
