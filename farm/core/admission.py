@@ -370,7 +370,7 @@ class Admission:
             if self._shortage() or not credit.has_drained():
                 credit.tell_full(touched, now)
                 return
-            credit.full, among = False, credit.waiting()
+            among = credit.reopen()
             touched = dict.fromkeys(self._ledger.sessions.values())
         for session in (*touched, *fed):
             credit.grant(session, among)

@@ -281,6 +281,7 @@ class Retention:
                 del ledger.sessions[session.id]
                 for delivery in session.outbox:
                     ledger.let_go(session, delivery)
+                session.outbox.clear()  # who knows the session yet keeps none of its tasks
                 if session.mark_ref:
                     ledger.port.prune([session.mark_ref])
 

@@ -141,6 +141,11 @@ class SessionCredit:
             and self._ledger.open_tasks < settings.max_tasks
         )
 
+    def reopen(self) -> int:
+        """There is room for all again; among how many it is shared."""
+        self.full, self._new = False, {}
+        return self.waiting()
+
     def waiting(self) -> int:
         """How many clients have used up their credit, or were refused: they share the room."""
         return sum(

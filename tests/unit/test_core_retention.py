@@ -248,3 +248,28 @@ def test_a_task_that_is_given_back_again_and_again_leaves_few_records(monkeypatc
     finish(rig, host, [grant])
     take_all(rig, client)
     assert rows(rig) == []
+
+
+def test_a_session_that_is_forgotten_keeps_nothing_of_its_tasks():
+    """Others may know it for a while: a queue in which it has had a turn."""
+    rig = Rig(session_ttl=5.0, unclaimed_ttl=5.0)
+    client, host = rig.client(), rig.host(slots=1, window=1)
+    rig.submit(client, group(1, 1))
+    rig.drop(client)
+    finish(rig, host, rig.grants(host))
+    alice = rig.ledger.sessions[ALICE]
+    assert len(alice.outbox) == 1
+    rig.sleep(60.0)
+    assert ALICE not in rig.ledger.sessions
+    assert not alice.outbox
+
+
+def test_who_comes_as_a_full_farm_has_room_again_is_remembered_no_longer_for_it():
+    rig = Rig()
+    credit, session = rig.core.admission.sessions, rig.ledger.session_of(rig.client())
+    credit.full = True
+    credit.first(session)
+    assert session in credit._new
+    rig.tick()
+    assert not credit.full
+    assert not credit._new
