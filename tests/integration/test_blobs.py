@@ -3,11 +3,13 @@
 import gc
 import os
 import signal
+import sys
 import tempfile
 import time
 from concurrent.futures import wait
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 import farm
@@ -16,6 +18,9 @@ from farm.client.dead import retry_dead
 from farm.local import LocalFarm
 from farm.store.care import backup, check, restore
 from tests.integration.conftest import coordinator_of
+
+# Workers need not import this module, and what it imports, to run its functions.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = pytest.mark.usefixtures("forked_services")
 

@@ -7,11 +7,15 @@ import tempfile
 import textwrap
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 import farm
 from farm.client.dead import retry_dead
 from farm.errors import FarmError
+
+# Workers need not import this module, and what it imports, to run its functions.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = pytest.mark.usefixtures("forked_services")
 

@@ -1,11 +1,17 @@
 """What starts later, on a real farm: it waits in the store, over a restart, and starts on time."""
 
+import sys
 import time
 from concurrent.futures import wait
 from datetime import UTC, datetime, timedelta
 
+import cloudpickle
+
 import farm
 from tests.processes import Place
+
+# Workers need not import this module, and what it imports, to run its functions.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PATIENCE = 60.0
 CORE = {"far_seconds": 1.0, "recovery_seconds": 1.0}

@@ -9,11 +9,15 @@ import threading
 import time
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 import farm
 from farm.cli.words import without_own_frames
 from farm.errors import FarmError
+
+# Workers need not import this module, and what it imports, to run its functions.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = pytest.mark.usefixtures("forked_services")
 

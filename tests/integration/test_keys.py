@@ -2,8 +2,10 @@
 
 import os
 import socket
+import sys
 import time
 
+import cloudpickle
 import httpx
 import psutil
 import pytest
@@ -22,6 +24,9 @@ from farm.transport.options import ATTEMPT_SECONDS
 from tests.conftest import REPOSITORY
 from tests.integration.gateway_rig import MODULE
 from tests.processes import Place, free_ports
+
+# Workers need not import this module, and what it imports, to run its functions.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 WAIT_SECONDS = 30.0
 DAY = 86_400.0

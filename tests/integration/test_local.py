@@ -12,6 +12,7 @@ import time
 from concurrent.futures import wait
 from pathlib import Path
 
+import cloudpickle
 import psutil
 import pytest
 
@@ -19,6 +20,9 @@ import farm
 from farm import supervisor
 from farm.errors import ConfigError, StoreLocked
 from farm.local import LocalFarm, checked_workers
+
+# Workers need not import this module, and what it imports, to run its functions.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PATIENCE = 30.0
 

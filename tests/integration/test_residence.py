@@ -9,11 +9,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import cloudpickle
 import psutil
 import pytest
 
 import farm
 from tests.processes import own_environment
+
+# Workers need not import this module, and what it imports, to run its functions.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PATIENCE = 60.0
 MIB = 1 << 20

@@ -1,13 +1,18 @@
 """Real processes: devices of one's own, no more at a time than fits, what is said of the rest."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 import farm
 from farm.errors import ConfigError
+
+# Workers need not import this module, and what it imports, to run its functions.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = pytest.mark.usefixtures("forked_services")
 

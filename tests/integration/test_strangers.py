@@ -1,8 +1,10 @@
 """Clients and hosts over real sockets: what a stranger tries with the tasks of another."""
 
+import sys
 import time
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 import farm
@@ -20,6 +22,9 @@ from tests.integration.test_coordinator_process import (
     host_hello,
     receive,
 )
+
+# Workers need not import this module, and what it imports, to run its functions.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = pytest.mark.usefixtures("forked_services")
 

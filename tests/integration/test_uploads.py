@@ -6,12 +6,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cloudpickle
 import psutil
 import pytest
 
 import farm
 from farm.errors import PayloadError
 from farm_workers import upload_folder, uploads
+
+# Workers need not import this module, and what it imports, to run its functions.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = pytest.mark.usefixtures("forked_services")
 
