@@ -86,16 +86,15 @@ class _Host:
 
     def __init__(self, chance: Random) -> None:
         self.chance = chance
-        self.rig = Rig(SLOTS, failures_max=1 << 60)
-        self.port = self.rig.port = _Port()
-        host = self.rig.host
-        host._port = host._work._port = host._work.roster._port = self.port
+        self.port = _Port()
+        self.rig = Rig(SLOTS, failures_max=1 << 60, port=self.port)
         self.slots = [_Slot() for _ in range(SLOTS)]
         self.given: dict[int, list[Any]] = {number: [] for number in range(SLOTS)}
         self.leases = 0
         self.first = 1
-        host.receive(Function(F, "fn", b"code"), self.rig.now)
+        self.rig.host.receive(Function(F, "fn", b"code"), self.rig.now)
         self.assign()
+        assert any(self.given.values()), "no worker has work"
 
     def close(self) -> None:
         for slot in self.slots:

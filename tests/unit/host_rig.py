@@ -32,8 +32,8 @@ class RecordingPort:
 class Rig:
     """A host with its workers ready and, if asked for, a connection."""
 
-    def __init__(self, slots=2, *, connect=True, ready=True, function=True, **settings):
-        self.port = RecordingPort()
+    def __init__(self, slots=2, *, connect=True, ready=True, function=True, port=None, **settings):
+        self.port = port or RecordingPort()
         self.now = 100.0
         self.settings = HostSettings(slots=slots, name="h", **settings)
         self.host = Host(self.settings, self.port, instance=b"i" * 16, now=self.now)
