@@ -2,7 +2,8 @@
 
     plan        what a seed decides: machines, bounds, faults, work
     world       builds it, runs it: faults and work, then rest, then everybody leaves
-    clock, network, journal          time, connections, the coordinator's disk
+    budget      how many steps there are, so that all that begins ends within them
+    clock, network, door, journal    time, connections, the coordinator's disk
     process, coordinator, host, client      the shells of the three machines
     worker, work, program            what tasks do, and what users do
     faults      what goes wrong, and when

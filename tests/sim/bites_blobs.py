@@ -32,7 +32,7 @@ MANY_DEAD = {
     "stops": False,
     "commit_seconds": 0.005,
     "tasks": 40,
-    "steps": 2000,
+    "steps": 4_000,
 }
 
 

@@ -34,7 +34,7 @@ CUT_OFF_AT_ONCE = {
     "durable": True,
     "blobs": 0.0,
     "nested": 0.0,
-    "steps": 2000,
+    "steps": 4_000,
     "core": {
         "lease_seconds": 2.0,
         "max_tasks": 1000,
@@ -45,6 +45,27 @@ CUT_OFF_AT_ONCE = {
 }
 WEAK_HOSTS = {"faults": ["weaken host"], "fault_seconds": 0.5, "initializer": True}
 SHORT_WORK = {"hosts": 1, "slots": [1], "work_seconds": 0.02, "tasks": 60, "faults": []}
+
+ONE_BY_ONE = {
+    **SHORT_WORK,
+    "clients": 3,
+    "work_seconds": 0.05,
+    "tasks": 40,
+    "steps": 4_000,
+    "nested": 0.0,
+    "queues": {},
+    "orders": 0.0,
+    "core": {"max_tasks": 1000, "max_bytes": 1 << 20, "session_tasks": 100},
+}
+KILLED_WORKERS = {
+    "faults": ["kill worker"],
+    "fault_seconds": 0.3,
+    "work_seconds": 0.2,
+    "submit_seconds": 0.2,
+    "steps": 4_000,
+    "nested": 0.0,
+}
+CANCELLING = {"stops": False, "submit_seconds": 0.2, "work_seconds": 0.5, "nested": 0.0}
 
 # ---------------------------------------------------------------- bounds and order
 
@@ -109,7 +130,7 @@ def _(patch):
     patch.setattr(Host, "room", property(lambda self: room(self) and room(self) + 50))
 
 
-@bite("higher priorities go first", "priority")
+@bite("higher priorities go first", "priority", **ONE_BY_ONE)
 def _(patch):
     push = ReadyQueue.push
 
@@ -164,7 +185,7 @@ def _(patch):
     patch.setattr(SessionCancels, "said_nothing", lambda _self: None)
 
 
-@bite("a task that has begun is not cancelled", "cancelled task ran", "host window")
+@bite("a task that has begun is not cancelled", "cancelled task ran", "host window", **CANCELLING)
 def _(patch):
     def at_once(self, request, batch, lo, hi, _recalls):
         for host in self._ledger.hosts.all.values():
@@ -214,7 +235,7 @@ def _(patch):
     patch.setattr(Reports, "_fail", give_up)
 
 
-@bite("only the item that died spends a loss", "losses", "invariants")
+@bite("only the item that died spends a loss", "losses", "invariants", **KILLED_WORKERS)
 def _(patch):
     lose = Endings.lose
 
@@ -227,7 +248,7 @@ def _(patch):
     patch.setattr(Endings, "lose", all_of_it)
 
 
-@bite("a record does not change once it is handed over", "journal")
+@bite("a record does not change once it is handed over", "journal", steps=4_000)
 def _(patch):
     init = Batch.__init__
 

@@ -16,7 +16,7 @@ KEYED = {
     "work_seconds": 0.2,
     "submit_seconds": 0.2,
     "tasks": 30,
-    "steps": 2000,
+    "steps": 4_000,
     "deaths": False,
     "faults": [],
     "holes": 0.0,
@@ -37,6 +37,7 @@ RESTARTED = {**KEYED, "faults": RESTARTS, "fault_seconds": 0.5}
 DYING = {**KEYED, "faults": [*RESTARTS, "crash client"], "fault_seconds": 0.5}
 WITH_BLOBS = {**SHORT, "blobs": 1.0, "faults": ["crash client"], "clients": 3}
 WITH_BLOBS["core"] = {**SHORT["core"], "max_bytes": 1 << 29, "payload_bytes_max": 1 << 20}
+WITH_BLOBS["core"] |= {"session_bytes": 1 << 29}
 FEW = {**KEYED, "core": {**KEYED["core"], "max_keys": 2}}
 
 

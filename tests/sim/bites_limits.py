@@ -51,7 +51,13 @@ def _(patch):
     patch.setattr(Limits, "convict", lambda *_: False)
 
 
-@bite("the kernel convicts the item that was running", "limits", fuse=1.0, **LONG_WORK)
+@bite(
+    "the kernel convicts the item that was running",
+    "limits",
+    fuse=1.0,
+    steps=4_000,
+    **LONG_WORK,
+)
 def _(patch):
     convict = Limits.convict
 

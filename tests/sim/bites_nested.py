@@ -83,10 +83,18 @@ def _(patch):
         patch.setattr(module, "lendable", lambda _most, depth: 50 + depth)
 
 
+FULL_OF_PARENTS = {
+    **MANY_PARENTS,
+    "seconds": 0.5,  # then nobody cancels any of them
+    "steps": 60_000,  # they ask for room all the time
+    "core": {**MANY_PARENTS["core"], "max_tasks": 5},
+}
+
+
 @bite(
     "who finds no room waits for nothing that may wait for it",
     "starved",
-    **{**MANY_PARENTS, "core": {**MANY_PARENTS["core"], "max_tasks": 5}},
+    **FULL_OF_PARENTS,
 )
 def _(patch):
     patch.setattr(Outbox, "may_wait", lambda _self, _refused: True)
@@ -101,6 +109,8 @@ def _(patch):
         "initializer": True,
         "faults": ["spoil host"],
         "fault_seconds": 0.3,
+        "seconds": 0.5,
+        "steps": 60_000,
     },
 )
 def _(patch):

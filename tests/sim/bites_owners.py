@@ -19,7 +19,7 @@ OWNED = {
     "work_seconds": 0.2,
     "submit_seconds": 0.2,
     "tasks": 30,
-    "steps": 2000,
+    "steps": 4_000,
     "deaths": False,
     "faults": [],
     "holes": 0.0,

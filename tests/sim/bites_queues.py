@@ -20,7 +20,7 @@ CROWD = {
     "work_seconds": 0.2,
     "submit_seconds": 0.2,
     "tasks": 40,
-    "steps": 2000,
+    "steps": 4_000,
     "deaths": False,
     "faults": [],
     "holes": 0.0,

@@ -15,7 +15,7 @@ UNEVEN = {
     "long": 0.15,
     "submit_seconds": 0.2,
     "tasks": 80,
-    "steps": 2500,
+    "steps": 5_000,
     "delay": 0.0005,
     "commit_seconds": 0.001,
     "faults": [],
@@ -35,9 +35,14 @@ UNEVEN = {
         "short_seconds": 1.0,
     },
 }
+UNEVEN_FOR_LONG = {**UNEVEN, "steps": 20_000, "nested": 0.0}
 
 
-@bite("what waits behind something long is taken back for an idle host", "idle host", **UNEVEN)
+@bite(
+    "what waits behind something long is taken back for an idle host",
+    "idle host",
+    **UNEVEN_FOR_LONG,
+)
 def _(patch):
     patch.setattr(Recalls, "look", lambda _self, _now: None)
 
@@ -48,7 +53,7 @@ def _(patch):
     patch.setattr(Recalls, "_ask", lambda self, host, _most, _free: ask(self, host, 100, 100))
 
 
-@bite("a host that is asked gives back", "idle host", **UNEVEN)
+@bite("a host that is asked gives back", "idle host", **UNEVEN_FOR_LONG)
 def _(patch):
     patch.setattr(Work, "recall", lambda *_, **__: None)
 

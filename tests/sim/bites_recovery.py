@@ -47,7 +47,7 @@ LATE_CLAIMS = {
     "faults": ["crash coordinator", "isolate"],
     "durable": True,
     "fault_seconds": 0.5,
-    "steps": 2000,
+    "steps": 4_000,
 }
 AWAY = {
     "faults": ["crash coordinator", "isolate", "crash host"],
@@ -242,6 +242,7 @@ def _(patch):
     "stale token",
     "host window",
     stops=False,
+    steps=4_000,
     **PARTITIONS,
 )
 def _(patch):
@@ -280,6 +281,9 @@ def _(patch):
     "a claim that was fenced off is not adopted",
     "stale token",
     "noted before commit",
+    tasks=20,
+    steps=4_000,
+    nested=0.0,
     **PARTITIONS_AND_RESTARTS,
 )
 def _(patch):
@@ -355,7 +359,7 @@ def _(patch):
     patch.setattr(Loading, "_restore_attempt", lambda *_: None)
 
 
-@bite("a coordinator that slept ends no leases for it", "lease cut short", **SLEEP)
+@bite("a coordinator that slept ends no leases for it", "lease cut short", steps=4_000, **SLEEP)
 def _(patch):
     patch.setattr(Connections, "extend", lambda _self, _gap: None)
 

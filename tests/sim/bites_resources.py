@@ -33,7 +33,7 @@ LARGE_AND_SMALL = {
     **NEEDY,
     "slots": [8],
     "tasks": 120,
-    "steps": 6000,
+    "steps": 12_000,
     "submit_seconds": 0.05,
     "needs": [({"memory": 2}, ()), ({"memory": 1}, ()), ({"memory": 8}, ())],
     "needless": 0.0,

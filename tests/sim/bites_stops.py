@@ -57,6 +57,9 @@ def _(patch):
     "stopped task ended otherwise",
     durable=False,
     faults=RESTARTS,
+    fault_seconds=0.5,
+    tasks=20,
+    steps=4_000,
     **STOPS,
 )
 def _(patch):

@@ -77,7 +77,7 @@ class ClientProcess(Process):
     def dial(self) -> None:
         """Try to connect until it works."""
         if self.alive and self.connection is None and not self.finished:
-            self.world.dial(self)
+            self.world.door.dial(self)
 
     def connected(self, connection: Connection) -> None:
         self.connection = connection

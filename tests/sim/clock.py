@@ -43,13 +43,13 @@ class Clock:
         heappush(self._events, (max(when, self.now), next(self._order), event))
         return event
 
-    def step(self) -> bool:
-        """Run the next event; False if there is none."""
+    def step(self) -> Callable[..., None] | None:
+        """Run the next event; what it was, or None if there is none."""
         events = self._events
         while events:
             when, _, event = heappop(events)
             if (action := event.action) is not None:
                 self.now = when
                 action(*event.arguments)
-                return True
-        return False
+                return action
+        return None

@@ -67,7 +67,7 @@ class HostProcess(Process):
 
     def dial(self) -> None:
         if self.alive and self.connection is None:
-            self.world.dial(self)
+            self.world.door.dial(self)
 
     def connected(self, connection: Connection) -> None:
         self.connection = connection

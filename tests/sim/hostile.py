@@ -106,7 +106,7 @@ class HostileProgram(Program):
         victims = [one for one in world.clients if one.alive and one.session in marks]
         if victims:
             world.stats["thefts"] += 1
-            world.dial(Thief(world, world.owners.chance.choice(victims)))
+            world.door.dial(Thief(world, world.owners.chance.choice(victims)))
 
 
 class HostileClient(ClientProcess):

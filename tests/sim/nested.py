@@ -125,6 +125,8 @@ class Waits:
         if part.depth >= deepest_wait(world.plan.max_lent):
             world.stats["too deep"] += 1
             return False
+        if not world.budget.patient:  # nor is there anybody who waits for this one
+            return False
         if self._client is None:
             number = len(world.nested)
             self._client = NestedClient(world, f"{host.name}.{self._worker.slot}.{number}")

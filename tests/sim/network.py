@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from farm.protocol import codec
+from farm.protocol.messages import Beat
 
 if TYPE_CHECKING:
     from random import Random
@@ -128,6 +129,7 @@ class Network:
         self.connections: list[Connection] = []
         self.cut_off: dict[str, float] = {}  # name of a dealer: until when nothing passes
         self.messages = 0
+        self.words = 0  # sent or arrived, but for beats
         self._made = 0
 
     def connect(self, dealer: Dealer, server: Server) -> Connection:
@@ -151,6 +153,7 @@ class Network:
         frames = codec.encode(pipe.sent, message)
         pipe.sent += 1
         self.messages += 1
+        self.words += type(message) is not Beat
         if self.holes and self.chance.random() < self.holes:
             return
         start = max(self.clock.now, self.cut_off.get(connection.dealer.name, 0.0))
@@ -170,6 +173,7 @@ class Network:
                 connection.dealer.lost(connection)
             return
         pipe.received += 1
+        self.words += type(message) is not Beat
         if pipe is connection.up:
             connection.server.arrived(connection, message)
         else:
@@ -230,9 +234,6 @@ class Network:
             and connection.up.is_open
             and self.clock.now < min(connection.up.arrival, connection.up.dies)
         ]
-
-    def is_cut_off(self, name: str) -> bool:
-        return self.clock.now < self.cut_off.get(name, 0.0)
 
     def heal(self) -> None:
         """No more faults: holes stop, nobody is cut off, nothing is slow."""

@@ -132,6 +132,7 @@ class Owners:
         for index, host in enumerate(world.hosts):
             if host is not None and host.name == name and host.who.key in self.revoked:
                 world.crash_host(index, restart_after=0.1)
+        world.door.opened()
 
     def is_barred(self, process: Process) -> bool:
         """Whether nobody lets a process in."""

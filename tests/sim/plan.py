@@ -73,7 +73,7 @@ class Plan:
     clients: int = 1
     durable: bool = True
     seconds: float = 12.0  # of faults and new work; then comes the rest
-    steps: int = 680  # of faults and new work: less, as many as the rest of what is open may need
+    steps: int = 1_000  # at most, in all; the rest begins when what is open may need what is left
     faults: list[str] = field(default_factory=list)
     fault_seconds: float = 1.0  # mean time between faults
     holes: float = 0.0
@@ -213,6 +213,11 @@ class Plan:
         self.core["resident_payload_bytes"] = chance.choice((1, 60, 400, 1 << 20))
         self.core["session_result_bytes"] = chance.choice((1, 100, 1 << 20))
         self.read_seconds = chance.choice((0.0, 0.01, 0.2))
+
+    def has_less_room_than(self, few: int) -> bool:
+        """Whether the farm, a queue or a client has room for less than so many tasks at a time."""
+        bounds = [one.get("max_tasks", few) for one in (self.core, *self.queues.values())]
+        return min(*bounds, self.core.get("session_max_tasks", few)) < few
 
     @property
     def limits_running(self) -> bool:

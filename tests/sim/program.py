@@ -42,6 +42,7 @@ class Program:
         self.cancels: set[int] = set()
         self.questions: set[int] = set()
         self.follows: dict[int, set[Id]] = {}
+        self.given_up: set[tuple[Id, bool]] = set()  # and whether it was accepted by then
         self.must_know: set[Id] = set()  # followed tasks that were acknowledged before
         self._jobs_opened = 0
         self._next()
@@ -110,6 +111,15 @@ class Program:
                 ]
         return missing
 
+    @property
+    def unheard(self) -> int:
+        """How many outcomes of others it follows, and has not been told."""
+        client, found = self.client, set()
+        for request, tasks in self.follows.items():
+            found |= tasks
+            found |= client.followed.get(request, set())
+        return sum(task not in client.heard and task[0] != client.session for task in found)
+
     def is_following(self, task: Id) -> bool:
         """Whether a request asked for this task's outcome."""
         return any(
@@ -123,7 +133,8 @@ class Program:
         """One to four groups in one call, as long as the plan has tasks left."""
         wanted = self.chance.choice((1, 1, 2, 4))
         groups: list[Group] = []
-        while len(groups) < wanted and self.counter <= self.world.plan.tasks:
+        most = self.world.plan.tasks
+        while len(groups) < wanted and self.counter <= most and self.world.budget.takes_more:
             groups.append(self._group())
         if not groups:
             return
@@ -278,6 +289,30 @@ class Program:
         self.cancels.add(request)
         self.client.machine.cancel(request, runs, self.client.now, grace)
 
+    def give_up(self) -> None:
+        """Cancel what has not ended, once more what is accepted later: the farm knew nothing of it.
+
+        Whoever sees all cancels what those had who are gone, too.
+        """
+        world, mine = self.world, self.client.session
+        living = {client.session for client in (*world.clients, *world.nested) if client.alive}
+        is_auditor = self.client is world.clients[-1]
+        found = [
+            task
+            for task in world.truth.tasks.values()
+            if task.settled is None and not (task.refused or task.published)
+            if task.id[0] == mine or (is_auditor and task.id[0] not in living)
+            if (task.id, task.acknowledged) not in self.given_up
+        ]
+        self.given_up |= {(task.id, task.acknowledged) for task in found}
+        for task in found:
+            task.cancel_asked = True
+        if found:
+            request = self._request()
+            self.cancels.add(request)
+            runs = [(*task.id, 1) for task in found]
+            self.client.machine.cancel(request, runs, self.client.now, GRACE_SECONDS)
+
     def _running(self) -> list[TaskRun]:
         """A few of the tasks that workers seem to be at, whoever submitted them."""
         tasks = self.world.truth.tasks.values()
@@ -355,6 +390,8 @@ class Program:
 
 ORDERS = ("pause_queue", "pause_queue", "resume_queue", "purge_queue", "queues")
 TIME_LIMIT = "farm.errors.TimeLimitExceeded"
+GRACE_SECONDS = 0.2
+"""For what is given up while it runs."""
 QUESTIONS = (
     *("status", "hosts", "jobs", "tasks", "task", "nonsense"),
     *("explain", "explain", "history", "drain", "stack", "stack", "logs", "logs"),

@@ -49,7 +49,7 @@ def check_rest(world: World) -> None:
             raise Violation("lost", f"{task.name} was never settled")
         # What a drain ends when its grace is over runs again, and nobody pays; so do neighbours of
         # what is stopped.
-        steered = world.plan.stops or world.stats["asked drains"]
+        steered = world.plan.stops or world.stats["asked drains"] or not world.budget.patient
         if world.plan.is_calm and not world.plan.deaths and not steered:
             _check_calm(task)
 

@@ -28,6 +28,7 @@ OVERLOAD = {
     "commit_seconds": 0.005,
     "submit_seconds": 0.05,
     "tasks": 4000,
+    "steps": 1_000_000,  # or no more would be submitted soon
     "max_tasks_per_worker": 0,
     "max_memory_per_worker": 0,
 }

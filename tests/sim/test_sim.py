@@ -13,7 +13,7 @@ from farm.protocol.messages import Rejected
 from farm.protocol.records import Remembered, SessionMark, Submitted
 from tests.sim.plan import FAULTS, Plan
 from tests.sim.run import run_seed, run_seeds
-from tests.sim.world import STEPS_PER_LOOK, World
+from tests.sim.world import World
 
 SEEDS = 200
 PART = 25
@@ -67,11 +67,49 @@ def test_every_promise_is_kept_with_every_credit_set_to_one(start):
     assert not any(failures), str(next(filter(None, failures)))
 
 
-def test_faults_and_new_tasks_have_a_bounded_number_of_steps():
-    """What is open then comes to rest, which takes what it takes."""
-    report = run_seeds(0, 3)
-    assert 0 < report.most_steps_of_work <= Plan.steps + STEPS_PER_LOOK
-    assert report.most_steps_of_work < report.most_steps <= report.steps
+def test_a_seed_has_a_bounded_number_of_steps():
+    report = run_seeds(0, 30)
+    assert not report.failures
+    assert 0 < report.most_steps_of_work < report.most_steps <= Plan.steps == 1_000
+    assert 0 < report.stats["impatient"] < 15  # most end without being cancelled
+
+
+def test_what_needs_more_steps_than_there_are_has_failed():
+    failure = run_seed(0, steps=5)
+    assert (failure.check, failure.detail) == ("stuck", "stuck: not over after 5 steps")
+
+
+def test_where_only_beats_pass_there_is_no_step():
+    world = _idle_world()
+    steps, messages = world.steps, world.network.messages
+    _pass(world, 3.0)
+    assert world.network.messages > messages + 5
+    assert world.steps == steps
+
+
+def test_who_waits_for_the_coordinator_takes_no_steps():
+    world = _idle_world()
+    steps = world.steps
+    world.crash_coordinator(restart_after=60.0)
+    while world.coordinator is None:
+        world._step()
+    dealers = [*world.clients, *world.hosts]
+    assert not any(dealer.connection for dealer in dealers)
+    assert world.steps - steps < 3 * len(dealers)
+    _pass(world, 3.0)
+    assert all(dealer.connection for dealer in dealers)
+
+
+def _idle_world():
+    world = World(replace(Plan.of(8), faults=[], holes=0.0, submit_seconds=1e9, owners=0))
+    _pass(world, 3.0)
+    return world
+
+
+def _pass(world, seconds):
+    until = world.clock.now + seconds
+    while world.clock.now < until:
+        world._step()
 
 
 def test_an_old_disk_is_not_served():

@@ -16,6 +16,8 @@ from tests.sim.truth import Execution, Violation
 from tests.sim.work import PRINTED, Work
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from farm_workers.host_slices import Slice, SliceEnd
     from tests.sim.host import HostProcess
 
@@ -70,10 +72,14 @@ class Worker:
             getattr(self, action)(*arguments)
 
     def _say(self, *arguments: object) -> None:
+        self._say_later(self.host.heard, self, *arguments)
+
+    def _say_later(self, heard: Callable[..., None], *arguments: object) -> None:
+        """Everything arrives in order, what is found out about the process included."""
         clock = self.host.world.clock
         delay = self.host.world.chance.uniform(0.00002, 0.0005)
         self._sent = max(self._sent, clock.now + delay)
-        clock.at(self._sent, self.host.heard, self, *arguments)
+        clock.at(self._sent, heard, *arguments)
 
     def start(self) -> None:
         """The interpreter is up, if it can be."""
@@ -139,7 +145,11 @@ class Worker:
 
     def weigh(self) -> None:
         """The agent looks at the memory of the process."""
-        self._say("memory", self.memory)
+        self._say_later(self.weighed, self.memory)
+
+    def weighed(self, memory: int) -> None:
+        """It has found out, and mostly nothing comes of it."""
+        self.host.heard(self, "memory", memory)
 
     def run(self, part: Slice) -> None:
         self.limits.given(part)

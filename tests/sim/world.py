@@ -3,6 +3,10 @@
 A run has three parts. First there are faults and new work. Then the world rests: faults stop,
 everything reconnects, and all that was asked for must be answered. At last everybody leaves and
 time passes until nothing has to be kept any more: nothing must be left.
+
+All three have so many steps together (``Plan.steps``); a seed that takes more has failed. A step
+is an event of which something comes: not a beat, a timer after which nothing is said, or a look
+at how much memory a worker has.
 """
 
 from __future__ import annotations
@@ -12,12 +16,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from farm.protocol.records import ClockRead, Restored, encode_record
+from tests.sim.budget import STEPS_PER_LOOK, Budget
 from tests.sim.checks import Checks
 from tests.sim.checks_nested import starving
 from tests.sim.checks_work import inside, left_behind
 from tests.sim.client import ClientProcess
 from tests.sim.clock import Clock
 from tests.sim.coordinator import WALL, CoordinatorProcess
+from tests.sim.door import Door
 from tests.sim.faults import Faults
 from tests.sim.files import Files
 from tests.sim.host import HostProcess
@@ -31,20 +37,16 @@ from tests.sim.truth import Book, Truth, Violation
 
 if TYPE_CHECKING:
     from tests.sim.nested import NestedClient
-    from tests.sim.network import Dealer
     from tests.sim.plan import Plan
 
 __all__ = ["World"]
 
 ALONE_SECONDS = 300.0
 """Longer than anything is kept."""
-STEPS_PER_LOOK = 16
-"""After so many steps it is looked whether it is time to rest."""
 INSIDE_TURNS = 10
 """The core's invariants are checked each time so many things have happened to it."""
-STEPS_EACH, STEPS_EACH_OF_FEW, STEPS_OF_WORK = 8, 6, 20
-"""What the rest takes for a task: at all, if the farm has room for few, and for its work."""
-FEW = 10
+IDLE = frozenset({"_arrive", "_wake", "weigh", "weighed"})
+"""The events of which mostly nothing comes; they are steps if anybody says a word."""
 REST_STEPS = 2_000
 """So many times ten steps without coming to rest are a hang."""
 
@@ -58,7 +60,7 @@ class World:
         self.clock = Clock()
         self.trace = Trace(self.clock, verbose=verbose)
         self.steps = 0
-        self.steps_of_work = 0  # of these, those before the rest: as many as planned, and a look
+        self.steps_of_work = 0  # of these, those before the rest
         self.stats: Counter[str] = Counter()
         self.truth = Truth()
         slow = 0.0 if plan.is_calm else 0.1
@@ -71,7 +73,9 @@ class World:
         self.skew = 0.0  # by how much the wall clock of the coordinator's machine is wrong
         self.boot_offset = self.chance.uniform(1.0, 1e6)
         self.resting = self.leaving = False
+        self.budget = Budget(self)
         self.coordinator: CoordinatorProcess | None = None
+        self.door = Door(self)
         self.hosts: list[HostProcess | None] = [None] * plan.hosts
         self.clients: list[ClientProcess] = []
         self.owners = Owners(self)
@@ -112,6 +116,7 @@ class World:
     def start_coordinator(self) -> None:
         self.said("world", "coordinator", "starts")
         self.coordinator = CoordinatorProcess(self)
+        self.door.opened()
 
     def crash_coordinator(self, restart_after: float) -> None:
         """The coordinator's process is gone, and another one starts in a while."""
@@ -183,26 +188,11 @@ class World:
             successor = ClientProcess(self, f"client{len(self.clients)}")
             self.clients.append(successor)
 
-    def dial(self, dealer: Dealer) -> None:
-        """A dealer opens a socket; it is tried again until the coordinator listens."""
-        self.clock.after(self.chance.uniform(0.01, 0.3), self._dialled, dealer)
-
-    def _dialled(self, dealer: Any) -> None:
-        if not dealer.alive or dealer.connection is not None:
-            return
-        shut = self.owners.is_barred(dealer) or self.network.is_cut_off(dealer.name)
-        if self.coordinator is None or shut:
-            self.dial(dealer)
-            return
-        connection = self.network.connect(dealer, self.coordinator)
-        self.coordinator.accept(connection)
-        dealer.connected(connection)
-
     # ------------------------------------------------------------ a run
 
     def run(self) -> None:
         """All three parts; raises ``Violation``."""
-        while self.clock.now < self.plan.seconds and self._has_steps_left():
+        while self.clock.now < self.plan.seconds and self.budget.is_left:
             for _ in range(STEPS_PER_LOOK):
                 self._step()
         self.steps_of_work = self.steps
@@ -213,18 +203,16 @@ class World:
         inside(self.coordinator)
         check_void(self)
 
-    def _has_steps_left(self) -> bool:
-        """Whether more may happen before the rest, in which everything that is open ends."""
-        still_open = len(self.truth.unsettled)
-        full = self.plan.core.get("max_tasks", FEW) < FEW
-        each = STEPS_EACH + (STEPS_EACH_OF_FEW if full else 0)
-        each += STEPS_OF_WORK * self.plan.work_seconds / sum(self.plan.slots or [1])
-        return self.steps + each * still_open < self.plan.steps
-
     def _step(self) -> None:
-        self.steps += 1
-        if not self.clock.step():
+        """The next event."""
+        before = self.network.words
+        happened = self.clock.step()
+        if happened is None:
             raise Violation("stuck", "nothing will ever happen again")
+        if self.network.words != before or getattr(happened, "__name__", "") not in IDLE:
+            self.steps += 1
+        if self.steps > self.plan.steps:
+            raise Violation("stuck", f"not over after {self.plan.steps} steps")
         coordinator = self.coordinator
         if coordinator is not None and coordinator.turns >= INSIDE_TURNS:
             coordinator.turns = 0
@@ -234,6 +222,7 @@ class World:
         self.resting = True
         self.said("world", "everybody", "rests")
         self.network.heal()
+        self.door.opened()
         self.faults.stop()
         auditor = ClientProcess(self, "auditor", window_bytes=1 << 20)
         self.clients.append(auditor)
@@ -249,6 +238,8 @@ class World:
         steps = ended = 0
         while missing := unrest(self):
             steps += 1
+            if not self.budget.patient or self.budget.is_over:
+                self._give_up()
             before, ended = ended, self.truth.settled
             steps = steps if ended == before else 0
             if steps > REST_STEPS:
@@ -257,6 +248,17 @@ class World:
                 raise Violation("stuck", f"{complaint}: {missing[:12]}")
             for _ in range(10):
                 self._step()
+
+    def _give_up(self) -> None:
+        """Nobody waits any longer for what has not ended: there are just enough steps left.
+
+        With a task the farm stops those that it waits for.
+        """
+        self.stats["impatient"] += self.budget.patient and bool(self.truth.unsettled)
+        self.budget.patient = False
+        for client in self.clients:
+            if client.alive:
+                client.do(client.program.give_up)
 
     def _leave(self) -> None:
         """Clients close, hosts drain, and the coordinator is alone for a long time."""
