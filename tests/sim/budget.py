@@ -15,8 +15,9 @@ __all__ = ["STEPS_PER_LOOK", "Budget"]
 
 STEPS_PER_LOOK = 16
 """After so many steps it is looked whether it is time to rest."""
-OF_WORK, OF_REST = 0.48, 0.84
-"""The shares of all steps after which it is time to rest, and to have come to rest."""
+OF_WORK, OF_REST, OF_PATIENCE = 0.48, 0.84, 0.8
+"""The shares of all steps after which it is time to rest, and to have come to rest, and by which
+what is open is to be cancelled if it could not end in time."""
 OF_MORE, OF_OPEN, OF_CANCELLED = 27, 20, 10
 """The steps for an open task: if there are to be more of them, if not, if it is cancelled."""
 OF_FEW, FEW = 12, 10
@@ -52,7 +53,7 @@ class Budget:
     def is_over(self) -> bool:
         """Whether there are just enough steps left to cancel what is open."""
         world = self._world
-        return world.steps + self._needed(OF_CANCELLED) > OF_REST * world.plan.steps
+        return world.steps + self._needed(OF_CANCELLED) > OF_PATIENCE * world.plan.steps
 
     def _needed(self, each: float) -> float:
         """The steps that the rest may take: so many for each task that is open."""
