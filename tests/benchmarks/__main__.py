@@ -19,8 +19,9 @@ from tests.benchmarks.against import base_tree, commit_of
 from tests.benchmarks.case import Case
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.judge import changes, verdicts
+from tests.benchmarks.measurement import ROOT
 from tests.benchmarks.plot import draw
-from tests.benchmarks.rounds import NOW, ROOT, Series, run
+from tests.benchmarks.rounds import NOW, Series, run
 from tests.benchmarks.table import show
 
 __all__ = ["main"]

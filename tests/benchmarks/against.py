@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.benchmarks.rounds import ROOT, Tree
+from tests.benchmarks.measurement import ROOT
+from tests.benchmarks.rounds import Tree
 
 __all__ = ["base_tree", "commit_of"]
 

@@ -4,6 +4,7 @@ A case is measured for several contenders, each time in a process of its own tha
 else. ``measure`` returns numbers by metric; the last part of a metric's name is its unit.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,11 @@ class Order:
     size: int
     spin: int
     folder: Path
+
+    def turn(self) -> None:
+        """Wait until it is this contender's turn, before each part of a case that has parts."""
+        print(flush=True)
+        sys.stdin.readline()
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Case:
 
     ``rounds_max``: what takes minutes is measured no more often than that. ``why_not`` says why it
     cannot be measured here, if so. ``limit``: how many seconds one measurement may take.
+    ``parts``: with more than one, all contenders are there at once and do their parts by turns.
     """
 
     name: str
@@ -68,4 +75,5 @@ class Case:
     goals: tuple[Goal, ...]
     rounds_max: int | None = None
     limit: float = 300.0
+    parts: int = 1
     why_not: Callable[[], str] = lambda: ""

@@ -15,8 +15,8 @@ from typing import Any
 from tests.benchmarks.case import FARM, PPE, WORKERS, Case, Goal, Order
 from tests.benchmarks.curve import FIRST_PART, SAMPLE_SECONDS, Curve
 from tests.benchmarks.functions import hold
+from tests.benchmarks.measurement import ROOT
 from tests.benchmarks.producer import OUTSTANDING, PAYLOAD_BYTES, TASK_SECONDS
-from tests.benchmarks.rounds import ROOT
 
 __all__ = ["CASE"]
 

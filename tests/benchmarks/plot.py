@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.benchmarks.rounds import ROOT
+from tests.benchmarks.measurement import ROOT
 
 __all__ = ["draw"]
 

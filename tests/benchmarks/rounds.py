@@ -1,28 +1,24 @@
 """Makes the measurements: all contenders of a case by turns, round after round.
 
-Each measurement has a process of its own, and nothing else runs beside it. So whatever else slows
-the machine down for a while slows all of them down alike, and the ratios stand.
+Each measurement has a process of its own, and nothing else works beside it. So whatever else slows
+the machine down for a while slows all of them down alike, and the ratios stand. Where a while of
+seconds would be too long they take turns within a round, too, part by part.
 """
 
-import contextlib
-import json
-import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from tests.benchmarks.case import FARM, Case
 from tests.benchmarks.case_pure_python import spins_of
+from tests.benchmarks.measurement import ROOT, Measurement, MeasurementFailed
 
-__all__ = ["NOW", "ROOT", "MeasurementFailed", "Series", "Tree", "run"]
-
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = ["NOW", "ROOT", "Series", "Tree", "run"]
 
 
 @dataclass(frozen=True)
@@ -45,10 +41,6 @@ class Series:
     tree: str
     values: dict[str, list[float]] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
-
-
-class MeasurementFailed(Exception):
-    """A measurement's process failed; the message has its last words."""
 
 
 def run(
@@ -81,21 +73,59 @@ def run(
                 continue
             mine = [(series, tree) for one, series, tree in everything if one is case]
             turn = number % len(mine)  # nobody is always first, or always behind the same one
-            for series, tree in mine[turn:] + mine[:turn]:
-                size = sizes.get(case.name, case.quick if quick else case.size)
-                order = {"case": case.name, "contender": series.contender}
-                order |= {"size": size, "spin": spin // 20 if quick else spin}
-                _measure(series, tree, order, case.limit)
+            mine = mine[turn:] + mine[:turn]
+            size = sizes.get(case.name, case.quick if quick else case.size)
+            order: dict[str, object] = {"case": case.name, "size": size}
+            order["spin"] = spin // 20 if quick else spin
+            orders = [order | {"contender": series.contender} for series, _ in mine]
+            if case.parts > 1:
+                _by_turns(mine, orders, case)
+            for (series, tree), one in zip(mine, orders, strict=True):
+                if case.parts == 1:
+                    _in_one_go(series, tree, one, case.limit)
                 say(f"round {number + 1} of {rounds}: {_last(series)}")
     return [series for _, series, _ in everything]
 
 
-def _measure(series: Series, tree: Tree, order: dict[str, object], limit: float) -> None:
+def _in_one_go(series: Series, tree: Tree, order: dict[str, object], limit: float) -> None:
     try:
-        numbers = _run_child(tree.folder, order, limit)
+        with Measurement(tree.folder, order, limit) as measurement:
+            _keep(series, measurement.numbers())
     except MeasurementFailed as error:
         series.errors.append(str(error))
-        return
+
+
+def _by_turns(
+    mine: Sequence[tuple[Series, Tree]], orders: Sequence[dict[str, object]], case: Case
+) -> None:
+    """All of them are there at once, and one at a time does a part of its work."""
+    with ExitStack() as stack:
+        running = []
+        for (series, tree), order in zip(mine, orders, strict=True):
+            one = stack.enter_context(Measurement(tree.folder, order, case.limit))
+            running.append((series, one))
+            _step(series, one.wait)
+        for part in range(case.parts):
+            first = part % len(running)
+            for series, one in running[first:] + running[:first]:
+                one.go()
+                _step(series, one.wait if part + 1 < case.parts else partial(_end, series, one))
+
+
+def _step(series: Series, step: Callable[[], None]) -> None:
+    """Do it, unless that measurement has failed before."""
+    if not series.errors:
+        try:
+            step()
+        except MeasurementFailed as error:
+            series.errors.append(str(error))
+
+
+def _end(series: Series, measurement: Measurement) -> None:
+    _keep(series, measurement.numbers())
+
+
+def _keep(series: Series, numbers: Mapping[str, float]) -> None:
     for metric, value in numbers.items():
         series.values.setdefault(metric, []).append(value)
 
@@ -105,40 +135,3 @@ def _last(series: Series) -> str:
     if series.errors:
         return who + series.errors[-1]
     return who + ", ".join(f"{metric} {one[-1]:,.5g}" for metric, one in series.values.items())
-
-
-def _run_child(tree: Path, order: dict[str, object], limit: float) -> dict[str, float]:
-    """One measurement in a process of its own, with a folder of its own on the project's disk."""
-    build = ROOT / "build"
-    build.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=build))
-    path = [str(tree), str(tree / "workers"), str(tree / "scheduler")]
-    child = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.benchmarks.child",
-            json.dumps({**order, "folder": str(folder)}),
-        ],
-        cwd=tree,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # so that all it started can be ended with it
-    )
-    try:
-        said, complained = child.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        raise MeasurementFailed(f"no end after {limit:.0f} s") from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-    try:
-        numbers: dict[str, float] = json.loads(said.splitlines()[-1])
-    except (IndexError, ValueError):
-        last = complained.strip().splitlines()[-1:] or ["it said nothing"]
-        raise MeasurementFailed(f"failed with {child.returncode}: {last[0]}") from None
-    return numbers

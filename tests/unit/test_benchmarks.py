@@ -1,12 +1,15 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import pytest
 
 from tests.benchmarks import __main__ as program
-from tests.benchmarks.case import FARM, PPE, Case, Goal
+from tests.benchmarks.case import FARM, MEMORY, PPE, Case, Goal
+from tests.benchmarks.cases import CASES
 from tests.benchmarks.judge import changes, verdicts
+from tests.benchmarks.measurement import ROOT, Measurement, MeasurementFailed
 from tests.benchmarks.rounds import Series
 
 RATE = "tasks_per_second"
@@ -24,7 +27,7 @@ def case(*goals: Goal) -> Case:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["submit", "backlog", "many-hosts"])
+@pytest.mark.parametrize("name", ["submit", "round-trip", "backlog", "many-hosts"])
 def test_a_case_runs_once_in_its_smallest_size(name, tmp_path, capsys):
     """One of each kind of rig: `make bench QUICK=1` does so with all of them."""
     path = tmp_path / "bench.json"
@@ -82,3 +85,42 @@ def test_a_change_is_one_beyond_the_spread_of_the_base(now, said):
     (change,) = changes([case()], measured)
 
     assert (change.beyond, change.ratio) == (said, now / 11.0)
+
+
+def test_what_works_by_turns_does_so_one_part_after_the_other(tmp_path):
+    order: dict[str, object] = {"case": "round-trip", "size": 20, "spin": 1}
+    contenders = [order | {"contender": name} for name in (PPE, MEMORY)]
+    parts = CASES["round-trip"].parts
+
+    with ExitStack() as stack:
+        running = [stack.enter_context(Measurement(ROOT, one, 60.0)) for one in contenders]
+        for one in running:
+            one.wait()
+        for _ in range(parts - 1):
+            for one in running:
+                one.go()
+                one.wait()
+        for one in running:
+            one.go()
+        numbers = [one.numbers() for one in running]
+
+    assert all(0 < one["p50_ms"] <= one["p99_ms"] for one in numbers)
+
+
+def test_a_measurement_that_fails_says_its_last_words():
+    order: dict[str, object] = {"case": "round-trip", "size": 20, "spin": 1, "contender": "-"}
+
+    with (
+        Measurement(ROOT, order | {"nobody": "knows"}, 60.0) as one,
+        pytest.raises(MeasurementFailed, match=r"failed with 1: TypeError.*nobody"),
+    ):
+        one.wait()
+
+
+def test_a_measurement_that_takes_too_long_is_ended():
+    order: dict[str, object] = {"case": "round-trip", "size": 20, "spin": 1, "contender": PPE}
+
+    with Measurement(ROOT, order, 3.0) as one:
+        one.wait()
+        with pytest.raises(MeasurementFailed, match="no end after 3 s"):
+            one.wait()  # it waits for its turn
