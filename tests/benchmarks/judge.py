@@ -5,6 +5,7 @@ A ratio is that of the medians; its spread is over the ratios of the single roun
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import median
 
 from tests.benchmarks.case import Case, Goal
@@ -95,11 +96,18 @@ def changes(cases: Sequence[Case], measured: Sequence[Series]) -> list[Change]:
                         now.case,
                         now.contender,
                         metric,
-                        median(values) / median(before),
+                        _over(median(values), median(before)),
                         _beyond(median(values), before, more_is_better=more),
                     )
                 )
     return found
+
+
+def _over(now: float, before: float) -> float:
+    """The ratio; of nothing to nothing, such as lost tasks, it is 1."""
+    if before:
+        return now / before
+    return inf if now else 1.0
 
 
 def _beyond(value: float, before: Sequence[float], *, more_is_better: bool) -> str:

@@ -2,6 +2,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from math import inf
 
 import pytest
 
@@ -27,7 +28,7 @@ def case(*goals: Goal) -> Case:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["submit", "round-trip", "backlog", "many-hosts"])
+@pytest.mark.parametrize("name", ["submit", "backlog", "many-hosts"])
 def test_a_case_runs_once_in_its_smallest_size(name, tmp_path, capsys):
     """One of each kind of rig: `make bench QUICK=1` does so with all of them."""
     path = tmp_path / "bench.json"
@@ -85,6 +86,20 @@ def test_a_change_is_one_beyond_the_spread_of_the_base(now, said):
     (change,) = changes([case()], measured)
 
     assert (change.beyond, change.ratio) == (said, now / 11.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "ratio", "said"), [(0, 1.0, "within the spread"), (2, inf, "WORSE")]
+)
+def test_of_what_the_base_has_none_there_may_be_none(now, ratio, said):
+    lost = {
+        tree: series(FARM, value, tree=tree, metric="lost_tasks")
+        for tree, value in (("now", now), ("base", 0))
+    }
+
+    (change,) = changes([case()], [*lost.values(), series(PPE, 1.0)])
+
+    assert (change.ratio, change.beyond) == (ratio, said)
 
 
 def test_what_works_by_turns_does_so_one_part_after_the_other(tmp_path):
