@@ -17,7 +17,7 @@ from farm.client.session_outbox import Outbox
 from farm.client.session_port import SessionPort, SessionSettings
 from farm.client.session_receipts import Receipts
 from farm.client.session_requests import Cancels, Follows, Jobs, runs_among
-from farm.client.session_shelf import STOPPED, cancelled_results, parts_of_result
+from farm.client.session_shelf import STOPPED, TRIED, cancelled_results, parts_of_result, runs_of
 from farm.model import Answer as Data
 from farm.model import Ending
 from farm.protocol import messages as m
@@ -113,20 +113,14 @@ class Session:
 
         With a ``grace``, also those that run are stopped.
         """
-        asked: list[m.TaskRun] = []
-        done: list[m.TaskRun] = []
+        self._cancels.ask(request, tasks, grace)
         for session, first, count in tasks:
             if session == self.session:
-                done += self._cancel_fresh(first, first + count)
-                rest = self.open.overlap(first, first + count)
-                asked += [(session, a, b - a) for a, b in rest]
-            else:
-                asked.append((session, first, count))
-        if asked:
-            self._cancels.ask(request, asked, done, grace)
-            self._pump(now)
+                self._cancel_fresh(first, first + count, tried=True)
+        if answer := self._cancels.narrow(request, self.session, self.open):
+            self._port.replied(answer)
         else:
-            self._port.replied(m.CancelReply(request, done))
+            self._pump(now)
 
     def attach(self, request: int, tasks: list[m.TaskRun], job: str, now: float) -> None:
         """Follow tasks, or a job by id or name; answered by ``JobInfo``, then by results."""
@@ -278,7 +272,7 @@ class Session:
             self._outbox.put_back(pieces)
             # Whoever asked to cancel them is told "not known": they must not run after all.
             for a, b in self._cancels.wanted(self.session, first, stop):
-                self._cancel_fresh(a, b)
+                self._cancel_fresh(a, b, tried=True)
             return
         for piece in pieces:
             self.open.remove(piece.first, piece.first + piece.count)
@@ -314,7 +308,8 @@ class Session:
             return
         # Settled on the coordinator's word: should it restart, nothing of these is sent again.
         self._end(runs_among(answer.cancelled, self.session, self.open))
-        for a, b in runs_among(answer.stopping, self.session, self.open):
+        ending = answer.stopped + answer.stopping
+        for a, b in runs_among(ending, self.session, self.open):
             self._cancels.stopping.add(a, b)
         self._port.replied(answer)
 
@@ -369,18 +364,22 @@ class Session:
         if runs:
             self._port.settled(cancelled_results(self.session, runs, failure))
 
-    def _cancel_fresh(self, first: int, stop: int) -> list[m.TaskRun]:
-        """Cancel those of the tasks that the coordinator does not have; which."""
-        pieces = self._outbox.take_fresh(first, stop)
+    def _cancel_fresh(self, first: int, stop: int, *, tried: bool = False) -> bool:
+        """Cancel those of the tasks that the coordinator does not have; whether there are any.
+
+        With ``tried`` also those that one that is gone may have let begin: they are stopped.
+        """
+        pieces = self._outbox.take_fresh(first, stop, tried=tried)
         for piece in pieces:
             self.jobs.held(piece.job, -piece.count, gone=True)
-        runs = list(RangeSet((piece.first, piece.first + piece.count) for piece in pieces))
-        for a, b in runs:
-            self._cancels.cancelled(self.session, a, b)
-        self._end(runs)
-        if runs:
+        for failure in (None, TRIED):
+            runs = runs_of(piece for piece in pieces if piece.tried is bool(failure))
+            for a, b in runs:
+                self._cancels.cancelled(self.session, a, b, stopped=bool(failure))
+            self._end(runs, failure)
+        if pieces:
             self._port.room(*self.unsent)
-        return [(self.session, a, b - a) for a, b in runs]
+        return bool(pieces)
 
     _HANDLERS: ClassVar[dict[type, Callable[[Any, Any, float], None]]] = {
         m.ClientWelcome: _on_welcome,

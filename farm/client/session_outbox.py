@@ -310,12 +310,12 @@ class Outbox:
                 for piece in self.fresh.take(group.first, group.first + group.count):
                     shelf.add(piece)
 
-    def take_fresh(self, first: int, stop: int) -> list[Group]:
-        """Take back what no coordinator has, or ever had."""
+    def take_fresh(self, first: int, stop: int, *, tried: bool) -> list[Group]:
+        """Take back what no coordinator has, or ever had; the latter not of those ``tried``."""
         taken: list[Group] = []
         for shelf in (self.fresh, *self.parked.values()):
             for piece in shelf.take(first, stop):
-                if piece.tried:
+                if piece.tried and not tried:
                     shelf.add(piece)
                 else:
                     taken.append(piece)

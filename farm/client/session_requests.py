@@ -175,8 +175,8 @@ class Jobs:
 @dataclass(slots=True)
 class _Cancelling:
     asked: TaskSet
-    done: TaskSet
     grace: float | None = None  # of a stop
+    done: TaskSet = field(default_factory=TaskSet)
     stopped: TaskSet = field(default_factory=TaskSet)
     sent: bool = False
 
@@ -194,11 +194,18 @@ class Cancels:
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def ask(
-        self, request: int, asked: list[TaskRun], done: list[TaskRun], grace: float | None
-    ) -> None:
-        """Ask for ``asked``; ``done`` are cancelled already and belong to the answer."""
-        self._waiting[request] = _Cancelling(TaskSet(asked), TaskSet(done), grace)
+    def ask(self, request: int, tasks: list[TaskRun], grace: float | None) -> None:
+        """Ask for tasks to be cancelled, or stopped within a grace."""
+        self._waiting[request] = _Cancelling(TaskSet(tasks), grace)
+
+    def narrow(self, request: int, own: bytes, open_: RangeSet) -> CancelReply | None:
+        """Ask only for those of the owner's tasks that are open; the answer if that is nothing."""
+        waiting = self._waiting[request]
+        for session, first, count in waiting.asked.runs():
+            if session == own:
+                for a, b in open_.gaps(first, first + count):
+                    waiting.asked.take(session, a, b)
+        return None if waiting.asked else self.answer(CancelReply(request, []))
 
     def unsent(self) -> list[Cancel]:
         """What is to be sent now, once on each connection."""

@@ -5,23 +5,28 @@ cost constant time; taking a part of a group splits it.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from farm.model import Ending
 from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure, Group, Result
+from farm.ranges import RangeSet
 
 __all__ = [
     "STOPPED",
+    "TRIED",
     "Shelf",
     "cancelled_results",
     "join",
     "part",
     "part_of_result",
     "parts_of_result",
+    "runs_of",
 ]
 
 STOPPED = Failure("stopped", "it was stopped while it ran")
 """Why a task is cancelled after it may have begun."""
+TRIED = Failure("stopped", "it was cancelled when a coordinator that is gone may have begun it")
+"""The same of one that the present coordinator does not have."""
 _DEAD_MIN = 32
 
 
@@ -86,6 +91,11 @@ def cancelled_results(
     for result in cancelled:
         result.failure = failure
     return cancelled
+
+
+def runs_of(groups: Iterable[Group]) -> list[tuple[int, int]]:
+    """The counters of the tasks of some groups, in order."""
+    return list(RangeSet((group.first, group.first + group.count) for group in groups))
 
 
 def join(group: Group, after: Group) -> bool:

@@ -14,6 +14,8 @@ from tests.unit.session_helpers import (
 )
 
 STOPPED = m.Failure("stopped", "it was cancelled when it may have begun")
+TRIED = m.Failure("stopped", "it was cancelled when a coordinator that is gone may have begun it")
+VOLATILE = m.Template(durable=False)
 
 
 def test_what_a_coordinator_that_is_gone_was_sent_may_have_begun():
@@ -28,21 +30,55 @@ def test_what_a_coordinator_that_is_gone_was_sent_may_have_begun():
     assert submit.groups == [group(2, tried=True)]
 
 
-def test_it_is_not_cancelled_here_though_the_next_coordinator_refused_it():
+def test_it_is_stopped_and_not_cancelled_once_the_next_coordinator_refused_it():
     session, port = open_session()
-    session.submit([group(1, 2)], [F], 0.0)
+    session.submit([group(1, 3)], [F], 0.0)
     port.take()
     reconnect(session, port, 1.0, epoch=6)
-    session.receive(m.Refused(1, 2, "busy", 30.0), 1.1)
-    session.submit([group(3)], [F], 1.2)  # never sent
+    session.receive(m.Refused(1, 3, "busy", 30.0), 1.1)
+    session.submit([group(4)], [F], 1.2)  # never sent
     port.take()
-    session.cancel(7, [(ME, 1, 3)], 1.3)
+    session.cancel(7, [(ME, 1, 2), (ME, 4, 1)], 1.3)
     done = port.take()
-    assert settled(done) == [result(3, ending=Ending.CANCELLED)]
-    assert sent(done) == [m.Cancel(7, [(ME, 1, 2)])]
-    session.receive(m.CancelReply(7, []), 1.4)
-    assert ("replied", m.CancelReply(7, [(ME, 3, 1)])) in port.take()
-    assert list(session.open) == [(1, 3)]
+    stopped = result(1, 2, ending=Ending.CANCELLED, failure=TRIED)
+    assert settled(done) == [stopped, result(4, ending=Ending.CANCELLED)]
+    assert ("replied", m.CancelReply(7, [(ME, 4, 1)], [(ME, 1, 2)])) in done
+    assert list(session.open) == [(3, 4)]
+    session.on_tick(90.0)
+    assert [s.groups for s in sent(port.take()) if isinstance(s, m.Submit)] == [
+        [group(3, tried=True)]
+    ]
+
+
+def test_it_is_stopped_if_it_is_refused_after_the_cancel_was_sent():
+    session, port = open_session()
+    session.submit([group(1, 2, template=VOLATILE)], [F], 0.0)
+    session.receive(m.Accepted(2, [(1, 2)]), 0.1)
+    port.take()
+    reconnect(session, port, 1.0, epoch=6)
+    session.cancel(7, [(ME, 1, 1)], 1.1)
+    assert sent(port.take()) == [m.Cancel(7, [(ME, 1, 1)])]
+    session.receive(m.Refused(1, 2, "busy", 30.0), 1.2)
+    stopped = result(1, ending=Ending.CANCELLED, failure=TRIED)
+    assert settled(port.take()) == [stopped]
+    session.receive(m.CancelReply(7, []), 1.3)
+    assert port.take() == [("replied", m.CancelReply(7, [], [(ME, 1, 1)]))]
+    session.on_tick(90.0)
+    [submit] = [s for s in sent(port.take()) if isinstance(s, m.Submit)]
+    assert [(g.first, g.count) for g in submit.groups] == [(2, 1)]
+
+
+def test_what_was_stopped_does_not_run_if_its_outcome_is_lost_with_the_coordinator():
+    session, port = open_session()
+    session.submit([group(1, 2, template=VOLATILE)], [F], 0.0)
+    session.receive(m.Accepted(2, [(1, 2)]), 0.1)
+    session.cancel(7, [(ME, 1, 1)], 0.2)
+    session.receive(m.CancelReply(7, [], [(ME, 1, 1)]), 0.3)
+    port.take()
+    _, done = reconnect(session, port, 1.0, epoch=6)
+    assert [(x.first, x.ending) for x in settled(done)] == [(1, Ending.CANCELLED)]
+    [submit] = [s for s in sent(done) if isinstance(s, m.Submit)]
+    assert [(g.first, g.count) for g in submit.groups] == [(2, 1)]
 
 
 def test_the_answer_says_which_were_stopped_and_their_outcome_comes_by_itself():
