@@ -311,7 +311,9 @@ def _(patch):
     "dispatched before recovery",
     "cancelled task ran",
     "noted before commit",
-    faults=RESTARTS,
+    faults=[*RESTARTS, "isolate", "isolate"],
+    fault_seconds=0.5,
+    work_seconds=0.8,
 )
 def _(patch):
     persist = Ledger.persist
