@@ -17,6 +17,7 @@ from farm.core.stored import Held, inline_bytes
 from farm.model import BLOB_BYTES, Blob, State
 from farm.protocol.messages import Failure, Group, Result, Template
 from farm.protocol.parts import Payload
+from farm.ranges import RangeSet
 
 if TYPE_CHECKING:
     from farm.core.hosts import Lease
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from farm.core.queue import Queue
     from farm.core.rows import Row
     from farm.core.sessions import Session
-    from farm.ranges import RangeSet
 
 __all__ = ["DEFAULTS", "SETTLED", "Batch", "Outcome", "start_of"]
 
@@ -293,11 +293,19 @@ class Batch:
                 found.append((index, index + 1, tried))
         return found
 
-    def mark_stopping(self, lo: int, hi: int, grace: float) -> None:
-        """Those of ``[lo, hi)`` that have not ended are to be stopped, within the least grace."""
+    def mark_stopping(self, lo: int, hi: int, grace: float) -> RangeSet:
+        """Those of ``[lo, hi)`` that have not ended are to be stopped, within the least grace.
+
+        Returns of which that is news: they were not to be, or not so soon.
+        """
+        news = RangeSet()
         for index in range(lo, hi):
-            if self.states[index] < State.SUCCEEDED:
-                self.stopping[index] = min(grace, self.stopping.get(index, grace))
+            before = self.stopping.get(index)
+            sooner = before is None or grace < before
+            if sooner and self.states[index] < State.SUCCEEDED:
+                self.stopping[index] = grace
+                news.add(index, index + 1)
+        return news
 
     def stopping_runs(self, lo: int, hi: int) -> list[tuple[int, int, float | None]]:
         """``[lo, hi)`` cut into runs of tasks to be stopped, with their grace, and of others."""

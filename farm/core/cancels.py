@@ -1,6 +1,6 @@
 """Cancelling what no worker has begun, and stopping what one has."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import partial
 
 from farm.core.batch import Batch
@@ -12,8 +12,12 @@ from farm.model import State
 from farm.protocol.messages import Cancel, CancelReply, Recall
 from farm.protocol.parts import TaskRun
 from farm.protocol.records import Stopping
+from farm.ranges import RangeSet
 
 __all__ = ["Cancels"]
+
+Told = tuple[int, int, int, int]
+"""Epoch and number of a lease, the first of its tasks, and how many."""
 
 
 class _Request:
@@ -40,6 +44,16 @@ def _append(runs: list[TaskRun], batch: Batch, lo: int, hi: int) -> None:
             runs[-1] = (session, before, count + hi - lo)
             return
     runs.append((batch.session.id, first, hi - lo))
+
+
+def _stopping(leases: Iterable[Lease]) -> Iterator[tuple[Lease, int, int, float]]:
+    """The tasks of some leases that are to be stopped, in runs, and within how long."""
+    for lease in leases:
+        if lease.batch.stopping:
+            for lo, hi in lease.live_runs():
+                for a, b, grace in lease.batch.stopping_runs(lo, hi):
+                    if grace is not None:
+                        yield lease, a, b, grace
 
 
 class Cancels:
@@ -71,7 +85,7 @@ class Cancels:
         if self._ledger.holds_back:
             self._hold_back(request, message)
             return
-        recalls: dict[Peer, list[tuple[int, int, int, int]]] = {}
+        recalls: dict[Peer, list[Told]] = {}
         for session_id, first, count in message.tasks:
             session = self._ledger.sessions.get(session_id)
             if session is None:
@@ -103,9 +117,10 @@ class Cancels:
     def _on_stop(self, request: _Request, tasks: list[TaskRun], grace: float, now: float) -> None:
         """Cancel what waits, and mark what runs, or may: from now on no outcome of it counts.
 
-        That is known at once, and answered when it is durable; only then hosts are told.
+        That is known at once, and answered when it is durable; only then hosts are told. Of what
+        is to end as soon already there is nothing to write, nor to tell.
         """
-        marked: dict[Batch, list[tuple[int, int]]] = {}
+        marked: dict[Batch, RangeSet] = {}
         for batch, lo, hi in self._parts(tasks):
             for a, b in batch.runs(lo, hi, State.CANCELLED):  # asked before, or by another
                 self._add(request, batch, a, b)
@@ -116,7 +131,9 @@ class Cancels:
         self._endings.flush(now)
         if marked:
             self._persist_stop(marked, grace, now)
-            self._ledger.after_commit(lambda _now: self._tell_all(marked), now)
+            leases = [lease for batch in marked for lease in batch.leases or ()]
+            peers = {lease.host.peer for lease in leases if lease.host.welcomed}
+            self._ledger.after_commit(lambda _now: self._tell_all(peers, marked, grace), now)
         self._reply(request)
 
     def _parts(self, tasks: list[TaskRun]) -> list[tuple[Batch, int, int]]:
@@ -138,12 +155,12 @@ class Cancels:
         batch: Batch,
         run: tuple[int, int],
         grace: float,
-        marked: dict[Batch, list[tuple[int, int]]],
+        marked: dict[Batch, RangeSet],
     ) -> None:
         for a, b in self._cancel_known(request, batch, *run):
-            batch.mark_stopping(a, b, grace)
             _append(request.stopping, batch, a, b)
-            marked.setdefault(batch, []).append((a, b))
+            for news in batch.mark_stopping(a, b, grace):
+                marked.setdefault(batch, RangeSet()).add(*news)
 
     def _cancel_known(
         self, request: _Request, batch: Batch, lo: int, hi: int
@@ -159,9 +176,7 @@ class Cancels:
                 found += batch.runs(a, b, state)
         return found
 
-    def _persist_stop(
-        self, marked: dict[Batch, list[tuple[int, int]]], grace: float, now: float
-    ) -> None:
+    def _persist_stop(self, marked: dict[Batch, RangeSet], grace: float, now: float) -> None:
         self._ledger.write_drafts(self._ledger.drafts.take(marked))
         runs: list[TaskRun] = []
         rows = []
@@ -175,29 +190,34 @@ class Cancels:
             for row in rows:
                 self._ledger.rows.mention(row, ref)
 
-    def _tell_all(self, batches: Iterable[Batch]) -> None:
+    def _tell_all(
+        self, peers: Container[Peer | None], marked: dict[Batch, RangeSet], grace: float
+    ) -> None:
+        """The record is durable: tell the hosts. Who is welcomed later is told then."""
         leases: dict[Host, list[Lease]] = {}
-        for batch in batches:
+        for batch in marked:
             for lease in batch.leases or ():
                 leases.setdefault(lease.host, []).append(lease)
         for host, some in leases.items():
-            if host.welcomed:
-                self.tell(host, some)
+            if host.peer in peers:
+                told = [
+                    (*lease.key, lease.batch.first + a, b - a)
+                    for lease, lo, hi, within in _stopping(some)
+                    if within == grace  # else there was another stop since
+                    for a, b in marked[lease.batch].overlap(lo, hi)
+                ]
+                self._tell(host, told, grace)
 
-    def tell(self, host: Host, leases: Iterable[Lease]) -> None:
-        """Say to a host which tasks of these leases of its own it is to stop."""
-        if host.peer is None:
-            return
-        told: dict[float, list[tuple[int, int, int, int]]] = {}
-        for lease in leases:
-            batch = lease.batch
-            if not batch.stopping:
-                continue
-            for lo, hi in lease.live_runs():
-                for a, b, grace in batch.stopping_runs(lo, hi):
-                    if grace is not None:
-                        told.setdefault(grace, []).append((*lease.key, batch.first + a, b - a))
+    def tell(self, host: Host) -> None:
+        """Say to a host which tasks that it has it is to stop."""
+        told: dict[float, list[Told]] = {}
+        for lease, lo, hi, grace in _stopping(host.leases.values()):
+            told.setdefault(grace, []).append((*lease.key, lease.batch.first + lo, hi - lo))
         for grace, runs in told.items():
+            self._tell(host, runs, grace)
+
+    def _tell(self, host: Host, runs: list[Told], grace: float) -> None:
+        if runs and host.peer is not None:
             self._ledger.port.send(host.peer, Recall(runs, grace))
 
     # ------------------------------------------------------------ what became of them
@@ -222,7 +242,7 @@ class Cancels:
         batch: Batch,
         lo: int,
         hi: int,
-        recalls: dict[Peer, list[tuple[int, int, int, int]]],
+        recalls: dict[Peer, list[Told]],
     ) -> None:
         if not batch.states.count(State.LEASED, lo, hi):
             return

@@ -199,7 +199,7 @@ class Connections:
         host.welcomed = True
         if host.draining:  # it may not have heard it
             ledger.port.send(peer, Drain(ASKED))
-        self._cancels.tell(host, host.leases.values())
+        self._cancels.tell(host)
         ledger.hosts.update(host)
 
     def _bind_host(self, peer: Peer, host: Host, hello: HostHello, now: float) -> None:

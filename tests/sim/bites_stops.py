@@ -47,6 +47,17 @@ def _(patch):
     patch.setattr(Limits, "_end_stopped", lambda _self, slot, _now: setattr(slot, "stop", None))
 
 
+@bite("a host is told once to stop something", "recall", faults=[], **STOPS)
+def _(patch):
+    mark = Batch.mark_stopping
+
+    def marked(self, lo, hi, grace):
+        mark(self, lo, hi, grace)
+        return RangeSet([(lo, hi)])
+
+    patch.setattr(Batch, "mark_stopping", marked)
+
+
 @bite("a host does what a stop says", "stop", faults=[], **STOPS)
 def _(patch):
     patch.setattr(Lease, "stop", lambda *_: None)

@@ -5,6 +5,7 @@ What a host has is looked up in its machine, after each of its turns: that is th
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from tests.sim.checks_queues import queue_of
@@ -30,6 +31,8 @@ DELAYS, COMMITS, SLACK = 30, 4, 0.1
 
 Waiting = tuple[str, tuple[int, int], int]
 """A host, a lease, the counter of a task of it."""
+Run = tuple[int, int, int, int]
+"""Epoch and number of a lease, the first of its tasks, and how many."""
 
 
 class RecallChecks:
@@ -42,6 +45,7 @@ class RecallChecks:
         self._idle: dict[str, float] = {}  # since when, without a pause
         self._waits: dict[Waiting, float] = {}
         self._said: dict[Connection, object] = {}  # of what was asked for, the last that was said
+        self._told: dict[Connection, dict[tuple[int, int, int], float]] = {}  # of stops: the grace
 
     @property
     def _machine(self) -> Core | None:
@@ -52,7 +56,8 @@ class RecallChecks:
 
     def sent(self, connection: Connection, message: Recall) -> None:
         """What is neither stopped nor cancelled is asked back only if others have room for it."""
-        if message.grace is not None:  # a stop
+        if message.grace is not None:
+            self._is_news(connection, message.runs, message.grace)
             return
         machine = self._machine
         assert machine is not None
@@ -68,7 +73,18 @@ class RecallChecks:
             text = f"{connection} is asked for {tasks} tasks, and there is room for {room}"
             raise Violation("recall", text)
 
-    def _named(self, run: tuple[int, int, int, int]) -> list[Task]:
+    def _is_news(self, connection: Connection, runs: list[Run], grace: float) -> None:
+        """A stop: no host is told once more, unless it is to end something sooner."""
+        told = self._told.setdefault(connection, {})
+        for epoch, lease, first, count in runs:
+            for counter in range(first, first + count):
+                at = epoch, lease, counter
+                if grace >= told.get(at, math.inf):
+                    text = f"{connection} is told again to stop {counter} of lease {at[:2]}"
+                    raise Violation("recall", text)
+                told[at] = grace
+
+    def _named(self, run: Run) -> list[Task]:
         """The tasks of a run; none before the host hears of it, as those that run once."""
         epoch, number, first, count = run
         session = self._checks.truth.leases.get((epoch, number), b"")

@@ -210,10 +210,45 @@ def test_a_second_stop_may_shorten_the_grace_and_never_lengthens_it():
     rig, client, host, (grant,) = farm(group(1, 1))
     stop(rig, client, (1, 1), grace=5.0)
     rig.take()
-    for grace, wanted in ((1.0, 1.0), (9.0, 1.0)):
+    for grace, wanted in ((1.0, [m.Recall([key(grant)], 1.0)]), (9.0, []), (1.0, [])):
         rig.say(client, m.Cancel(2, [(ALICE, 1, 1)], grace))
         rig.commit()
-        assert told(rig, host) == [m.Recall([key(grant)], wanted)]
+        assert told(rig, host) == wanted
+    again = rig.host(claims=[claim(grant)], quiet=False, connection=2)
+    assert told(rig, again) == [m.Recall([key(grant)], 1.0)]
+
+
+def test_a_stop_that_asks_for_nothing_new_is_answered_alike_and_neither_told_nor_written():
+    rig, client, host, (grant,) = farm(group(1, 4), slots=4)
+    first = stop(rig, client, (1, 2))
+    rig.take()
+    written = rig.disk.commit
+    assert stop(rig, client, (1, 2)) == first
+    assert (told(rig, host), rig.disk.commit) == ([], written)
+    assert stop(rig, client, (1, 3)).stopping == [(ALICE, 1, 3)]
+    assert told(rig, host) == [m.Recall([key(grant, lo=2, hi=3)], 5.0)]
+
+
+def test_a_repeated_stop_is_not_answered_before_the_first_is_durable():
+    rig, client, _, (grant,) = farm(group(1, 1))
+    for request in (1, 2):
+        rig.say(client, m.Cancel(request, [(ALICE, 1, 1)], 2.5))
+    assert rig.take() == []
+    rig.commit()
+    sent = [message for _, message in rig.take()]
+    assert [x for x in sent if isinstance(x, m.Recall)] == [m.Recall([key(grant)], 2.5)]
+    assert [x.request for x in sent if isinstance(x, m.CancelReply)] == [1, 2]
+
+
+def test_a_shorter_grace_is_not_told_before_it_is_durable():
+    rig, client, host, (grant,) = farm(group(1, 2))
+    rig.say(client, m.Cancel(1, [(ALICE, 1, 2)], 5.0))
+    written = len(rig.pending)
+    rig.say(client, m.Cancel(2, [(ALICE, 1, 1)], 1.0))
+    rig.commit_part(written)
+    assert told(rig, host) == [m.Recall([key(grant, lo=1)], 5.0)]
+    rig.commit()
+    assert told(rig, host) == [m.Recall([key(grant, hi=1)], 1.0)]
 
 
 def test_the_record_of_a_stop_goes_with_its_tasks():

@@ -119,6 +119,19 @@ def test_a_second_stop_with_less_grace_is_sooner():
     assert said(rig.all(1.0), "stop") == [("stop", 0)]
 
 
+def test_who_is_told_again_is_not_interrupted_again_unless_it_is_to_end_sooner():
+    rig = Rig(slots=1)
+    rig.assign()
+    stop(rig, (1, 1, 1), grace=3.0)
+    assert limited(rig, 0, 0) == [("interrupt", 0, 0)]
+    rig.all(1.0)
+    stop(rig, (1, 1, 1), grace=3.0)  # as after a new connection
+    assert limited(rig, 0, 0) == []
+    stop(rig, (1, 1, 1), grace=1.0)
+    assert limited(rig, 0, 0) == [("interrupt", 0, 0)]
+    assert said(rig.all(1.0), "stop") == [("stop", 0)]
+
+
 def test_a_worker_that_dies_of_the_exception_is_as_any_other():
     rig = Rig(slots=1)
     rig.assign()

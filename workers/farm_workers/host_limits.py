@@ -119,12 +119,16 @@ class Limits:
         self.relieve(slot, now)
 
     def stop(self, slot: Slot, running: Running, counter: int, now: float) -> None:
-        """The item that a worker is at is to end: by an exception, and if not, with its worker."""
+        """The item that a worker is at is to end: by an exception, and if not, with its worker.
+
+        One that is to end as soon already has been told, and is left to it.
+        """
         if slot.state is not SlotState.READY:
             return  # it ends with its worker
-        until = now + running.lease.stopping[counter]
-        if slot.stop is not None and slot.stop.counter == counter and slot.stop.running is running:
-            until = min(until, slot.stop.until)
+        until, told = now + running.lease.stopping[counter], slot.stop
+        again = told is not None and told.counter == counter and told.running is running
+        if told is not None and again and told.until <= until:
+            return
         slot.stop = Stop(running, counter, until)
         if until > now:
             self._port.interrupt(slot.number, running.part.offset + counter - running.part.first)
