@@ -57,7 +57,8 @@ class Journal:
 
     All methods are for the reactor thread. ``notify`` is called from other threads whenever
     ``committed``, ``failing``, ``fatal`` or ``take_loaded()`` have news; it must not block.
-    A store in memory needs no threads: ``hand_over`` and ``read`` are done when they return.
+    A store in memory needs no threads, and waits for nobody: it has what is appended, and ``read``
+    is done on return.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Journal:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.committed = 0
-        """The last ref that is durable, of those appended here."""
+        """The last ref that is durable, of those appended here, if any can be."""
         self.fatal: StoreError | None = None
         """Why nothing will ever be committed again; the process has to end."""
         self._store = store
@@ -143,6 +144,12 @@ class Journal:
 
     def append(self, change: Change | Release) -> None:
         """Gather a change; ``hand_over`` at the end of the turn sends it on its way."""
+        if not self._store.durable:
+            if isinstance(change, Release):
+                self._release([change])
+            else:
+                self._store.commit([change])
+            return
         size = self._gathering.add(change, self._usual_seconds)
         self._appended_changes += 1
         self._appended_bytes += size
@@ -150,7 +157,7 @@ class Journal:
             self._first = change.ref
 
     def hand_over(self, now: float | None = None, *, idle: bool = False) -> None:
-        """Give what was gathered to the journal thread; a store in memory has it on return.
+        """Give what was gathered to the journal thread.
 
         With a time (monotonic seconds), a little for which nobody waits is kept until ``due``,
         to be committed together with what somebody does wait for. ``idle``: the caller has nothing
@@ -158,15 +165,10 @@ class Journal:
         """
         gathering = self._gathering
         batch = gathering.changes
-        if not batch or (now is not None and self._store.durable and gathering.may_wait(now)):
+        if not batch or (now is not None and gathering.may_wait(now)):
             return
         self._gathering = Gathering()
-        if not self._store.durable:
-            self._store.commit(_changes(batch))
-            self._note_committed(batch)
-            self._release(batch)
-            self._done = self._appended_changes, self._appended_bytes
-        elif idle and gathering.little and self._quick:
+        if idle and gathering.little and self._quick:
             self._guard(lambda: self._commit_here(batch))
         else:
             self._give(batch, gathering.size)

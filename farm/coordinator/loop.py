@@ -229,10 +229,6 @@ class Loop:
         self._hear_journal(now)
         self._tick(now)
         journal.hand_over(now)
-        if journal.committed != self._committed:  # a store in memory commits at once
-            self._hear_journal(now)
-            self._tick(now)
-            journal.hand_over()
         if self._hosts.backlog or self._clients.backlog:
             self._hosts.flush()
             self._clients.flush()

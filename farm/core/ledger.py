@@ -106,11 +106,13 @@ class Ledger:
         return wall - self.wall_offset
 
     def persist(self, record: Record) -> int:
-        """Append a record to the journal; its ref."""
+        """Append a record to the journal; its ref. A store in memory has it then."""
         if self.drafts and type(record) not in PASSING:
             self.write_drafts(self.drafts.take_all())
         ref = self.last_ref = self.last_ref + 1
         self.port.persist(ref, record)
+        if not self.durable:
+            self.committed = ref
         return ref
 
     def mark(self, session: Session, now: float) -> list[int]:
@@ -155,8 +157,7 @@ class Ledger:
 
     def write_fresh(self) -> None:
         """Hosts have what they have room for: write what was accepted, if it is not to wait."""
-        idle = self.committed >= self.last_ref or not self.durable
-        self.write_drafts(self.drafts.take_fresh(idle=idle))
+        self.write_drafts(self.drafts.take_fresh(idle=self.committed >= self.last_ref))
 
     def write_drafts(self, drafts: Iterable[Draft]) -> None:
         """Write what was accepted, now."""

@@ -19,7 +19,7 @@ class Port(Protocol):
 
     ``persist``, ``prune``, ``keep_function``, ``drop_functions`` and ``release`` form one ordered
     sequence of changes: they are committed in that order, in groups, and ``Core.on_committed`` is
-    told the greatest ``ref`` that is durable.
+    told the greatest ``ref`` that is durable. A store in memory has each of them on return.
     """
 
     def send(self, peer: Peer, message: ToClient | ToHost) -> None:

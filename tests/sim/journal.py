@@ -127,6 +127,9 @@ class Journal:
         self._add(Append(ref, record, encode_record(record)))
 
     def _add(self, change: Change) -> None:
+        if not self.disk.durable:
+            self._apply([change])
+            return
         self.waiting.append(change)
         if self._event is None:
             self._event = self.clock.after(0.0, self._write)
@@ -152,7 +155,7 @@ class Journal:
             self._event = self.clock.at(self.stalled_until, self._write)
             return
         self.writing, self.waiting = self.waiting, []
-        delay = self.chance.expovariate(1.0 / self.commit_seconds) if self.disk.durable else 0.0
+        delay = self.chance.expovariate(1.0 / self.commit_seconds)
         self._event = self.clock.after(delay, self._written)
 
     def _written(self) -> None:

@@ -134,22 +134,28 @@ class Rig:
     def persist(self, ref, record):
         data = r.encode_record(record)
         assert r.decode_record(data) == record
-        self.pending.append(("append", ref, data))
+        self._change(("append", ref, data))
+
+    def _change(self, change):
+        if self.durable:
+            self.pending.append(change)
+        else:  # a store in memory has it at once
+            self._commit(change)
 
     def prune(self, refs):
         assert refs
         assert len(set(refs)) == len(refs), "pruned twice"
-        self.pending.append(("delete", list(refs)))
+        self._change(("delete", list(refs)))
 
     def keep_function(self, digest, name, data):
-        self.pending.append(("put", digest, name, data))
+        self._change(("put", digest, name, data))
 
     def drop_functions(self, digests):
-        self.pending.append(("drop", list(digests)))
+        self._change(("drop", list(digests)))
 
     def release(self, blobs):
         assert blobs
-        self.pending.append(("release", list(blobs)))
+        self._change(("release", list(blobs)))
 
     def read(self, blob):
         return self.blobs.get(blob.name, blob)

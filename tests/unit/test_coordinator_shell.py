@@ -30,6 +30,20 @@ class WokenPoller(Poller):
     woken = property(lambda self: True, lambda self, woken: None)
 
 
+class DurableStore(MemoryStore):
+    """Says that it is durable, so that the journal thread commits to it; notes who did."""
+
+    durable = True
+
+    def __init__(self):
+        super().__init__()
+        self.threads = []
+
+    def commit(self, changes):
+        self.threads.append(threading.current_thread())
+        super().commit(changes)
+
+
 class FakeCore:
     """Writes down what it is told; raises on a Bye whose reason is ``bug``."""
 
@@ -101,10 +115,11 @@ def shell(tmp_path):
     hosts, clients = Router(context, "host"), Router(context, "client")
     clients.bind(address)
     hosts.bind(host_address(address))
-    store = MemoryStore()
+    store = DurableStore()
     store.open(0, 1)
     waker = Waker()
     journal = Journal(store, waker.wake)
+    journal._usual_seconds = 0.0  # as after some quick commits
     counters = Counters((hosts, clients))
     port = ShellPort((hosts, clients), journal, counters)
     core = FakeCore()
@@ -160,23 +175,9 @@ def test_a_change_is_committed_and_the_core_is_told_before_the_next_tick(shell):
     shell.port.prune([1])
     shell.port.keep_function(b"h" * 16, "f", b"data")
     shell.port.drop_functions([b"h" * 16])
-    shell.loop._turn(0.0)
+    shell.turn_until(lambda: shell.port.fetch(1) is None)
     shell.port.load(1)
     shell.turn_until(lambda: ("loaded", 1, None) in shell.core.calls)
-
-
-class DurableStore(MemoryStore):
-    """Says that it is durable, so that the journal thread commits to it; notes who did."""
-
-    durable = True
-
-    def __init__(self):
-        super().__init__()
-        self.threads = []
-
-    def commit(self, changes):
-        self.threads.append(threading.current_thread())
-        super().commit(changes)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,20 @@ def test_what_others_rely_on_does_not_wait(other):
 
 
 def test_with_a_store_in_memory_nothing_waits():
-    assert written(busy(large(2), durable=False))[-1] == [2]
+    rig = busy(large(2), durable=False)
+    assert not rig.ledger.drafts
+    kept = [r.decode_record(data) for data in rig.disk.records.values()]
+    assert [one.groups[0].first for one in kept if isinstance(one, r.Submitted)] == [1, 2]
+    assert (2, 1) in accepted(rig)
+
+
+def test_what_ends_is_published_at_once_where_a_store_is_in_memory():
+    rig = busy(durable=False)
+    (grant,) = rig.grants(rig.peers["host"])
+    rig.take()
+    rig.report(rig.peers["host"], window=512, ended=[ended(grant)], commit=False)
+    rig.tick()
+    assert [entry.first for message in rig.of(m.Results) for entry in message.entries] == [1]
 
 
 def test_a_submission_that_comes_again_is_acknowledged_when_it_is_committed():

@@ -1,6 +1,7 @@
 """The journal thread: order, grouping, failures, reading, stopping."""
 
 import threading
+from math import inf
 
 import pytest
 
@@ -254,15 +255,17 @@ def test_closing_a_stalled_journal_tries_once_more_and_says_what_was_not_committ
     assert shell.journal.committed == 0
 
 
-def test_a_store_in_memory_needs_no_threads():
+def test_a_store_in_memory_has_what_is_appended_at_once_and_needs_no_threads():
     news = []
-    journal = Journal(MemoryStore(), lambda: news.append(1))
+    store = MemoryStore()
+    journal = Journal(store, lambda: news.append(1), behind_changes=0)
     before = threading.active_count()
     journal.append(Append(3, record_of(4)))
-    assert journal.committed == 0
-    journal.hand_over()
-    assert journal.committed == 3
-    assert not journal.behind
+    journal.append(Append(5, record_of(6)))
+    journal.append(Delete((5,)))
+    assert (store.read(3), store.read(5)) == (record_of(4), None)
+    assert journal.fetch(3) == record_of(4)
+    assert (journal.behind, journal.committed, journal.due) == (False, 0, inf)
     journal.read(3)
     journal.read(4)
     assert journal.take_loaded() == [(3, record_of(4)), (4, None)]
