@@ -35,7 +35,7 @@ from farm.model import BLOB_BYTES, Blob, Payload
 from farm.protocol.codec import entries_of
 from farm.protocol.messages import Assign, ClientWelcome, HostWelcome, Message, Results
 from farm.protocol.parts import Group, Result
-from farm.protocol.records import Buried, Finished, Record, Submitted
+from farm.protocol.records import Arguments, Buried, Finished, Record, Submitted
 from farm.ranges import RangeSet
 from farm.store import StoreFailed
 
@@ -294,7 +294,7 @@ def _named(record: Record) -> Iterator[tuple[bytes | None, tuple[int, int], str]
         case Finished(entries=entries):
             for _, _, blob in _blobs_in(entries):
                 yield None, (0, 0), blob.name
-        case Buried(group=group):
+        case Buried(group=group) | Arguments(group=group):
             for _, _, blob in _blobs_in([group]):
                 yield None, (0, 0), blob.name
 

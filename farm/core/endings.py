@@ -279,8 +279,7 @@ class Endings:
             self._flush_ended(now)
         if self._buried:
             buried, self._buried = self._buried, []
-            for batch, group, attempts in buried:
-                self._dead.bury(batch, group, attempts, now)
+            self._dead.bury(buried, now)
         if self._finished:
             finished, self._finished = self._finished, []
             results, self._results = self._results, []

@@ -18,6 +18,7 @@ from farm.core.sessions import Session
 from farm.errors import ProtocolError
 from farm.model import State
 from farm.protocol.records import (
+    Arguments,
     AttemptEnd,
     AttemptsEnded,
     Begun,
@@ -48,6 +49,7 @@ ORDER: tuple[tuple[type, ...], ...] = (
     (JobOpened, JobSealed),
     (Submitted,),
     (Finished, AttemptsEnded, Begun, Stopping, Delivered, Recovered, HostJoined, Remembered),
+    (Arguments,),
     (Restored, Buried, QueueChanged),
 )
 """Tasks come before what is said of them: survivors are copied out to younger records."""
@@ -96,6 +98,7 @@ class Loading:
             Restored: self._restore_restored,
             HostJoined: self._join_host,
             Buried: lambda ref, record, _now: self._dead.restore(ref, record),
+            Arguments: lambda ref, record, _now: self._dead.restore_arguments(ref, record.group),
             Remembered: self._history.restore,
             QueueChanged: lambda ref, record, _now: orders.restore(ref, record),
         }
@@ -124,6 +127,7 @@ class Loading:
             for ref, record in later:
                 if isinstance(record, kinds):
                     self._restorers[type(record)](ref, record, now)
+        self._dead.restored()
         ledger.residence.on_committed(ledger.committed)
         self._restore_charges(now)
         self._count_unread()

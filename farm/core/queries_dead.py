@@ -9,11 +9,12 @@ from farm.core.batch import Batch
 from farm.core.blobs import whole
 from farm.core.dead import DeadTask, DeadTasks
 from farm.core.ledger import Ledger
+from farm.core.queue_credit import cut
 from farm.core.rights import why_not_admin
 from farm.core.sessions import Session
 from farm.model import TaskId
-from farm.protocol.parts import Failure
-from farm.protocol.records import Buried, Finished, Record
+from farm.protocol.parts import Failure, Group
+from farm.protocol.records import Arguments, Buried, Finished, Record
 
 __all__ = ["DeadQueries", "Pending"]
 
@@ -82,10 +83,10 @@ class DeadQueries:
                 dead.blobs and self._dead.find(dead.id, who) is not dead
             ):  # forgotten, and its blobs too
                 raise ValueError(f"task {dead.id} is not among the dead that are kept any more")
-            group = whole(self._ledger.port, _buried(record, dead.id).group, dead.id)
+            group = whole(self._ledger.port, _called(record, dead.id), dead.id)
             return row | {"group": msgspec.msgpack.encode(group)}
 
-        return Pending(dead.ref, finish)
+        return Pending(dead.called, finish)
 
     def _drop(self, arguments: Row, _now: float, who: Session) -> int:
         """Forget dead tasks, by ``ids``; how many were known. Those of others only for an admin."""
@@ -140,6 +141,14 @@ class DeadQueries:
             return basis | {"attempts": [attempt_row(one) for one in attempts]}
 
         return Pending(dead.ref, finish)
+
+
+def _called(record: Record | None, task: TaskId) -> Group:
+    """The group of a dead task alone, with its arguments."""
+    if isinstance(record, Arguments):
+        at = task.counter - record.group.first
+        return cut(record.group, at, at + 1)
+    return _buried(record, task).group
 
 
 def _buried(record: Record | None, task: TaskId) -> Buried:

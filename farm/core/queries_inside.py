@@ -17,7 +17,7 @@ from farm.core.sessions import Session
 from farm.model import State, TaskId
 from farm.protocol.messages import Told
 from farm.protocol.parts import Failure, Group, Payload
-from farm.protocol.records import Buried, Finished, Record, Submitted
+from farm.protocol.records import Arguments, Buried, Finished, Record, Submitted
 
 __all__ = ["InsideQueries"]
 
@@ -153,7 +153,8 @@ class InsideQueries:
         """A task as it was submitted: its group, encoded, for a client to call it."""
         task = self._meant(arguments.get("id"), who)
         if (dead := self._dead.find(task, who)) is not None:
-            return Pending(dead.ref, lambda record: self._called(_group_of(record, task), task))
+            called = lambda record: self._called(_group_of(record, task), task)  # noqa: E731
+            return Pending(dead.called, called)
         found = find_task(self._ledger, task, who)
         if found is None:
             raise self._unknown(task, who)
@@ -203,7 +204,7 @@ class InsideQueries:
 def _group_of(record: Record | None, task: TaskId) -> Group | None:
     """The group in a record that a task belongs to."""
     match record:
-        case Buried():
+        case Buried() | Arguments():
             groups = [record.group]
         case Submitted():
             groups = record.groups

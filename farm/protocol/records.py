@@ -17,6 +17,7 @@ from farm.protocol.entries import MALFORMED, check_entries
 from farm.protocol.parts import Failure, Group, Instant, Part, Result, Run, TaskRun
 
 __all__ = [
+    "Arguments",
     "AttemptEnd",
     "AttemptsEnded",
     "Begun",
@@ -198,7 +199,8 @@ class Buried(Part, tag=20):
     """A task is dead: what it was, and the evidence of its attempts, to be kept for people.
 
     Comes before the outcome; of a task that has none it says nothing. It names no other record and
-    outlives the task's own. ``owner``: whose it is.
+    outlives the task's own. ``owner``: whose it is. ``arguments``: the record that has them, if
+    others died with it; else its own group does.
     """
 
     at: Instant
@@ -207,6 +209,14 @@ class Buried(Part, tag=20):
     job: str
     attempts: list[Failure]
     owner: str = ""
+    arguments: int = 0
+
+
+class Arguments(Part, tag=25):
+    """The one payload of items of a packed task that died together. Comes before them."""
+
+    session: bytes
+    group: Group
 
 
 class Memory(Part):
@@ -288,6 +298,7 @@ Record = (
     | Begun
     | Stopping
     | Buried
+    | Arguments
     | Remembered
     | ClockRead
     | Restored
@@ -319,6 +330,10 @@ def decode_record(data: bytes) -> Record:
             if record.group.count != 1 or not record.attempts:
                 told = f"{record.group.count} tasks and {len(record.attempts)} attempts"
                 raise ProtocolError(f"a record of a dead task has {told}")
+        case Arguments():
+            check_entries([record.group])
+            if not record.group.packed:
+                raise ProtocolError("a record of arguments in common is of no packed task")
     return record
 
 

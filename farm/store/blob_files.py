@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from farm.model import BLOB_BYTES, Blob
 from farm.protocol.parts import Group, Result
-from farm.protocol.records import Buried, Finished, Record, Submitted
+from farm.protocol.records import Arguments, Buried, Finished, Record, Submitted
 from farm.ranges import RangeSet
 
 __all__ = ["BlobFiles"]
@@ -57,7 +57,7 @@ class BlobFiles:
                 ]
             case Finished():
                 self._finished[ref] = list(_runs((e.session, e) for e in record.entries))
-            case Buried():
+            case Buried() | Arguments():
                 self._buried[ref] = list(_runs([(record.session, record.group)]))
 
     def needed(self, refs: Container[int]) -> dict[str, tuple[int, int]]:

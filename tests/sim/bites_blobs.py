@@ -13,7 +13,7 @@ from farm.core.ledger import Ledger
 from farm.core.loading import Loading
 from farm.core.reports import Reports
 from farm.core.retention import Retention, _is_scattered
-from farm.protocol.records import Buried, Record
+from farm.protocol.records import Arguments, Buried, Record
 from farm.store.blob_files import BlobFiles
 from tests.sim.bites import CUTS, RESTARTS, bite
 
@@ -210,7 +210,7 @@ def _(patch):
     add = BlobFiles.add
 
     def forget(self, ref, record):
-        if not isinstance(record, Buried):
+        if not isinstance(record, Buried | Arguments):
             add(self, ref, record)
 
     patch.setattr(BlobFiles, "add", forget)

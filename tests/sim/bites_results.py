@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from farm.core.admission import Admission
+from farm.core.dead import DeadTasks
 from farm.core.history import History
 from farm.core.loading import Loading
 from farm.core.retention import Retention
@@ -107,3 +108,21 @@ def _(patch):
 )
 def _(patch):
     patch.setattr(Loading, "_restore_restored", lambda *_: None)
+
+
+@bite(
+    "arguments that the dead have in common go with the last of them",
+    "evidence",
+    faults=["crash host"],
+    fault_seconds=0.5,
+    durable=True,
+    work_seconds=0.8,
+)
+def _(patch):
+    let_go = DeadTasks._let_go
+
+    def at_once(self, called):
+        self._in_common[called].needed = 1
+        let_go(self, called)
+
+    patch.setattr(DeadTasks, "_let_go", at_once)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from farm.core.evidence import ATTEMPTS_MAX
-from farm.protocol.records import Buried
+from farm.protocol.records import Arguments, Buried
 from tests.sim import work
 from tests.sim.truth import Violation
 
@@ -27,14 +27,25 @@ class EvidenceChecks:
         """The coordinator keeps a dead task."""
         group = record.group
         task = self._truth.tasks[record.session, group.first]
-        payload = work.content(group.payloads[0])
-        own = work.split(payload)[group.start] if group.packed else payload
+        own = self._work(record)
         if own != task.work or group.function != task.function:
             raise Violation("evidence", f"{task.name} is kept as {group}")
         facts = self._truth.written[task.id]
         expected = min(ATTEMPTS_MAX, facts.losses + 1)
         if len(record.attempts) < expected or not all(one.cause for one in record.attempts):
             raise Violation("evidence", f"{task.name} after {facts.losses}: {record.attempts}")
+
+    def _work(self, record: Buried) -> bytes:
+        """What a dead task was to do."""
+        group = called = record.group
+        if record.arguments:
+            common = self._truth.written.records[record.arguments]
+            if not isinstance(common, Arguments) or common.session != record.session:
+                raise Violation("evidence", f"{group} has its arguments in {common}")
+            called = common.group
+        payload = work.content(called.payloads[0])
+        at = group.first - called.first
+        return work.split(payload)[called.start + at] if called.packed else payload
 
     def dead(self, task: Id) -> None:
         """A task ends as dead: its record has come before, unless there are too many."""
@@ -51,6 +62,8 @@ class EvidenceChecks:
         settings = self._checks.settings
         for ref in refs:
             record = self._truth.written.records.get(ref)
+            if isinstance(record, Arguments):
+                self._unneeded(ref, refs)
             if not isinstance(record, Buried) or settings.dead_tasks == 1:
                 continue
             task = (record.session, record.group.first)
@@ -63,3 +76,9 @@ class EvidenceChecks:
                 )
                 if not again:
                     raise Violation("evidence", f"{task[1]} is forgotten too early")
+
+    def _unneeded(self, ref: int, refs: list[int]) -> None:
+        """Arguments go with the last of the dead tasks that have them, not before."""
+        for number, record in self._truth.written.records.items():
+            if isinstance(record, Buried) and record.arguments == ref and number not in refs:
+                raise Violation("evidence", f"{record.group.first} loses its arguments")

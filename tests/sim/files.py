@@ -13,7 +13,7 @@ import msgspec
 from farm.core.blobs import live_blobs
 from farm.model import BLOB_BYTES, Blob
 from farm.protocol.codec import entries_of
-from farm.protocol.records import Buried, Finished, Submitted, decode_record
+from farm.protocol.records import Arguments, Buried, Finished, Submitted, decode_record
 from farm.store.blob_files import BlobFiles
 from tests.sim.truth import Violation
 from tests.sim.work import content
@@ -156,7 +156,7 @@ def _needs(ref: int, record: Record, name: str, truth: Truth) -> bool:
                 for i, counter in enumerate(range(group.first, group.first + group.count))
                 if group.packed or _names(group.payloads[i : i + 1], name)
             )
-        case Buried():
+        case Buried() | Arguments():
             return _names(record.group.payloads, name)
     return False
 

@@ -20,7 +20,7 @@ from farm.errors import PayloadError
 from farm.model import BLOB_BYTES, Blob, Ending
 from farm.payload import PAYLOAD_BYTES_MAX, dump_call, dump_value, load_call, load_value
 from farm.protocol.messages import Assign, Grant, Group, HostWelcome, Result, Results, Submit
-from farm.protocol.records import Buried, Finished, Submitted
+from farm.protocol.records import Arguments, Buried, Finished, Submitted
 
 LARGE = bytes(range(256)) * (BLOB_BYTES // 128)
 SESSION = b"s" * 16
@@ -412,6 +412,7 @@ def test_arguments_that_nobody_will_read_are_not_synced(join, folder, monkeypatc
     rest = Result(SESSION, 11, 1, Ending.CANCELLED, [])
     other = Result(b"another", 5, 9, Ending.CANCELLED, [])
     dead = Buried(1.0, SESSION, Group(7, 1, b"f", payloads[2:3], len(LARGE)), "", [])
+    common = Arguments(SESSION, packed)
 
     def needed(*records):
         synced.clear()
@@ -424,6 +425,7 @@ def test_arguments_that_nobody_will_read_are_not_synced(join, folder, monkeypatc
     assert needed(submitted, Finished(2.0, ends)) == [1, 3, 4]
     assert needed(submitted, Finished(2.0, ends), Finished(2.0, [rest])) == [1, 3]
     assert needed(submitted, dead, Finished(2.0, ends)) == [1, 2, 3, 4]
+    assert needed(submitted, common, Finished(2.0, [*ends, rest])) == [1, 3, 4]
     assert needed(submitted, Finished(2.0, [other])) == [0, 1, 2, 3, 4]
 
 

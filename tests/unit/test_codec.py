@@ -32,6 +32,7 @@ from farm.protocol.messages import (
     Template,
 )
 from farm.protocol.records import (
+    Arguments,
     Buried,
     ClockRead,
     Finished,
@@ -293,6 +294,14 @@ def test_the_record_of_a_dead_task_is_of_one_and_of_its_attempts(wrong):
     assert decode_record(encode_record(right)) == right
     with pytest.raises(ProtocolError):
         decode_record(encode_record(msgspec.structs.replace(right, **wrong)))
+
+
+def test_arguments_in_common_are_of_one_packed_task():
+    right = Arguments(SESSION, Group(1, 3, HASH, [b"abc"], 3, packed=True))
+    assert decode_record(encode_record(right)) == right
+    for wrong in (Group(1, 1, HASH, [b"a"], 1), Group(1, 3, HASH, [], 0, packed=True)):
+        with pytest.raises(ProtocolError):
+            decode_record(encode_record(Arguments(SESSION, wrong)))
 
 
 @pytest.mark.parametrize("at", [math.nan, math.inf, -math.inf])

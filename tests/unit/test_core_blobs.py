@@ -151,22 +151,25 @@ def test_arguments_of_a_dead_task_go_when_its_time_is_over():
     assert released(rig) == ["kept/a"]
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("restarts", [False, True])
-def test_dead_items_and_those_that_still_run_share_one_payload(restarts):
+def test_dead_items_and_those_that_still_run_share_one_payload(restarts, together):
     rig = farm(packed(1, 3, payload=blob("all"), template=DEADLY))
     (grant,) = rig.grants(rig.peers["host"])
     death = Failure("signal", "it was killed", "host")
     ends = [ended(grant, Ending.LOST, lo=i, hi=i + 1, failure=death) for i in range(2)]
-    rig.report(rig.peers["host"], window=512, ended=ends)
-    assert rig.ledger.shared == {"kept/all": 2}
+    for number, some in enumerate([ends] if together else [ends[:1], ends[1:]], 1):
+        rig.report(rig.peers["host"], number=number, window=512, ended=some)
+    needed = {"kept/all": 1 if together else 2}  # by records of the dead
+    assert rig.ledger.shared == needed
     if restarts:
         again(rig)
-        assert rig.ledger.shared == {"kept/all": 2}
+        assert rig.ledger.shared == needed
         (grant,) = rig.grants(rig.peers["host"])
     ask(rig, "drop_dead", ids=[str(TaskId(ALICE, 1))])
     assert rig.ledger.shared == {"kept/all": 1}
     last = ended(grant, epoch=rig.epoch, lo=grant.count - 1)
-    rig.report(rig.peers["host"], number=2, window=512, ended=[last])
+    rig.report(rig.peers["host"], number=3, window=512, ended=[last])
     assert rig.ledger.open_tasks == 0
     assert (released(rig), live(rig)) == ([], ["kept/all"])
     ask(rig, "drop_dead", ids=[str(TaskId(ALICE, 2))])

@@ -306,3 +306,80 @@ def test_a_lost_host_is_evidence_with_attempt_and_time():
     (attempt,) = ask(rig, "task", id=task()).data["attempts"]
     assert (attempt["cause"], attempt["attempt"], attempt["host"]) == ("host_lost", 1, "host")
     assert attempt["seconds"] > 29
+
+
+def lose_many(count=4, payload=b"many", **settings):
+    """A packed task of which no item may run twice, and whose host is lost."""
+    rig = farm(packed(1, count, payload, template=m.Template(max_losses=0)), **settings)
+    rig.drop(rig.peers["host"])
+    rig.sleep(40)
+    assert rig.ledger.open_tasks == 0
+    return rig
+
+
+def called(rig, counter):
+    """What is needed to submit the like of a dead task."""
+    found = ask(rig, "dead_task", id=task(counter)).data["group"]
+    return msgspec.msgpack.decode(found, type=m.Group)
+
+
+def test_items_that_die_together_keep_their_arguments_once():
+    rig = lose_many(payload=b"m" * 5000)
+    for _ in range(2):
+        assert sum(len(data) for data in rig.disk.records.values()) < 15_000  # with the submission
+        rows = ask(rig, "dead").data
+        assert [row["id"] for row in rows] == [task(i) for i in (1, 2, 3, 4)]
+        assert all(row["bytes"] > 5000 for row in rows)
+        for counter in (1, 4):
+            again = called(rig, counter)
+            assert (again.first, again.count, again.start) == (counter, 1, counter - 1)
+            assert (again.packed, again.payloads) == (True, [b"m" * 5000])
+            call = msgspec.msgpack.decode(ask(rig, "call", id=task(counter)).data["group"])
+            assert call[3] == [b"m" * 5000]
+            [attempt] = ask(rig, "task", id=task(counter)).data["attempts"]
+            assert attempt["cause"] == "host_lost"
+        rig.reload()
+        rig.client()
+
+
+def test_arguments_go_with_the_last_of_those_who_have_them():
+    rig = lose_many()
+    rig.say(rig.peers["alice"], m.Taken(9))
+    rig.sleep(5)
+    assert ask(rig, "drop_dead", ids=[task(1), task(3)]).data == 2
+    rig.commit()
+    rig.reload()
+    rig.client()
+    assert [row["id"] for row in ask(rig, "dead").data] == [task(2), task(4)]
+    assert called(rig, 4).payloads == [b"many"]
+    assert ask(rig, "drop_dead", ids=[task(2)]).data == 1
+    rig.commit()
+    assert len(records(rig, r.Arguments)) == 1
+    assert ask(rig, "drop_dead", ids=[task(4)]).data == 1
+    rig.commit()
+    assert (records(rig, r.Arguments), records(rig, r.Buried)) == ([], [])
+    assert len(rig.disk.functions) == 0
+
+
+def test_arguments_of_the_dead_are_counted_once():
+    rig = lose_many(payload=b"m" * 5000, dead_bytes=6000)
+    assert len(ask(rig, "dead").data) == 4
+    rig = lose_many(payload=b"m" * 5000, dead_bytes=4000)
+    assert ask(rig, "dead").data == []
+    assert records(rig, r.Arguments) == []
+    rig = lose_many(dead_tasks=3)
+    assert [row["id"] for row in ask(rig, "dead").data] == [task(i) for i in (2, 3, 4)]
+
+
+def test_arguments_of_tasks_that_run_again_go():
+    rig = farm(packed(1, 3, template=m.Template(max_losses=0)))
+    (grant,) = rig.grants(rig.peers["host"])
+    end = ended(grant, Ending.LOST, failure=failure())
+    rig.report(rig.peers["host"], ended=[end], commit=False)
+    kinds = [type(r.decode_record(change[2])) for change in rig.pending if change[0] == "append"]
+    assert kinds == [r.Arguments, *[r.Buried] * 3, r.Finished]
+    rig.reload(commit=2)
+    rig.commit()
+    assert (records(rig, r.Arguments), records(rig, r.Buried)) == ([], [])
+    rig.client()
+    assert ask(rig, "dead").data == []

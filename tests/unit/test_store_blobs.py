@@ -7,7 +7,7 @@ import pytest
 from farm.errors import StoreUnreadable
 from farm.model import BLOB_BYTES, Blob, Ending
 from farm.protocol.parts import Failure, Group, Result
-from farm.protocol.records import Buried, Finished, Submitted
+from farm.protocol.records import Arguments, Buried, Finished, Submitted
 from farm.store import Append, Delete, care, copying
 from farm.store.blob_files import BlobFiles
 from farm.store.sqlite import SqliteStore
@@ -38,6 +38,10 @@ def buried(counter, name):
     return Buried(2.0, S, Group(counter, 1, F, [blob(name)], SIZE), "", [DEATH])
 
 
+def in_common(first, count, name):
+    return Arguments(S, Group(first, count, F, [blob(name)], SIZE, packed=True))
+
+
 # ---------------------------------------------------------------- what is needed
 
 
@@ -53,6 +57,7 @@ def buried(counter, name):
         ([submitted(2, "a"), finished(1, "r", "s")], "s"),
         ([finished(1, "r")], ""),
         ([buried(1, "a")], "a"),
+        ([in_common(1, 3, "a")], "a"),
     ],
 )
 def test_a_blob_is_needed_by_what_is_open_kept_or_dead(records, needed):
