@@ -253,3 +253,24 @@ def test_a_task_that_starts_in_a_day_costs_a_few_bytes():
 def _used():
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
+
+
+def test_what_was_committed_when_its_turn_had_come_and_failed_may_be_in_memory():
+    rig, client, host = far()
+    rig.submit(client, group(1, template=m.Template(delay=HOUR)))  # there is something to foresee
+    again = m.Template(delay=100.0, retries=3, backoff=1000.0)
+    rig.report(host, window=0)
+    rig.submit(client, group(2, template=again), commit=False)
+    for _ in range(11):
+        for peer in (client, host):
+            rig.say(peer, m.Beat())
+        rig.tick(10.0)  # the store is slow
+    rig.commit()
+    assert not batches(rig)[1].stored
+    rig.report(host, number=2, window=4)
+    (grant,) = rig.grants(host)
+    rig.report(host, number=3, ended=[ended(grant, Ending.EXCEPTION)])
+    assert batches(rig)[1].states[0] == State.SCHEDULED
+    assert not batches(rig)[1].stored
+    rig.sleep(2000)
+    assert [one.attempt for one in rig.grants(host)] == [2]
