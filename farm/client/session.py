@@ -267,7 +267,7 @@ class Session:
             self._outbox.park(message.queue, now + message.retry_after, message.message)
         elif reason == "busy":
             self.retry_at, self.busy = now + message.retry_after, message.message
-            self._outbox.hold(now, message.retry_after if paced else 0.0)
+            self._outbox.hold(now, message.retry_after)
         if opens or reason == "function" or (reason == "busy" and waits):
             self._outbox.put_back(pieces)
             # Whoever asked to cancel them is told "not known": they must not run after all.

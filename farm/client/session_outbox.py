@@ -13,13 +13,12 @@ it, until the coordinator says how many may be sent.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from copy import copy as copy_of
 from operator import attrgetter
 
 from farm.client.session_functions import Functions
-from farm.client.session_shelf import Shelf, join, part_of_result
-from farm.client.session_siblings import Siblings
-from farm.model import DEFAULT_QUEUE, Ending
+from farm.client.session_shelf import Shelf, copied, join, part_of_result, queue_of
+from farm.client.session_siblings import HOLD_SECONDS_MIN, Pauses, Siblings
+from farm.model import Ending
 from farm.protocol.messages import (
     BATCH_BYTES,
     TASKS_PER_MESSAGE_MAX,
@@ -37,8 +36,6 @@ __all__ = ["Outbox"]
 Send = Callable[[Function | Submit], None]
 _ENDING = attrgetter("ending")
 
-HOLD_SECONDS_MIN = 0.05
-"""After ``Refused(busy)`` nothing is sent for at least so long, unless credit comes."""
 HOLD_TIMES = 2
 """Nor for so many times as long as was said: credit comes when there is room, and whoever comes
 before it does keeps the farm from draining."""
@@ -55,7 +52,7 @@ class Outbox:
 
     def __init__(self, *, paced: bool = True) -> None:
         self._paced = paced
-        self._siblings = Siblings()  # empty if it is
+        self._siblings, self._pauses = Siblings(), Pauses()  # of no use if it is
         self.fresh = Shelf()
         self.again = Shelf()
         self.unacked = Shelf()
@@ -124,6 +121,7 @@ class Outbox:
             self._next = max(self._next, group.first + group.count)
             if not self._paced:
                 self._siblings.add(group)
+                self.hold_until = self._pauses.soon(self.hold_until, goes_on=False)
         if at_once := send is not None and len(groups) == 1 and self._passes(groups[0], now):
             [group] = groups
             self._charge(group, send)
@@ -158,7 +156,7 @@ class Outbox:
         self.full.clear()
         moved = self.retained.take_all() if lost else []
         for group in [*self.again.take_all(), *moved] if lost else ():
-            tried = _copy(group)
+            tried = copied(group)
             tried.tried = True
             self.again.add(tried)
         return moved
@@ -173,7 +171,10 @@ class Outbox:
 
     def hold(self, now: float, retry_after: float) -> None:
         """The coordinator is full and may have room after so many seconds."""
-        self.hold_until = now + max(HOLD_TIMES * retry_after, HOLD_SECONDS_MIN)
+        if self._paced:
+            self.hold_until = now + max(HOLD_TIMES * retry_after, HOLD_SECONDS_MIN)
+        else:
+            self.hold_until = self._pauses.until(now, self.hold_until, retry_after)
 
     def disconnected(self) -> None:
         """What is unacknowledged may have arrived or not."""
@@ -274,7 +275,7 @@ class Outbox:
     def accepted(self, first: int, stop: int, *, durable: bool) -> list[Group]:
         """The coordinator has these tasks, durably or not; which of them it had not before."""
         pieces = self.unacked.take(first, stop)
-        self._siblings.accepted(pieces)
+        self._goes_on(pieces)
         for piece in pieces:
             if not durable or (piece.template is not None and not piece.template.durable):
                 self.retained.add(piece)
@@ -293,11 +294,11 @@ class Outbox:
             if not self._paced:
                 self._siblings.add(piece)
             # A copy: what was sent once may be looked at elsewhere, and fresh groups grow.
-            self._shelf(piece).add(_copy(piece))
+            self._shelf(piece).add(copied(piece))
 
     def _shelf(self, group: Group) -> Shelf:
         """Where what the coordinator does not have belongs."""
-        return self.parked.get(_queue(group), self.fresh) if self.parked else self.fresh
+        return self.parked.get(queue_of(group), self.fresh) if self.parked else self.fresh
 
     def park(self, queue: str, retry_at: float, why: str) -> None:
         """A queue has refused tasks: all that is fresh of it waits for room in it."""
@@ -306,7 +307,7 @@ class Outbox:
         shelf = self.parked.get(queue)
         if shelf is None:
             shelf = self.parked[queue] = Shelf()
-            for group in [group for group in self.fresh if _queue(group) == queue]:
+            for group in [group for group in self.fresh if queue_of(group) == queue]:
                 for piece in self.fresh.take(group.first, group.first + group.count):
                     shelf.add(piece)
 
@@ -383,16 +384,11 @@ class Outbox:
             self._drop_empty()
         if not self._paced:
             self._siblings.remove(first, stop)
-            self._siblings.accepted(pieces)  # what is over had room, though nobody has said so
+            self._goes_on(pieces)  # what is over had room, though nobody has said so
         return pieces
 
-
-def _queue(group: Group) -> str:
-    """The queue of a group's tasks, by the name that the coordinator says."""
-    return (group.template.queue if group.template is not None else "") or DEFAULT_QUEUE
-
-
-def _copy(group: Group) -> Group:
-    copy: Group = copy_of(group)
-    copy.payloads = list(group.payloads)
-    return copy
+    def _goes_on(self, pieces: list[Group]) -> None:
+        """There was room for these, or there is now."""
+        if not self._paced:
+            self._siblings.accepted(pieces)
+            self.hold_until = self._pauses.soon(self.hold_until, goes_on=True)

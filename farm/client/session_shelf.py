@@ -6,8 +6,9 @@ cost constant time; taking a part of a group splits it.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from copy import copy as copy_of
 
-from farm.model import Ending
+from farm.model import DEFAULT_QUEUE, Ending
 from farm.protocol.messages import BATCH_BYTES, TASKS_PER_MESSAGE_MAX, Failure, Group, Result
 from farm.ranges import RangeSet
 
@@ -16,10 +17,12 @@ __all__ = [
     "TRIED",
     "Shelf",
     "cancelled_results",
+    "copied",
     "join",
     "part",
     "part_of_result",
     "parts_of_result",
+    "queue_of",
     "runs_of",
 ]
 
@@ -91,6 +94,18 @@ def cancelled_results(
     for result in cancelled:
         result.failure = failure
     return cancelled
+
+
+def queue_of(group: Group) -> str:
+    """The queue of a group's tasks, by the name that the coordinator says."""
+    return (group.template.queue if group.template is not None else "") or DEFAULT_QUEUE
+
+
+def copied(group: Group) -> Group:
+    """A group to be changed, of the same payloads."""
+    copy: Group = copy_of(group)
+    copy.payloads = list(group.payloads)
+    return copy
 
 
 def runs_of(groups: Iterable[Group]) -> list[tuple[int, int]]:

@@ -1,14 +1,49 @@
-"""Which tasks of a session that have not ended were submitted by the same task of its process."""
+"""Tasks that are not to wait for room, but as long as siblings of theirs will make some.
+
+Which tasks of a session that have not ended were submitted by the same task of its process, and
+when those that were refused ask again.
+"""
 
 from collections.abc import Collection, Iterable
 
 from farm.protocol.messages import Group
 from farm.ranges import RangeSet
 
-__all__ = ["Siblings"]
+__all__ = ["HOLD_SECONDS_MIN", "Pauses", "Siblings"]
 
+DOUBLINGS_MAX = 20
 Parent = tuple[bytes, int] | None
 """The session and counter of the task that submitted others; None: no task did."""
+
+
+HOLD_SECONDS_MIN = 0.05
+"""After ``Refused(busy)`` nothing is sent for at least so long, unless credit comes."""
+
+
+class Pauses:
+    """When who was refused asks again: soon, then in twice the time, and at last as was said.
+
+    The first times there may be room again although the farm is not drained; one refusal after
+    another says that there is none. Whatever goes on here begins anew: what ends has made room.
+    """
+
+    def __init__(self) -> None:
+        self._refused = 0  # times in a row
+        self._since = 0.0
+
+    def until(self, now: float, hold_until: float, retry_after: float) -> float:
+        """Something was refused: nothing is sent until then."""
+        if now < hold_until:  # together with what was refused just now
+            return hold_until
+        doubled: float = HOLD_SECONDS_MIN * 2.0 ** min(self._refused, DOUBLINGS_MAX)
+        self._refused, self._since = self._refused + 1, now
+        return now + max(min(doubled, retry_after), HOLD_SECONDS_MIN)
+
+    def soon(self, hold_until: float, *, goes_on: bool) -> float:
+        """Until when nothing is sent if something new is to be, or ``goes_on``."""
+        if goes_on:
+            self._refused = 0
+        return min(hold_until, self._since + HOLD_SECONDS_MIN)
 
 
 class Siblings:

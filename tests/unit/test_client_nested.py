@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import as_completed, wait
+from itertools import pairwise
 
 import pytest
 
@@ -79,6 +80,60 @@ def test_what_is_refused_waits_while_others_are_at_the_farm():
     session.on_tick(5.2)
     session.receive(busy(2), 5.3)
     assert ("failed", (2, 1, "busy", "full")) in port.take()
+
+
+def asks(session, port, now, seconds, first):
+    """Have a task refused again and again, as many turns as there are; when it was sent."""
+    found, end = [], now + seconds
+    while now < end:
+        session.receive(m.Beat(), now)  # the farm is there
+        session.on_tick(now)
+        if submitted(port):
+            found.append(now)
+            session.receive(busy(first), now)
+        now += 0.01
+    return found
+
+
+def test_who_is_refused_again_and_again_asks_as_often_as_it_was_told_to():
+    session, port = impatient()
+    session.submit([group(1, 2)], [F], 0.0)
+    session.receive(m.Accepted(1, [(1, 1)]), 0.1)
+    port.take()
+    session.receive(busy(2), 0.2)
+    found = asks(session, port, 0.2, 30.0, 2)
+    assert [round(b - a, 1) for a, b in pairwise(found)][:5] == [0.1, 0.2, 0.4, 0.8, 1.6]
+    assert {round(b - a, 1) for a, b in pairwise(found[6:])} == {3.0}  # as it was said
+
+
+def test_who_was_refused_asks_at_once_when_a_sibling_has_ended_or_there_is_another():
+    session, port = impatient()
+    session.submit([group(1, 3)], [F], 0.0)
+    session.receive(m.Accepted(1, [(1, 2)]), 0.1)
+    port.take()
+    session.receive(busy(3), 0.2)
+    last = asks(session, port, 0.2, 30.0, 3)[-1]
+    session.receive(m.Results(1, 2, [result(1)]), last + 0.3)
+    session.on_tick(last + 0.3)
+    assert submitted(port) == [(3, 1)]
+    session.receive(busy(3), last + 0.31)
+    session.on_tick(last + 0.37)
+    assert submitted(port) == [(3, 1)]  # from the beginning
+    session.receive(busy(3), last + 0.38)
+    last = asks(session, port, last + 0.38, 30.0, 3)[-1]
+    session.submit([group(4)], [F], last + 0.3)
+    assert submitted(port) == [(3, 2)]
+
+
+def test_all_that_is_refused_together_is_one_refusal():
+    session, port = impatient()
+    session.submit([group(i) for i in range(1, 12)], [F], 0.0)
+    session.receive(m.Accepted(1, [(1, 1)]), 0.1)
+    port.take()
+    for i in range(2, 12):
+        session.receive(busy(i), 0.2)
+    session.on_tick(0.26)
+    assert len(submitted(port)) > 0
 
 
 def test_what_is_refused_waits_for_no_task_that_may_be_above_it():
