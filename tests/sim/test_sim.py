@@ -75,7 +75,7 @@ def test_a_seed_has_a_bounded_number_of_steps():
 
 
 def test_what_needs_more_steps_than_there_are_has_failed():
-    failure = run_seed(0, steps=5)
+    failure = run_seed(0, steps=5, durable=True)
     assert (failure.check, failure.detail) == ("stuck", "stuck: not over after 5 steps")
 
 
