@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.sim.truth import Id
+
 if TYPE_CHECKING:
+    from tests.sim.client import ClientProcess
     from tests.sim.world import World
 
 __all__ = ["STEPS_PER_LOOK", "Budget"]
@@ -24,8 +27,9 @@ OF_FEW, FEW = 12, 10
 """So many more if it waits for room where there is room for less than so many."""
 OF_NESTED = 1
 """How many others a task that waits for others has below it that are open with it, or so."""
-OF_CLIENT, OF_TOLD = 12, 5
-"""The steps for a client, and for an outcome that it is told because it asked."""
+OF_CLIENT, OF_TOLD, OF_ASKED = 12, 5, 3
+"""The steps for a client, for an outcome that it is told because it asked, and for a request
+without a reply, which a new connection sends again."""
 
 
 class Budget:
@@ -62,6 +66,27 @@ class Budget:
         living = {client.session for client in clients}
         waited_for = {task for task in truth.unsettled if task[0] in living}
         tasks = len(waited_for | truth.committed.open.keys())
-        told = sum(client.program.unheard for client in clients)
+        told = sum(self._unheard(client) for client in clients)
+        asked = sum(len(client.program.unanswered) for client in clients)
         each = (each + OF_FEW * plan.has_less_room_than(FEW)) * (1 + OF_NESTED * plan.nested)
-        return each * tasks + OF_CLIENT * len(clients) + OF_TOLD * told
+        return each * tasks + OF_CLIENT * len(clients) + OF_TOLD * told + OF_ASKED * asked
+
+    def _unheard(self, client: ClientProcess) -> int:
+        """How many outcomes a client follows, and has not been told.
+
+        Of its own it is told once more if they are over when the farm hears that it follows them.
+        """
+        program, others, mine = client.program, set[Id](), set[Id]()
+        for request, tasks in program.follows.items():
+            found = tasks | client.followed.get(request, set())
+            if request in program.unanswered:
+                found |= self._of_job(program.followed_jobs.get(request, ""))
+                mine |= {task for task in found if task[0] == client.session}
+            others |= {task for task in found if task[0] != client.session}
+        return len(others - client.heard.keys()) + len(mine)
+
+    def _of_job(self, name: str) -> set[Id]:
+        """The tasks of a job, whatever the farm knows of it by now."""
+        owner, _, number = name.rpartition("-")
+        tasks = self._world.truth.tasks.values() if name else ()
+        return {task.id for task in tasks if task.client == owner and task.job == int(number)}

@@ -65,6 +65,7 @@ class HostileProgram(Program):
             request = self._request()
             self.follows[request] = set()
             name = self.world.owners.chance.choice(self.world.job_names)
+            self.followed_jobs[request] = name
             self.client.machine.attach(request, [], name, self.client.now)
 
     def _query(self, what: str, **arguments: object) -> None:

@@ -42,6 +42,7 @@ class Program:
         self.cancels: set[int] = set()
         self.questions: set[int] = set()
         self.follows: dict[int, set[Id]] = {}
+        self.followed_jobs: dict[int, str] = {}  # by name, of requests
         self.given_up: set[tuple[Id, bool]] = set()  # and whether it was accepted by then
         self.must_know: set[Id] = set()  # followed tasks that were acknowledged before
         self._jobs_opened = 0
@@ -97,8 +98,7 @@ class Program:
             for task in truth.unsettled.values()
             if task.id[0] == mine and not task.refused
         ]
-        asked = self.cancels | self.questions | self.follows.keys()
-        missing += [f"reply to {request}" for request in asked if request not in client.replies]
+        missing += [f"reply to {request}" for request in self.unanswered]
         missing += [f"the seal of {name}" for name in client.machine.jobs.unsealed]
         for request, tasks in self.follows.items():
             info = client.replies.get(request)
@@ -112,13 +112,9 @@ class Program:
         return missing
 
     @property
-    def unheard(self) -> int:
-        """How many outcomes of others it follows, and has not been told."""
-        client, found = self.client, set()
-        for request, tasks in self.follows.items():
-            found |= tasks
-            found |= client.followed.get(request, set())
-        return sum(task not in client.heard and task[0] != client.session for task in found)
+    def unanswered(self) -> set[int]:
+        """Its requests without a reply; each new connection sends them once more."""
+        return (self.cancels | self.questions | self.follows.keys()) - self.client.replies.keys()
 
     def is_following(self, task: Id) -> bool:
         """Whether a request asked for this task's outcome."""
@@ -333,6 +329,7 @@ class Program:
         if self.world.job_names and self.chance.random() < 0.5:
             self.follows[request] = set()
             name = self.chance.choice(self.world.job_names)
+            self.followed_jobs[request] = name
             self.client.machine.attach(request, [], name, self.client.now)
             return
         self.follow_tasks(request, self._some_runs(mine=False))
