@@ -165,7 +165,8 @@ class Outbox:
         """So much may be sent in all on this connection, or of the tasks parked for a queue."""
         if isinstance(message, Credit):
             self._granted = (message.tasks, message.bytes)
-            self.hold_until = 0.0
+            if self._paced:  # to others what was refused comes back, and that says nothing of room
+                self.hold_until = 0.0
         elif message.queue in self.parked:
             self._may[message.queue] = self._may.get(message.queue, 0) + message.tasks
 

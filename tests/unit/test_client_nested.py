@@ -125,6 +125,20 @@ def test_who_was_refused_asks_at_once_when_a_sibling_has_ended_or_there_is_anoth
     assert submitted(port) == [(3, 2)]
 
 
+def test_what_was_refused_does_not_ask_at_once_because_its_credit_comes_back():
+    session, port = impatient()
+    session.submit([group(1, 2)], [F], 0.0)
+    session.receive(m.Accepted(1, [(1, 1)]), 0.1)
+    port.take()
+    for credit in range(10, 14):
+        session.receive(busy(2), 0.2)
+        session.receive(m.Credit(credit, 1 << 20), 0.2)
+        session.on_tick(0.24)
+        assert submitted(port) == []
+    session.on_tick(0.26)
+    assert submitted(port) == [(2, 1)]
+
+
 def test_all_that_is_refused_together_is_one_refusal():
     session, port = impatient()
     session.submit([group(i) for i in range(1, 12)], [F], 0.0)
