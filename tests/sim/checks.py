@@ -292,6 +292,7 @@ class Checks:
             self.owners.received(connection, message)
             if isinstance(message, Submit):
                 self.leases.submitted(connection, message)
+                self.results.submitted(connection, message)
             return
         self.losses.received(connection, message)
         self.leases.received(connection, message)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from farm.model import BLOB_BYTES
 from farm.protocol.records import Finished, SessionMark, Submitted
-from tests.sim.truth import Violation, ids
+from tests.sim.truth import Violation, ids, named
 
 if TYPE_CHECKING:
-    from farm.protocol.messages import Result
+    from farm.protocol.messages import Result, Submit
     from farm.protocol.records import Record
     from tests.sim.checks import Checks
+    from tests.sim.network import Connection
     from tests.sim.truth import Id
 
 __all__ = ["ResultChecks"]
@@ -29,6 +30,19 @@ class ResultChecks:
         self._ended: dict[Id, int] = {}  # in which of them a task's outcome is
         self._full = 0  # with which of them there was no room for all
         self.dropped: set[Id] = set()
+        self._unread: dict[Id, int] = {}  # the bytes that were when a task arrived
+
+    def submitted(self, connection: Connection, message: Submit) -> None:
+        """A client submits tasks; they may be written later than results that come after them."""
+        coordinator, session = self._checks.world.coordinator, connection.dealer.session
+        if coordinator is None:
+            return
+        ledger = coordinator.machine.ledger
+        known = ledger.sessions.get(session)
+        for group in message.groups:
+            for task in ids(session, group.first, group.count):
+                if known is None or task[1] not in known.accepted:
+                    self._unread[task] = ledger.unread_bytes
 
     def persisted(self, record: Record) -> None:
         """The coordinator hands a record over."""
@@ -74,12 +88,10 @@ class ResultChecks:
 
     def _submitted(self, record: Submitted) -> None:
         """Nothing is admitted while unread results fill the room."""
-        coordinator, bound = self._checks.world.coordinator, self._checks.settings.max_result_bytes
-        if coordinator is None or self._checks.is_copy(record):
+        if self._checks.is_copy(record):
             return
-        if record.at < self._checks.wall:
-            return  # it was accepted before, and has waited to be written
-        unread = coordinator.machine.ledger.unread_bytes
+        bound = self._checks.settings.max_result_bytes
+        unread = max(self._unread.get(task, 0) for task in named(record))
         if unread > bound:
             raise Violation("unread results", f"a submission is taken, {unread} bytes are unread")
 
