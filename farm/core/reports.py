@@ -187,7 +187,8 @@ class Reports:
             self._endings.lose(batch, lo, hi, Failure("protocol", text))
         else:
             for index in range(lo, hi):
-                own = payloads[index - lo : index - lo + 1]
+                # One exception said of many items is that of each.
+                own = payloads if ended.packed else payloads[index - lo : index - lo + 1]
                 self._fail(batch, index, ended, own, now)
 
     def _fail(

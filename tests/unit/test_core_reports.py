@@ -423,6 +423,15 @@ def test_it_is_forgotten_at_the_very_time_that_was_asked_for():
     assert rig.ledger.hosts.all == {}
 
 
+def test_one_exception_that_is_said_of_many_items_is_that_of_each():
+    rig, _, host, (grant,) = farm(packed(1, 2))
+    one = ended(grant, Ending.EXCEPTION, payloads=[b"why"], packed=True)
+    rig.report(host, ended=[one])
+    entries = [entry for message in rig.of(m.Results) for entry in message.entries]
+    assert [(entry.first, entry.payloads) for entry in entries] == [(1, [b"why"]), (2, [b"why"])]
+    rig.reload()  # every record can be read again
+
+
 def test_starts_and_progress_reach_the_owner_and_those_who_follow():
     rig, client, host, (grant,) = farm(group(1, 2))
     reader = rig.client("bob")
