@@ -277,6 +277,7 @@ class LocalFarm:
             "address": self.address,
             "slots": self._slots,
             "name": self._name,
+            "uploads": str(self._folder),  # no other host may come that removes what it leaves
             "parent_fd": parent_fd,
             "parent_pid": self._pid,
             "log_level": "error",

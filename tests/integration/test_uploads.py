@@ -194,3 +194,14 @@ def test_without_a_folder_for_it_an_upload_fails_and_nothing_else(monkeypatch):
             b"f", uploads.FunctionData(b"f", "f", farm.uploads.Upload(b"").wrap(b"f", b"")[1]),
             fresh=True,
         )  # fmt: skip
+
+
+def test_a_local_farm_leaves_nothing_of_a_host_that_was_killed(tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as short:  # a socket's path is
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        with farm.local(workers=1) as client:
+            view = client.upload(project(tmp_path / "v1", 1))
+            assert Path(result(view.submit(version))[3]).is_relative_to(short)
+            (host,) = client.query("hosts")
+            os.kill(host["pid"], 9)
+        assert list(Path(short).iterdir()) == []

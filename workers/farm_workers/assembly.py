@@ -65,6 +65,7 @@ def assemble(settings: AgentSettings, place: Place | None, group: str, forks: Fo
             token=credentials.for_tasks(),
             keys=settings.keys,
             max_lent=host.max_lent,
+            uploads=settings.uploads,
         )
         return Pool(slots, setup, forks, poller, fuses)
 

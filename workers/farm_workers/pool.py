@@ -116,7 +116,7 @@ class Pool:
         self._stacks = Stacks(poller)
         self._setup = setup
         self.fuses = fuses
-        self.uploads = UploadFolder()
+        self.uploads = UploadFolder(setup.uploads)
         self._poller = poller
         self._link = ForkLink(server, poller)
         self._workers: dict[int, _Worker] = {}  # by slot

@@ -60,6 +60,8 @@ class AgentSettings(
     """What it has for tasks that need it; memory and GPUs are found out unless they are here."""
     packages: list[str] = []
     """Those of which it tells the farm the versions, besides some."""
+    uploads: str = ""
+    """Where its folder for uploaded modules is made; empty: among the temporary files."""
     parent_fd: int | None = None
     """The process and its workers end at once when this pipe does."""
     parent_pid: int | None = None

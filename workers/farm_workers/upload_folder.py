@@ -17,16 +17,18 @@ class UploadFolder:
     """The agent's folder, with one in it for each slot: private, locked while the agent lives.
 
     What agents that were killed have left is removed by the next. Nothing here raises; ``path`` is
-    empty where there can be no folder, and ``trouble`` says why.
+    empty where there can be no folder, and ``trouble`` says why. ``place`` is where it is made: if
+    empty, among the temporary files.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, place: str = "") -> None:
         self.path, self.trouble = "", ""
         self._lock: int | None = None
         try:
-            for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+            place = place or tempfile.gettempdir()
+            for left in Path(place).glob(f"{PREFIX}*"):
                 _remove_if_left(left)
-            path = tempfile.mkdtemp(prefix=PREFIX)
+            path = tempfile.mkdtemp(prefix=PREFIX, dir=place)
             # It appears with the lock held: who looks for what was left sees it then or not at all.
             self._lock = os.open(f"{path}/new", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
