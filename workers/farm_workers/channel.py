@@ -67,7 +67,7 @@ class Setup(Message, tag=2):
 
     ``group`` is the memory cgroup that this worker may make, and of which version it is;
     ``imports`` are modules that register functions.
-    ``uploads`` is its place for uploaded modules.
+    ``uploads`` is its place for uploaded modules; what the agent makes it from has where all are.
     ``address``, ``token`` and ``keys`` are with what its tasks are clients of the farm, as
     ``Credentials`` takes it, ``max_lent`` is as in ``HostSettings``.
     """
