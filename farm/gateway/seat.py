@@ -49,9 +49,9 @@ class Seat:
         """Requests that are at it."""
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nobody would miss its session now."""
-        return not self.users and not self.relay.numbers["open_tasks"]
+    def may_end(self) -> bool:
+        """Whether its session can end without harm: nobody is at it, and no task is in doubt."""
+        return not self.users and not self.submitting.in_doubt
 
     async def ask(self, what: str, **arguments: Answer) -> Any:
         """What the farm says about itself; raises ``Problem``."""
@@ -109,19 +109,23 @@ class Seats:
 
     def _new(self, identity: Identity) -> Seat:
         if len(self._of) >= self._settings.max_sessions:
-            idle = next((one for one, seat in self._of.items() if seat.is_idle), None)
-            if idle is None:
-                raise busy(
-                    f"{len(self._of)} callers have sessions with the farm that are in use, and"
-                    " max_sessions allows no more"
-                )
-            self._close(self._of.pop(idle))
+            self._make_room()
         settings = self._settings
         relay = Relay(settings.address, settings.token, settings.keys, behalf=identity)
         seat = self._of[identity] = self._make(relay)
         return seat
 
-    def _close(self, seat: Seat) -> None:
+    def _make_room(self) -> None:
+        """Close the session of whom it costs the least: few tasks to follow, used long ago."""
+        ending = [(one, seat) for one, seat in self._of.items() if seat.may_end]
+        if not ending:
+            raise busy(
+                f"{len(self._of)} callers have sessions with the farm that are in use, and"
+                " max_sessions allows no more"
+            )
+        identity, seat = min(ending, key=lambda one: one[1].submitting.pending)
+        del self._of[identity]
+        seat.submitting.hand_over(self.own.submitting)
         task = asyncio.ensure_future(asyncio.to_thread(seat.relay.close))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

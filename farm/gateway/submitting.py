@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from farm.client.backlog import Lane
+from farm.client.future import Future
 from farm.client.options import Settings, merge
 from farm.client.relay import Relay
 from farm.digest import blake2b
@@ -25,7 +26,7 @@ from farm.gateway.callers import Callers
 from farm.gateway.problems import Problem, busy, busy_if_away
 from farm.gateway.schemas import Call, JobRequest, TaskRequest
 from farm.gateway.settings import GatewaySettings
-from farm.model import DEFAULT_QUEUE, Payload
+from farm.model import DEFAULT_QUEUE, Payload, TaskId
 from farm.named import NamedCall, Signature, call_text
 from farm.payload import FunctionPayload, dump_call, dump_function
 from farm.protocol.parts import TaskKey
@@ -67,6 +68,48 @@ class Submitting:
         self._functions: dict[str, tuple[FunctionPayload, Signature]] = {}
         # Of queues that have refused: until when nobody asks again, when to come back, and why.
         self._full: dict[str, tuple[float, float, str]] = {}
+        # Tasks that are not over: those that the farm has, by the caller in whose quota they count,
+        # and those that it is asked not to have.
+        self._pending: dict[Future[Any], str] = {}
+        self._withdrawn: set[Future[Any]] = set()
+
+    @property
+    def pending(self) -> int:
+        """How many tasks are followed that the farm has."""
+        return len(self._pending)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is not known yet what became of a task that was withdrawn."""
+        return bool(self._withdrawn)
+
+    def hand_over(self, other: "Submitting") -> None:
+        """Have another session see when the tasks of this one, which ends, are over."""
+        for future in list(self._pending):
+            caller = self._pending.pop(future, None)
+            if caller is not None:  # it has not ended meanwhile, in another thread
+                other.follow(TaskId.parse(future.id), caller)
+
+    def follow(self, task: TaskId, caller: str) -> None:
+        """Count a task of another session until it is over, as if it were of this one."""
+        self._count(self._relay.future(task), caller)
+
+    def _count(self, future: Future[Any], caller: str) -> None:
+        """Count a task of a caller, which has been reserved, until it is over."""
+        self._pending[future] = caller
+        future.add_done_callback(self._over)
+
+    def _over(self, future: Future[Any]) -> None:
+        """A task that the farm had is over, or this session is."""
+        caller = self._pending.pop(future, None)
+        if caller is not None:
+            self._callers.release(caller)
+
+    def _withdraw(self, futures: list[Future[Any]], *, keyed: bool = False) -> None:
+        for future in futures:
+            self._withdrawn.add(future)
+            future.add_done_callback(self._withdrawn.discard)
+        self._relay.withdraw(futures, keyed=keyed)
 
     def check_room(self, queue: str, caller: str) -> None:
         """Raise the ``Problem`` that keeps a caller from submitting now; see ``Admission``."""
@@ -178,18 +221,18 @@ class Submitting:
         try:
             await self._relay.accepted(futures, lane.queue, ACCEPT_SECONDS)
         except Busy as full:
-            self._relay.withdraw(futures, keyed=bool(keys))
+            self._withdraw(futures, keyed=bool(keys))
             raise self._note_full(lane.queue, full) from None
         except BaseException:
-            self._relay.withdraw(futures, keyed=bool(keys))
+            self._withdraw(futures, keyed=bool(keys))
             raise
         refusals = [error for one in futures if (error := self._relay.refusal(one))]
         if refusals:
             if len(futures) > 1:
-                self._relay.withdraw(futures)
+                self._withdraw(futures)
             raise _refused(refusals[0])
         for future in futures:
-            future.add_done_callback(lambda _: self._callers.release(caller))
+            self._count(future, caller)
         return [future.id for future in futures]
 
     def _find(self, name: str) -> tuple[FunctionPayload, Signature]:

@@ -94,8 +94,8 @@ def rig(slots=2, core=None, store="", http=None, **gateway):
         try:
             assert local.http_error is None, local.http_error
             made = Rig(local, Path(folder), **(http or {}))
-            made.until(lambda: made.http.get("/health/ready").status_code == 200)
-            yield made
-            made.http.close()
+            with made.http:
+                made.until(lambda: made.http.get("/health/ready").status_code == 200)
+                yield made
         finally:
             local.stop()

@@ -1,10 +1,14 @@
 """Who may ask over HTTP: bearer tokens, whose tasks are, admins, quotas, TLS."""
 
 import json
+import os
+import signal
 import ssl
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
@@ -192,16 +196,71 @@ def test_the_first_token_closes_an_open_gateway_and_the_last_opens_none(tmp_path
         assert made.ask("GET", "/v1/functions").status_code == 401
 
 
-def test_few_sessions_are_shared_by_many_callers(tmp_path):
+@pytest.fixture
+def few(tmp_path):
+    """A gateway with two sessions for its callers, of whom each may have two tasks pending."""
     made = Callers(tmp_path / "keys")
-    names = [f"caller{n}" for n in range(5)]
-    for name in names:
+    for name in FEW:
         made.new(name)
-    with rig(keys=str(tmp_path / "keys"), max_sessions=2) as made.farm:
-        tasks = {name: made.submit(name) for name in names}
-        for name, task in tasks.items():
-            path = f"/v1/tasks/{task}"
-            assert made.ask("GET", path, name, params={"wait": 20}).json()["result"] == {"sum": 3}
+    with rig(keys=str(tmp_path / "keys"), max_sessions=2, max_pending=2) as made.farm:
+        yield made
+
+
+FEW = [f"caller{n}" for n in range(5)]
+
+
+def test_few_sessions_are_shared_by_callers_whose_tasks_run(few):
+    gate = few.farm.path("gate")
+    tasks = [(name, few.submit(name, "held", gate)) for name in FEW * 2]
+    assert "farm_gateway_sessions 2.0" in few.ask("GET", "/metrics", FEW[0]).text
+    for name in FEW:  # tasks of sessions that were closed count, too
+        full = few.ask("POST", "/v1/tasks", name, json=TASK)
+        assert "2 tasks of this caller are pending" in problem(full, 429)
+    few.farm.release(gate)
+    for name, task in tasks:
+        found = few.ask("GET", f"/v1/tasks/{task}", name, params={"wait": 20}).json()
+        assert (found["state"], found["result"]) == ("succeeded", gate)
+    for name in FEW:  # and no more when they are over
+        few.farm.until(lambda name=name: few.ask("POST", "/v1/tasks", name, json=TASK).is_success)
+
+
+def test_sessions_of_callers_who_wait_are_not_closed(few):
+    gate = few.farm.path("gate")
+    answers = []
+
+    def wait(name, task):
+        answers.append(few.ask("GET", f"/v1/tasks/{task}", name, params={"wait": 50}).json())
+
+    waiting = []
+    for name in FEW[:2]:
+        task = few.submit(name, "held", gate)
+        waiting.append(threading.Thread(target=wait, args=(name, task)))
+        waiting[-1].start()
+    waits = "farm_gateway_waits 2.0"
+    few.farm.until(lambda: waits in few.ask("GET", "/metrics", FEW[0]).text)
+    busy = few.ask("POST", "/v1/tasks", FEW[2], json=TASK)
+    assert "2 callers have sessions with the farm that are in use" in problem(busy, 503)
+    assert busy.headers["retry-after"] == "1"
+    few.farm.release(gate)
+    for one in waiting:
+        one.join(30)
+    assert [answer["result"] for answer in answers] == [gate, gate]
+
+
+def test_a_session_stays_until_it_is_known_what_became_of_a_withdrawn_task(few):
+    coordinator, _ = few.farm.local.pids
+    for name in FEW[:2]:
+        few.submit(name)
+    os.kill(coordinator, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            for answer in threads.map(partial(few.ask, "POST", "/v1/tasks", json=TASK), FEW[:2]):
+                assert "did not accept it within" in problem(answer, 503)
+        busy = few.ask("POST", "/v1/tasks", FEW[2], json=TASK)
+        assert "2 callers have sessions with the farm that are in use" in problem(busy, 503)
+    finally:
+        os.kill(coordinator, signal.SIGCONT)
+    few.farm.until(lambda: few.ask("POST", "/v1/tasks", FEW[2], json=TASK).is_success)
 
 
 def test_metrics_may_be_open_and_health_closed(tmp_path):
