@@ -69,7 +69,7 @@ class Submitting:
         # Of queues that have refused: until when nobody asks again, when to come back, and why.
         self._full: dict[str, tuple[float, float, str]] = {}
         # Tasks that are not over: those that the farm has, by the caller in whose quota they count,
-        # and those that it is asked not to have.
+        # which bounds them; and those that it is asked not to have, bounded by the credit.
         self._pending: dict[Future[Any], str] = {}
         self._withdrawn: set[Future[Any]] = set()
 
