@@ -3,7 +3,7 @@
 A connection says HELLO, then what its peer could say, changed; it ends with the first message that
 the coordinator must refuse. No bug may be logged, neither memory nor descriptors may grow, and a
 real client and host are served afterwards. What has grown is seen when all tasks are over and
-nothing of them is remembered, four times: the first part of a run fills tables and caches.
+nothing of them is remembered, eight times: the first parts of a run fill tables and caches.
 """
 
 import sys
@@ -61,9 +61,9 @@ LOOK_SECONDS = 0.2
 LOOKS = 5
 REST_FRAMES = 20_000
 """A shorter run does not fill what is filled once, and says little of what is allocated."""
-PARTS = 4
-"""A run is measured so often. The first part fills what is filled once; of the others, with steps
-as now and then a table grows or shrinks, the middle one is judged: what leaks grows in all."""
+PARTS = 8
+"""A run is measured so often. What is filled once is filled in two or three of the parts, and now
+and then a table grows or shrinks; of all steps the middle one is judged: a leak grows in all."""
 ALLOCATED_BYTES_MAX = 64 << 10
 ALLOCATED_SHARE = 1
 """So much may be allocated in a part, and so much a frame. Frames have 527 bytes: if one in a
