@@ -41,7 +41,7 @@ class LargeFarm:
         self.taken = 0  # results
         self._ref = 0
         self._counter = 1
-        settings = {"reply_seconds": 0.0, "max_tasks": 4_000_000, **settings}
+        settings = {"reply_seconds": 0.0, "upkeep_seconds": 0.0, "max_tasks": 4_000_000, **settings}
         made = CoreSettings(**settings)
         self.core = Core(made, self, epoch=1, store=STORE, durable=True, chance=lambda: 0.5)
         self.core.start(self.now, 1.7e9)

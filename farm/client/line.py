@@ -13,7 +13,6 @@ import zmq
 from farm.errors import ConfigError
 from farm.protocol.messages import Message
 from farm.transport import Address, Credentials, Dealer, Poller, Waker
-from farm.transport.frames import readable
 from farm.transport.options import MESSAGES_HWM
 from farm.transport.pauses import Pauses
 
@@ -132,9 +131,7 @@ class Line:
         ``last`` is called when nothing is left to do but to wait: it may give others what they
         wait for, and the interpreter is theirs at once. It sends nothing.
         """
-        quiet = None
-        if (dealer := self._dealer) is not None:
-            quiet = dealer.quiet or (None if readable(dealer.socket) else dealer.socket)
+        quiet = None if self._dealer is None else self._dealer.quiet
         milliseconds = max(0, int(seconds * 1000 + 0.999))
         last()
         self._ready = self._poller.poll(milliseconds, quiet)

@@ -17,7 +17,7 @@ class SessionSettings(NamedTuple):
     """The minor version of this Python, such as ``3.11``: payloads can be read by no other."""
     window_bytes: int = 64 << 20
     """Result bytes that may be on the way at a time; past that they wait in the store."""
-    take_seconds: float = 0.05
+    take_seconds: float = 0.25
     """How long acknowledgements of results may wait to travel together; nobody waits for them."""
     hello_seconds: float = 10.0
     """A coordinator that does not answer HELLO within this time is given up."""

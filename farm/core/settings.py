@@ -88,8 +88,10 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     host_ttl: float = 3600.0
     """How long an absent host is remembered, and what it cost."""
     reply_seconds: float = 0.01
-    """Submissions are acknowledged no more often. What nobody waits for may take five times as
-    long: to tell hosts that their reports are durable, and to look after what is kept."""
+    """Submissions are acknowledged no more often."""
+    upkeep_seconds: float = 0.25
+    """How long that may wait which nobody waits for: to tell hosts that their reports are durable,
+    and to look after what is kept."""
     prune_seconds: float = 0.5
     """How long finished records may wait to be deleted together."""
     watch_seconds: float = 10.0
@@ -106,11 +108,6 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What every host must have; one that lacks any gets no work."""
     python: str = ""
     farm: str = ""
-
-    @property
-    def upkeep_seconds(self) -> float:
-        """How long that may wait which nobody waits for."""
-        return 5 * self.reply_seconds
 
     def __post_init__(self) -> None:
         for name in (

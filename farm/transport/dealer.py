@@ -108,7 +108,9 @@ class Dealer:
 
     @property
     def quiet(self) -> "zmq.Socket[bytes] | None":
-        """Its socket, if a ``Poller`` need not ask it before it waits."""
+        """Its socket, if it has nothing: a ``Poller`` need not ask it before it waits."""
+        if not self._quiet:
+            self._quiet = not readable(self.socket)
         return self.socket if self._quiet else None
 
     @property

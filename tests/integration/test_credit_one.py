@@ -27,6 +27,7 @@ CREDIT = {
     "session_tasks": 1,
     "grant_tasks": 1,
     "reply_seconds": 0.0,
+    "upkeep_seconds": 0.0,
     "session_outcomes": 1,
     "resident_result_bytes": 1,
 }

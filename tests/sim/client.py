@@ -61,6 +61,7 @@ class ClientProcess(Process):
                 "sim",
                 PYTHON,
                 window_bytes=window,
+                take_seconds=0.05,
                 hello_seconds=2.0,
                 waits_for_room=self.waits_for_room,
             ),

@@ -178,6 +178,7 @@ class Plan:
             "host_ttl": 20.0,
             "session_bytes": chance.choice((1500, 1 << 20)),
         }
+        plan.core["upkeep_seconds"] = 5 * plan.core["reply_seconds"]
         plan.tasks = min(plan.tasks, 4 * plan.core["max_tasks"])
         if chance.random() < 0.25:
             plan.stale = 0.05

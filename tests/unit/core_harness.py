@@ -45,6 +45,7 @@ class Rig:
         self, *, now=1000.0, epoch=10, chance=lambda: 0.5, durable=True, boot="", **settings
     ):
         settings.setdefault("reply_seconds", 0.0)  # acknowledgements do not wait for company
+        settings.setdefault("upkeep_seconds", 0.0)
         settings.setdefault("far_seconds", STAYS)  # what is delayed stays in memory
         self.settings = CoreSettings(**settings)
         self.chance = chance

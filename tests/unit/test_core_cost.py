@@ -36,7 +36,7 @@ class Port:
 
 def start():
     port = Port()
-    settings = CoreSettings(grant_tasks=512, reply_seconds=0.0)
+    settings = CoreSettings(grant_tasks=512, reply_seconds=0.0, upkeep_seconds=0.0)
     core = Core(settings, port, epoch=1, store=STORE, durable=True, chance=lambda: 0.5)
     core.start(0.0, 1e9)
     hello = (1, "", "", b"", session_id("alice"), b"!" * 16, 1, 0, b"", 0, 1 << 30, [])

@@ -145,7 +145,7 @@ def test_a_submission_that_comes_again_is_acknowledged_when_it_is_committed():
 
 
 def test_what_was_not_written_is_new_after_a_crash():
-    rig = busy(large(2), reply_seconds=0.0)
+    rig = busy(large(2), reply_seconds=0.0, upkeep_seconds=0.0)
     rig.reload(commit=len(rig.pending))
     client = rig.client()
     rig.submit(client, large(2))

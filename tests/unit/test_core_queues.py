@@ -340,7 +340,8 @@ def test_options_of_a_queue_are_kept_with_its_tasks():
     rig.submit(client, group(1, 1, template=options("mail")))
     (grant,) = rig.grants(host)
     rig.commit()
-    rig.settings = type(rig.settings)(reply_seconds=0.0)  # the queue is configured no more
+    plain = type(rig.settings)(reply_seconds=0.0, upkeep_seconds=0.0)
+    rig.settings = plain  # the queue is configured no more
     rig.reload()
     (batch,) = rig.ledger.sessions[grant.session].batches
     assert (batch.template.retries, batch.queue.name) == (1, "mail")

@@ -46,7 +46,7 @@ def noted(rig, host):
 
 
 def test_reports_are_noted_together_and_so_many_of_them_at_once():
-    rig, _, host, _ = farm(reply_seconds=0.01)
+    rig, _, host, _ = farm(upkeep_seconds=0.05)
     for number in range(1, 16):
         rig.report(host, number=number)
     assert noted(rig, host) == []
@@ -60,7 +60,7 @@ def test_reports_are_noted_together_and_so_many_of_them_at_once():
 
 
 def test_who_leaves_waits_for_its_note():
-    rig, _, host, _ = farm(reply_seconds=0.01)
+    rig, _, host, _ = farm(upkeep_seconds=0.05)
     rig.report(host, number=1, leaving=True)
     assert noted(rig, host) == [1]
 

@@ -39,7 +39,7 @@ def test_long_tasks_get_no_lookahead_and_shorter_ones_what_a_held_report_takes()
     pace = Pace()
     pace.heard(0.001)
     pace.learn_unit(1, 0.02)
-    assert pace.lookahead(2) == 2 * 3  # 41 ms of tasks of 20 ms, for each slot
+    assert pace.lookahead(2) == 2 * 4  # 61 ms of tasks of 20 ms, for each slot
     pace = Pace()
     pace.heard(0.001)
     pace.learn_unit(1, 0.2)
@@ -57,10 +57,10 @@ def test_long_is_longer_than_a_hundred_round_trips():
 
 def test_lookahead_is_the_rate_times_the_round_trip_by_littles_law():
     pace = Pace()
-    pace.heard(0.5)
+    pace.heard(0.495)
     pace.learn_unit(1, 0.01)
-    # A report may wait for 40 ms, too; 100 tasks a second and slot.
-    assert pace.lookahead(3) == 3 * 54
+    # A report may wait for 60 ms, too; 100 tasks a second and slot.
+    assert pace.lookahead(3) == 3 * 56
 
 
 def test_the_window_is_capped():
@@ -75,7 +75,7 @@ def test_slots_that_are_stuck_in_a_long_task_get_no_lookahead():
     rig = Rig(slots=2)
     echo(rig, 0.009)
     rig.ended(*one(rig.assign()), seconds=0.01)
-    assert window(rig) == 2 + 2 * 5
+    assert window(rig) == 2 + 2 * 7
     rig.assign(2, lease=2, first=2)
     rig.tick(0.2)
     assert window(rig) == 2
@@ -198,6 +198,22 @@ def test_a_small_report_waits_for_others_while_there_is_more_to_do():
     assert [(ended.first, ended.count) for ended in report.ended] == [(2, 1)]
 
 
+def test_a_report_that_has_waited_most_of_its_time_leaves_in_the_next_turn():
+    rig = Rig(slots=1)
+    echo(rig, 0.001)
+    rig.ended(*one(rig.assign()), seconds=0.02)
+    rig.report()
+    given = runs(rig.assign(8, lease=2, first=2))[0]
+    for past in (0.0, 0.02):
+        rig.now += past
+        given += runs(rig.ended(0, given.pop(0), seconds=0.02))[0]
+        assert reports(rig.tick()) == []
+    rig.now += 0.026  # of 60 ms there are 14 left
+    rig.ended(0, given.pop(0), seconds=0.02)
+    [report] = reports(rig.tick())
+    assert sum(ended.count for ended in report.ended) == 3
+
+
 def test_a_host_in_trouble_wants_nothing_says_why_and_goes_on_by_itself():
     rig = Rig(slots=1)
     slot, part = one(rig.assign())
@@ -226,7 +242,7 @@ def test_a_begin_is_worth_no_turn_while_reports_wait_for_others():
     rig.ended(*one(rig.assign()), seconds=0.02)
     rig.report()
     [(slot, (part, *_))] = runs(rig.assign(6, lease=2, first=2)).items()
-    assert rig.host.next_deadline() == rig.now + 0.005 + HOLD_SECONDS
+    assert rig.host.next_deadline() == pytest.approx(rig.now + 0.005 + HOLD_SECONDS)
     assert rig.tick(0.02) == []
     rig.ended(slot, part, seconds=0.02)
     assert reports(rig.tick()) == []
@@ -251,8 +267,9 @@ def test_a_small_report_waits_while_every_worker_has_enough_to_do():
     rig.now += 0.004
     rig.ended(0, first, seconds=0.06)
     assert reports(rig.tick()) == []
-    assert rig.host.next_deadline() == pytest.approx(rig.now + HOLD_SECONDS)
-    [report] = reports(rig.tick(HOLD_SECONDS))
+    spare = 0.06 - 2 * 0.001  # until it would have nothing, but for two round trips
+    assert rig.host.next_deadline() == pytest.approx(rig.now + spare)
+    [report] = reports(rig.tick(spare))
     assert [(ended.first, ended.count) for ended in report.ended] == [(3, 1)]
     assert {line[2] for line in report.started} == {4, 5}  # and with it who began meanwhile
 

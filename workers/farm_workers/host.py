@@ -29,7 +29,7 @@ from farm_workers.host_questions import Questions
 from farm_workers.host_reports import Reports
 from farm_workers.host_roster import Death
 from farm_workers.host_slices import HostPort, HostSettings, Key, SliceEnd
-from farm_workers.host_window import NOTHING, is_news, load_of, spare_of, window_of
+from farm_workers.host_window import NOTHING, Hold, is_news, load_of, spare_of, window_of
 from farm_workers.host_work import Work
 
 __all__ = ["Host"]
@@ -73,7 +73,8 @@ class Host:
         self._trouble = self._trouble_told = ""
         self._beat_seconds = settings.hello_seconds
         self._heard_at = now
-        self._beat_at = self._hold_until = self._grace_at = self._give_up_at = FOREVER
+        self._beat_at = self._grace_at = self._give_up_at = FOREVER
+        self._hold = Hold()
         self._probed_at, self._reported = 0.0, False  # since the last beat
         self._due: float | None = None  # when to tick, until something happens
         self._window_now: int | None = None  # so is what it wants to hold
@@ -289,7 +290,7 @@ class Host:
         if now >= self._grace_at:
             self._grace_at = FOREVER
             self._work.roster.cut_short()
-        if self.connected and self._reports.has_ends and self._hold_until == FOREVER:
+        if self.connected and self._reports.has_ends and self._hold.until == FOREVER:
             self._flush()  # somebody waits for these
         due, changed = self._work.tick(now, holding=self._holds_beginnings)
         if changed:
@@ -316,8 +317,8 @@ class Host:
     @property
     def _holds_beginnings(self) -> bool:
         """Whether it may be said later who begins, with who ends."""
-        if self._hold_until < FOREVER:
-            return self._now < self._hold_until
+        if self._hold.until < FOREVER:
+            return self._now < self._hold.until
         return self._work.backlog.waiting > 0 and not self._pace.is_dense
 
     def _see(self, now: float, *, usual: bool = False) -> None:
@@ -333,7 +334,7 @@ class Host:
         if self._linked:
             due = min(due, self._heard_at + SILENT_BEATS * self._beat_seconds)
         if self.connected:
-            due = min(due, self._beat_at, self._hold_until)
+            due = min(due, self._beat_at, self._hold.until)
         if self.draining and not self.drained and self._work.is_idle:
             if self._reports.empty:
                 return self._now
@@ -351,11 +352,10 @@ class Host:
 
     def _flush(self) -> None:
         news = self._is_news(window := self._window())
-        if (waiting := self._reports.waiting) and not news:
-            self._hold_until = min(self._hold_until, self._now + self._spare())
-            if self._now < self._hold_until:
-                return
-        self._hold_until = FOREVER
+        waiting = self._reports.waiting
+        if waiting and not news and self._hold.waits(self._now, self._spare()):
+            return
+        self._hold.over()
         if (waiting or news) and self._reports.flush(window, self._send_report, always=news):
             self._window_told = window
             self._reported = True

@@ -25,7 +25,7 @@ PIPE_SECONDS = 0.005
 """A worker is given a third slice only while the work in its pipe is less than this."""
 PREFETCH_SECONDS = 0.1
 """Longer tasks stand alone in a pipe: nothing waits behind them, and they wait behind nothing."""
-HOLD_SECONDS = 0.04
+HOLD_SECONDS = 0.06
 """How long a report of a few tasks may wait for others, while there is work to go on with.
 
 A report costs coordinator, disk and client about as much for one task as for a hundred.

@@ -1,4 +1,4 @@
-"""How many tasks a host wants to hold, and what else its coordinator should know of its load."""
+"""How many tasks a host wants to hold, and when its coordinator should know of its load."""
 
 from farm_workers.host_lending import State
 from farm_workers.host_pace import HOLD_SECONDS, Pace
@@ -6,12 +6,35 @@ from farm_workers.host_reports import Reports
 from farm_workers.host_slices import HostSettings
 from farm_workers.host_work import Work
 
-__all__ = ["NOTHING", "is_news", "load_of", "spare_of", "window_of"]
+__all__ = ["NOTHING", "Hold", "is_news", "load_of", "spare_of", "window_of"]
 
 NOTHING: State = (0, False, [])
 """What a coordinator takes a host to lend that has not said so."""
 ROUND_TRIPS = 2
 """So long before a worker has nothing to do what has ended is reported: an answer may be late."""
+
+RIPE = 0.75
+"""After this share of its time a report waits for no turn of its own: it leaves in the next."""
+FOREVER = float("inf")
+
+
+class Hold:
+    """A report that waits for others; ``until`` it must leave, in monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.until = FOREVER
+        self._since = 0.0
+
+    def waits(self, now: float, spare: float) -> bool:
+        """Whether it does; ``spare``: how many seconds it may from now on."""
+        if self.until == FOREVER:
+            self._since = now
+        self.until = min(self.until, now + spare)
+        return now - self._since < RIPE * (self.until - self._since)
+
+    def over(self) -> None:
+        """It has left, or there is none."""
+        self.until = FOREVER
 
 
 def window_of(settings: HostSettings, work: Work, pace: Pace, reports: Reports) -> int:
