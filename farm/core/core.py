@@ -281,8 +281,9 @@ class Core:
         self.ledger.write_drafts(self.ledger.drafts.take_all())
 
     def on_stopping(self, now: float) -> None:
-        """The process is going down: tell the peers."""
+        """The process is going down: tell the peers, and hosts what they need not keep."""
         self._event(now)
+        self.reports.flush_notes()
         self.connections.on_stopping()
 
     # ------------------------------------------------------------ time

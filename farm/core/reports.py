@@ -268,7 +268,7 @@ class Reports:
     def flush(self, now: float) -> None:
         """Send what gathered: starts and progress to clients; now and then, notes to hosts."""
         if now >= self.note_due:
-            self._flush_notes()
+            self.flush_notes()
         if self.starting:
             starting, self.starting = self.starting, {}
             for session in starting:
@@ -289,7 +289,8 @@ class Reports:
             elif self.note_due == NEVER:
                 self.note_due = now + self._note_seconds
 
-    def _flush_notes(self) -> None:
+    def flush_notes(self) -> None:
+        """Tell hosts what is durable of what they have reported, since they were told last."""
         self.note_due = NEVER
         noting, self._noting = self._noting, {}
         for host, number in noting.items():

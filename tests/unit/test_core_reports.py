@@ -65,6 +65,14 @@ def test_who_leaves_waits_for_its_note():
     assert noted(rig, host) == [1]
 
 
+def test_a_host_is_told_what_it_need_not_keep_before_the_coordinator_leaves():
+    rig, _, host, _ = farm(upkeep_seconds=0.05)
+    rig.report(host, number=1)
+    assert noted(rig, host) == []
+    rig.core.on_stopping(rig.now)
+    assert [type(sent) for sent in rig.take(host)] == [m.Noted, m.Bye]
+
+
 def test_a_submission_is_accepted_at_once_but_for_those_right_after_one():
     rig = Rig(reply_seconds=0.01)
     client = rig.client()

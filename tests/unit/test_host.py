@@ -358,6 +358,19 @@ def test_an_idle_worker_takes_what_waits_behind_another():
     assert (slot, part.first) == (1, given[0][1].first)
 
 
+def test_a_host_whose_coordinator_is_gone_leaves_if_it_keeps_nothing_of_what_became_of_tasks():
+    rig = Rig(slots=1)
+    rig.ended(*one(rig.assign()))
+    rig.host.receive(Noted(rig.report().number, 1), rig.now)
+    rig.host.drain(rig.now)
+    assert rig.report().window == 0
+    assert rig.tick() == []  # there may be tasks on the way until that is noted
+    assert not rig.host.drained
+    rig.host.receive(Bye("restart"), rig.now)
+    rig.tick()
+    assert rig.host.drained
+
+
 def test_drain_ends_what_runs_on_when_the_grace_is_over_and_gives_it_back():
     rig = Rig(slots=1, grace_seconds=30.0)
     slot, _ = one(rig.assign())

@@ -336,10 +336,13 @@ class Host:
         if self.connected:
             due = min(due, self._beat_at, self._hold.until)
         if self.draining and not self.drained and self._work.is_idle:
-            if self._reports.empty:
-                return self._now
-            due = min(due, self._give_up_at)
+            due = min(due, self._now if self._has_said_all else self._give_up_at)
         return due
+
+    @property
+    def _has_said_all(self) -> bool:
+        # Once all is noted nothing is on the way here; of a lost connection nothing is anyway.
+        return self._reports.empty if self.connected else not self._reports.holds_fates
 
     def _beat(self) -> None:
         probe = self._reported and self._now >= self._probed_at + PROBE_SECONDS
@@ -389,7 +392,7 @@ class Host:
         if not self._work.is_idle:
             return
         self._give_up_at = min(self._give_up_at, self._now + self._settings.drain_seconds)
-        if self._reports.empty or self._now >= self._give_up_at:
+        if self._has_said_all or self._now >= self._give_up_at:
             self.drained = True
             if self.connected:
                 self._port.send(Bye("drained"))

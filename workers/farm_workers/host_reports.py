@@ -106,6 +106,12 @@ class Reports:
         """Whether everything has been said and noted."""
         return not (self._kept or self._ended or self._returned or self._started)
 
+    @property
+    def holds_fates(self) -> bool:
+        """Whether it keeps anything of what became of tasks."""
+        kept = any(report.ended or report.returned for report in self._kept)
+        return kept or bool(self._ended or self._returned)
+
     def end(  # noqa: PLR0913 - an outcome has that many sides
         self,
         lease: Lease,
