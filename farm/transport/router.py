@@ -51,7 +51,8 @@ class Connection:
     """One connection as the coordinator sees it; compared by identity, never used again.
 
     ``label`` is for whoever logs about it, ``shares`` the peer's part of the blob folder, if it has
-    one, ``identity`` who the peer is.
+    one, ``identity`` who the peer is. One that is not ``reachable`` has ended: what the peer said
+    before that is still read, its goodbye perhaps.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Connection:
         "open",
         "outbox",
         "outbox_bytes",
+        "reachable",
         "routing_id",
         "shares",
         "side",
@@ -80,6 +82,7 @@ class Connection:
         self.routing_id = routing_id
         self.numbering = numbering
         self.open = True
+        self.reachable = True
         self.label = ""
         self.shares = ""
         # Bounded by OUTBOX_MESSAGES_MAX and OUTBOX_BYTES_MAX in Router.send.
@@ -121,6 +124,7 @@ class Router:
         self._connections: dict[bytes, Connection] = {}
         self._waiting: dict[Connection, None] = {}
         self._closed: list[Connection] = []
+        self._unreachable: list[Connection] = []  # which may have said more
         self._quiet = False
         self._told: OrderedDict[bytes, None] = OrderedDict()
         self._seldom = Seldom(logging.getLogger("farm.transport"))
@@ -169,7 +173,12 @@ class Router:
     @property
     def has_news(self) -> bool:
         """Whether ``receive`` would say that a connection is gone, although nothing arrived."""
-        return bool(self._closed)
+        return bool(self._closed) or self._has_heard_out
+
+    @property
+    def _has_heard_out(self) -> bool:
+        """Whether peers have gone of which nothing is left to read."""
+        return bool(self._unreachable) and not readable(self.socket)
 
     def receive(self, limit: int, *, ready: bool = False) -> list[tuple[Connection, Any]]:
         """What has arrived, at most ``limit`` messages, without waiting.
@@ -211,10 +220,17 @@ class Router:
                 self._connections[routing_id] = connection
             self.counters["received"] += 1
             found.append((connection, message))
-        if self._closed:
-            found += [(connection, None) for connection in self._closed]
-            self._closed.clear()
+        found += self._take_gone()
         return found
+
+    def _take_gone(self) -> list[tuple[Connection, None]]:
+        """Those that are gone, of which all is read that they said."""
+        if self._has_heard_out:
+            for connection in self._unreachable:
+                self._drop(connection)
+            self._unreachable.clear()
+        gone, self._closed = self._closed, []
+        return [(connection, None) for connection in gone]
 
     def _sender(self, last: zmq.Frame, connection: Connection | None) -> Identity | None:
         """Who sent this message; None for a key that may not, or not under this routing id."""
@@ -234,13 +250,13 @@ class Router:
 
         Raises ``ProtocolError`` if the message itself is above the size limit.
         """
-        if not connection.open:
+        if not (connection.open and connection.reachable):
             return
         frames = connection.numbering.pack(message)
         self.counters["sent"] += 1
         if not connection.outbox and self._try(connection, frames):
             return
-        if connection.open:
+        if connection.reachable:
             self.counters["congested"] += 1
             connection.outbox.append(frames)
             connection.outbox_bytes += sum(map(len, frames))
@@ -287,14 +303,14 @@ class Router:
         found = [one for one in self._connections.values() if one.identity.key == key]
         for connection in found:
             self.send(connection, Beat())
-        return any(connection.open for connection in found)
+        return any(connection.reachable for connection in found)
 
     def shut(self, linger_seconds: float = 0.0) -> None:
         """Close the socket, giving what was sent that long to leave."""
         self.socket.close(linger=int(linger_seconds * 1000))
 
     def _try(self, connection: Connection, frames: Sequence[bytes]) -> bool:
-        """Whether the frames are off; a connection that is gone is dropped."""
+        """Whether the frames are off; a connection that is gone is sent nothing any more."""
         self._quiet = False
         try:
             # Only attachments are worth lending.
@@ -306,9 +322,17 @@ class Router:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
             self.counters["gone"] += 1
-            self._drop(connection)
+            self._part(connection)
             return False
         return True
+
+    def _part(self, connection: Connection) -> None:
+        """A peer has gone: what it said before is read, and then the connection is dropped."""
+        connection.reachable = False
+        connection.outbox.clear()
+        self._waiting.pop(connection, None)
+        if self._connections.get(connection.routing_id) is connection:
+            self._unreachable.append(connection)
 
     def _drop(self, connection: Connection) -> None:
         if connection.open and self._connections.get(connection.routing_id) is connection:

@@ -174,6 +174,27 @@ def test_a_dealer_that_left_is_gone_when_it_is_sent_to(router, dealer):
     assert router.receive(10) == []
 
 
+def test_the_last_words_of_a_dealer_that_left_are_heard_also_if_it_was_sent_to_before(
+    router, dealer
+):
+    dealer.send(Beat())
+    [(connection, _)] = wait([router], len)
+    for _ in range(3):
+        dealer.send(Beat())
+    dealer.send(Bye("drained"))
+    dealer.close(linger_seconds=PATIENCE)
+    deadline = time.monotonic() + PATIENCE
+    while connection.reachable:
+        assert time.monotonic() < deadline
+        router.send(connection, Beat())
+        time.sleep(0.01)
+    assert not router.has_news  # there is more to read first
+    heard = [*router.receive(2), *router.receive(10)]
+    assert [message for _, message in heard] == [Beat()] * 3 + [Bye("drained"), None]
+    assert {one for one, _ in heard} == {connection}
+    assert len(router) == 0
+
+
 def test_a_dealer_learns_that_the_router_left_after_its_last_words(router, dealer):
     dealer.send(Beat())
     [(connection, _)] = wait([router], len)
