@@ -124,7 +124,7 @@ class Router:
         self._connections: dict[bytes, Connection] = {}
         self._waiting: dict[Connection, None] = {}
         self._closed: list[Connection] = []
-        self._unreachable: list[Connection] = []  # which may have said more
+        self._unreachable: list[Connection] = []  # some of the open ones, not yet read out
         self._quiet = False
         self._told: OrderedDict[bytes, None] = OrderedDict()
         self._seldom = Seldom(logging.getLogger("farm.transport"))
