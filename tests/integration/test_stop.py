@@ -67,8 +67,8 @@ def is_gone(pid):
 
 
 def clean_up(path):
-    write(path + ".begun", os.getpid())
-    try:
+    try:  # whoever sees that it has begun may stop it at once
+        write(path + ".begun", os.getpid())
         time.sleep(LONG)
     except TaskStopped:
         write(path + ".cleaned", "yes")
@@ -76,10 +76,11 @@ def clean_up(path):
 
 
 def ignore(path):
-    write(path, os.getpid())
-    while True:
-        with contextlib.suppress(TaskStopped):
-            time.sleep(LONG)
+    try:
+        write(path, os.getpid())
+        time.sleep(LONG)
+    except TaskStopped:  # which is raised once
+        time.sleep(LONG)
 
 
 def test_a_task_cleans_up_and_its_worker_goes_on(client, tmp_path):
@@ -121,8 +122,11 @@ def test_what_hears_no_signal_is_killed(client, tmp_path):
         import itertools
 
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        write(path, os.getpid())
-        sum(itertools.repeat(0))
+        try:
+            write(path, os.getpid())
+            sum(itertools.repeat(0))
+        except TaskStopped:  # it came before the loop, in which it is not heard
+            sum(itertools.repeat(0))
 
     path = str(tmp_path / "a")
     future = client.submit(hang_in_c, path)
@@ -167,8 +171,10 @@ def test_a_job_of_which_some_run_is_stopped_whole(client, tmp_path):
     assert job.stop(grace=LONG) == 100
     assert not wait(job, PATIENCE).not_done
     assert all(isinstance(_error(one), CancelledError) for one in job)
-    begun = sum(Path(path + ".begun").exists() for path in paths)
-    assert sum(Path(path + ".cleaned").exists() for path in paths) == begun <= 4
+    begun = {path for path in paths if Path(path + ".begun").exists()}
+    cleaned = {path for path in paths if Path(path + ".cleaned").exists()}
+    assert begun <= cleaned  # one may have been stopped on the way to its first line
+    assert len(cleaned) <= 4
     assert job.stop() == 0
 
 
