@@ -42,6 +42,8 @@ class LargeFarm:
         self._ref = 0
         self._counter = 1
         settings = {"reply_seconds": 0.0, "upkeep_seconds": 0.0, "max_tasks": 4_000_000, **settings}
+        known = CoreSettings.__struct_fields__  # of the commit that is measured
+        settings = {name: value for name, value in settings.items() if name in known}
         made = CoreSettings(**settings)
         self.core = Core(made, self, epoch=1, store=STORE, durable=True, chance=lambda: 0.5)
         self.core.start(self.now, 1.7e9)

@@ -139,8 +139,7 @@ class Deliveries:
                 if session.inflight and (full or ledger.inflight_bytes >= most):
                     break
                 left = session.window_bytes - session.inflight_bytes
-                budget = min(BATCH_BYTES, left) if session.inflight else BATCH_BYTES
-                entries, deliveries, size = self._gather(session, budget)
+                entries, deliveries, size = self._gather(session, left)
                 if not entries:
                     break
                 self._send(session, entries, deliveries, size)
@@ -157,10 +156,11 @@ class Deliveries:
         message = Results(session.results_sent, self._ledger.committed, entries)
         self._ledger.port.send(session.peer, message)
 
-    def _gather(self, session: Session, budget: int) -> tuple[list[Result], list[Delivery], int]:
+    def _gather(self, session: Session, left: int) -> tuple[list[Result], list[Delivery], int]:
         """The next message: its entries, what they came from, and payload bytes.
 
-        It has at most ``budget`` bytes, or, with nothing else on the way, one entry.
+        It has at most what is ``left`` of the window, or, with nothing else on the way, one entry.
+        Several have ``BATCH_BYTES`` at most; a larger one travels alone.
         """
         entries: list[Result] = []
         deliveries: list[Delivery] = []
@@ -168,7 +168,9 @@ class Deliveries:
         while session.outbox and count < TASKS_PER_MESSAGE_MAX:
             delivery = session.outbox[0]
             outcome = delivery.outcome
-            if (entries or session.inflight) and size + outcome.size > budget:
+            if (entries or session.inflight) and size + outcome.size > left:
+                break
+            if entries and size + outcome.size > BATCH_BYTES:
                 break
             is_gone = outcome.batch is not None and outcome.batch.gone
             if is_gone and (outcome.result is None or outcome.blobs):

@@ -113,7 +113,7 @@ def _(patch):
 @bite("results keep within the client's window", "results window")
 def _(patch):
     gather = Deliveries._gather
-    patch.setattr(Deliveries, "_gather", lambda self, session, _: gather(self, session, 1 << 20))
+    patch.setattr(Deliveries, "_gather", lambda self, session, _: gather(self, session, 1 << 30))
 
 
 @bite("a reader gets what it asked for", "not asked for")

@@ -42,6 +42,14 @@ def test_no_more_than_the_window_is_on_the_way():
     assert firsts(rig, client) == [4, 5]
 
 
+def test_a_result_larger_than_a_message_usually_is_waits_for_no_other_to_be_taken():
+    large = [group(i, 1) for i in range(1, 5)]
+    rig, client = finished(*large, size=3 << 20, client={"window_bytes": 10 << 20})
+    assert [len(x.entries) for x in messages(rig, client)] == [1, 1, 1]
+    rig.say(client, m.Taken(1))
+    assert firsts(rig, client) == [4]
+
+
 def test_one_message_is_always_allowed():
     rig, client = finished(group(1, 1), group(2, 1), size=BIG, client={"window_bytes": 0})
     assert firsts(rig, client) == [1]
