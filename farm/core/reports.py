@@ -11,7 +11,8 @@ from farm.core.endings import Endings
 from farm.core.hosts import TROUBLE_CHARS_MAX, Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.states import Event
-from farm.model import Ending, State
+from farm.core.stored import inline_bytes
+from farm.model import BLOB_BYTES, Ending, State
 from farm.protocol.messages import Noted, Progress, Report, Started
 from farm.protocol.parts import Ended, Failure, Payload
 
@@ -36,7 +37,9 @@ REPORTED = frozenset(
 
 NOTED_TOGETHER = 16
 """Reports of a host of which so many are durable are noted at once: it keeps them, and has but a
-few times as many on the way."""
+few times as many on the way,"""
+NOTED_BYTES = 8 << 20
+"""or which have so many bytes of results, but for those in files."""
 
 
 class Reports:
@@ -46,7 +49,8 @@ class Reports:
         self._ledger = ledger
         self._endings = endings
         self._cancels = cancels
-        self._noting: dict[Host, int] = {}
+        # Of each the last that is durable, and the bytes of those that were not noted.
+        self._noting: dict[Host, tuple[int, int]] = {}
         self._note_seconds = ledger.settings.upkeep_seconds
         self.note_due = NEVER
         self.starting: dict[Session, None] = {}
@@ -82,7 +86,8 @@ class Reports:
         if self._gone:
             mean = now - self._gone_since / self._gone
             self._endings.accounts.gone(host, self._gone, mean, now)
-        action = partial(self._note, host, host.connection, message.number)
+        size = sum(map(_inline, message.ended))
+        action = partial(self._note, host, host.connection, message.number, size)
         self._ledger.after_commit(action, now)
 
     def note_waits(self, host: Host, waits: list[tuple[int, int, int]]) -> None:
@@ -281,10 +286,12 @@ class Reports:
                 if session.peer is not None:
                     self._ledger.port.send(session.peer, Progress(own))
 
-    def _note(self, host: Host, connection: int, number: int, now: float) -> None:
+    def _note(self, host: Host, connection: int, number: int, size: int, now: float) -> None:
         if host.peer is not None and host.connection == connection:
-            self._noting[host] = max(self._noting.get(host, 0), number)
-            if host.leaving or number - host.noted >= NOTED_TOGETHER:
+            last, sizes = self._noting.get(host, (0, 0))
+            self._noting[host] = max(last, number), size + sizes
+            many = number - host.noted >= NOTED_TOGETHER or size + sizes >= NOTED_BYTES
+            if host.leaving or many:
                 self.note_due = min(self.note_due, now)
             elif self.note_due == NEVER:
                 self.note_due = now + self._note_seconds
@@ -293,7 +300,7 @@ class Reports:
         """Tell hosts what is durable of what they have reported, since they were told last."""
         self.note_due = NEVER
         noting, self._noting = self._noting, {}
-        for host, number in noting.items():
+        for host, (number, _) in noting.items():
             if host.peer is not None:
                 host.noted = number
                 self._ledger.port.send(host.peer, Noted(number, self._ledger.committed))
@@ -342,3 +349,8 @@ class Reports:
         for batch, index in self._ledger.charges.take(host.instance):
             self._endings.restore_loss(batch, index, host.instance)
         self._endings.flush(now)
+
+
+def _inline(ended: Ended) -> int:
+    """The bytes of results that came with a report; only large ones can be in files."""
+    return ended.size if ended.size < BLOB_BYTES else inline_bytes(ended.payloads)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from farm.model import Ending, State
+from farm.model import Blob, Ending, State
 from farm.protocol import messages as m
 from farm.protocol.parts import Failure
 from tests.unit.core_harness import Rig, claim, ended, group, key, packed, session_id
@@ -57,6 +57,22 @@ def test_reports_are_noted_together_and_so_many_of_them_at_once():
     assert noted(rig, host) == []
     rig.tick(0.002)
     assert noted(rig, host) == [17]
+
+
+def test_reports_of_many_bytes_are_noted_at_once_but_for_those_in_files():
+    rig, _, host, (grant,) = farm(group(1, 4), upkeep_seconds=0.05)
+    large = [ended(grant, lo=at, hi=at + 1, payloads=[bytes(5 << 20)]) for at in range(3)]
+    rig.report(host, number=1, ended=large[:1])
+    assert noted(rig, host) == []
+    rig.report(host, number=2, ended=large[1:2])
+    assert noted(rig, host) == [2]
+    rig.report(host, number=3, ended=large[2:])
+    assert noted(rig, host) == []
+    rig.tick(0.051)
+    assert noted(rig, host) == [3]
+    file = Blob("h" * 32, 20 << 20)
+    rig.report(host, number=4, ended=[ended(grant, lo=3, hi=4, payloads=[file])])
+    assert noted(rig, host) == []
 
 
 def test_who_leaves_waits_for_its_note():
