@@ -433,9 +433,9 @@ def _(patch):
         self.nothing = not found
         return found
 
-    def only_if_it_counted(self, host, connection, number, now):
+    def only_if_it_counted(self, host, connection, number, size, now):
         if not getattr(self, "nothing", False):
-            note(self, host, connection, number, now)
+            note(self, host, connection, number, size, now)
 
     patch.setattr(Reports, "_held", remember)
     patch.setattr(Reports, "_note", only_if_it_counted)
