@@ -59,8 +59,17 @@ def test_lookahead_is_the_rate_times_the_round_trip_by_littles_law():
     pace = Pace()
     pace.heard(0.495)
     pace.learn_unit(1, 0.01)
-    # A report may wait for 60 ms, too; 100 tasks a second and slot.
-    assert pace.lookahead(3) == 3 * 56
+    # A report may wait for 40 ms, too; 100 tasks a second and slot.
+    assert pace.lookahead(3) == 3 * 54
+
+
+def test_a_report_may_wait_for_three_tasks_of_a_worker_and_for_more_where_they_are_short():
+    pace = Pace()
+    assert pace.hold == 0.04
+    for seconds, hold in ((0.005, 0.04), (0.016, 0.048), (0.02, 0.06), (0.1, 0.06)):
+        pace = Pace()
+        pace.learn_unit(1, seconds)
+        assert pace.hold == pytest.approx(hold)
 
 
 def test_the_window_is_capped():
@@ -75,7 +84,7 @@ def test_slots_that_are_stuck_in_a_long_task_get_no_lookahead():
     rig = Rig(slots=2)
     echo(rig, 0.009)
     rig.ended(*one(rig.assign()), seconds=0.01)
-    assert window(rig) == 2 + 2 * 7
+    assert window(rig) == 2 + 2 * 5
     rig.assign(2, lease=2, first=2)
     rig.tick(0.2)
     assert window(rig) == 2

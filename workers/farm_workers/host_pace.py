@@ -26,10 +26,14 @@ PIPE_SECONDS = 0.005
 PREFETCH_SECONDS = 0.1
 """Longer tasks stand alone in a pipe: nothing waits behind them, and they wait behind nothing."""
 HOLD_SECONDS = 0.06
-"""How long a report of a few tasks may wait for others, while there is work to go on with.
+"""How long a report of a few tasks may wait for others at most, while there is work to go on with.
 
 A report costs coordinator, disk and client about as much for one task as for a hundred.
 """
+HOLD_SECONDS_SHORT = 0.04
+"""So long it may where tasks are short:"""
+HOLD_TASKS = 3
+"""in which each worker ends more than so many."""
 LONG_ROUND_TRIPS = 100
 """Tasks longer than this many round trips get no lookahead: nothing waits behind them."""
 SECONDS_MIN = 1e-6
@@ -101,6 +105,11 @@ class Pace:
         """Whether tasks are so short that many of them end together anyway."""
         return self._unit < SLICE_SECONDS
 
+    @property
+    def hold(self) -> float:
+        """How long a report of a few such tasks may wait for others, in seconds."""
+        return min(HOLD_SECONDS, max(HOLD_SECONDS_SHORT, HOLD_TASKS * self._unit))
+
     def lookahead(self, slots: int) -> int:
         """How many tasks to hold beyond ``slots``, so that these do not wait for the coordinator.
 
@@ -114,7 +123,7 @@ class Pace:
         unit = max(self._unit, SECONDS_MIN)
         if unit > LONG_ROUND_TRIPS * self._round_trip:
             return 0
-        wait = self._round_trip + (2 * SLICE_SECONDS if self.is_dense else HOLD_SECONDS)
+        wait = self._round_trip + (2 * SLICE_SECONDS if self.is_dense else self.hold)
         return slots * ceil(wait / unit)
 
 

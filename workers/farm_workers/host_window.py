@@ -1,7 +1,7 @@
 """How many tasks a host wants to hold, and when its coordinator should know of its load."""
 
 from farm_workers.host_lending import State
-from farm_workers.host_pace import HOLD_SECONDS, Pace
+from farm_workers.host_pace import Pace
 from farm_workers.host_reports import Reports
 from farm_workers.host_slices import HostSettings
 from farm_workers.host_work import Work
@@ -77,10 +77,10 @@ def spare_of(work: Work, pace: Pace, reports: Reports, now: float) -> float:
     if not reports.is_small or pace.is_dense or work.roster.draining:
         return 0.0
     if work.backlog.waiting:
-        return HOLD_SECONDS
+        return pace.hold
     if not reports.has_ends or pace.round_trip < 0:
         return 0.0
-    spare = HOLD_SECONDS
+    spare = pace.hold
     for slot in work.roster.slots:
         spare = min(spare, slot.left(now) - ROUND_TRIPS * pace.round_trip)
         if spare <= 0.0:
