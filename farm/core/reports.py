@@ -11,8 +11,8 @@ from farm.core.endings import Endings
 from farm.core.hosts import TROUBLE_CHARS_MAX, Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.states import Event
-from farm.core.stored import inline_bytes
-from farm.model import BLOB_BYTES, Ending, State
+from farm.core.stored import inline_size
+from farm.model import Ending, State
 from farm.protocol.messages import Noted, Progress, Report, Started
 from farm.protocol.parts import Ended, Failure, Payload
 
@@ -86,7 +86,7 @@ class Reports:
         if self._gone:
             mean = now - self._gone_since / self._gone
             self._endings.accounts.gone(host, self._gone, mean, now)
-        size = sum(map(_inline, message.ended))
+        size = sum(map(inline_size, message.ended))
         action = partial(self._note, host, host.connection, message.number, size)
         self._ledger.after_commit(action, now)
 
@@ -349,8 +349,3 @@ class Reports:
         for batch, index in self._ledger.charges.take(host.instance):
             self._endings.restore_loss(batch, index, host.instance)
         self._endings.flush(now)
-
-
-def _inline(ended: Ended) -> int:
-    """The bytes of results that came with a report; only large ones can be in files."""
-    return ended.size if ended.size < BLOB_BYTES else inline_bytes(ended.payloads)

@@ -16,8 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm.core.batch import DEFAULTS, Batch, start_of
-from farm.core.stored import Stored, fill, inline_bytes, is_stored, stored
-from farm.model import BLOB_BYTES
+from farm.core.stored import Stored, fill, inline_size, is_stored, stored
 from farm.protocol.records import Record, Submitted
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class Residence:
 
     def enter(self, batch: Batch) -> None:
         """A batch is open."""
-        batch.inline = batch.size if batch.size < BLOB_BYTES else inline_bytes(batch.payloads)
+        batch.inline = inline_size(batch)
         if self.budget is not None and batch.inline:
             in_store = self._stands_in and self._loading
             if in_store and any(isinstance(one, Stored) for one in batch.payloads):
@@ -126,7 +125,7 @@ class Residence:
             for group in record.groups
         ]
         groups = list(zip(record.groups, late, strict=True))
-        size = sum(_bytes_of(group) for group, is_late in groups if not is_late)
+        size = sum(inline_size(group) for group, is_late in groups if not is_late)
         is_over = self._restored_bytes + size > self.budget
         self._restored_bytes += 0 if is_over else size
         for group, is_late in groups:
@@ -311,8 +310,3 @@ class Residence:
         self._order[batch] = None
         if batch in self.near:
             self._order.move_to_end(batch, last=False)
-
-
-def _bytes_of(one: "Group") -> int:
-    """How many bytes of payloads are in no file; only those that are large enough can be."""
-    return one.size if one.size < BLOB_BYTES else inline_bytes(one.payloads)

@@ -4,13 +4,22 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from farm.model import Blob, Payload
+from farm.model import BLOB_BYTES, Blob, Payload
 
 if TYPE_CHECKING:
     from farm.core.batch import Batch
-    from farm.protocol.parts import Group
+    from farm.protocol.parts import Ended, Group
 
-__all__ = ["Held", "Stored", "fill", "inline_bytes", "is_stored", "stand_in", "stored"]
+__all__ = [
+    "Held",
+    "Stored",
+    "fill",
+    "inline_bytes",
+    "inline_size",
+    "is_stored",
+    "stand_in",
+    "stored",
+]
 
 SIZES_MAX = 4096
 
@@ -51,6 +60,11 @@ def is_stored(payloads: Iterable[Held]) -> bool:
 def inline_bytes(payloads: Iterable[Held]) -> int:
     """How many bytes of payloads are not in files."""
     return sum(len(one) for one in payloads if not isinstance(one, Blob))
+
+
+def inline_size(one: "Batch | Group | Ended") -> int:
+    """The same of tasks or outcomes; only payloads that are large enough can be in files."""
+    return one.size if one.size < BLOB_BYTES else inline_bytes(one.payloads)
 
 
 def fill(batch: "Batch", group: "Group") -> None:
