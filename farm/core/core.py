@@ -224,6 +224,9 @@ class Core:
         match message:
             case Report():
                 self.reports.on_report(host, message, now)
+                if not self.ledger.open_tasks:  # whoever waits, waits for this
+                    self._deliver()
+                self.reports.on_reported(host, message, now)
             case Beat():
                 self.connections.on_beat(peer, message)
             case NeedFunction():
@@ -305,20 +308,13 @@ class Core:
         """
         self._event(now)
         ledger, connections = self.ledger, self.connections
-        if (
-            (now >= ledger.delays.due or now >= ledger.expiries.due)
-            or now >= connections.due
-            or now >= self.recovery.deadline
-            or now >= ledger.drafts.due
-        ):
+        due = min(ledger.delays.due, ledger.expiries.due, ledger.drafts.due)
+        if now >= min(due, connections.due, self.recovery.deadline):
             self._end_waits(now)
         self._place(now)
         if ledger.hosts.over or self.recalls.asked or now >= self.recalls.due:
             self.recalls.look(now)
-        if self.following.changed or ledger.paged:  # a follower is told of a task first
-            self.following.flush()
-        if self.deliveries.waiting:
-            self.deliveries.flush()
+        self._deliver()
         if now >= self.reports.note_due or self.reports.starting or self.reports.notes:
             self.reports.flush(now)
         if self.questions.asked:
@@ -342,6 +338,13 @@ class Core:
             ledger.write_fresh()
         if queues.timed:
             queues.plan(now)
+
+    def _deliver(self) -> None:
+        """Outcomes leave for those who wait for them."""
+        if self.following.changed or self.ledger.paged:  # a follower is told of a task first
+            self.following.flush()
+        if self.deliveries.waiting:
+            self.deliveries.flush()
 
     def _end_waits(self, now: float) -> None:
         """What had to wait until now: recovery, delays, expiry, silence."""

@@ -61,7 +61,7 @@ class Reports:
         self._gone, self._gone_since = 0, 0.0
 
     def on_report(self, host: Host, message: Report, now: float) -> None:
-        """One report; it is noted once all that it caused is durable."""
+        """What a report says of tasks; ``on_reported`` is to follow."""
         self._gone, self._gone_since = 0, 0.0
         for ended in message.ended:
             self._endings.ran = host.name, ended.seconds / max(1, ended.count)
@@ -77,6 +77,9 @@ class Reports:
         for epoch, number, counter, done, total, note in message.progress:
             self._on_progress(host, (epoch, number), counter, (done, total, note))
         self._endings.flush(now)
+
+    def on_reported(self, host: Host, message: Report, now: float) -> None:
+        """What it says of the host; it is noted once all that it caused is durable."""
         host.window = max(0, message.window)
         host.trouble = message.trouble[:TROUBLE_CHARS_MAX]
         host.waiting, host.leaving = message.waiting, message.leaving

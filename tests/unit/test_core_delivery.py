@@ -50,6 +50,20 @@ def test_a_result_larger_than_a_message_usually_is_waits_for_no_other_to_be_take
     assert firsts(rig, client) == [4]
 
 
+def test_the_last_open_result_leaves_with_its_report_and_several_at_the_end_of_the_turn():
+    rig = Rig()
+    client, host = rig.client(), rig.host(slots=4, window=4)
+    rig.submit(client, group(1, 2, template=VOLATILE))
+    (grant,) = rig.grants(host)
+    for number, index in enumerate((0, 1), 1):
+        rig.take(client)
+        report = m.Report(number, 4, [ended(grant, lo=index, hi=index + 1)])
+        rig.say(host, report, tick=False)
+        assert firsts(rig, client) == ([2] if index else [])
+        rig.tick()
+        assert firsts(rig, client) == ([] if index else [1])
+
+
 def test_one_message_is_always_allowed():
     rig, client = finished(group(1, 1), group(2, 1), size=BIG, client={"window_bytes": 0})
     assert firsts(rig, client) == [1]

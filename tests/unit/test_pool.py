@@ -11,7 +11,7 @@ from farm_workers.channel import Channel, Ends, Ready, Setup, _pack
 from farm_workers.forkstart import ForkServer, ServerSettings
 from farm_workers.fuses import Fuses
 from farm_workers.host_slices import Slice
-from farm_workers.pool import Pool, _Worker
+from farm_workers.pool import PATIENCE_SECONDS, Pool, _Worker
 
 PART = Slice((1, 2), 3, b"s" * 16, 7, 1, b"f" * 16, [b"x"])
 
@@ -81,3 +81,19 @@ def test_a_worker_whose_last_words_bring_it_more_work_is_gone_all_the_same(pool,
     assert host.heard == [*heard, ("exit", -signal.SIGKILL)]
     assert pool._poller.registered == before
     assert pool._slots == pool._workers == {}
+
+
+def test_a_worker_that_ended_while_it_was_given_more_is_heard(pool):
+    ours, theirs = socket.socketpair()
+    worker = pool._workers[0] = _Worker(Channel(ours))
+    for end in pool.outputs.open(0):
+        os.close(end)
+    pool._slots[ours.fileno()] = 0
+    with theirs:
+        theirs.sendall(b"".join(_pack(Ends([PART.end(7, 1, Ending.OK, [b"r"])]))))
+    host = Host(pool)
+    pool.put(0, PART)
+    pool.watch(1.0)
+    assert worker.kill_at == 1.0 + PATIENCE_SECONDS
+    pool._exited(host, 1.0, 0, -signal.SIGKILL, 0)
+    assert host.heard == ["ended", ("exit", -signal.SIGKILL)]

@@ -132,6 +132,21 @@ def test_the_end_of_a_worker_closes_the_channel_after_its_last_words(ends):
     channel.flush()
 
 
+def test_what_a_worker_said_is_heard_though_nothing_can_be_said_to_it(ends):
+    channel, pipe, raw = ends
+    said = Ends([slice_of([b"p"]).end(7, 1, Ending.OK, [b"r"])])
+    pipe.put(said)
+    raw.shutdown(socket.SHUT_RD)
+    for _ in range(2):
+        channel.put(slice_of([b"x" * 100_000]))
+        channel.flush()
+        assert (channel.deaf, channel.closed, channel.behind) == (True, False, False)
+    assert heard(channel, 1) == [said]
+    raw.close()
+    assert heard(channel, 1) == []
+    assert channel.closed
+
+
 def test_the_end_of_the_agent_is_an_error_in_the_worker(ends):
     channel, pipe, _ = ends
     channel.close()

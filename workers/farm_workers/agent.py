@@ -164,7 +164,6 @@ class Agent:
             elif isinstance(source, int):
                 self._call(self._pool.on_event, source, self._host, now)
         self._hear(now, ready)
-        self._pool.flush(now)  # at once: the workers wait for it
         if now >= self._pool.due:
             self._call(self._pool.on_time, self._host, now)
         if now >= self._disk.next_deadline():
@@ -174,7 +173,7 @@ class Agent:
         if now >= self._not_before and not self._call(self._host.on_tick, now):
             self._not_before = now + BUG_SECONDS
         self._pool.listen(now, wanted=not self._host.full)
-        self._pool.flush(now)
+        self._pool.watch(now)
         self._link.flush()
         self._tell()
 

@@ -276,12 +276,15 @@ class _Reader:
 
 
 class Channel:
-    """The agent's end. ``closed``: nothing more will come; ``behind``: wait until writable."""
+    """The agent's end. ``closed``: nothing more will come; ``behind``: wait until writable.
+
+    ``deaf``: the worker reads no more. What it has said is there all the same.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.socket = sock
-        self.closed = False
+        self.closed = self.deaf = False
         self._reader = _Reader(_from_worker, PAYLOAD_BYTES_MAX)
         # Bounded by what a pipe may hold: PIPE_SLICES_MAX slices and their functions.
         self._out: deque[bytes | memoryview] = deque()
@@ -293,7 +296,8 @@ class Channel:
 
     def put(self, message: ToWorker) -> None:
         """Queue a message; ``flush`` sends it."""
-        self._out += _pack(message)
+        if not self.deaf:
+            self._out += _pack(message)
 
     def flush(self) -> None:
         """Write what the socket takes."""
@@ -304,7 +308,7 @@ class Channel:
             except BlockingIOError:
                 return
             except OSError:
-                self.closed = True
+                self.deaf = True
                 out.clear()
                 return
             while count:
@@ -350,6 +354,8 @@ class Pipe:
         self._socket = sock
         self._reader = _Reader(_to_worker, MESSAGE_BYTES_MAX)
         self._found: deque[ToWorker] = deque()  # bounded by one read
+        self._poller = select.poll()
+        self._poller.register(sock, select.POLLIN)
 
     @property
     def waiting(self) -> bool:
@@ -360,13 +366,15 @@ class Pipe:
         """Whether there is no message, nor comes any within this time."""
         if self._found:
             return False
-        poller = select.poll()
-        poller.register(self._socket, select.POLLIN)
-        return not poller.poll(seconds * 1000)
+        return not self._poller.poll(seconds * 1000)
 
     def get(self) -> ToWorker:
-        """The next message; waits for it."""
+        """The next message; waits for it.
+
+        By polling: whoever sleeps in a read is woken, too, when the other end reads.
+        """
         while not self._found:
+            self._poller.poll()
             if not self._reader.read(self._socket):
                 raise EOFError("the agent is gone")
             self._found.extend(self._reader.take())

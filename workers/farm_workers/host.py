@@ -290,7 +290,8 @@ class Host:
         if now >= self._grace_at:
             self._grace_at = FOREVER
             self._work.roster.cut_short()
-        if self.connected and self._reports.has_ends and self._hold.until == FOREVER:
+        flushed = self.connected and self._reports.has_ends and self._hold.until == FOREVER
+        if flushed:
             self._flush()  # somebody waits for these
         due, changed = self._work.tick(now, holding=self._holds_beginnings)
         if changed:
@@ -299,7 +300,8 @@ class Host:
             self._disconnect("the coordinator is silent")
         if self.connected:
             self._beat()
-            self._flush()
+            if changed or not flushed:
+                self._flush()
         if self.draining and not self.drained:
             self._leave()
         self._expected_tick = self._due = self._timers(due)

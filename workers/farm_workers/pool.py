@@ -106,7 +106,7 @@ class Pool:
     """Slots and their workers.
 
     Call ``on_event`` for each descriptor that the poller names, ``on_time`` in each turn that is
-    not before ``due``, and ``flush`` at the end of a turn.
+    not before ``due``, and ``watch`` at the end of a turn.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Pool:
         self._workers: dict[int, _Worker] = {}  # by slot
         self._slots: dict[int, int] = {}  # by the descriptor of the worker's channel
         self._pages = [Page.create() for _ in range(slots)]  # more when more slots are lent
-        self._dirty: set[int] = set()
+        self._unwatched: set[int] = set()  # slots whose channels are new, behind or deaf
         self._questions: list[tuple[int, int, str, int]] = []  # slot, number, what, since
         self._weighed: dict[int, int] = {}  # slots to be measured, and what would be too much
         self._blobs: Blobs | None = None
@@ -143,6 +143,7 @@ class Pool:
         page.clear()
         self._workers[slot] = _Worker(Channel(ours))
         self._slots[ours.fileno()] = slot
+        self._unwatched.add(slot)
         setup = msgspec.structs.replace(self._setup, uploads=self.uploads.slot(slot))
         self.put(slot, self.fuses.setup(slot, setup))
         if self._blobs is not None:
@@ -204,9 +205,12 @@ class Pool:
         self.put(slot, part)
 
     def put(self, slot: int, message: ToWorker) -> None:
-        """Send to a worker, at the end of the turn."""
-        self._workers[slot].channel.put(message)
-        self._dirty.add(slot)
+        """Send to a worker, now: it may be waiting, and works while the turn goes on."""
+        channel = self._workers[slot].channel
+        channel.put(message)
+        channel.flush()
+        if channel.behind or channel.deaf:
+            self._unwatched.add(slot)
 
     def limit(self, slot: int, ordinal: int, now: float) -> None:
         """Write a limit; later, what had begun by then is told."""
@@ -289,16 +293,11 @@ class Pool:
             for worker in self._workers.values():
                 self._watch(worker, now)
 
-    def flush(self, now: float) -> None:
-        """Send what this turn has for the workers."""
-        if not self._dirty:
-            return
-        for slot in self._dirty:
-            worker = self._workers.get(slot)
-            if worker is not None:
-                worker.channel.flush()
+    def watch(self, now: float) -> None:
+        """Poll for what can happen to the channels that have changed in this turn."""
+        while self._unwatched:
+            if (worker := self._workers.get(self._unwatched.pop())) is not None:
                 self._watch(worker, now)
-        self._dirty.clear()
 
     def close(self) -> None:
         """End all workers: idle ones by themselves, the others by force."""
@@ -364,7 +363,7 @@ class Pool:
         if not channel.closed:
             wanted = POLLIN if self._listening else 0
             wanted |= POLLOUT if channel.behind else 0
-        elif worker.kill_at == NEVER:
+        if (channel.closed or channel.deaf) and worker.kill_at == NEVER:
             worker.kill_at = now + PATIENCE_SECONDS
             self._care(worker.kill_at)
         if wanted != worker.watched:
