@@ -1,8 +1,10 @@
 """A host told to stop tasks: what has not begun comes back, what runs ends, soft or hard."""
 
+import pytest
+
 from farm.model import Ending
-from farm.protocol.messages import Recall
-from tests.unit.host_rig import Rig, endings, one, runs
+from farm.protocol.messages import Claim, Drop, Noted, Recall
+from tests.unit.host_rig import Rig, S, endings, one, runs
 
 
 def stop(rig, *runs, grace=5.0):
@@ -139,3 +141,21 @@ def test_a_worker_that_dies_of_the_exception_is_as_any_other():
     limited(rig, 0, 0)
     rig.exit(0, 0, code=1)
     assert endings(rig.report()) == [(1, 1, 1, Ending.LOST)]  # the coordinator knows better
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_what_is_fenced_while_its_worker_gives_it_back_runs_no_more(says_so):
+    rig = Rig(slots=1)
+    _, part = one(rig.assign(4, expected=1e-5))
+    rig.host.receive(Recall([(1, 1, 4, 1)]), rig.now)
+    rig.host.receive(Drop([Claim(1, 1, 1, S, 2, 2)]), rig.now)
+    if says_so:
+        rig.ended(0, part, first=2, ending=Ending.CANCELLED)
+    else:
+        rig.host.on_worker_limited(0, 0, rig.now)
+    rig.take()
+    assert rig.exit(0, 0, code=-9) == [("spawn", 0)]
+    rig.host.on_worker_ready(0, rig.now)
+    assert sorted(returned(rig.report())) == [(1, 1), (4, 1)]
+    rig.host.receive(Noted(1, 1), rig.now)
+    assert rig.host._work.backlog.leases == {}

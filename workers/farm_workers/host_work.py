@@ -179,8 +179,7 @@ class Work:
                 lease.recalled.remove(a, b)
             if running.next < keep == begun and keep - 1 in lease.stopping:
                 self.limits.stop(slot, running, keep - 1, now)
-            stop, running.stop = running.stop, keep
-            self._put(lease, keep, stop, front=True)
+            self._put_back(running, keep)
             if running.next >= running.stop:
                 slot.forget(running, now)
         self.limits.relieve(slot, now)
@@ -318,13 +317,23 @@ class Work:
             for a, b in self.backlog.withdraw(lease, grant.first, grant.first + grant.count):
                 self._put(lease, a, b)
 
+    def _put_back(self, running: Running, first: int) -> None:
+        """A worker has not begun a slice from this task on, nor will it: these wait again."""
+        lease, stop = running.lease, running.stop
+        running.stop = first
+        for a, b in running.dropped.overlap(first, stop):
+            lease.open -= b - a
+            lease.recalled.remove(a, b)
+        for a, b in running.dropped.gaps(first, stop):
+            self._put(lease, a, b, front=True)
+        self.backlog.settle(lease)
+
     def _take_end(self, slot: Slot, part: SliceEnd) -> bool:
         """Report how a run ended; returns whether it makes sense."""
         running = slot.holding(part.offset)
         if part.ending is Ending.CANCELLED:
             if running and running.next <= part.first < running.stop:
-                stop, running.stop = running.stop, part.first
-                self._put(running.lease, part.first, stop, front=True)
+                self._put_back(running, part.first)
             return True
         if running is None or not running.fits(part):
             return False
