@@ -103,6 +103,18 @@ def test_the_item_that_runs_is_stopped_and_its_neighbours_are_given_to_others():
     assert [(s.first, s.count) for s in given[0]] == [(3, 2)]
 
 
+def test_what_a_worker_came_to_and_did_not_begin_is_given_back_and_nobody_ends_for_it():
+    rig = Rig(slots=1)
+    _, part = one(rig.assign(4, expected=1e-5))
+    stop(rig, (1, 2, 1), grace=1.0)
+    limited(rig, 0, 1)  # its worker has named the second, and is about to see that it may not
+    rig.ended(0, part, count=1)
+    _, rest = one(rig.ended(0, part, first=2, count=1, ending=Ending.CANCELLED))
+    assert (rest.first, rest.count) == (3, 2)
+    assert returned(rig.report()) == [(2, 1)]
+    assert said(rig.all(60.0), "stop", "kill") == []
+
+
 def test_all_items_of_a_slice_end_together():
     rig = Rig(slots=1)
     one(rig.assign(4, packed=True))

@@ -179,7 +179,7 @@ class Work:
                 lease.recalled.remove(a, b)
             if running.next < keep == begun and keep - 1 in lease.stopping:
                 self.limits.stop(slot, running, keep - 1, now)
-            self._put_back(running, keep)
+            self._put_back(slot, running, keep)
             if running.next >= running.stop:
                 slot.forget(running, now)
         self.limits.relieve(slot, now)
@@ -317,13 +317,17 @@ class Work:
             for a, b in self.backlog.withdraw(lease, grant.first, grant.first + grant.count):
                 self._put(lease, a, b)
 
-    def _put_back(self, running: Running, first: int) -> None:
+    def _put_back(self, slot: Slot, running: Running, first: int) -> None:
         """A worker has not begun a slice from this task on, nor will it: these wait again."""
-        lease, stop = running.lease, running.stop
+        lease, stop, told = running.lease, running.stop, slot.stop
         running.stop = first
         for a, b in running.dropped.overlap(first, stop):
             lease.open -= b - a
             lease.recalled.remove(a, b)
+        if told is not None and told.running is running and first <= told.counter < stop:
+            # It had come to this one, which was to end, and saw in time that it was not to begin.
+            slot.stop = None
+            lease.recalled.add(told.counter, told.counter + 1)
         for a, b in running.dropped.gaps(first, stop):
             self._put(lease, a, b, front=True)
         self.backlog.settle(lease)
@@ -333,7 +337,7 @@ class Work:
         running = slot.holding(part.offset)
         if part.ending is Ending.CANCELLED:
             if running and running.next <= part.first < running.stop:
-                self._put_back(running, part.first)
+                self._put_back(slot, running, part.first)
             return True
         if running is None or not running.fits(part):
             return False
