@@ -79,6 +79,24 @@ def test_what_would_end_a_process_ends_only_the_task(farm, kind):
     assert run(farm, os.getpid)[1] in before
 
 
+def test_an_exception_that_takes_no_attributes_is_as_any_other(farm):
+    def refuse(x):
+        import dataclasses
+
+        @dataclasses.dataclass(frozen=True)
+        class Refusal(Exception):
+            why: str
+
+        raise Refusal(x)
+
+    counters = farm.submit(refuse, [("no",), ("never",)], expected=1e-6)
+    assert [ending for ending, _ in farm.results(counters)] == [Ending.EXCEPTION] * 2
+    failure = farm.failures[counters[1]]
+    assert failure.type_name.endswith("Refusal")
+    assert "in refuse" in failure.traceback
+    assert "worker.py" not in failure.traceback
+
+
 def test_a_result_that_cannot_be_pickled_is_that_tasks_error(farm):
     def lock(bad):
         import threading

@@ -344,7 +344,7 @@ class Worker:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename in _OUR_FILES:
             trace = trace.tb_next
-        error.__traceback__ = trace
+        BaseException.with_traceback(error, trace)  # one of a frozen class takes no attribute
         return raised(explained(error, self._host), final=must_end(error, part))
 
     # ------------------------------------------------------------ the task's view of itself
