@@ -306,6 +306,18 @@ def another(tmp_path):
         yield start
 
 
+def test_a_task_that_replaces_the_clock_has_its_outcome_and_so_have_those_after_it(another):
+    def replace(x):
+        import time
+
+        time.monotonic = time.monotonic_ns = time.sleep = lambda *_: 0
+        return x
+
+    farm, _ = another(slots=1)
+    assert farm.values(farm.submit(replace, [(x,) for x in range(9)], expected=1e-6)) == [*range(9)]
+    assert farm.values(farm.submit(replace, [(9,)], time_limit=10.0)) == [9]
+
+
 def test_an_initializer_runs_in_each_worker_before_its_tasks(another):
     import base64
 

@@ -1,6 +1,7 @@
 """The fuse of a worker and the agent's side of it, on groups that are folders of files."""
 
 import errno
+import time
 
 import pytest
 
@@ -276,6 +277,7 @@ def test_the_fuse_is_widened_for_whatever_an_item_returns_that_may_be_large(limi
     group = FakeGroup()
     worker = Worker.__new__(Worker)
     worker._words, worker._urgent, worker._part = [0] * 4, False, None
+    worker._clock = time.monotonic_ns
     worker._fuse = Fuse(group)
     worker._outcomes = Outcomes([], lambda: False)
     worker._outcomes.blobs = object()

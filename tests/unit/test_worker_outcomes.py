@@ -72,3 +72,18 @@ def test_an_item_that_ends_after_the_flusher_has_looked_waits_for_what_it_has_su
     outcomes.held = False
     outcomes.finish(more=False)
     assert said_of(said) == [(1, 1), (2, 1)]
+
+
+def test_a_task_may_do_to_the_clock_what_it_likes(monkeypatch):
+    said = Said()
+    outcomes = Outcomes(said, lambda: False)
+    outcomes.begin(a_slice())
+    outcomes.entries.append(b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: -1e12)
+        outcomes.flush()
+        patch.setattr(time, "monotonic", None)
+        outcomes.entries.append(b"2")
+        outcomes.finish(more=False)
+    assert said_of(said) == [(1, 1), (2, 1)]
+    assert all(0 <= end.seconds < PATIENCE for one in said for end in one.parts)

@@ -88,6 +88,8 @@ class Outcomes:
         self.entries: list[Any] = []
         self.blobs: Blobs | None = None
         self.held = False
+        # As they are now: tasks may replace what a module has, and those that freeze time do.
+        self._clock, self._sleep = time.monotonic, time.sleep
         self._pipe = pipe
         self._disowned = disowned
         self._lock = threading.Lock()
@@ -105,7 +107,7 @@ class Outcomes:
         with self._lock:
             self._part = part
             self._next = part.first
-            self._mark = now = time.monotonic()
+            self._mark = now = self._clock()
         if part.count > 1:
             self._several_at = now
             if self._flusher is None:
@@ -119,7 +121,7 @@ class Outcomes:
         with self._lock:
             self._collect()
             self._part = None
-            now = time.monotonic()
+            now = self._clock()
             if not more or now > self._sent + FLUSH_SECONDS:
                 self._send(now)
 
@@ -136,7 +138,7 @@ class Outcomes:
         """Say what there is."""
         with self._lock:
             self._collect()
-            self._send(time.monotonic())
+            self._send(self._clock())
 
     def say(self, message: Any) -> None:
         """Write another message to the pipe."""
@@ -151,13 +153,13 @@ class Outcomes:
     def _flush_often(self) -> None:
         while True:
             self._several.wait()
-            time.sleep(FLUSH_SECONDS)
+            self._sleep(FLUSH_SECONDS)
             try:
                 if self._flush_early():
                     continue
             except OSError:
                 return  # the agent is gone; the worker's thread will see it too
-            if time.monotonic() > self._several_at + DORMANT_SECONDS:
+            if self._clock() > self._several_at + DORMANT_SECONDS:
                 self._several.clear()
 
     def _flush_early(self) -> bool:
@@ -170,7 +172,7 @@ class Outcomes:
             if self.held or (part is not None and part.memory_limit is not None):
                 return False
             self._collect(count)
-            self._send(time.monotonic())
+            self._send(self._clock())
             return True
 
     def _send(self, now: float) -> None:
@@ -188,7 +190,7 @@ class Outcomes:
             return
         entries = self.entries[:count]
         del self.entries[:count]
-        now = time.monotonic()
+        now = self._clock()
         each = (now - self._mark) / count
         self._mark = now
         ended = _packed_runs(entries, self.blobs) if part.packed else _runs(entries, self.blobs)

@@ -111,7 +111,7 @@ class Worker:
         self._pipe = pipe
         self._state = state
         self._restored_at = float("-inf")
-        self._words = page.words
+        self._words, self._clock = page.words, time.monotonic_ns  # tasks may replace that one
         self._host = setup.host
         self._outcomes = outcomes = Outcomes(pipe, lambda: self._disowned)
         self._disowned = False
@@ -171,7 +171,7 @@ class Worker:
         """Undo what a slice has done to this process."""
         if self._disowned:
             os._exit(0)
-        now = time.monotonic()
+        now = self._clock() / 1e9
         if part.count > 1 and now < self._restored_at + SLICE_SECONDS and not part.devices:
             return
         self._restored_at = now
@@ -188,7 +188,7 @@ class Worker:
         self._fuse.set(part.memory_limit)
         if part.devices:  # put back as all else that a task changes
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(part.devices)
-        self._words[1] = time.monotonic_ns()  # now: the function itself may be what kills
+        self._words[1] = self._clock()  # now: the function itself may be what kills
         self._words[0] = part.offset + 1
         if part.offset < self._words[2]:
             self._outcomes.skip(part.first)
@@ -236,7 +236,7 @@ class Worker:
 
     def _run_each(self, part: Slice, function: Function, payloads: list[Payload]) -> int:
         """One payload for each task; returns how many have run."""
-        words, clock, load = self._words, time.monotonic_ns, load_call
+        words, clock, load = self._words, self._clock, load_call
         dump = self._dump if part.memory_limit is None else self._dump_widely
         append = self._outcomes.entries.append
         for mark, data in enumerate(payloads, part.offset + 1):
@@ -265,7 +265,7 @@ class Worker:
         for args in items:
             mark += 1
             if timed:
-                words[1] = time.monotonic_ns()
+                words[1] = self._clock()
             words[0] = mark
             if words[2] and mark <= words[2]:  # there is no limit, mostly
                 return mark - part.offset - 1
@@ -357,7 +357,7 @@ class Worker:
         item = part.item + at
         if context is None or context.item != item:
             limit = part.time_limit
-            began = time.time() - (time.monotonic_ns() - self._words[1]) / 1e9
+            began = time.time() - (self._clock() - self._words[1]) / 1e9
             context = self._context = TaskContext(
                 str(TaskId(part.session, part.first + at)),
                 item,
@@ -375,7 +375,7 @@ class Worker:
         at = self._words[0] - 1 - part.offset
         if context.item != part.item + at:
             return
-        now = time.monotonic()
+        now = self._clock() / 1e9
         counter = part.first + at
         self._urgent = True
         self._note = Note(part.key, counter, done, total, note)
