@@ -331,6 +331,25 @@ def test_an_initializer_runs_in_each_worker_before_its_tasks(another):
     assert farm.values(farm.submit(lambda: prepared, [()] * 4)) == [(1, 2)] * 4  # noqa: F821
 
 
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_child_that_an_initializer_forked_and_that_comes_back_is_no_worker(another, raises):
+    import base64
+
+    def prepare(raises):
+        import builtins
+        import os
+
+        if (child := os.fork()) == 0:
+            if raises:
+                raise RuntimeError("in the child")
+            return
+        builtins.left = os.waitpid(child, 0)[1]
+
+    payload = dump_call((dump_function(prepare).data, dump_call((raises,), {})), {})
+    farm, _ = another(slots=1, initializer=base64.b64encode(payload).decode())
+    assert farm.values(farm.submit(lambda: left, [()])) == [0]  # noqa: F821
+
+
 def test_an_initializer_that_fails_again_and_again_breaks_the_host(another):
     import base64
 
