@@ -1,14 +1,17 @@
 """The pool's bookkeeping of workers, without any process."""
 
+import errno
+import itertools
 import os
 import signal
 import socket
+import subprocess
 
 import pytest
 
 from farm.model import Ending
 from farm_workers.channel import Channel, Ends, Ready, Setup, _pack
-from farm_workers.forkstart import ForkServer, ServerSettings
+from farm_workers.forkstart import ANSWER, ASK, EXIT_FORK, Ask, ForkServer, ServerSettings
 from farm_workers.fuses import Fuses
 from farm_workers.host_slices import Slice
 from farm_workers.pool import PATIENCE_SECONDS, Pool, _Worker
@@ -97,3 +100,58 @@ def test_a_worker_that_ended_while_it_was_given_more_is_heard(pool):
     assert worker.kill_at == 1.0 + PATIENCE_SECONDS
     pool._exited(host, 1.0, 0, -signal.SIGKILL, 0)
     assert host.heard == ["ended", ("exit", -signal.SIGKILL)]
+
+
+def fds():
+    return sorted(os.listdir("/dev/fd"))  # noqa: PTH208 - names only
+
+
+class Undertaker(Host):
+    def on_worker_exit(self, slot, death, now):
+        self.heard.append((slot, death.code, death.error))
+
+
+def nth(number, function):
+    """The function, but for one call."""
+    calls = itertools.count()
+
+    def call(*arguments, **more):
+        if next(calls) == number:
+            raise OSError(errno.EMFILE, "too many")
+        return function(*arguments, **more)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        ((socket, "socketpair"), 0),
+        ((os, "pipe"), 0),
+        ((os, "pipe"), 1),
+        ((os, "pipe"), 2),
+        ((subprocess, "Popen"), 0),
+        ((socket, "send_fds"), 0),
+    ],
+    ids=["channel", "output", "error", "stacks", "process", "sent"],
+)
+def test_the_exit_of_a_worker_that_cannot_be_started_is_told(pool, monkeypatch, where, number):
+    ours, theirs = socket.socketpair()
+    if where[0] is not subprocess:
+        pool._link._server = ours
+    host, before, polled = Undertaker(pool), fds(), dict(pool._poller.registered)
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, nth(number, getattr(*where)))
+        pool.spawn(0)
+    assert pool.due == 0.0
+    pool.on_time(host, 1.0)
+    assert host.heard == [(0, EXIT_FORK, "a worker cannot be started: [Errno 24] too many")]
+    assert (fds(), pool._poller.registered) == (before, polled)
+    assert pool._slots == pool._workers == {}
+    with theirs:
+        pool._link._server = ours
+        pool.spawn(0)
+        assert ASK.unpack(theirs.recv(ASK.size)) == (Ask.SPAWN, 0)
+        theirs.sendall(ANSWER.pack(0, 5, -9, 0))
+        pool.on_event(ours.fileno(), host, 2.0)
+    assert host.heard[1:] == [(0, -9, "")]

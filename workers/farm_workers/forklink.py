@@ -44,11 +44,11 @@ class ForkLink:
         return self._server is not None and fd == self._server.fileno()
 
     def spawn(self, slot: int, fds: list[int]) -> None:
-        """Start a worker with these descriptors."""
+        """Start a worker with these descriptors; raises ``OSError`` if that is impossible."""
         server = self._server or self._start()
-        self._slots.add(slot)
-        with contextlib.suppress(OSError):  # a dead fork server is seen in its turn
+        with contextlib.suppress(ConnectionError):  # a dead fork server is seen in its turn
             socket.send_fds(server, [ASK.pack(Ask.SPAWN, slot)], fds)
+        self._slots.add(slot)
 
     def ask(self, what: int, slot: int) -> None:
         """Have a worker ended."""

@@ -23,20 +23,18 @@ import msgspec
 from farm_workers import kin, system, worker
 from farm_workers.cgroups import remove
 from farm_workers.channel import Pipe
-from farm_workers.forkstart import ANSWER, ASK, RUNNING, SPAWN_FDS, Ask, ServerSettings
+from farm_workers.forkstart import ANSWER, ASK, EXIT_FORK, RUNNING, SPAWN_FDS, Ask, ServerSettings
 from farm_workers.page import Page
 from farm_workers.soft_limit import SIGNAL
 from farm_workers.stacks import offer as offer_stacks
 
-__all__ = ["EXIT_FORK", "main"]
+__all__ = ["main"]
 
 CLIENT = "farm.client.client"
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 REMOVALS_MAX = 50
 REMOVE_SECONDS = 0.01
 """At the end, how often and when to see if the processes of a memory group are gone."""
-EXIT_FORK = 71
-"""No process could be started."""
 
 
 def main(fd: int, settings: str) -> NoReturn:

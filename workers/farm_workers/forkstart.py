@@ -26,6 +26,7 @@ from farm_workers import system
 __all__ = [
     "ANSWER",
     "ASK",
+    "EXIT_FORK",
     "RUNNING",
     "SPAWN_FDS",
     "Ask",
@@ -41,6 +42,8 @@ ANSWER = struct.Struct("<IiiQ")
 """A slot, a process id, how it ended, and the most memory it had; ``RUNNING``: it has begun."""
 SPAWN_FDS = 5
 RUNNING = 1 << 30
+EXIT_FORK = 71
+"""How a worker ended of which no process could be started."""
 _BOOT = """\
 import sys
 sys.path[:] = {path!r}
@@ -120,13 +123,15 @@ class ForkServer:
         boot = _BOOT.format(path=sys.path, fd=theirs.fileno(), settings=self._settings)
         environment = dict(os.environ)
         system.clean_environment(environment)
-        with theirs:
+        with contextlib.ExitStack() as undo, theirs:
+            undo.enter_context(ours)
             process = subprocess.Popen(
                 [sys.executable, *_flags(), "-c", boot],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=environment,
             )
+            undo.pop_all()
         return process, ours
 
     def _copy(self) -> Started:

@@ -138,16 +138,20 @@ class Outputs:
 
     def open(self, slot: int) -> tuple[int, int]:
         """Pipes for a new worker; returns its ends, to be closed here once it has them."""
+        first = os.pipe()
+        try:
+            second = os.pipe()
+        except OSError:
+            for fd in first:
+                os.close(fd)
+            raise
         output = self._slots[slot] = _Output()
-        ends = []
-        for stream in (STDOUT, STDERR):
-            reading, writing = os.pipe()
+        for stream, (reading, _) in ((STDOUT, first), (STDERR, second)):
             os.set_blocking(reading, False)
             output.fds[reading] = stream
             output.poll.register(reading, select.POLLIN)
             self._selector.register(reading, selectors.EVENT_READ, slot)
-            ends.append(writing)
-        return ends[0], ends[1]
+        return first[1], second[1]
 
     def on_event(self) -> None:
         """Some pipes can be read."""

@@ -8,8 +8,8 @@ import contextlib
 import logging
 import os
 import socket
+from contextlib import ExitStack
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
@@ -28,17 +28,18 @@ from farm_workers.channel import (
 )
 from farm_workers.files import WorkerFiles
 from farm_workers.forklink import ForkLink
-from farm_workers.forkstart import Ask, ForkServer
+from farm_workers.forkstart import EXIT_FORK, Ask, ForkServer
 from farm_workers.fuses import Fuses
 from farm_workers.host_roster import Death
-from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Key, Slice, SliceEnd
+from farm_workers.host_slices import TRACEBACK_CHARS_MAX, Slice, SliceEnd
 from farm_workers.memory import tree_bytes
 from farm_workers.output import POLLIN, TAIL_BYTES, Outputs, Poller
 from farm_workers.page import SETTLE_SECONDS, Page
+from farm_workers.pool_events import PoolEvents
 from farm_workers.stacks import Stacks
 from farm_workers.upload_folder import UploadFolder
 
-__all__ = ["Pool", "PoolEvents"]
+__all__ = ["Pool"]
 
 logger = logging.getLogger("farm.host")
 
@@ -51,42 +52,6 @@ PIPE_BYTES = 1 << 20
 MESSAGE_CHARS_MAX = 4_000
 POLLOUT = 2
 NEVER = float("inf")
-
-
-class PoolEvents(Protocol):
-    """The part of ``Host`` that hears of workers."""
-
-    def on_worker_ready(self, slot: int, now: float) -> None:
-        """See ``Host``."""
-
-    def on_worker_ended(self, slot: int, parts: list[SliceEnd], now: float) -> None:
-        """See ``Host``."""
-
-    def on_worker_progress(
-        self, slot: int, key: Key, counter: int, note: tuple[float, float, str], now: float
-    ) -> None:
-        """See ``Host``."""
-
-    def on_worker_waits(self, slot: int, ordinal: int, now: float, *, begins: bool) -> None:
-        """See ``Host``."""
-
-    def on_worker_limited(self, slot: int, index: int | None, now: float) -> None:
-        """See ``Host``."""
-
-    def on_worker_retired(self, slot: int, now: float) -> None:
-        """See ``Host``."""
-
-    def on_worker_memory(self, slot: int, size: int, now: float) -> None:
-        """See ``Host``."""
-
-    def on_worker_oom(self, slot: int, ordinal: int | None, now: float) -> None:
-        """See ``Host``."""
-
-    def on_worker_told(self, question: int, data: bytes, start: int, error: str) -> None:
-        """See ``Host``."""
-
-    def on_worker_exit(self, slot: int, death: Death, now: float) -> None:
-        """See ``Host``."""
 
 
 class _Worker:
@@ -122,6 +87,7 @@ class Pool:
         self._workers: dict[int, _Worker] = {}  # by slot
         self._slots: dict[int, int] = {}  # by the descriptor of the worker's channel
         self._pages = [Page.create() for _ in range(slots)]  # more when more slots are lent
+        self._unborn: dict[int, str] = {}  # slots whose workers could not be started, and why
         self._unwatched: set[int] = set()  # slots whose channels are new, behind or deaf
         self._questions: list[tuple[int, int, str, int]] = []  # slot, number, what, since
         self._weighed: dict[int, int] = {}  # slots to be measured, and what would be too much
@@ -133,27 +99,45 @@ class Pool:
     # ------------------------------------------------------------ what the host machine wants
 
     def spawn(self, slot: int) -> None:
-        """Start a worker."""
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
+        """Start a worker; if that is impossible, its exit is told in its turn."""
+        try:
+            self._spawn(slot)
+        except OSError as error:  # there are no descriptors, or no processes, to be had
+            self._unborn[slot] = f"a worker cannot be started: {error}"
+            self.due = 0.0
+
+    def _spawn(self, slot: int) -> None:
         while slot >= len(self._pages):
             self._pages.append(Page.create())
         page = self._pages[slot]
         page.clear()
-        self._workers[slot] = _Worker(Channel(ours))
-        self._slots[ours.fileno()] = slot
-        self._unwatched.add(slot)
-        setup = msgspec.structs.replace(self._setup, uploads=self.uploads.slot(slot))
-        self.put(slot, self.fuses.setup(slot, setup))
-        if self._blobs is not None:
-            self.put(slot, self._workers[slot].files.use(self._blobs))
-        out, err = self.outputs.open(slot)
-        stacks = self._stacks.open(slot)
-        with theirs:
-            self._link.spawn(slot, [theirs.fileno(), page.fd, out, err, stacks])
-        for fd in (out, err, stacks):
-            os.close(fd)
+        ours, theirs, *fds = self._open(slot)
+        with ExitStack() as given:
+            given.enter_context(theirs)
+            for fd in fds:
+                given.callback(os.close, fd)
+            self._workers[slot] = _Worker(Channel(ours))
+            self._slots[ours.fileno()] = slot
+            self._unwatched.add(slot)
+            setup = msgspec.structs.replace(self._setup, uploads=self.uploads.slot(slot))
+            self.put(slot, self.fuses.setup(slot, setup))
+            if self._blobs is not None:
+                self.put(slot, self._workers[slot].files.use(self._blobs))
+            self._link.spawn(slot, [theirs.fileno(), page.fd, *fds])
+
+    def _open(self, slot: int) -> tuple[socket.socket, socket.socket, int, int, int]:
+        """Both ends of the channel of a new worker, and its ends of what it writes to."""
+        with ExitStack() as undo:
+            ours, theirs = map(undo.enter_context, socket.socketpair())
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
+            out, err = self.outputs.open(slot)
+            undo.callback(self.outputs.close, slot)
+            undo.callback(os.close, out)
+            undo.callback(os.close, err)
+            stacks = self._stacks.open(slot)
+            undo.pop_all()
+            return ours, theirs, out, err, stacks
 
     def stop(self, slot: int) -> None:
         """Ask a worker and its descendants to end."""
@@ -241,6 +225,13 @@ class Pool:
         """Do what is due, and find out when something next is."""
         if now >= self._care_at:
             self._look_after(host, now)
+        while self._unborn:  # another may be started in its place, at once or later
+            slot, error = self._unborn.popitem()
+            if slot in self._workers:
+                self._workers[slot].error = error
+                self._exited(host, now, slot, EXIT_FORK, 0)
+            else:
+                host.on_worker_exit(slot, Death(EXIT_FORK, None, error), now)
         while self._weighed:
             slot, limit = self._weighed.popitem()
             if pid := self._link.pids.get(slot):
@@ -260,7 +251,7 @@ class Pool:
         self.due = self._next_deadline(now)
 
     def _next_deadline(self, now: float) -> float:
-        if self._weighed or self._questions:
+        if self._weighed or self._questions or self._unborn:
             return now
         return min(
             self._care_at,
