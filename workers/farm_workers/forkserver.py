@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from typing import NoReturn
 
 import msgspec
@@ -67,6 +68,8 @@ class _Server:
         self._ended: dict[int, tuple[int, int, int]] = {}
         # Processes that were asked to end, and have time to do so, by slot.
         self._spared: dict[int, set[int]] = {}
+        self._answers: deque[bytes] = deque()  # not yet sent; bounded by what may be asked
+        self._poller = select.poll()
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
@@ -74,17 +77,19 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def serve(self) -> NoReturn:
-        poller = select.poll()
-        poller.register(self._agent, select.POLLIN)
-        poller.register(self._read, select.POLLIN)
+        self._poller.register(self._agent, select.POLLIN)
+        self._poller.register(self._read, select.POLLIN)
         try:
             while True:
-                for fd, _ in poller.poll():
+                for fd, events in self._poller.poll():
                     if fd == self._read:
                         with contextlib.suppress(BlockingIOError):
                             os.read(self._read, 4096)
                         self._reap()
-                    else:
+                        continue
+                    if events & select.POLLOUT:
+                        self._flush()
+                    if events & ~select.POLLOUT:
                         self._hear()
         except (EOFError, OSError):
             for pid in self._slots:
@@ -183,7 +188,16 @@ class _Server:
                 self._answer(slot, pid, code, peak)
 
     def _answer(self, slot: int, pid: int, status: int, peak: int) -> None:
-        self._agent.sendall(ANSWER.pack(slot, pid, status, peak))
+        self._answers.append(ANSWER.pack(slot, pid, status, peak))
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what can be sent: an agent that is about to ask for many workers reads nothing."""
+        with contextlib.suppress(BlockingIOError):
+            while self._answers:
+                self._agent.send(self._answers[0], socket.MSG_DONTWAIT)
+                self._answers.popleft()
+        self._poller.modify(self._agent, select.POLLIN | (select.POLLOUT if self._answers else 0))
 
 
 def _become_worker(parent: int, pipe: int, page: int, out: int, err: int, stacks: int) -> int:
