@@ -1,6 +1,7 @@
 """What the agent does with workers: their output, their memory, their kin."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -62,6 +63,21 @@ def test_what_is_printed_is_passed_on_and_its_end_is_kept(written):
     os.close(out)
     os.close(err)
     assert outputs.close(0) == b"the end"
+
+
+def test_a_worker_that_can_write_no_more_is_no_reason_to_come_again(written):
+    outputs = Outputs(Poller())
+    out, err = outputs.open(0)
+    put(out, b"the last")
+    os.close(out)
+    outputs.on_event()
+    assert select.select([outputs.fd], [], [], 0)[0] == []
+    put(err, b" words")
+    assert select.select([outputs.fd], [], [], 0)[0] == [outputs.fd]
+    os.close(err)
+    outputs.on_event()
+    assert select.select([outputs.fd], [], [], 0)[0] == []
+    assert outputs.close(0) == b"the last words"
 
 
 def test_only_so_much_is_kept(written):

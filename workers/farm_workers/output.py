@@ -154,9 +154,11 @@ class Outputs:
         return first[1], second[1]
 
     def on_event(self) -> None:
-        """Some pipes can be read."""
+        """Some pipes can be read, or nobody can write to them any more: that is said only once."""
         for key, _ in self._selector.select(0):
             self.read(key.data)
+            if (key.fd, select.POLLHUP) in self._slots[key.data].poll.poll(0):  # and it is empty
+                self._selector.unregister(key.fd)
 
     def read(self, slot: int) -> None:
         """Read what a worker has written, as far as there is room for it."""
@@ -193,7 +195,8 @@ class Outputs:
         for fd in output.fds:
             while data := _read(fd):
                 output.add(data)
-            self._selector.unregister(fd)
+            if fd in self._selector.get_map():
+                self._selector.unregister(fd)
             os.close(fd)
         return output.take()
 
