@@ -108,6 +108,15 @@ def replace_stdout():
     os.dup2(sys.stdout.fileno(), 1)
 
 
+def detach_stderr():
+    sys.stderr.detach()
+
+
+def close_stdout_and_have_another():
+    sys.stdout.close()
+    sys.stdout = open(os.devnull, "w")
+
+
 def close_stdout():
     sys.stdout.close()
     sys.stderr.close()
@@ -150,6 +159,8 @@ def fork_and_fail():
         leave_an_alarm,
         change_the_interpreter,
         replace_stdout,
+        close_stdout_and_have_another,
+        detach_stderr,
         close_stdout,
         close_descriptors,
         leave_things_behind,

@@ -73,10 +73,9 @@ class ProcessState:
             if _file(fd) != self._files[fd]:
                 os.dup2(self._copies[fd], fd)
         out, err = self._streams[1], self._streams[2]
-        if sys.stdout is not out or sys.stderr is not err or out.closed or err.closed:
+        if sys.stdout is not out or sys.stderr is not err or _is_over(out) or _is_over(err):
             self._streams = [
-                _stream(name, fd) if one.closed else one
-                for fd, (name, one) in enumerate(zip(_STREAMS, self._streams, strict=True))
+                _opened(fd) if _is_over(one) else one for fd, one in enumerate(self._streams)
             ]
             self._put_streams()
 
@@ -146,11 +145,24 @@ class ProcessState:
 def _stream(name: str, fd: int) -> TextIO:
     """The standard stream of a descriptor: that which there is, or a new one."""
     found: Any = getattr(sys, name)
-    if isinstance(found, io.TextIOWrapper) and not found.closed:
+    if isinstance(found, io.TextIOWrapper) and not _is_over(found):
         if fd:
             found.reconfigure(line_buffering=True, write_through=False)  # whole lines
         return found
+    return _opened(fd)
+
+
+def _opened(fd: int) -> TextIO:
+    """A new stream of a descriptor."""
     return open(fd, "w" if fd else "r", 1, "utf-8", "backslashreplace", closefd=False)
+
+
+def _is_over(stream: TextIO) -> bool:
+    """Whether a stream was closed, or its file was taken from it."""
+    try:
+        return stream.closed
+    except ValueError:
+        return True
 
 
 def _file(fd: int) -> int:
