@@ -3,6 +3,7 @@
 # ruff: noqa: PTH106, PTH109, PTH123, SIM115, T201 -- tasks print, and do what tasks do
 
 import contextlib
+import fcntl
 import gc
 import locale
 import os
@@ -62,6 +63,7 @@ def look():
         "umask": mask,
         "streams": [(s.fileno(), s.closed) for s in (sys.stdin, sys.stdout, sys.stderr)],
         "files": [os.fstat(fd).st_ino for fd in range(3)],
+        "flags": [fcntl.fcntl(fd, fcntl.F_GETFL) for fd in range(3)],
         "timeout": socket.getdefaulttimeout(),
         "collects": gc.isenabled(),
         "trace": sys.gettrace(),
@@ -110,6 +112,11 @@ def replace_stdout():
 
 def detach_stderr():
     sys.stderr.detach()
+
+
+def have_stdout_wait_for_nobody():
+    os.set_blocking(1, False)
+    os.set_blocking(2, False)
 
 
 def close_stdout_and_have_another():
@@ -161,6 +168,7 @@ def fork_and_fail():
         replace_stdout,
         close_stdout_and_have_another,
         detach_stderr,
+        have_stdout_wait_for_nobody,
         close_stdout,
         close_descriptors,
         leave_things_behind,

@@ -72,6 +72,7 @@ class ProcessState:
         for fd in range(3):
             if _file(fd) != self._files[fd]:
                 os.dup2(self._copies[fd], fd)
+                fcntl.fcntl(fd, fcntl.F_SETFL, self._files[fd])  # the copies share the file's flags
         out, err = self._streams[1], self._streams[2]
         if sys.stdout is not out or sys.stderr is not err or _is_over(out) or _is_over(err):
             self._streams = [
