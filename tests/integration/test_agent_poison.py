@@ -3,6 +3,7 @@
 # ruff: noqa: PTH106, PTH109, PTH123, SIM115, T201 -- tasks print, and do what tasks do
 
 import contextlib
+import faulthandler
 import fcntl
 import gc
 import locale
@@ -119,6 +120,10 @@ def have_stdout_wait_for_nobody():
     os.set_blocking(2, False)
 
 
+def leave_a_watchdog():
+    faulthandler.dump_traceback_later(1, exit=True)
+
+
 def close_stdout_and_have_another():
     sys.stdout.close()
     sys.stdout = open(os.devnull, "w")
@@ -169,6 +174,7 @@ def fork_and_fail():
         close_stdout_and_have_another,
         detach_stderr,
         have_stdout_wait_for_nobody,
+        leave_a_watchdog,
         close_stdout,
         close_descriptors,
         leave_things_behind,

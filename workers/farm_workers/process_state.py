@@ -98,6 +98,7 @@ class ProcessState:
         if list(map(_getsignal, _SIGNALS)) != self._handlers:
             self._restore_handlers()
         signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
         _signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         signal.set_wakeup_fd(-1)
         if locale.setlocale(locale.LC_ALL) != self._locale:
