@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import fcntl
 import gc
+import io
 import locale
 import os
 import pickle
@@ -115,6 +116,11 @@ def detach_stderr():
     sys.stderr.detach()
 
 
+def detach_both():
+    sys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding="latin-1")
+    sys.stderr = io.TextIOWrapper(sys.stderr.detach(), encoding="latin-1")
+
+
 def have_stdout_wait_for_nobody():
     os.set_blocking(1, False)
     os.set_blocking(2, False)
@@ -173,6 +179,7 @@ def fork_and_fail():
         replace_stdout,
         close_stdout_and_have_another,
         detach_stderr,
+        detach_both,
         have_stdout_wait_for_nobody,
         leave_a_watchdog,
         close_stdout,

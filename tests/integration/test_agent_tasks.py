@@ -318,6 +318,18 @@ def test_a_task_that_replaces_the_clock_has_its_outcome_and_so_have_those_after_
     assert farm.values(farm.submit(replace, [(9,)], time_limit=10.0)) == [9]
 
 
+def test_a_task_may_make_another_stream_of_that_which_it_has(another):
+    def wrap():
+        import io
+        import sys
+
+        for stream in (sys.stdout, sys.stderr):
+            print("said", file=io.TextIOWrapper(stream.buffer, encoding="latin-1"), flush=True)
+
+    farm, _ = another(slots=1)  # what it prints goes to a file
+    assert farm.results(farm.submit(wrap, [()])) == [(Ending.OK, None)]
+
+
 def test_an_initializer_runs_in_each_worker_before_its_tasks(another):
     import base64
 

@@ -26,6 +26,7 @@ from farm_workers.cgroups import remove
 from farm_workers.channel import Pipe
 from farm_workers.forkstart import ANSWER, ASK, EXIT_FORK, RUNNING, SPAWN_FDS, Ask, ServerSettings
 from farm_workers.page import Page
+from farm_workers.process_state import renew_streams
 from farm_workers.soft_limit import SIGNAL
 from farm_workers.stacks import offer as offer_stacks
 
@@ -214,6 +215,7 @@ def _become_worker(parent: int, pipe: int, page: int, out: int, err: int, stacks
         numpy_random.seed()
     os.dup2(out, 1)
     os.dup2(err, 2)
+    renew_streams()
     # What it was at when it crashed, or was asked to end, is the best that can be said of a task.
     faulthandler.enable(2)
     faulthandler.register(signal.SIGTERM, 2, chain=True)

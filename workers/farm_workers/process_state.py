@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from farm_workers import kin, stacks
 
-__all__ = ["ProcessState"]
+__all__ = ["ProcessState", "renew_streams"]
 
 HIGH_FD = 100
 """Copies of the descriptors 0 to 2 stand above this: tasks that close low ones leave them."""
@@ -144,6 +144,19 @@ class ProcessState:
         return ""
 
 
+def renew_streams() -> None:
+    """After other files were put in the place of 1 and 2: a stream remembers that it can be sought.
+
+    Whoever makes another of it then fails, as nobody can seek in a pipe.
+    """
+    for fd, name in enumerate(_STREAMS):
+        found = getattr(sys, name)
+        if fd and isinstance(found, io.TextIOWrapper) and not _is_over(found) and found.seekable():
+            stream = _opened(fd, found.encoding, found.errors)
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
+
 def _stream(name: str, fd: int) -> TextIO:
     """The standard stream of a descriptor: that which there is, or a new one."""
     found: Any = getattr(sys, name)
@@ -154,9 +167,9 @@ def _stream(name: str, fd: int) -> TextIO:
     return _opened(fd)
 
 
-def _opened(fd: int) -> TextIO:
+def _opened(fd: int, encoding: str = "utf-8", errors: str | None = "backslashreplace") -> TextIO:
     """A new stream of a descriptor."""
-    return open(fd, "w" if fd else "r", 1, "utf-8", "backslashreplace", closefd=False)
+    return open(fd, "w" if fd else "r", 1, encoding, errors, closefd=False)
 
 
 def _is_over(stream: TextIO) -> bool:
