@@ -1,10 +1,14 @@
 """What a worker says of a slice, and when."""
 
 import time
+from unittest.mock import Mock
+
+import pytest
 
 from farm_workers.channel import Ends
 from farm_workers.host_slices import Slice
 from farm_workers.outcomes import FLUSH_SECONDS, Outcomes
+from tests.packed import load_values
 
 PATIENCE = 20.0
 
@@ -87,3 +91,18 @@ def test_a_task_may_do_to_the_clock_what_it_likes(monkeypatch):
         outcomes.finish(more=False)
     assert said_of(said) == [(1, 1), (2, 1)]
     assert all(0 <= end.seconds < PATIENCE for one in said for end in one.parts)
+
+
+def test_what_there_is_no_memory_to_say_is_said_later_and_of_the_same_tasks(monkeypatch):
+    said = Said()
+    outcomes = Outcomes(said, lambda: False)
+    outcomes.begin(a_slice(packed=True))
+    outcomes.entries.append(1)
+    with monkeypatch.context() as patch:
+        patch.setattr("farm_workers.outcomes.dump_values", Mock(side_effect=MemoryError))
+        with pytest.raises(MemoryError):
+            outcomes.flush()
+    outcomes.entries.append(2)
+    outcomes.finish(more=False)
+    ((part,),) = (one.parts for one in said)
+    assert (part.first, part.count, load_values(part.payloads[0])) == (1, 2, [1, 2])

@@ -157,6 +157,8 @@ class Outcomes:
             try:
                 if self._flush_early():
                     continue
+            except MemoryError:
+                continue  # the task has all of it, and may give it back
             except OSError:
                 return  # the agent is gone; the worker's thread will see it too
             if self._clock() > self._several_at + DORMANT_SECONDS:
@@ -189,11 +191,12 @@ class Outcomes:
         if part is None or not count:
             return
         entries = self.entries[:count]
-        del self.entries[:count]
+        runs = _packed_runs if part.packed else _runs
+        ended = list(runs(entries, self.blobs))
+        del self.entries[:count]  # now: there may be no memory for the above
         now = self._clock()
         each = (now - self._mark) / count
         self._mark = now
-        ended = _packed_runs(entries, self.blobs) if part.packed else _runs(entries, self.blobs)
         peak = 0
         for ending, size, payloads, failure, packed in ended:
             end = part.end(self._next, size, ending, payloads, packed=packed, failure=failure)
