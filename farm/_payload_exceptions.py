@@ -20,6 +20,8 @@ LINKS_MAX = 256
 DEPTH_MAX = 16
 EXCEPTION_BYTES_MAX = 8 << 20
 """An exception with larger arguments becomes a ``TaskError``."""
+CHAIN_BYTES_MAX = 4 * EXCEPTION_BYTES_MAX
+"""And so does what has no room beside the others: together they are one payload."""
 MESSAGE_CHARS_MAX = 2_000
 TRACEBACK_CHARS_MAX = 64_000
 
@@ -97,6 +99,7 @@ class _Splitter:
         self._dump = dump
         self._load = load
         self._left = LINKS_MAX
+        self._room = CHAIN_BYTES_MAX
 
     def split(self, exc: BaseException, depth: int) -> Plain:
         self._left -= 1
@@ -129,12 +132,13 @@ class _Splitter:
         for form in _forms(exc):
             try:
                 data = self._dump(form)
-                if len(data) > EXCEPTION_BYTES_MAX:
+                if len(data) > min(EXCEPTION_BYTES_MAX, self._room):
                     continue
-                if form is exc and _is_plain(type(exc)):
-                    return data
                 members = getattr(exc, "exceptions", ())
-                if _alike(_made(self._load(data), members), exc):
+                if (form is exc and _is_plain(type(exc))) or _alike(
+                    _made(self._load(data), members), exc
+                ):
+                    self._room -= len(data)
                     return data
             except Exception:  # noqa: BLE001, S112 -- of users' code; then the next form, or none
                 continue

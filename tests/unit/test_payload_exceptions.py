@@ -257,6 +257,15 @@ def test_the_worst_exception_still_arrives():
     assert "Hostile" in message
 
 
+def test_many_large_exceptions_are_no_larger_than_a_payload_may_be():
+    said = [ValueError(b"%d" % n * (7 << 20)) for n in range(10)]
+    data = payload.dump_exception(ExceptionGroup("many", said))[0]
+    assert len(data) <= payload.PAYLOAD_BYTES_MAX
+    group = payload.load_exception(data)
+    assert [type(one) for one in group.exceptions] == [ValueError] * 4 + [errors.TaskError] * 6
+    assert [one.args for one in group.exceptions[:4]] == [one.args for one in said[:4]]
+
+
 def test_a_huge_message_is_shortened():
     data, _, message, _ = payload.dump_exception(Plain("x" * (9 << 20)))
     assert len(message) < 3_000
