@@ -11,7 +11,7 @@ import pytest
 
 from farm_workers import kin
 from farm_workers.memory import private_bytes, tree_bytes
-from farm_workers.output import TAIL_BYTES, WAITING_BYTES_MAX, Outputs
+from farm_workers.output import TAIL_BYTES, WAITING_BYTES_MAX, Forwarder, Outputs
 
 MIB = 1 << 20
 
@@ -151,3 +151,18 @@ def test_all_of_a_family_are_asked_to_end(child):
     assert len(family) == 3
     assert kin.terminate(child.pid) == family
     assert child.wait(20) == -signal.SIGTERM
+
+
+def test_all_is_passed_on_though_our_stream_takes_it_in_pieces_and_does_not_wait():
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    said = b"x" * MIB
+    forwarder = Forwarder()
+    forwarder.put(writing, said)
+    with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb"):
+        os.set_blocking(reading, False)
+        heard = bytearray()
+        while len(heard) < len(said) and select.select([reading], [], [], 20)[0]:
+            heard += file.read1(MIB)
+        assert heard == said
+        forwarder.finish(20)

@@ -82,7 +82,10 @@ class Forwarder:
             rest = memoryview(data)
             with contextlib.suppress(OSError):  # nobody reads it any more, and nobody misses it
                 while rest:
-                    rest = rest[os.write(stream, rest) :]
+                    try:
+                        rest = rest[os.write(stream, rest) :]
+                    except BlockingIOError:  # as somebody wants it who has the same file
+                        select.select([], [stream], [])
 
 
 class _Output:
