@@ -208,8 +208,8 @@ class Deliveries:
         owner = b"" if batch is None else batch.session.id
         run = (owner, delivery.first, delivery.count)
         ending, failure = Ending.DELIVERED, None
-        if batch is not None and (batch.dropped or batch.settled < batch.count):
-            ending, failure = Ending.UNKNOWN, DROPPED if batch.dropped else OUTLIVED
+        if batch is not None:
+            ending, failure = _why_absent(batch, delivery.outcome)
         outcome = Outcome(None, Result(*run, ending, [], failure=failure), 0, 0)
         session.outbox[0] = Delivery(outcome, delivery.first, delivery.count)
 
@@ -248,8 +248,9 @@ class Deliveries:
                         entry = as_duplicate(entry, batch, outcome.first, outcome.count)
                     outcome.result = entry
                 else:
+                    ending, failure = _why_absent(batch, outcome)
                     outcome.result = Result(
-                        batch.session.id, outcome.first, outcome.count, Ending.UNKNOWN, []
+                        batch.session.id, outcome.first, outcome.count, ending, [], failure=failure
                     )
             if delivery.waits:
                 self._keep(session, delivery)
@@ -301,6 +302,18 @@ class Deliveries:
             runs[-1] = (last[0], last[1], last[2] + delivery.count)
         else:
             runs.append((batch.session.id, delivery.first, delivery.count))
+
+
+def _why_absent(batch: Batch, outcome: Outcome) -> tuple[Ending, Failure | None]:
+    """What is said of an outcome whose record is there no more.
+
+    That goes before the batch does, if what is left of the batch was copied out.
+    """
+    if batch.dropped:
+        return Ending.UNKNOWN, DROPPED
+    if batch.is_taken(outcome) and (batch.gone or not batch.is_kept):
+        return Ending.DELIVERED, None
+    return Ending.UNKNOWN, OUTLIVED if batch.gone else None
 
 
 def _as_published(entry: Result) -> Result:

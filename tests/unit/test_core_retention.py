@@ -273,3 +273,21 @@ def test_who_comes_as_a_full_farm_has_room_again_is_remembered_no_longer_for_it(
     rig.tick()
     assert not credit.full
     assert not credit._new
+
+
+def test_what_was_taken_and_is_not_kept_is_delivered_whatever_lives_on_beside_it():
+    rig, client, host, grants = farm(group(1, 8))
+    finish(rig, host, grants, lambda counter: counter != 8)
+    take_all(rig, client)
+    assert rows(rig) == [[(8, 1)]]
+
+    def told():
+        reader = rig.client("bob")
+        rig.say(reader, m.Attach(1, [(ALICE, 1, 8)]))
+        rig.answer_loads()
+        return {counter: e.ending for e in rig.results(reader) for counter in range(e.first, 8)}
+
+    expected = dict.fromkeys(range(1, 8), Ending.DELIVERED)
+    assert told() == expected
+    rig.reload()
+    assert told() == expected
