@@ -80,10 +80,13 @@ class QueueOrders:
         ledger.queues.weigh()
         ledger.queues.wake(queue)
         queue.ref = 0
-        if changes or paused:
+        if changes or paused or before:  # or nobody could say when the end of it is durable
             queue.ref = ledger.persist(QueueChanged(queue.name, paused, changes))
         if before:
             ledger.port.prune([before])
+        if queue.ref and not (changes or paused):
+            ledger.port.prune([queue.ref])
+            queue.ref = 0
         return {"name": queue.name, "paused": paused, "set": changes}
 
     # ------------------------------------------------------------ purging

@@ -438,10 +438,25 @@ def test_a_pause_is_answered_when_it_is_durable_and_outlives_the_coordinator():
     client, host = rig.client(), rig.host(slots=4, window=4)
     rig.submit(client, group(1, 2, template=options("mail")))
     assert rig.grants(host) == []
-    order(rig, client, "resume_queue", name="mail")
+    early, late = order(rig, client, "resume_queue", name="mail")
+    assert early == []
+    assert late[0].data == {"name": "mail", "paused": False, "set": {}}
     assert sum(g.count for g in rig.grants(host)) == 2
     rig.commit()
     assert not [r for r in rig.disk.records.values() if b"mail" in r and b"\x18" in r[:3]]
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+def test_a_queue_that_goes_on_does_so_after_a_crash_if_somebody_was_told(written):
+    rig, client, _ = farm({"mail": {}})
+    order(rig, client, "pause_queue", name="mail")
+    rig.say(client, m.Query(2, "resume_queue", {"name": "mail"}))
+    if written:
+        rig.commit_part(written)
+    told = [x for x in rig.take(client) if isinstance(x, m.Answer)]
+    assert bool(told) is bool(written)
+    rig.reload()
+    assert rig.ledger.queues.all["mail"].paused is not bool(told)
 
 
 def test_what_is_set_counts_until_it_is_reset():
