@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from farm.core.batch import Batch, Outcome
 from farm.core.ledger import Ledger
+from farm.errors import ProtocolError
 from farm.protocol.parts import TaskRun
 from farm.protocol.records import Memory, Remembered, decode_memories, encode_memories
 
@@ -118,7 +119,7 @@ class History:
         for page, _ in small:
             self._forget(page)
         self.pages = deque(page for page in self.pages if page.ref not in joined)
-        memories = [memory for _, data in small for memory in decode_memories(data)]
+        memories = [memory for _, data in small for memory in self.read(data)]
         return [page.ref for page, _ in small], memories
 
     def restore(self, ref: int, record: Remembered, now: float) -> None:
@@ -164,6 +165,14 @@ class History:
         return gone
 
     # ------------------------------------------------------------ looking
+
+    def read(self, memories: bytes) -> list[Memory]:
+        """The memories of a page; none if it is damaged, which is counted."""
+        try:
+            return decode_memories(memories)
+        except ProtocolError:
+            self._ledger.counters["damaged_history"] += 1
+            return []
 
     def about(self, session: bytes, counter: int) -> Iterator[Page]:
         """The pages that may speak of a task, the newest first."""

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
-import msgspec
-
 from farm.core.explaining import Explaining, state_of
 from farm.core.history import History, Page
 from farm.core.ledger import Ledger
@@ -14,7 +12,7 @@ from farm.core.port import Peer
 from farm.core.sessions import Session
 from farm.model import TaskId
 from farm.protocol.messages import Answer, Query
-from farm.protocol.records import Memory, Record, Remembered, decode_memories
+from farm.protocol.records import Memory, Record, Remembered
 
 __all__ = ["Lookups"]
 
@@ -194,10 +192,7 @@ class Lookups:
         """A page was read back; None if it is gone."""
         memories: list[Memory] = []
         if isinstance(record, Remembered):
-            try:
-                memories = decode_memories(record.memories)
-            except msgspec.DecodeError:
-                self._ledger.counters["damaged_history"] += 1
+            memories = self._history.read(record.memories)
         for lookup in self._waiting.pop(ref, ()):
             if lookup.take(memories, now):
                 lookup.pages = []

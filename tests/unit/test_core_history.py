@@ -1,6 +1,7 @@
 """What is remembered of tasks that are gone, and the room for results."""
 
-from farm.model import Ending
+from farm.core.history import SMALL_PAGES_MAX
+from farm.model import Ending, TaskId
 from farm.protocol import messages as m
 from farm.protocol import records as r
 from tests.unit.core_harness import Rig, ended, group, session_id
@@ -135,6 +136,46 @@ def test_tasks_copied_out_of_a_row_leave_a_memory_of_their_siblings():
     rig.reload()  # knows the survivor alone
     assert sum(memory.count for page in pages(rig) for memory in page) == 399
     assert rig.ledger.result_bytes == 0
+
+
+def damage(rig, page):
+    """Make what one page of the history says unreadable."""
+    found = [(ref, r.decode_record(x)) for ref, x in rig.disk.records.items()]
+    ref, record = [one for one in found if isinstance(one[1], r.Remembered)][page]
+    record.memories = b"\xc1"
+    rig.disk.records[ref] = r.encode_record(record)
+
+
+def test_a_damaged_page_is_counted_and_the_others_are_told():
+    rig, client, host = farm()
+    for counter in (1, 2, 3):
+        run(rig, client, host, counter)
+        take(rig, client)
+        rig.sleep(2)
+    damage(rig, 1)
+    rig.take()
+    rig.say(client, m.Query(7, "history", {}))
+    while rig.loads:
+        rig.answer_loads()
+    (answer,) = rig.of(m.Answer)
+    assert [row["id"] for row in answer.data] == [str(TaskId(ALICE, n)) for n in (3, 1)]
+    assert rig.ledger.counters["damaged_history"] == 1
+
+
+def test_a_damaged_page_is_joined_with_others_and_nothing_comes_back():
+    rig, client, host = farm()
+    for counter in range(SMALL_PAGES_MAX):
+        run(rig, client, host, counter + 1)
+        take(rig, client)
+        rig.sleep(2)
+    damage(rig, 1)
+    rig.reload()
+    client, host = rig.client(), rig.host(slots=512, window=512)
+    run(rig, client, host, 99)
+    take(rig, client)
+    rig.sleep(2)
+    assert [len(page) for page in pages(rig)] == [SMALL_PAGES_MAX - 1, 1]
+    assert not [x for x in rig.disk.records.values() if isinstance(r.decode_record(x), r.Submitted)]
 
 
 # ------------------------------------------------------------ the room for results
