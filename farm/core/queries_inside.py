@@ -16,7 +16,7 @@ from farm.core.rights import find_task, had_task
 from farm.core.sessions import Session
 from farm.model import State, TaskId
 from farm.protocol.messages import Told
-from farm.protocol.parts import Failure, Group, Payload
+from farm.protocol.parts import COUNTER_MAX, Failure, Group, Payload
 from farm.protocol.records import Arguments, Buried, Finished, Record, Submitted
 
 __all__ = ["InsideQueries"]
@@ -113,7 +113,7 @@ class InsideQueries:
             since = int(arguments.get("since") or 0)
             if arguments.get("attempt") != lease.attempt:
                 since = 0
-            return self._running(answer, lease, task.counter, max(0, since))
+            return self._running(answer, lease, task.counter, min(max(0, since), COUNTER_MAX))
         return self._ended(answer, batch, index)
 
     def _running(self, answer: Row, lease: Lease, counter: int, since: int) -> Running:

@@ -1,9 +1,11 @@
 """What tasks print: kept with their outcomes, told of every attempt, published without evidence."""
 
+import pytest
+
 from farm.model import Ending, TaskId
 from farm.protocol import messages as m
-from farm.protocol.parts import Failure, Template
-from tests.unit.core_harness import Rig, ended, group, packed, session_id
+from farm.protocol.parts import COUNTER_MAX, Failure, Template
+from tests.unit.core_harness import Rig, ended, group, key, packed, session_id
 
 ALICE = session_id("alice")
 
@@ -119,3 +121,11 @@ def test_what_is_not_durable_is_there_until_it_is_taken():
     rig.report(host, ended=[ended(grant, output=b"brief")])
     assert rig.results(rig.peers["alice"])[0].output == b"brief"
     assert printed(ask(rig)) == [(1, b"brief", True)]
+
+
+@pytest.mark.parametrize("since", [1 << 63, 1e300])
+def test_no_host_is_asked_for_what_comes_after_more_than_can_be_counted(since):
+    rig, host, (grant,) = farm(group(1, 1))
+    rig.report(host, started=[key(grant)])
+    asked = ask(rig, since=since, attempt=1)
+    assert (asked.what, asked.since) == ("output", COUNTER_MAX)
