@@ -39,6 +39,7 @@ class OutcomeLoading:
     ) -> None:
         session = self._ledger.sessions.get(result.session)
         found = [] if session is None else session.batches.overlap(result.first, result.count)
+        attempt, (host, seconds) = 1, span
         for batch, lo, hi in list(found):
             if any(batch.states.count(state, lo, hi) for state in ENDED):
                 raise ProtocolError(f"record {place[0]} ends tasks that had ended before")
@@ -46,13 +47,15 @@ class OutcomeLoading:
             if outcome.blobs and not result.packed:
                 skipped = batch.first - result.first
                 outcome.blobs = names_in(result.payloads[skipped + lo : skipped + hi])
+            outcome.attempt = attempt = batch.attempt(lo)
             self._end(outcome, batch, lo, hi, at, span)
         for batch, lo, hi in self.duplicates.find(result):
             own = as_duplicate(result, batch, batch.first + lo, hi - lo)
             own.size = result.size * own.count // result.count
             outcome = Outcome(batch, own, *place)
             outcome.blobs = names_in(own.payloads)
-            self._end(outcome, batch, lo, hi, at, span)
+            outcome.attempt = attempt
+            self._end(outcome, batch, lo, hi, at, (host, seconds * own.count / result.count))
 
     def _end(
         self,

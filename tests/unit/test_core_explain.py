@@ -4,7 +4,7 @@ import pytest
 
 from farm.model import Ending, TaskId
 from farm.protocol import messages as m
-from tests.unit.core_harness import Rig, ended, group, session_id
+from tests.unit.core_harness import Rig, ended, group, key, session_id
 
 ALICE = session_id("alice")
 
@@ -185,3 +185,23 @@ def test_the_past_knows_jobs_that_are_gone():
     (job,) = ask(rig, "history", by_job=True).data
     assert (job["name"], job["total"], job["counts"]) == ("nightly", 4, {"succeeded": 4})
     assert [row["count"] for row in ask(rig, "history", job="nightly").data] == [4]
+
+
+def test_which_attempt_was_the_last_is_known_after_a_restart_and_when_the_task_is_gone():
+    rig = Rig()
+    client, host = rig.client(), rig.host()
+    rig.submit(client, group(1))
+    for number in (1, 2):
+        (grant,) = rig.grants(host)
+        rig.report(host, number=number, returned=[key(grant)])
+    finish(rig, host, rig.grants(host), take=False)
+    assert explain(rig, 1)["attempt"] == 3
+    rig.reload()
+    client = rig.client()
+    assert explain(rig, 1)["attempt"] == 3
+    rig.answer_loads()
+    rig.say(client, m.Taken(10_000))
+    rig.commit()
+    rig.sleep(1)
+    answer = explain(rig, 1)
+    assert (answer["state"], answer["attempt"]) == ("succeeded", 3)

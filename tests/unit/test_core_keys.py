@@ -8,7 +8,7 @@ from farm.model import Ending, State
 from farm.protocol import messages as m
 from farm.protocol import records as r
 from farm.protocol.codec import decoder, encode
-from tests.unit.core_harness import Rig, ended, group, packed, session_id
+from tests.unit.core_harness import Rig, ended, group, key, packed, session_id
 
 ALICE, BOB = session_id("alice"), session_id("bob")
 DAY = 86_400.0
@@ -294,6 +294,24 @@ def test_the_row_of_the_first_may_go_before_that_of_its_duplicate():
     take_all(rig, bob)
     kinds = [type(r.decode_record(x)).__name__ for x in rig.disk.records.values()]
     assert kinds.count("Submitted") == kinds.count("Finished") == 0
+
+
+def test_after_a_restart_a_duplicate_ended_as_it_had_before():
+    rig, alice, bob, host = farm()
+    rig.submit(alice, keyed(1, once("a", "b", "c", "d"), template=m.Template(retries=1)))
+    rig.submit(bob, keyed(1, once("b")))
+    (grant,) = rig.grants(host)
+    rig.report(host, returned=[key(grant)])
+    (grant,) = rig.grants(host)
+    rig.report(host, number=2, ended=[ended(grant, seconds=4.0)])
+
+    def found():
+        batches = [batch for one in rig.ledger.sessions.values() for batch in one.batches]
+        return [(x.count, x.host, x.seconds, x.attempt) for one in batches for x in one.outcomes]
+
+    assert found() == [(4, "host", 4.0, 2), (1, "host", 1.0, 2)]
+    rig.reload()
+    assert found() == [(4, "host", 4.0, 2), (1, "host", 1.0, 2)]
 
 
 def test_results_that_a_key_keeps_are_not_dropped_for_room():
