@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from farm.core.blobs import names_in
 from farm.core.divergence import Divergence, alike
+from farm.core.finder import Finder
 from farm.core.needs import needs_of
 from farm.core.states import TRANSITIONS, Event
 from farm.core.stored import Held, inline_bytes
@@ -106,8 +107,8 @@ class Batch:
 
     __slots__ = (
         "at", "cancelling", "count", "diverged", "dropped", "durable", "expires_at", "fence",
-        "finished_at", "first", "function", "gone", "held", "inline", "job", "keys", "leases",
-        "needs", "open", "outcomes", "owner", "packed", "payloads", "pinned", "queue",
+        "finder", "finished_at", "first", "function", "gone", "held", "inline", "job", "keys",
+        "leases", "needs", "open", "outcomes", "owner", "packed", "payloads", "pinned", "queue",
         "result_bytes", "row",
         "runs_once", "same", "session", "settled", "size", "start", "starts_at", "states", "stop",
         "stopped", "stopping", "stored", "suspended", "template", "tried", "units",
@@ -159,6 +160,7 @@ class Batch:
         self.leases: dict[Lease, None] | None = None  # those that hold any of its tasks
         self.diverged: dict[int, Divergence] = {}
         self.outcomes: list[Outcome] = []
+        self.finder: Finder | None = None  # of these, once somebody has looked for any
         self.result_bytes = 0  # of the outcomes that are kept
         self.unread_bytes = 0  # of those that their owner has not taken, or not all of
         self.dropped = False  # its results, taken long ago, were given up for room
@@ -366,10 +368,12 @@ class Batch:
     def outcome(self, index: int) -> Outcome | None:
         """The outcome of a finished task, if it is still known."""
         counter = self.first + index
-        for outcome in self.outcomes:
-            if outcome.first <= counter < outcome.first + outcome.count:
-                return outcome
-        return None
+        return next(iter(self.outcomes_of(counter, counter + 1)), None)
+
+    def outcomes_of(self, first: int, stop: int) -> list[Outcome]:
+        """Those about any of the tasks with the counters ``[first, stop)``, as they came."""
+        self.finder = self.finder or Finder()
+        return self.finder.find(self.outcomes, first, stop)
 
     def group(self, lo: int, hi: int) -> Group:
         """The tasks ``[lo, hi)`` as they were submitted, under their counters."""

@@ -179,11 +179,10 @@ class Following:
     def _offer(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
         """Tell one reader of the committed outcomes of ``[lo, hi)``, a page at a time."""
         start, stop = batch.first + lo, batch.first + hi
-        for outcome in batch.outcomes:
+        for outcome in batch.outcomes_of(start, stop):
             a = max(start, outcome.first)
             b = min(stop, outcome.first + outcome.count)
-            if a < b:
-                self._ledger.page(session, (batch.session.id, a, b - a))
+            self._ledger.page(session, (batch.session.id, a, b - a))
 
     def _turn_pages(self) -> None:
         """Tell more to readers for whom not much waits any more."""
@@ -202,11 +201,9 @@ class Following:
     def _deliver_again(self, session: Session, batch: Batch, lo: int, hi: int) -> None:
         """Put the committed outcomes of ``[lo, hi)`` in one reader's outbox."""
         start, stop = batch.first + lo, batch.first + hi
-        for outcome in batch.outcomes:
+        for outcome in batch.outcomes_of(start, stop):
             a = max(start, outcome.first)
             b = min(stop, outcome.first + outcome.count)
-            if a >= b:
-                continue
             if batch.packed:  # it is sent as a whole
                 b = session.pages.take_on(batch.session.id, b, outcome.first + outcome.count)
             if outcome.result is None and not outcome.ref:

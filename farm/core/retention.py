@@ -168,8 +168,9 @@ class Retention:
         ledger = self._ledger
         session = row.batches[0].session
         living = [batch for batch in row.batches if not self._is_over(batch, now)]
+        alive = set(living)
         for batch in row.batches:
-            if batch not in living:
+            if batch not in alive:
                 self._forget(batch)
         groups = [group for batch in living for group in self._survivors(batch)]
         at = ledger.wall(living[0].at)
@@ -180,11 +181,11 @@ class Retention:
         new.count = sum(group.count for group in groups)
         for batch in living:
             batch.row = new
-            taken = [] if batch.is_kept else [o for o in batch.outcomes if batch.is_taken(o)]
+            taken = dict.fromkeys([] if batch.is_kept else filter(batch.is_taken, batch.outcomes))
             for outcome in batch.outcomes:
                 if outcome.ref and outcome not in taken:
                     ledger.rows.mention(new, outcome.ref)
-            self._let_go(batch, taken)
+            self._let_go(batch, list(taken))
         all_matter = any(map(_every_word_matters, living))
         for ref in row.mentions:
             if all_matter or ref > ledger.committed:  # perhaps an outcome not published yet

@@ -3,15 +3,17 @@
 import gc
 import sys
 import tracemalloc
+from contextlib import contextmanager
 
 import pytest
 
 from farm.core import Core, CoreSettings
+from farm.core.batch import Outcome
 from farm.identity import TRUSTED
 from farm.model import Ending
 from farm.protocol import messages as m
 from farm.protocol.codec import decoder, encode
-from tests.unit.core_harness import STORE, F, group, packed, session_id
+from tests.unit.core_harness import STORE, F, Rig, ended, group, key, packed, session_id
 
 
 class Port:
@@ -53,19 +55,28 @@ def commit(core, port):
     core.on_tick(0.0)
 
 
-def lines_from_submit_to_taken(tasks):
-    """How many lines of Python run for one group on its whole way."""
-    core, port = start()
-    ran = 0
+@contextmanager
+def lines():
+    """How many lines of Python run inside, in a list."""
+    ran = [0]
 
     def trace(frame, event, _arg):
-        nonlocal ran
-        ran += event == "line"
+        ran[0] += event == "line"
         return trace
 
     gc.disable()  # finalizers of other tests' garbage are not our lines
     sys.settrace(trace)
     try:
+        yield ran
+    finally:
+        sys.settrace(None)
+        gc.enable()
+
+
+def lines_from_submit_to_taken(tasks):
+    """How many lines of Python run for one group on its whole way."""
+    core, port = start()
+    with lines() as ran:
         core.receive("client", m.Submit([tasks]), 0.0)
         core.on_tick(0.0)
         (grant,) = [g for x in port.sent if isinstance(x, m.Assign) for g in x.grants]
@@ -76,17 +87,68 @@ def lines_from_submit_to_taken(tasks):
         commit(core, port)
         core.receive("client", m.Taken(1), 0.0)
         commit(core, port)
-    finally:
-        sys.settrace(None)
-        gc.enable()
     (batch,) = core.ledger.sessions[session_id("alice")].batches
     assert batch.settled == tasks.count
-    return ran
+    return ran[0]
 
 
 @pytest.mark.parametrize("make", [group, packed])
 def test_as_much_is_done_for_16_tasks_as_for_512(make):
     assert lines_from_submit_to_taken(make(1, 512)) == lines_from_submit_to_taken(make(1, 16))
+
+
+def tried(count):
+    """A rig, its peers, and the grant of a packed task of which an attempt was given back."""
+    rig = Rig()
+    client, host = rig.client(), rig.host()
+    rig.submit(client, packed(1, count))
+    (grant,) = rig.grants(host)
+    rig.report(host, returned=[key(grant)])
+    (grant,) = rig.grants(host)
+    return rig, client, host, grant
+
+
+def each(grant, ending=Ending.OK):
+    """The items of a grant end one by one."""
+    return [ended(grant, ending, lo=at, hi=at + 1) for at in range(grant.count)]
+
+
+def lines_of_following(count):
+    """Of every second item of a packed task that failed."""
+    rig, _, host, grant = tried(count)
+    rig.report(host, number=2, ended=each(grant, Ending.EXCEPTION))
+    reader = rig.client("bob")
+    asked = [(session_id("alice"), 1 + at, 1) for at in range(0, count, 2)]
+    with lines() as ran:
+        rig.core.receive(reader, m.Attach(1, asked), rig.now)
+        rig.core.on_tick(rig.now)
+    assert len(rig.results(reader)) == len(asked)
+    return ran[0]
+
+
+def test_each_item_of_a_packed_task_is_found_as_soon_however_many_there_are():
+    assert lines_of_following(256) < 5 * lines_of_following(64)
+
+
+def test_copying_out_what_lives_compares_no_outcome_with_all_others(monkeypatch):
+    count = m.TASKS_PER_MESSAGE_MAX + 128
+    rig, client, host, grant = tried(count)
+    rig.report(host, number=2, ended=each(grant, Ending.EXCEPTION))
+    compared = 0
+
+    def equal(one, other):
+        nonlocal compared
+        compared += 1
+        return one is other
+
+    monkeypatch.setattr(Outcome, "__eq__", equal, raising=False)
+    rig.say(client, m.Taken(1))
+    rig.commit()
+    monkeypatch.setattr(rig, "check", lambda: None)
+    rig.sleep(1)
+    (batch,) = rig.ledger.sessions[session_id("alice")].batches
+    assert (batch.settled, batch.row.count) == (m.TASKS_PER_MESSAGE_MAX, 128)
+    assert compared < count
 
 
 def test_a_queued_task_costs_little_memory():
