@@ -221,8 +221,8 @@ class Batch:
             for index in range(lo, hi):
                 self.diverged.pop(index, None)
         if self.stopping:
-            for index in [i for i in self.stopping if lo <= i < hi]:
-                del self.stopping[index]
+            for index in range(lo, hi):
+                self.stopping.pop(index, None)
 
     def bytes_of(self, lo: int, hi: int) -> int:
         """The payload bytes that are freed if the tasks ``[lo, hi)`` end now."""

@@ -281,7 +281,7 @@ class Cancels:
         """It is now known of these tasks whether they were cancelled."""
         if not batch.cancelling:
             return
-        for index in [i for i in batch.cancelling if lo <= i < hi]:
+        for index in [i for i in range(lo, hi) if i in batch.cancelling]:
             del batch.cancelling[index]
             for request in self._waiting.pop((batch, index), []):
                 request.waiting -= 1

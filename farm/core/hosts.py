@@ -69,19 +69,19 @@ class Lease:
 
     def live_runs(self) -> list[tuple[int, int]]:
         """The runs of its tasks that it still holds: leased, and by this very attempt."""
+        return self.live_in(self.lo, self.hi)
+
+    def live_in(self, lo: int, hi: int) -> list[tuple[int, int]]:
+        """The parts of ``[lo, hi)`` that it still holds; of no others is it looked."""
         runs = [
-            (lo, hi)
-            for a, b in self.batch.runs(self.lo, self.hi, State.LEASED)
-            for lo, hi, attempt in self.batch.attempt_runs(a, b)
+            (c, d)
+            for a, b in self.batch.runs(max(lo, self.lo), min(hi, self.hi), State.LEASED)
+            for c, d, attempt in self.batch.attempt_runs(a, b)
             if attempt == self.attempt
         ]
         if self.adopted is None:
             return runs
-        return [run for lo, hi in runs for run in self.adopted.overlap(lo, hi)]
-
-    def live_in(self, lo: int, hi: int) -> list[tuple[int, int]]:
-        """The parts of ``[lo, hi)`` that it still holds."""
-        return [(max(a, lo), min(b, hi)) for a, b in self.live_runs() if max(a, lo) < min(b, hi)]
+        return [run for a, b in runs for run in self.adopted.overlap(a, b)]
 
 
 class Host:

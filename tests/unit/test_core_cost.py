@@ -113,6 +113,29 @@ def each(grant, ending=Ending.OK):
     return [ended(grant, ending, lo=at, hi=at + 1) for at in range(grant.count)]
 
 
+def lines_of_ends(count, *, stopped):
+    rig, client, host, grant = tried(count)
+    if stopped:
+        rig.say(client, m.Cancel(1, [(session_id("alice"), 1, count)], 0.0))
+        rig.commit()
+    with lines() as ran:
+        rig.core.receive(host, m.Report(2, 4, each(grant)), rig.now)
+    rig.commit()
+    assert not rig.ledger.open_tasks
+    return ran[0]
+
+
+def lines_of_starts(count):
+    """Of items that somebody wants cancelled: each is decided by itself."""
+    rig, client, host, grant = tried(count)
+    rig.say(client, m.Cancel(1, [(session_id("alice"), 1, count)]))
+    started = [key(grant, lo=at, hi=at + 1) for at in range(count)]
+    with lines() as ran:
+        rig.core.receive(host, m.Report(2, 4, [], started), rig.now)
+    assert not rig.core.cancels.waiting
+    return ran[0]
+
+
 def lines_of_following(count):
     """Of every second item of a packed task that failed."""
     rig, _, host, grant = tried(count)
@@ -126,8 +149,18 @@ def lines_of_following(count):
     return ran[0]
 
 
-def test_each_item_of_a_packed_task_is_found_as_soon_however_many_there_are():
-    assert lines_of_following(256) < 5 * lines_of_following(64)
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda count: lines_of_ends(count, stopped=False),
+        lambda count: lines_of_ends(count, stopped=True),
+        lines_of_starts,
+        lines_of_following,
+    ],
+    ids=["ends", "stops", "starts", "following"],
+)
+def test_of_the_items_of_a_packed_task_each_costs_as_much_however_many_there_are(cost):
+    assert cost(256) < 5 * cost(64)
 
 
 def test_copying_out_what_lives_compares_no_outcome_with_all_others(monkeypatch):
