@@ -3,11 +3,20 @@
 from farm.core.batch import Batch
 from farm.model import State
 from farm.protocol.parts import TaskRun
+from farm.ranges import RangeSet
 
-__all__ = ["fence"]
+__all__ = ["fence", "of_sessions"]
 
 
-def fence(batch: Batch, epoch: int, adopted: list[TaskRun], *, tried: bool) -> None:
+def of_sessions(runs: list[TaskRun]) -> dict[bytes, RangeSet]:
+    """The tasks of these runs, by session."""
+    found: dict[bytes, RangeSet] = {}
+    for session, first, count in runs:
+        found.setdefault(session, RangeSet()).add(first, first + count)
+    return found
+
+
+def fence(batch: Batch, epoch: int, adopted: dict[bytes, RangeSet], *, tried: bool) -> None:
     """Attempts of older epochs are fenced off, except those that were adopted.
 
     ``tried``: some of them may have begun, and nobody knows which. Of tasks that run once it is
@@ -27,12 +36,7 @@ def fence(batch: Batch, epoch: int, adopted: list[TaskRun], *, tried: bool) -> N
     batch.fence = max(batch.fence, epoch)
 
 
-def _indices(batch: Batch, adopted: list[TaskRun]) -> set[int]:
-    return {
-        index
-        for session, first, count in adopted
-        if session == batch.session.id
-        for index in range(
-            max(0, first - batch.first), min(batch.count, first - batch.first + count)
-        )
-    }
+def _indices(batch: Batch, adopted: dict[bytes, RangeSet]) -> set[int]:
+    own = adopted.get(batch.session.id)
+    runs = [] if own is None else own.overlap(batch.first, batch.stop)
+    return {counter - batch.first for first, stop in runs for counter in range(first, stop)}

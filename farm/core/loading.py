@@ -7,7 +7,7 @@ from farm.core.blobs import live_blobs
 from farm.core.dead import DeadTasks
 from farm.core.divergence import Divergence
 from farm.core.evidence import is_long
-from farm.core.fencing import fence
+from farm.core.fencing import fence, of_sessions
 from farm.core.history import History
 from farm.core.jobs import Job
 from farm.core.ledger import Ledger
@@ -325,10 +325,11 @@ class Loading:
     def _restore_fence(self, ref: int, record: Recovered, _now: float) -> None:
         """Everything submitted before is fenced off below this epoch, except what was adopted."""
         self._retention.recovered_refs.append(ref)
+        kept = of_sessions(record.adopted)
         for session in self._ledger.sessions.values():
             for batch in session.batches:
                 if batch.row is not None and batch.row.ref < ref and batch.open:
-                    fence(batch, record.epoch, record.adopted, tried=record.tried)
+                    fence(batch, record.epoch, kept, tried=record.tried)
 
     def _restore_restored(self, ref: int, record: Restored, now: float) -> None:
         """Whatever was open may have run, and ended, since the copy was made.

@@ -8,7 +8,7 @@ token that was not adopted. New submissions run meanwhile.
 from farm.core.batch import Batch
 from farm.core.cancels import Cancels
 from farm.core.endings import Endings
-from farm.core.fencing import fence
+from farm.core.fencing import fence, of_sessions
 from farm.core.hosts import Host, Lease
 from farm.core.ledger import Ledger
 from farm.core.reports import Reports
@@ -189,10 +189,11 @@ class Recovery:
         record = Recovered(ledger.epoch, adopted, tried)
         self._retention.recovered_refs.append(ledger.persist(record))
         self._forget_hosts()
+        kept = of_sessions(adopted)
         for session in ledger.sessions.values():
             for batch in session.batches:
                 if batch.open:
-                    fence(batch, ledger.epoch, adopted, tried=tried)
+                    fence(batch, ledger.epoch, kept, tried=tried)
         ledger.after_commit(lambda at: self._release(backlog, taken, at), now)
 
     def _forget_hosts(self) -> None:

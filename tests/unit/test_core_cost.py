@@ -13,7 +13,7 @@ from farm.identity import TRUSTED
 from farm.model import Ending
 from farm.protocol import messages as m
 from farm.protocol.codec import decoder, encode
-from tests.unit.core_harness import STORE, F, Rig, ended, group, key, packed, session_id
+from tests.unit.core_harness import STORE, F, Rig, claim, ended, group, key, packed, session_id
 
 
 class Port:
@@ -161,6 +161,27 @@ def lines_of_following(count):
 )
 def test_of_the_items_of_a_packed_task_each_costs_as_much_however_many_there_are(cost):
     assert cost(256) < 5 * cost(64)
+
+
+def lines_of_recovery(count, *, after):
+    """Of a coordinator whose host comes back with all it had, or of the one ``after`` that."""
+    rig = Rig()
+    client, host = rig.client(), rig.host(slots=count, window=count)
+    rig.submit(client, *[group(1 + at) for at in range(count)])
+    claims = [claim(grant) for grant in rig.grants(host)]
+    rig.reload()
+    with lines() as ran:
+        rig.host(claims=claims, slots=count, window=count)
+    assert rig.ledger.counters["adopted"] == count
+    if after:
+        with lines() as ran:
+            rig.reload()
+    return ran[0]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_what_is_taken_back_from_hosts_is_compared_with_no_other_task(after):
+    assert lines_of_recovery(256, after=after) < 5 * lines_of_recovery(64, after=after)
 
 
 def test_copying_out_what_lives_compares_no_outcome_with_all_others(monkeypatch):
