@@ -178,6 +178,8 @@ class Host:
     @property
     def lent(self) -> int:
         """How many of the slots that are lent nobody has."""
+        if not self.waiting:
+            return 0
         nested = sum(lease.slots for lease in self.leases.values() if lease.batch.template.depth)
         return self.waiting - min(self.waiting, nested)
 

@@ -184,6 +184,24 @@ def test_what_is_taken_back_from_hosts_is_compared_with_no_other_task(after):
     assert lines_of_recovery(256, after=after) < 5 * lines_of_recovery(64, after=after)
 
 
+def lines_of_placement(count):
+    """Of tasks that need a host with a label, all of which one host has room for."""
+    rig = Rig()
+    client = rig.client()
+    host = rig.host(slots=count, window=count, labels={"gpu": ""})
+    template = m.Template(labels=("gpu",))
+    groups = [group(1 + at, template=template) for at in range(count)]
+    rig.core.receive(client, m.Submit(groups), rig.now)
+    with lines() as ran:
+        rig.core.on_tick(rig.now)
+    assert len(rig.grants(host)) == count
+    return ran[0]
+
+
+def test_what_a_host_has_already_makes_no_placement_slower():
+    assert lines_of_placement(256) < 5 * lines_of_placement(64)
+
+
 def test_copying_out_what_lives_compares_no_outcome_with_all_others(monkeypatch):
     count = m.TASKS_PER_MESSAGE_MAX + 128
     rig, client, host, grant = tried(count)
