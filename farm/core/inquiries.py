@@ -38,7 +38,7 @@ class Inquiries:
             if isinstance(data, Running):
                 self._questions.ask(peer, message.request, data, now)
                 return
-        except (ValueError, TypeError, OverflowError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             self._ledger.port.send(peer, Answer(message.request, None, str(error)))
             return
         if not isinstance(data, Pending):

@@ -1,9 +1,13 @@
 """Questions about the farm: plain answers, and an error for what makes no sense."""
 
+import sys
+
 import pytest
 
+from farm.errors import ProtocolError
 from farm.model import Ending, TaskId
 from farm.protocol import messages as m
+from farm.protocol.codec import decoder, encode
 from tests.unit.core_harness import Rig, ended, group, key, session_id
 
 ALICE = session_id("alice")
@@ -171,3 +175,23 @@ def test_hosts_say_why_they_take_nothing():
     assert why == [{"name": "host", "says": "takes nothing now: the disk is full"}]
     rig.report(host, number=2)
     assert ask(rig, "hosts").data[0]["trouble"] == ""
+
+
+@pytest.mark.parametrize("what", ["job", "history", "pause_queue"])
+def test_whatever_is_read_is_answered_however_many_lists_are_in_lists(what):
+    """What can just be read may be too deep to be said."""
+    rig, _, _ = farm()
+    (frame,) = encode(0, m.Query(1, what, dict.fromkeys(("id", "job", "name"), "?")))
+    read, heard = decoder("from_client"), 0
+    for depth in range(sys.getrecursionlimit(), 0, -1):
+        deep = b"\x91" * depth + b"\x90"
+        try:
+            _, message = read.decode([frame.replace(b"\xa1?", deep)])
+        except ProtocolError:
+            continue
+        rig.core.receive(rig.peers["alice"], message, rig.now)
+        assert len(rig.of(m.Answer)) == 1
+        heard += 1
+        if heard == 20:
+            break
+    assert heard == 20
