@@ -70,8 +70,8 @@ class OutcomeLoading:
         ledger = self._ledger
         units, freed = batch.units_of(lo, hi), batch.bytes_of(lo, hi)
         inline = batch.inline_of(lo, hi, freed)
-        for index, own in batch.diverged.items():
-            if lo <= index < hi:
+        for index in range(lo, hi) if batch.diverged else ():
+            if (own := batch.diverged.get(index)) is not None:
                 ledger.evidence.release(own.attempts)
         batch.restore_final(lo, hi, FINAL.get(outcome.ending, State.FAILED))
         ledger.close(batch, units, freed)  # only now: it may have been the last of them

@@ -136,6 +136,15 @@ def lines_of_starts(count):
     return ran[0]
 
 
+def lines_of_loading(count):
+    """Of items that ended one by one."""
+    rig, _, host, grant = tried(count)
+    rig.report(host, number=2, ended=each(grant))
+    with lines() as ran:
+        rig.reload()
+    return ran[0]
+
+
 def lines_of_following(count):
     """Of every second item of a packed task that failed."""
     rig, _, host, grant = tried(count)
@@ -155,9 +164,10 @@ def lines_of_following(count):
         lambda count: lines_of_ends(count, stopped=False),
         lambda count: lines_of_ends(count, stopped=True),
         lines_of_starts,
+        lines_of_loading,
         lines_of_following,
     ],
-    ids=["ends", "stops", "starts", "following"],
+    ids=["ends", "stops", "starts", "loading", "following"],
 )
 def test_of_the_items_of_a_packed_task_each_costs_as_much_however_many_there_are(cost):
     assert cost(256) < 5 * cost(64)
