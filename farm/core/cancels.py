@@ -246,9 +246,9 @@ class Cancels:
     ) -> None:
         if not batch.states.count(State.LEASED, lo, hi):
             return
-        for lease in batch.leases or ():
-            for c, d in lease.live_runs():
-                for a, b in lease.started.gaps(max(c, lo), min(d, hi)):
+        for lease in [one for one in batch.leases or () if one.lo < hi and lo < one.hi]:
+            for c, d in lease.live_in(lo, hi):
+                for a, b in lease.started.gaps(c, d):
                     if self._waited + b - a > self._ledger.settings.cancel_tasks:
                         continue  # not known to be cancelled, so it is not
                     self._wait_for(request, batch, a, b)

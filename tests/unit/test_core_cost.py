@@ -9,6 +9,7 @@ import pytest
 
 from farm.core import Core, CoreSettings
 from farm.core.batch import Outcome
+from farm.core.hosts import Lease
 from farm.identity import TRUSTED
 from farm.model import Ending
 from farm.protocol import messages as m
@@ -210,6 +211,23 @@ def lines_of_placement(count):
 
 def test_what_a_host_has_already_makes_no_placement_slower():
     assert lines_of_placement(256) < 5 * lines_of_placement(64)
+
+
+def test_who_cancels_one_task_has_no_lease_of_others_looked_at(monkeypatch):
+    rig = Rig(grant_tasks=1)
+    client, host = rig.client(), rig.host(slots=64, window=64)
+    rig.submit(client, group(1, 64))
+    assert len(rig.grants(host)) == 64
+    looked = []
+    for name in ("live_runs", "live_in"):
+        found = getattr(Lease, name)
+        monkeypatch.setattr(
+            Lease, name, lambda *given, found=found: looked.append(given) or found(*given)
+        )
+    runs = [(session_id("alice"), counter, 1) for counter in range(1, 65)]
+    rig.core.receive(client, m.Cancel(1, runs), rig.now)
+    assert rig.core.cancels.waiting == 64
+    assert len(looked) <= 2 * 64
 
 
 def test_copying_out_what_lives_compares_no_outcome_with_all_others(monkeypatch):
