@@ -361,14 +361,15 @@ class Future(StandardFuture[T]):
         while (outcome := self._outcome) is not None:
             if outcome == me:
                 raise RuntimeError(f"{self!r} was asked for its result while unpickling it")
+            if type(outcome) is not int:  # the other thread was interrupted, and opens it no more
+                self._open()
+                return
             with LOCK:
                 watch = self._watched()
                 sleeper = watch.add_sleeper()
             # The other thread looks for sleepers after it has opened the outcome: look again.
             if self._outcome == outcome:
                 watch.sleep(sleeper, None)
-            elif self._outcome is not None:
-                self._open()
 
 
 def _made_in_order() -> None:

@@ -22,6 +22,7 @@ import pytest
 from farm import payload
 from farm.client.callbacks import CallbackThread
 from farm.client.future import Future, Origin, Progress, fail, mark_running, set_progress, settle
+from farm.client.settling import Watch
 from farm.errors import (
     Delivered,
     Expired,
@@ -91,7 +92,7 @@ def ends(future, ending, failure=None):
 
 def later(function, *args):
     """Call a function when this thread has begun to wait, or a moment before."""
-    thread = threading.Thread(target=function, args=args)
+    thread = threading.Thread(target=function, args=args, daemon=True)
     thread.start()
     return thread
 
@@ -248,6 +249,37 @@ def test_an_interrupt_while_unpickling_leaves_the_result_to_the_next(future, mon
         with pytest.raises(KeyboardInterrupt):
             future.result()
     assert isinstance(future.result(), Counted)
+
+
+def test_who_waits_for_another_that_is_interrupted_opens_the_result_itself(future, monkeypatch):
+    opening, waiting = threading.Event(), threading.Event()
+
+    def load(cls):
+        if opening.is_set():
+            return "opened"
+        opening.set()
+        assert waiting.wait(SOON)
+        raise KeyboardInterrupt
+
+    def interrupted():
+        with pytest.raises(KeyboardInterrupt):
+            future.result(SOON)
+
+    def sleep(watch, *arguments):
+        waiting.set()
+        return plain(watch, *arguments)
+
+    plain = Watch.sleep
+    monkeypatch.setattr(Counted, "load", classmethod(load))
+    monkeypatch.setattr(Watch, "sleep", sleep)
+    returns(future, values=[Counted()])
+    results = []
+    threads = [later(interrupted)]
+    assert opening.wait(SOON)
+    threads.append(later(lambda: results.append(future.result(SOON))))
+    for thread in threads:
+        thread.join(SOON)
+    assert results == ["opened"]
 
 
 def test_a_result_that_cannot_be_unpickled_is_the_futures_exception(future):
