@@ -12,7 +12,7 @@ from farm.client.attached import AttachedJob
 from farm.client.backlog import Lane
 from farm.client.callbacks import CallbackThread
 from farm.client.cancelling import Cancelling
-from farm.client.endings import error_of
+from farm.client.endings import error_at
 from farm.client.flow import USUAL, Flow
 from farm.client.future import Future, Origin
 from farm.client.loop import Loop, shut_down
@@ -22,8 +22,7 @@ from farm.client.replies import Reply
 from farm.client.slots import SlotCount
 from farm.client.waiting import Waiting, runs_of
 from farm.errors import ConfigError, FarmError, UnknownTask
-from farm.model import Ending, Payload, TaskId, job_id
-from farm.payload import load_exception
+from farm.model import Payload, TaskId, job_id
 from farm.protocol import messages as m
 from farm.transport import Credentials
 
@@ -44,6 +43,8 @@ class Connection:
     ``nest``: the tasks of this process submit others. ``epoch_seen`` is the highest epoch so far.
     ``cancels`` ends tasks; ``sharing`` says where large payloads are written.
     """
+
+    error_at = staticmethod(error_at)
 
     def __init__(
         self,
@@ -180,6 +181,8 @@ class Connection:
 
     def map_begun(self) -> None:
         """A map will submit more as its results are taken: the connection stays until its end."""
+        if self._backlog.shut is not None:
+            raise self._backlog.shut()
         self._after(lambda _: self._count_maps(1))
 
     def map_ended(self) -> None:
@@ -202,12 +205,6 @@ class Connection:
     def busy(self, lane: Lane) -> Exception:
         """What is raised when there is no room for such tasks and no waiting."""
         return self._backlog.busy(lane.queue)
-
-    def error_at(self, entry: m.Result, counter: int) -> BaseException:
-        """What a task whose result is not a value raises."""
-        if entry.ending is Ending.EXCEPTION and entry.payloads:
-            return load_exception(entry.payloads[counter - entry.first])
-        return error_of(entry.ending, entry.failure, str(TaskId(entry.session, counter)))
 
     def own_runs(self, futures: Sequence[Future[Any]]) -> list[m.TaskRun]:
         """The tasks of futures of this session, as runs."""

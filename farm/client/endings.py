@@ -12,10 +12,11 @@ from farm.errors import (
     UnknownTask,
     WorkerLost,
 )
-from farm.model import Ending
-from farm.protocol.parts import Failure
+from farm.model import Ending, TaskId
+from farm.payload import load_exception
+from farm.protocol.parts import Failure, Result
 
-__all__ = ["error_of"]
+__all__ = ["error_at", "error_of"]
 
 _ADVICE = {
     Ending.LOST: "it is not run again: look for a crash in native code, os._exit, or too little"
@@ -61,6 +62,13 @@ def error_of(ending: Ending, failure: Failure | None, task: str) -> BaseExceptio
     known = _HOST_LOST if failure.cause == "host_lost" else _ADVICE.get(ending)
     advice = _WHY_GONE.get(failure.cause) or known
     return cls(f"task {task}: {event}{_essentials(failure)}" + (f"; {advice}" if advice else ""))
+
+
+def error_at(entry: Result, counter: int) -> BaseException:
+    """What a task whose result is not a value raises."""
+    if entry.ending is Ending.EXCEPTION and entry.payloads:
+        return load_exception(entry.payloads[counter - entry.first])
+    return error_of(entry.ending, entry.failure, str(TaskId(entry.session, counter)))
 
 
 def _essentials(failure: Failure) -> str:

@@ -400,6 +400,19 @@ def test_map_goes_on_after_shutdown(fake):
     assert client.connection.join(10)
 
 
+def test_no_map_begins_after_shutdown_though_the_client_has_not_ended(fake):
+    fake.held = True
+    client = farm.Client(fake.address)
+    future = client.submit(double, 1)
+    client.shutdown(wait=False)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        client.map(double, [1, 2])
+    fake.release()
+    assert future.result(10) == 2
+    assert client.connection.join(10)
+    assert [group.count for group in fake.groups] == [1]
+
+
 def test_map_keeps_no_results(client):
     for value in client.map(make, range(4)):
         gone = weakref.ref(value)
