@@ -173,20 +173,20 @@ class View:
         deadline = None if timeout is None else monotonic() + timeout
         settings = MapSettings(chunksize, buffersize, deadline, ordered, self._settings.block)
         items = items_of(iterables)
-        connection = self._connection
-        connection.map_begun()
-        job = connection.open_job(self._settings.name) if self._settings.name else 0
+        connection, job = self._connection, 0
 
         def ended() -> None:
             if job:
                 connection.seal_job(job)
             connection.map_ended()
 
-        lane: Lane | PayloadError
+        connection.map_begun()
         try:
-            lane = self._lane(self._dump(fn), job)
-        except PayloadError as error:
-            lane = error.with_traceback(None)
+            job = connection.open_job(self._settings.name) if self._settings.name else 0
+            lane = self._lane_of_map(fn, job)
+        except BaseException:
+            ended()
+            raise
         return map_results(connection, lane, items, settings, ended)
 
     def submit_many(self, fn: Callable[[Any], T], iterable: Iterable[Any], /) -> Job[T]:
@@ -238,6 +238,13 @@ class View:
         lane = Lane(message, self._settings.template, job)
         self._connection.check_queue(lane.queue)
         return lane
+
+    def _lane_of_map(self, fn: Callable[..., Any], job: int) -> Lane | PayloadError:
+        """What the tasks of a map have in common, or why there will be none."""
+        try:
+            return self._lane(self._dump(fn), job)
+        except PayloadError as error:
+            return error.with_traceback(None)
 
     def _add_lane(self, function: FunctionPayload) -> Lane:
         if len(self._lanes) >= LANES_MAX:

@@ -28,6 +28,7 @@ class FakeFarm:
         self.epoch = 1
         self.held = False  # tasks are accepted and not run
         self.refuse = ""  # a reason to refuse all submissions with
+        self.queues = []  # as it tells of; none: nothing is told
         self.reject = None  # a Rejected to answer every HELLO with
         self.hellos = []
         self.groups = []  # every group that was ever accepted
@@ -158,7 +159,7 @@ class FakeFarm:
     def _welcome(self):
         return m.ClientWelcome(
             1, "1", "3.11", self.epoch, b"s" * 16, 0, True, self.beat_seconds, 64 << 20,
-            self.credit, 1 << 40,
+            self.credit, 1 << 40, queues=self.queues,
         )  # fmt: skip
 
     def _submit(self, peer, group):

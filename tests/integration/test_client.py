@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import functools
 import gc
 import itertools
 import logging
@@ -411,6 +412,21 @@ def test_no_map_begins_after_shutdown_though_the_client_has_not_ended(fake):
     assert future.result(10) == 2
     assert client.connection.join(10)
     assert [group.count for group in fake.groups] == [1]
+
+
+def test_a_map_that_does_not_come_about_does_not_keep_the_client(fake):
+    class Interrupting:
+        def __reduce__(self):
+            raise KeyboardInterrupt
+
+    fake.queues = ["default"]
+    with farm.Client(fake.address) as client:
+        with pytest.raises(ConfigError, match="no queue 'other'"):
+            client.options(queue="other", name="job").map(double, [1])
+        with pytest.raises(KeyboardInterrupt):
+            client.options(name="job").map(functools.partial(double, Interrupting()), [1])
+    assert client.connection.has_ended
+    assert fake.sealed == {1: 0, 2: 0}
 
 
 def test_map_keeps_no_results(client):
