@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 from queue import Empty, SimpleQueue
+from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
@@ -342,11 +343,8 @@ class _Map:
         """Wait until something arrives; raises ``TimeoutError`` at the map's deadline."""
         deadline = self._settings.deadline
         try:
-            if deadline is None:
-                self._take(waits.wait(self._arrived.get))
-            else:
-                left = max(0.0, deadline - monotonic())
-                self._take(waits.wait(self._arrived.get, True, left))
+            left = None if deadline is None else min(max(0.0, deadline - monotonic()), TIMEOUT_MAX)
+            self._take(waits.wait(self._arrived.get, True, left))
         except Empty:
             raise TimeoutError("the next result of the map did not come in time") from None
 

@@ -1,5 +1,7 @@
 import itertools
 import random
+import threading
+from time import monotonic
 
 import pytest
 
@@ -281,6 +283,15 @@ def test_a_map_that_is_late_raises():
         next(results)
     assert farm.ended == 1
     assert len(farm.dropped) == 5
+
+
+@pytest.mark.parametrize("seconds", [1e12, float("inf")])
+def test_a_map_may_have_more_time_than_there_is(seconds):
+    farm = Farm()
+    farm.auto = False
+    results = start(farm, range(5), deadline=monotonic() + seconds)
+    threading.Timer(0.01, farm.run).start()
+    assert list(results) == [0, 1, 2, 3, 4]
 
 
 def test_results_settled_twice_are_told_once():
