@@ -180,8 +180,8 @@ class _Map:
         self._parts: dict[int, _Part] = {}  # by first counter, not consumed yet
         self._ready: deque[_Part] = deque()  # the same if the order does not matter
         # Payloads that there was no room for: the pieces of what was last read.
-        self._held: deque[tuple[Payload, int]] = deque()
-        self._exhausted = False
+        self._held: deque[tuple[Payload | PayloadError, int]] = deque()
+        self._exhausted = self._failed = False
         self._argument_bytes = self._result_bytes = 0
         self._read = self._yielded = 0  # items
         self._left: Iterator[list[Any]] = iter(())  # as long as the part that is given out
@@ -264,20 +264,27 @@ class _Map:
             check_size(len(payload), "the argument list of an item")
         except PayloadError as error:
             if len(items) == 1 or error is self._lane:
-                self._fail(len(items), error)
+                self._failed = self._exhausted = True
+                self._put_in_turn(error, len(items))
                 return
         else:
             if len(payload) <= 2 * BATCH_BYTES or len(items) == 1 or self._settings.chunksize:
-                kept = self._client.keep(payload)
-                if self._held or not self._put(kept, len(items)):
-                    self._held.append((kept, len(items)))
+                self._put_in_turn(self._client.keep(payload), len(items))
                 return
         half = len(items) // 2
         self._submit(items[:half])
-        self._submit(items[half:])
+        if not self._failed:
+            self._submit(items[half:])
 
-    def _put(self, payload: Payload, count: int) -> bool:
+    def _put_in_turn(self, payload: Payload | PayloadError, count: int) -> None:
+        if self._held or not self._put(payload, count):
+            self._held.append((payload, count))
+
+    def _put(self, payload: Payload | PayloadError, count: int) -> bool:
         """Submit a payload; False if there is no room and something on the way to wait for."""
+        if isinstance(payload, PayloadError):
+            self._fail(count, payload)
+            return True
         if isinstance(self._lane, PayloadError):
             return True
         chunk = Chunk(count, len(payload), self._arrived)
@@ -297,12 +304,11 @@ class _Map:
         self._pace.submitted(chunk.count, chunk.size)
 
     def _fail(self, count: int, error: PayloadError) -> None:
-        """Items that cannot be submitted fail in their place; nothing after them is read."""
+        """Items that cannot be submitted fail in their place; none after them is."""
         chunk = Chunk(count, 0, self._arrived)
         chunk.register(-1 - self._read)  # counters that no task has
         self._add(chunk)
         chunk.settle(error, chunk.first, chunk.stop)
-        self._exhausted = True
 
     # ------------------------------------------------------------ consuming
 

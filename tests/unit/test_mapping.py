@@ -247,6 +247,36 @@ def test_one_item_that_cannot_travel_fails_alone():
     assert list(results) == []
 
 
+def test_items_that_cannot_travel_end_the_map_at_the_first_of_them():
+    class No:
+        def __reduce__(self):
+            raise TypeError("no")
+
+    farm = Farm(lambda x: x)
+    results = start(farm, [1, No(), No(), 4, 5, 6, 7, 8], chunksize=8)
+    assert sum(farm.sizes) == 1
+    assert next(results) == 1
+    with pytest.raises(PayloadError, match="no"):
+        next(results)
+    assert list(results) == []
+
+
+def test_what_waits_for_room_comes_before_the_item_that_cannot_travel():
+    class No:
+        def __reduce__(self):
+            raise TypeError("no")
+
+    farm = Farm(lambda x: x, room=1)
+    farm.auto = False
+    results = start(farm, [1, 2, 3, 4, 5, 6, No(), 8], chunksize=4)
+    farm.run()
+    assert [next(results) for _ in range(4)] == [1, 2, 3, 4]
+    farm.run()
+    assert [next(results) for _ in range(2)] == [5, 6]
+    with pytest.raises(PayloadError, match="no"):
+        next(results)
+
+
 def test_a_function_that_cannot_travel_fails_at_the_first_item():
     farm = Farm()
     results = start(farm, range(10), lane=PayloadError("lambda"))
