@@ -4,6 +4,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from copy import copy
 from itertools import count
 from typing import Any
 
@@ -14,7 +15,7 @@ from farm.client.callbacks import CallbackThread
 from farm.client.cancelling import Cancelling
 from farm.client.endings import error_at
 from farm.client.flow import USUAL, Flow
-from farm.client.future import Future, Origin
+from farm.client.future import Future, Origin, fail
 from farm.client.loop import Loop, shut_down
 from farm.client.mapping import Chunk
 from farm.client.nest import Nest
@@ -255,7 +256,9 @@ class Connection:
             if info.error:
                 self._waiting.fail_followed([(*task, 1)], info.error)
 
-        self._ask(follow, hear)
+        error = self._ask(follow, hear).error
+        if error is not None:
+            fail([future], lambda _: copy(error))
         return future
 
     def attach_job(self, job: str, timeout: float) -> AttachedJob:

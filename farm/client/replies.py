@@ -20,6 +20,11 @@ class Reply:
         self._value: Any = None
         self._error: Exception | None = None
 
+    @property
+    def error(self) -> Exception | None:
+        """Why it cannot come, if that is known."""
+        return self._error
+
     def wait(self, timeout: float | None = None) -> Any:
         """The answer, or None if it does not come in time; raises if it cannot come."""
         self._event.wait(timeout)

@@ -268,6 +268,19 @@ def test_a_future_of_ones_own_is_the_same(fake, client):
     assert client.future(future.id) is future
 
 
+def test_a_task_that_is_asked_for_after_the_end_is_not_waited_for(fake):
+    client = farm.Client(fake.address)
+    task = client.submit(double, 1).id
+    client.shutdown()
+    with pytest.raises(RuntimeError, match="shut down"):
+        client.future(task).result(10)
+    broken = farm.Client(fake.address)
+    broken.connection.give_up(farm.FarmError("given up"))
+    assert broken.connection.join(10)
+    with pytest.raises(farm.FarmError, match="given up"):
+        broken.future(task).result(10)
+
+
 def test_query(client):
     assert client.query("status") == {"hosts": 1, "slots": 2}
     with pytest.raises(farm.FarmError, match="what"):
