@@ -70,7 +70,7 @@ def check_resources(value: Any, what: str, *, of_host: bool = False) -> dict[str
             )
         if of_host and name == SLOTS:
             raise ConfigError(f"{what} has 'slots'; a host has a setting of its own for them")
-        found[name] = _amount(name, value[name], what, of_host=of_host)
+        found[str.__str__(name)] = _amount(name, value[name], what, of_host=of_host)
     return found
 
 
@@ -142,7 +142,7 @@ def check_labels(value: Any, what: str) -> tuple[str, ...]:
                 f"{what} has {label!r}, which can be no label: write 'ssd', or 'zone=a', with"
                 " letters, digits, and - _ . inside"
             )
-    return tuple(sorted(set(labels)))
+    return tuple(sorted(set(map(str.__str__, labels))))
 
 
 def label_table(labels: Iterable[str], what: str) -> dict[str, str]:

@@ -116,13 +116,13 @@ def _number(key: str, value: Any) -> int:
         raise ConfigError(f"{key} is {value!r}; it must be a whole number")
     if abs(value) > NUMBER_MAX:
         raise ConfigError(f"{key} is {value!r}; it may be {NUMBER_MAX:,} at most")
-    return value
+    return int(value)
 
 
 def _count(key: str, value: Any) -> int:
-    if _number(key, value) < 0:
+    if (number := _number(key, value)) < 0:
         raise ConfigError(f"{key} is {value!r}; it must be 0 or more")
-    return int(value)
+    return number
 
 
 def _duration(key: str, value: Any) -> float:
@@ -149,7 +149,7 @@ def _flag(key: str, value: Any) -> bool:
 def _text(key: str, value: Any) -> str:
     if not (isinstance(value, str) and value.strip()):
         raise ConfigError(f"{key} is {value!r}; it must be a text that is not empty, or None")
-    return value
+    return str.__str__(value)  # not of a class of its own, such as NumPy's: that cannot travel
 
 
 def _queue(key: str, value: Any) -> str:
@@ -179,7 +179,7 @@ def _memory(key: str, value: Any) -> int:
     size = byte_count(value, key)
     if not size:
         raise ConfigError(f"{key} is {value!r}; a task needs some memory, or None for no limit")
-    return min(size, BYTES_MAX)
+    return int(min(size, BYTES_MAX))
 
 
 def _resources(key: str, value: Any) -> Amounts:

@@ -10,6 +10,7 @@ from farm.client.endings import error_of
 from farm.client.options import KeyOption, Settings, merge
 from farm.errors import ConfigError
 from farm.model import Ending, is_final
+from farm.protocol.encoding import to_msgpack
 from farm.protocol.messages import Failure, Template
 
 
@@ -186,3 +187,33 @@ def test_a_number_that_cannot_travel_is_refused_here(option, wrong):
 
 def test_more_memory_than_there_can_be_is_as_much_as_can_be_said():
     assert template(memory_limit="9999999999999999 TB").memory_limit == (1 << 62) - 1
+
+
+class Text(str):
+    """As NumPy has them: a text, and no ``str`` to who writes messages."""
+
+    __slots__ = ()
+
+
+class Number(int):
+    pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": Text("a")},
+        {"queue": Text("a")},
+        {"concurrency_key": Text("a")},
+        {"unique": Text("a")},
+        {"idempotency_key": lambda: Text("a")},
+        {"labels": [Text("a")]},
+        {"resources": {Text("a"): Number(1)}},
+        {"priority": Number(1)},
+        {"memory_limit": Number(1)},
+    ],
+)
+def test_texts_and_numbers_of_other_types_travel(options):
+    settings = merge(Settings(), options)
+    key = settings.key and settings.key.text((), {})
+    to_msgpack((settings.template, settings.name, key))
