@@ -106,6 +106,8 @@ def parse_job_id(text: str) -> tuple[bytes, int] | None:
 Duration = float | int | str | timedelta
 """Seconds, a ``timedelta``, or text such as ``"30s"``, ``"1.5h"``, ``"250ms"``, ``"7d"``."""
 
+SECONDS_MAX = 1e12
+"""As long as a duration may be on the wire; nobody lives to see that a longer one is cut."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -124,7 +126,7 @@ def seconds(value: Duration, what: str = "duration") -> float:
         raise ConfigError(f"{what} is {value!r}; give seconds, a timedelta, or text such as '30s'")
     if not 0 <= result < float("inf"):
         raise ConfigError(f"{what} is {value!r}; it must be a finite time of 0 s or more")
-    return result
+    return min(result, SECONDS_MAX)
 
 
 _SIZES = {"": 1, "b": 1} | {

@@ -17,6 +17,8 @@ __all__ = ["KeyOption", "Settings", "merge"]
 NUMBER_MAX = (1 << 31) - 1
 """As large as a number may be on the wire."""
 BYTES_MAX = (1 << 62) - 1
+MOMENT_MAX = 253_402_300_799.0
+"""The last second of the year 9999: ``datetime.max`` is rounded to the next."""
 NAME_CHARS_MAX = 200
 """As many as a name may have on the wire."""
 
@@ -137,7 +139,7 @@ def _moment(key: str, value: Any) -> float:
             f"{key} is {value!r}, which has no time zone; say which one is meant, as in "
             "datetime.now(UTC) + timedelta(hours=1)"
         )
-    return max(0.0, value.timestamp())
+    return min(max(0.0, value.timestamp()), MOMENT_MAX)
 
 
 def _flag(key: str, value: Any) -> bool:

@@ -3,15 +3,18 @@
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 from datetime import UTC, datetime, timedelta, timezone
 
+import msgspec
 import pytest
 
 import farm
 from farm.client.endings import error_of
+from farm.client.future import Future, Origin
+from farm.client.job import Job, OwnTasks
 from farm.client.options import KeyOption, Settings, merge
 from farm.errors import ConfigError
 from farm.model import Ending, is_final
 from farm.protocol.encoding import to_msgpack
-from farm.protocol.messages import Failure, Template
+from farm.protocol.messages import Cancel, Failure, Template
 
 
 class Own(Exception):
@@ -217,3 +220,31 @@ def test_texts_and_numbers_of_other_types_travel(options):
     settings = merge(Settings(), options)
     key = settings.key and settings.key.text((), {})
     to_msgpack((settings.template, settings.name, key))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"time_limit": timedelta.max},
+        {"soft_time_limit": 1e300},
+        {"expires": 1e13},
+        {"delay": f"{10**15}d"},
+        {"result_ttl": 10**20},
+        {"backoff": 1e13},
+        {"eta": datetime.max.replace(tzinfo=UTC)},
+    ],
+)
+def test_more_time_than_there_can_be_is_as_much_as_can_be_said(options):
+    template = merge(Settings(), options).template
+    assert msgspec.msgpack.decode(to_msgpack(template), type=Template) == template
+
+
+def test_a_task_may_have_any_time_to_clean_up():
+    graces = []
+    origin = Origin(b"s" * 16, lambda _future, _wait, grace: graces.append(grace), None, None)
+    Future(origin, 1).stop(grace=timedelta.max)
+    Job("j", "", OwnTasks([]), lambda _job, _open, grace: graces.append(grace)).stop(1e300)
+    for grace in graces:
+        cancel = Cancel(1, [(b"s" * 16, 1, 1)], grace)
+        assert msgspec.msgpack.decode(to_msgpack(cancel), type=Cancel) == cancel
+    assert len(graces) == 2
