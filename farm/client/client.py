@@ -13,6 +13,7 @@ from farm.client.future import Future
 from farm.client.job import Job
 from farm.client.nest import Nest
 from farm.client.options import Settings
+from farm.client.questions import text_of
 from farm.client.view import View
 from farm.model import Answer, Duration, TaskId, seconds
 from farm.task import current_task
@@ -137,13 +138,15 @@ class Client(View, Executor):
 
         Raises ``UnknownTask`` if there is none.
         """
-        found = self._connection.attach_job(id_or_name, ANSWER_SECONDS)
+        wanted = text_of("the job's id or name", id_or_name)
+        found = self._connection.attach_job(wanted, ANSWER_SECONDS)
         return Job(found.id, found.name, found, self._connection.cancels.job)
 
     def query(self, what: str, /, **arguments: Answer) -> Answer:
         """What the farm says about itself, as plain data: ``status``, ``hosts``, ``jobs``.
 
-        Raises ``FarmError`` if it does not understand the question.
+        Raises ``FarmError`` if it does not understand the question, ``TypeError`` for arguments
+        that are no plain data.
         """
         answer: Answer = self._connection.query(what, arguments, ANSWER_SECONDS)
         return answer

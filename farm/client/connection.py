@@ -19,6 +19,7 @@ from farm.client.future import Future, Origin, fail
 from farm.client.loop import Loop, shut_down
 from farm.client.mapping import Chunk
 from farm.client.nest import Nest
+from farm.client.questions import check_question
 from farm.client.replies import Reply
 from farm.client.slots import SlotCount
 from farm.client.waiting import Waiting, runs_of
@@ -184,14 +185,11 @@ class Connection:
         """A map will submit more as its results are taken: the connection stays until its end."""
         if self._backlog.shut is not None:
             raise self._backlog.shut()
-        self._after(lambda _: self._count_maps(1))
+        self._after(lambda _: self._loop.count_maps(1))
 
     def map_ended(self) -> None:
         """A map will submit nothing more."""
-        self._after(lambda _: self._count_maps(-1))
-
-    def _count_maps(self, change: int) -> None:
-        self._loop.maps += change
+        self._after(lambda _: self._loop.count_maps(-1))
 
     def check_queue(self, name: str) -> None:
         """Raise ``ConfigError`` if the farm has told which queues it has, and this is none."""
@@ -295,6 +293,7 @@ class Connection:
     def _query(
         self, what: str, arguments: dict[str, Any], hear: Callable[[Any], None] | None
     ) -> Reply:
+        check_question(what, arguments)
         return self._ask(
             lambda request, now: self._loop.session.query(request, what, arguments, now), hear
         )

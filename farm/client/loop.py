@@ -118,6 +118,10 @@ class Loop:
         finally:
             self._end(error)
 
+    def count_maps(self, change: int) -> None:
+        """So many maps more, or less, may still submit."""
+        self.maps += change
+
     # ------------------------------------------------------------ one turn
 
     def _turn(self) -> None:

@@ -290,6 +290,32 @@ def test_query(client):
 # ---------------------------------------------------------------- map
 
 
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda client: client.query("status", about=object()), "about"),
+        (lambda client: client.query("status", number=1 << 70), "number"),
+        (lambda client: client.query("status", large="x" * (65 << 20)), "too large"),
+        (lambda client: client.query(b"status"), "status"),
+        (lambda client: client.job(7), "7"),
+        (lambda client: client.job(b"name"), "name"),
+    ],
+)
+def test_a_question_that_cannot_travel_harms_nobody_else(client, ask, said):
+    with pytest.raises((TypeError, ConfigError), match=said):
+        ask(client)
+    assert client.submit(double, 1).result(10) == 2
+
+
+def test_a_job_may_be_asked_for_by_a_text_of_another_class(client):
+    class Text(str):
+        __slots__ = ()
+
+    job = client.options(name="a").submit_many(double, [1, 2])
+    assert [future.result(10) for future in client.job(Text("a"))] == [2, 4]
+    assert client.job(Text(job.name)).name == "a"
+
+
 def test_a_call_that_runs_again_leaves_before_the_tasks_that_were_submitted_after_it(client, fake):
     connection, free = client.connection, threading.Event()
     connection.submit_again(*_call(abs, -1)).result(10)
