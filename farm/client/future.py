@@ -266,7 +266,7 @@ class Future(StandardFuture[T]):
             waiters.append(awaiter)
             if self.done():
                 return
-        tells = waits.will_wait()
+        told = waits.will_wait()
         try:
             yield from awaiter.wait()
         except awaiter.Cancelled:
@@ -275,8 +275,8 @@ class Future(StandardFuture[T]):
                 finish(self, CANCELLED_AND_NOTIFIED, None)
             raise
         finally:
-            if tells:
-                waits.over()
+            if told is not None:
+                waits.over(told)
             with LOCK:
                 self._waiters.remove(awaiter)
 

@@ -8,16 +8,22 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["TellingList", "listen", "over", "reset", "wait", "will_wait"]
+__all__ = ["TellingList", "Waits", "listen", "over", "reset", "wait", "will_wait"]
 
 T = TypeVar("T")
+
+
+class Waits:
+    """Those of one task: waits within waits, and coroutines that wait at a time."""
+
+    depth = 0
 
 
 class _Ear:
     """``tell`` is called in the main thread: true when it begins to wait, false when it goes on."""
 
     tell: Callable[[bool], None] | None = None
-    depth = 0  # of waits within waits, and of coroutines that wait at a time
+    waits = Waits()
 
 
 _ear = _Ear()
@@ -32,36 +38,38 @@ def listen(tell: Callable[[bool], None] | None) -> None:
 
 
 def reset() -> None:
-    """Nobody waits: whoever did was interrupted."""
-    _ear.depth = 0
+    """Nobody waits: whoever did was interrupted, or is a coroutine that nobody runs any more."""
+    _ear.waits = Waits()
 
 
-def will_wait() -> bool:
-    """Say that this thread begins to wait; if so, ``over`` must follow."""
+def will_wait() -> Waits | None:
+    """Say that this thread begins to wait; if so, ``over`` must follow, with what this returns."""
     tell = _ear.tell
     if tell is None or threading.current_thread() is not threading.main_thread():
-        return False
-    if not _ear.depth:
+        return None
+    waits = _ear.waits
+    if not waits.depth:
         tell(True)
-    _ear.depth += 1
-    return True
+    waits.depth += 1
+    return waits
 
 
-def over() -> None:
-    """Say that a wait is over."""
-    _ear.depth -= 1
-    if _ear.depth == 0 and _ear.tell is not None:
+def over(waits: Waits) -> None:
+    """Say that a wait is over; one that began before ``reset`` is no concern of anybody's."""
+    waits.depth -= 1
+    if waits.depth == 0 and waits is _ear.waits and _ear.tell is not None:
         _ear.tell(False)
 
 
 def wait(sleep: Callable[..., T], *arguments: Any) -> T:
     """Call what returns when the wait is over."""
-    if _ear.tell is None or not will_wait():
+    waits = None if _ear.tell is None else will_wait()
+    if waits is None:
         return sleep(*arguments)
     try:
         return sleep(*arguments)
     finally:
-        over()
+        over(waits)
 
 
 class _TellingEvent(threading.Event):

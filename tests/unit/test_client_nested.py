@@ -331,6 +331,29 @@ def test_threads_beside_the_task_are_not_told_of(told):
     assert told == []
 
 
+def test_a_wait_of_a_task_that_is_over_ends_for_nobody_else(told):
+    async def one(future):
+        return await future
+
+    loop = asyncio.new_event_loop()
+    try:
+        left = loop.create_task(one(new_future()))
+        loop.run_until_complete(asyncio.sleep(0))
+        assert told == [True]
+        waits.reset()  # the task is over, and a worker has heard of it
+        told.clear()
+        future = new_future()
+        later(future, told)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(left)
+        assert told == []
+        future.result(10)
+    finally:
+        loop.close()
+    assert told == [True, False]
+
+
 def test_who_must_not_wait_raises():
     def refuse(begins):
         raise RecursionError("too deep")
