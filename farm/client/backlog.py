@@ -338,17 +338,16 @@ class Backlog:
         """Everything added so far."""
         # Before the entries: those that were added before it are among them then.
         commands = [self._later.popleft() for _ in range(len(self._later))] if self._later else ()
-        entries: list[Entry] = []
-        if self._entries:
-            with self._lock:
-                entries, self._entries = self._entries, entries
+        with self._lock:  # though there may be none: whoever is about to add some has done so then
+            entries, self._entries = self._entries, []
+            if entries:
                 self._next = entries[-1].stop
-                if self._credit is not None:  # until it is said again
-                    self._count_max -= self._count
-                self._count = self._bytes = 0
-                if self._awaited:
-                    self._awaited = False
-                    self._taken.notify_all()
+            if self._credit is not None:  # until it is said again
+                self._count_max -= self._count
+            self._count = self._bytes = 0
+            if self._awaited:
+                self._awaited = False
+                self._taken.notify_all()
         return entries + [Entry(0, None, [], command=command) for command in commands]
 
     def left(self, tasks: int, size: int, credit: int | None = None) -> None:

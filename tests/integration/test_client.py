@@ -639,6 +639,30 @@ def test_submit_after_shutdown(fake):
             call(double, [1])
 
 
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_task_that_is_being_submitted_while_the_client_is_shut_down_is_its_last(
+    fake, monkeypatch, cancel
+):
+    fake.held = cancel
+    client = farm.Client(fake.address)
+    waiting = client.connection._waiting
+    new = waiting.new
+
+    def shut_meanwhile(counter):
+        client.shutdown(wait=False, cancel_futures=cancel)
+        client.connection.join(0.2)  # as a thread that is slow to go on
+        return new(counter)
+
+    monkeypatch.setattr(waiting, "new", shut_meanwhile)
+    future = asyncio.run(client.submit_async(double, 1))
+    if cancel:
+        with pytest.raises(concurrent.futures.CancelledError):
+            future.result(10)
+    else:
+        assert future.result(10) == 2
+    assert client.connection.join(10)
+
+
 def test_shutdown_without_waiting_lets_the_work_end(fake):
     fake.held = True
     client = farm.Client(fake.address)
