@@ -256,9 +256,10 @@ class Backlog:
     def skip(self) -> int:
         """A counter for a task that will never be submitted."""
         with self._lock:
-            counter = self.next_counter
-            self._entries.append(Entry(counter, None, [], 1))
-        return counter
+            if self.shut is not None:
+                raise self.shut()
+            self._entries.append(entry := Entry(self.next_counter, None, [], 1))
+        return entry.first
 
     def before(
         self, command: Callable[[float], None], register: Callable[[int], Any] | None = None

@@ -639,6 +639,15 @@ def test_submit_after_shutdown(fake):
             call(double, [1])
 
 
+def test_what_cannot_travel_is_not_taken_after_shutdown_either(fake):
+    client = farm.Client(fake.address)
+    client.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        client.submit(double, Unpicklable())
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        asyncio.run(client.submit_async(double, Unpicklable()))
+
+
 @pytest.mark.parametrize("cancel", [False, True])
 def test_a_task_that_is_being_submitted_while_the_client_is_shut_down_is_its_last(
     fake, monkeypatch, cancel
