@@ -180,7 +180,8 @@ class Client(View, Executor):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if interrupted and not self._connection.forked:
             # Whoever presses Ctrl-C does not want to wait for the rest.
             self.shutdown(wait=False, cancel_futures=True)
             at_exit.close([self._connection], cancel=True)

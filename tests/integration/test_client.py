@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import weakref
@@ -738,3 +739,22 @@ def test_after_a_fork_the_client_says_so(fake, client):
     os.waitpid(pid, 0)
     os.close(read)
     assert client.submit(double, 1).result(10) == 2
+
+
+def test_an_interrupt_in_a_forked_child_stays_an_interrupt(fake):
+    read, write = os.pipe()
+    with farm.Client(fake.address) as client:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with client:
+                    signal.raise_signal(signal.SIGINT)
+            except (KeyboardInterrupt, RuntimeError) as error:
+                os.write(write, type(error).__name__.encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        assert os.read(read, 1000) == b"KeyboardInterrupt"
+        os.waitpid(pid, 0)
+        os.close(read)
+        assert client.submit(double, 1).result(10) == 2
