@@ -161,8 +161,8 @@ def _queue(key: str, value: Any) -> str:
 
 def _name(key: str, value: Any) -> str:
     text = _text(key, value)
-    if len(text) > NAME_CHARS_MAX:
-        raise ConfigError(f"{key} has {len(text)} characters; it may have {NAME_CHARS_MAX}")
+    if (length := _length(text)) > NAME_CHARS_MAX:
+        raise ConfigError(f"{key} has {length} characters; it may have {NAME_CHARS_MAX}")
     return text
 
 
@@ -172,9 +172,14 @@ def _key(key: str, value: Any) -> str | Callable[..., str]:
 
 def _key_text(what: str, value: Any) -> str:
     text = _text(what, value)
-    if len(text) > KEY_CHARS_MAX:
-        raise ConfigError(f"{what} has {len(text)} characters; a key may have {KEY_CHARS_MAX}")
+    if (length := _length(text)) > KEY_CHARS_MAX:
+        raise ConfigError(f"{what} has {length} characters; a key may have {KEY_CHARS_MAX}")
     return text
+
+
+def _length(text: str) -> int:
+    """How many characters a text has where it travels: what is no Unicode is escaped."""
+    return len(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def _memory(key: str, value: Any) -> int:

@@ -1,5 +1,6 @@
 """Options as they are checked and made what travels."""
 
+import os
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -15,6 +16,8 @@ from farm.errors import ConfigError
 from farm.model import Ending, is_final
 from farm.protocol.encoding import to_msgpack
 from farm.protocol.messages import Cancel, Failure, Template
+
+ODD = 60 * os.fsdecode(b"\xff")  # each is six characters in a message
 
 
 class Own(Exception):
@@ -138,6 +141,14 @@ def test_a_key_is_a_text(wrong):
     made = merge(Settings(), {"unique": lambda _: wrong}).key
     with pytest.raises(ConfigError, match="what unique makes of the arguments"):
         made.text((1,), {})
+
+
+@pytest.mark.parametrize(
+    "option", [{"unique": ODD}, {"idempotency_key": lambda: ODD}, {"concurrency_key": ODD}]
+)
+def test_a_text_is_as_long_as_it_travels(option):
+    with pytest.raises(ConfigError, match="has 360 characters"):
+        merge(Settings(), option).key.text((), {})
 
 
 def test_a_key_may_be_made_of_the_arguments():
