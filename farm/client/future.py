@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 from farm.client import waits
 from farm.client.callbacks import CallbackThread, run_callback
 from farm.client.logs import AttemptLogs, Query, fetch_logs
-from farm.client.outcomes import Given, Outcome, open_outcome
+from farm.client.outcomes import Given, Outcome, drop_value, open_outcome
 from farm.client.settling import (
     LOCK,
     NO_HOLD,
@@ -339,23 +339,28 @@ class Future(StandardFuture[T]):
 
     def _open(self) -> None:
         """Make the outcome a result or an exception: once, in the first thread that asks."""
-        me = threading.get_ident()
-        with LOCK:
-            outcome = self._outcome
-            mine = outcome is not None and type(outcome) is not int
+        me, mine = threading.get_ident(), False
+        outcome: Outcome | int | None = None
+        opened: Outcome | int | None = None
+        try:
+            with LOCK:
+                outcome = self._outcome
+                mine = outcome is not None and type(outcome) is not int
+                if mine:
+                    self._outcome = me
             if mine:
-                self._outcome = me
+                self._result, self._exception = open_outcome(outcome, self)  # type: ignore[arg-type]
+                opened, outcome = outcome, None
+        finally:
+            if mine:
+                self._outcome = outcome  # kept if a KeyboardInterrupt came: the next one opens it
+                if self._watch is not None:
+                    with LOCK:
+                        self._watch.wake()
         if not mine:
             self._wait_until_open(me)
-            return
-        try:
-            self._result, self._exception = open_outcome(outcome, self)  # type: ignore[arg-type]
-            outcome = None
-        finally:
-            self._outcome = outcome  # kept if a KeyboardInterrupt came: the next one opens it
-            if self._watch is not None:
-                with LOCK:
-                    self._watch.wake()
+        elif type(opened) is tuple:
+            drop_value(opened)
 
     def _wait_until_open(self, me: int) -> None:
         while (outcome := self._outcome) is not None:

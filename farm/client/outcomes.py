@@ -16,7 +16,16 @@ from farm.model import Blob, Ending, Payload
 from farm.payload import load_exception, load_value, open_values
 from farm.protocol.parts import Failure, Result
 
-__all__ = ["Failed", "Given", "Outcome", "PackedValues", "is_error", "open_outcome", "outcomes_of"]
+__all__ = [
+    "Failed",
+    "Given",
+    "Outcome",
+    "PackedValues",
+    "drop_value",
+    "is_error",
+    "open_outcome",
+    "outcomes_of",
+]
 
 
 class PackedValues:
@@ -33,7 +42,7 @@ class PackedValues:
         self._lock = threading.Lock()
 
     def take(self, index: int) -> Any:
-        """The value of item ``index``, to be taken once; raises ``PayloadError``.
+        """The value of item ``index``; raises ``PayloadError``.
 
         No lock is held while code of users runs: opening the list runs none.
         """
@@ -44,14 +53,16 @@ class PackedValues:
                     raise PayloadError(f"{len(values)} results arrived for {self._count} items")
                 self._values, self._data = values, b""
             value = self._values[index]
-        if self._load is not None:
-            value = self._load(value)
+        return value if self._load is None else self._load(value)
+
+    def drop(self, index: int) -> None:
+        """The future of item ``index`` has its value: once for each."""
         with self._lock:
-            self._values[index] = None
             self._left -= 1
+            if self._values:
+                self._values[index] = None
             if not self._left:
                 self._values = []
-        return value
 
 
 class Failed(NamedTuple):
@@ -121,3 +132,10 @@ def open_outcome(outcome: Outcome, task: _Task) -> tuple[Any, BaseException | No
     except PayloadError as error:
         error.add_note(f"This is the result of task {task.id}.")
         return None, error.with_traceback(None)
+
+
+def drop_value(outcome: Outcome) -> None:
+    """An outcome was opened for good: a packed result need not keep that value."""
+    if not isinstance(outcome, (bytes, Blob, Given, Failed)):
+        values, index = outcome
+        values.drop(index)

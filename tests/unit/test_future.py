@@ -1,6 +1,7 @@
 """Farm futures are the standard library's futures, to everybody who uses them."""
 
 import concurrent.futures as cf
+import contextlib
 import gc
 import os
 import pickle
@@ -20,6 +21,7 @@ from concurrent.futures import (
 import pytest
 
 from farm import payload
+from farm.client import future as future_module
 from farm.client.callbacks import CallbackThread
 from farm.client.future import Future, Origin, Progress, fail, mark_running, set_progress, settle
 from farm.client.settling import Watch
@@ -319,6 +321,37 @@ def test_the_bytes_of_a_packed_result_go_when_all_is_read(origin):
     assert futures[1].result() == [2]
     assert values._values == []
     assert values._data == b""
+
+
+class Interrupted:
+    """A lock; Ctrl-C comes when it is let go of for the ``nth`` time, as it may with any."""
+
+    def __init__(self, lock, nth):
+        self.lock, self.left = lock, nth
+
+    def __enter__(self):
+        return self.lock.__enter__()
+
+    def __exit__(self, *args):
+        self.lock.__exit__(*args)
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("of_all", [True, False])
+def test_an_interrupt_while_a_packed_value_is_taken_loses_nothing(origin, monkeypatch, nth, of_all):
+    futures = [Future(origin, 1), Future(origin, 2)]
+    data = payload.dump_values([5, 6])
+    settle([run(futures, Ending.OK, [data], packed=True)])
+    place, name = (future_module, "LOCK") if of_all else (futures[0]._outcome[0], "_lock")
+    lock = Interrupted(getattr(place, name), nth)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, lock)
+        with contextlib.suppress(KeyboardInterrupt):
+            futures[0].result(SOON)
+    assert [future.result(SOON) for future in futures] == [5, 6]
 
 
 def test_a_result_of_the_wrong_length_fails_its_futures(origin):
