@@ -40,7 +40,7 @@ class Chunk:
 
     __slots__ = ("_arrived", "_missing", "count", "dropped", "first", "left", "position", "size")
 
-    def __init__(self, count: int, size: int, arrived: "SimpleQueue[_Part]") -> None:
+    def __init__(self, count: int, size: int, arrived: "SimpleQueue[_Part | None]") -> None:
         self.count = self.left = count  # left: items that the caller has not heard of
         self.size = size
         self.first = self.position = 0  # position: the next counter that the caller wants
@@ -174,7 +174,7 @@ class _Map:
         self._settings = settings
         self._pace = Pace(settings.chunksize)
         # These, and what waits in order or is ready, have at most a window of chunks.
-        self._arrived: SimpleQueue[_Part] = SimpleQueue()
+        self._arrived: SimpleQueue[_Part | None] = SimpleQueue()
         self._outstanding: dict[int, Chunk] = {}  # by first counter
         self._order: deque[Chunk] = deque()  # not consumed yet, if the order matters
         self._parts: dict[int, _Part] = {}  # by first counter, not consumed yet
@@ -339,11 +339,8 @@ class _Map:
 
     def _gather(self) -> None:
         """Take in what has arrived."""
-        try:
-            while True:
-                self._take(self._arrived.get_nowait())
-        except Empty:
-            return
+        while not self._arrived.empty():
+            self._take(self._arrived.get_nowait())
 
     def _wait(self) -> None:
         """Wait until something arrives; raises ``TimeoutError`` at the map's deadline."""
@@ -354,7 +351,9 @@ class _Map:
         except Empty:
             raise TimeoutError("the next result of the map did not come in time") from None
 
-    def _take(self, part: _Part) -> None:
+    def _take(self, part: _Part | None) -> None:
+        if part is None or self._over:  # it was closed, perhaps by another thread
+            return
         chunk, entry = part.chunk, part.entry
         if isinstance(entry, Result):
             self._result_bytes += entry.size
@@ -396,4 +395,5 @@ class _Map:
         self._ready.clear()
         self._held.clear()
         self._items = iter(())
+        self._arrived.put(None)  # whoever waits in another thread need not any more
         self._ended()

@@ -202,6 +202,21 @@ def test_nothing_comes_after_closing_though_it_has_arrived(values):
     assert farm.ended == 1
 
 
+def test_closing_wakes_who_waits_for_the_next_result():
+    farm = Farm()
+    farm.auto = False
+    results = start(farm, range(5))
+    got = []
+    thread = threading.Thread(target=lambda: got.append(list(results)), daemon=True)
+    thread.start()
+    thread.join(0.05)  # it waits
+    results.close()
+    thread.join(10)
+    assert got == [[]]
+    assert farm.ended == 1
+    assert len(farm.dropped) == 5
+
+
 def test_a_map_that_nobody_holds_is_cancelled():
     farm = Farm()
     farm.auto = False
