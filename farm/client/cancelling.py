@@ -22,16 +22,19 @@ class Cancelling:
     """What a connection can be asked for to end tasks; a ``grace`` stops those that run, too.
 
     ``ask`` has a function called on the IO thread with a request's number, the session and the
-    time; ``is_over``: nobody would answer.
+    time; ``is_over``: nobody would answer; ``is_io``: this is the IO thread, in which a finalizer
+    may run, and which must not wait for itself.
     """
 
     def __init__(
         self,
         ask: Callable[[Callable[[int, Session, float], None]], Reply],
         is_over: Callable[[], bool],
+        is_io: Callable[[], bool],
     ) -> None:
         self._ask = ask
         self._is_over = is_over
+        self._is_io = is_io
 
     def tasks(self, tasks: list[TaskRun], grace: float | None = None) -> Reply:
         """Ask for tasks to be cancelled."""
@@ -51,7 +54,8 @@ class Cancelling:
         found = parse_job_id(job)
         if found is None or not futures or self._is_over():
             return 0
-        answer = self.tasks(runs_of(found[0], futures), grace).wait(CANCEL_SECONDS)
+        reply = self.tasks(runs_of(found[0], futures), grace)
+        answer = None if self._is_io() else reply.wait(CANCEL_SECONDS)
         if answer is None:
             return 0
         return sum(run[2] for run in (*answer.cancelled, *answer.stopped, *answer.stopping))
@@ -63,7 +67,7 @@ class Cancelling:
         task = (TaskId.parse(future.id).session, future.counter, 1)
         reply = self.tasks([task], grace)
         with contextlib.suppress(FarmError, RuntimeError):  # it ended meanwhile: not cancelled
-            answer = reply.wait(CANCEL_SECONDS) if wait else None
+            answer = reply.wait(CANCEL_SECONDS) if wait and not self._is_io() else None
             if answer is None:
                 return False
             ends = task in answer.stopped or task in answer.stopping

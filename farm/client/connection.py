@@ -65,6 +65,7 @@ class Connection:
         self.cancels = Cancelling(
             lambda send: self._ask(lambda request, now: send(request, self._loop.session, now)),
             lambda: self.has_ended or self.forked,
+            self.is_current_thread,
         )
         identity = os.urandom(16), os.urandom(16), os.urandom(16)
         self._session = identity[0]

@@ -16,7 +16,7 @@ import weakref
 import pytest
 
 import farm
-from farm.client import backlog, watch
+from farm.client import backlog, cancelling, watch
 from farm.errors import ConfigError
 from farm.model import Token
 from farm.payload import dump_call, dump_function
@@ -149,6 +149,18 @@ def test_cancel_asks_the_farm(fake, client):
     fake.release()
     assert done.result(10) == 4
     assert not done.cancel()
+
+
+def test_a_finalizer_on_the_io_thread_cancels_without_waiting(fake, client, monkeypatch):
+    monkeypatch.setattr(cancelling, "CANCEL_SECONDS", 3600)
+    fake.held = True
+    future, job = client.submit(double, 4), client.submit_many(double, [5])
+    client.connection._after(lambda _: future.cancel())
+    client.connection._after(lambda _: job.cancel())
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(10)
+    with pytest.raises(concurrent.futures.CancelledError):
+        next(iter(job)).result(10)
 
 
 def test_shutdown_cancels_what_has_not_begun(fake):
