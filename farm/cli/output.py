@@ -5,6 +5,7 @@ everything else to stderr. On a terminal tables and progress are drawn; in a pip
 lines that are never cut.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -231,7 +232,8 @@ class _PlainWaiting:
         self._said: tuple[int, str] = (0, "")
 
     def __call__(self, done: float, total: float, note: str) -> None:
-        step = int(done * PLAIN_STEPS / total) if total else 0
+        steps = done * PLAIN_STEPS / total if total else 0.0
+        step = int(steps) if math.isfinite(steps) else 0  # a task may say anything
         if (step, note) != self._said:
             self._said = step, note
             of = f": {done:g} of {total:g}" if total else ""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 
 import pytest
 
@@ -140,6 +141,16 @@ def test_waiting_on_a_terminal_is_drawn():
         show(1, 2, "[on]")
     assert "task 1" in output.stderr.getvalue()
     assert "[on]" in output.stderr.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("done", "total"), [(math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0), (1e308, 1e-308)]
+)
+def test_progress_that_is_no_number_is_told_as_it_is(done, total):
+    output = speak(Listener.PEOPLE)
+    with output.waiting("task 1") as show:
+        show(done, total, "odd")
+    assert said(output) == ("", f"task 1: {done:g} of {total:g} (odd)\n")
 
 
 def test_waiting_in_a_pipe_is_a_line_for_what_is_new():
