@@ -38,7 +38,9 @@ class Awaiter:
         loop = self._landing.get_loop()
         with _lock:
             # One entry for each future that is awaited in the loop, until it looks.
-            ended = _ended.setdefault(loop, deque())
+            ended = _ended.get(loop)
+            if ended is None:
+                ended = _new(loop)
             ended.append(self._landing)
             if len(ended) > 1:
                 return  # the loop has been woken and has not looked yet
@@ -52,6 +54,17 @@ class Awaiter:
     def set(self) -> None:
         """What is waited for is there; for those who set events."""
         self.add_result()
+
+
+def _new(loop: asyncio.AbstractEventLoop) -> deque[Landing]:
+    """What has ended and this loop has not seen, nothing so far; with the lock held.
+
+    Loops that were closed before they looked are forgotten: what waits for them holds them.
+    """
+    for closed in [one for one in _ended if one.is_closed()]:
+        del _ended[closed]
+    ended = _ended[loop] = deque[Landing]()
+    return ended
 
 
 def _land(ended: deque[Landing]) -> None:

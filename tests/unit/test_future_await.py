@@ -1,11 +1,14 @@
 """Farm futures can be awaited, by themselves and through asyncio."""
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
 from farm import payload
+from farm.client.awaiting import Awaiter
 from farm.client.callbacks import CallbackThread
 from farm.client.future import Future, Origin, settle
 from farm.model import Ending
@@ -138,6 +141,22 @@ def test_an_outcome_after_the_loop_was_closed_is_no_error(origin):
     end(Ending.OK, future, values=["v"])
     assert future.result() == "v"
     task._log_destroy_pending = False
+
+
+def test_a_loop_that_was_closed_before_it_looked_is_let_go_of():
+    def woken_too_late():
+        async def wait():
+            return Awaiter()
+
+        loop = asyncio.new_event_loop()
+        awaiter = loop.run_until_complete(wait())
+        awaiter.add_result()
+        loop.close()
+        return weakref.ref(loop)
+
+    loops = [woken_too_late() for _ in range(4)]
+    gc.collect()
+    assert [loop() for loop in loops[:-1]] == [None] * 3
 
 
 def test_a_snapshot_tells_what_asyncio_asks_for(origin):
