@@ -180,7 +180,8 @@ class Connection:
         """Cancel chunks, without waiting to hear whether it worked."""
         for chunk in chunks:
             chunk.dropped = True
-        self.cancels.tasks([(self._session, chunk.first, chunk.count) for chunk in chunks])
+        if not self.forked:
+            self.cancels.tasks([(self._session, chunk.first, chunk.count) for chunk in chunks])
 
     def map_begun(self) -> None:
         """A map will submit more as its results are taken: the connection stays until its end."""
@@ -255,8 +256,7 @@ class Connection:
             if info.error:
                 self._waiting.fail_followed([(*task, 1)], info.error)
 
-        error = self._ask(follow, hear).error
-        if error is not None:
+        if (error := self._ask(follow, hear).error) is not None:
             fail([future], lambda _: copy(error))
         return future
 

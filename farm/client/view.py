@@ -176,6 +176,8 @@ class View:
         connection, job = self._connection, 0
 
         def ended() -> None:
+            if connection.forked:  # it goes on where it was begun
+                return
             if job:
                 connection.seal_job(job)
             connection.map_ended()

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import weakref
@@ -770,3 +771,23 @@ def test_an_interrupt_in_a_forked_child_stays_an_interrupt(fake):
         os.waitpid(pid, 0)
         os.close(read)
         assert client.submit(double, 1).result(10) == 2
+
+
+def test_a_map_that_is_forgotten_in_a_forked_child_is_none_of_its_business(fake, client):
+    fake.held = True
+    results = client.options(name="job").map(double, range(3), chunksize=1)
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sys.unraisablehook = lambda told: os.write(write, repr(told.exc_value).encode())
+            del results
+            gc.collect()
+        finally:
+            os._exit(0)
+    os.close(write)
+    assert os.read(read, 1000) == b""
+    os.waitpid(pid, 0)
+    os.close(read)
+    fake.release()
+    assert list(results) == [0, 2, 4]
