@@ -13,6 +13,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import ScalarRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.utils import normalize_path
 
 from farm._version import __version__
 from farm.gateway.entrance import Entrance
@@ -46,6 +47,8 @@ class Application:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
         began, status = perf_counter(), LEFT
+        # As the routes read it: who stands before them must not take //v1//x for something else.
+        scope["path"] = normalize_path(scope["path"])
 
         async def sending(message: Any) -> None:
             nonlocal status

@@ -143,6 +143,15 @@ def test_only_an_admin_orders_queues(callers, what):
     callers.ask("POST", "/v1/queues/mail/resume", "root")
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/v1//queues/mail/pause", "/v1/queues/mail//purge", "/v1/schedules//nightly/run//"],
+)
+def test_only_an_admin_gives_orders_however_the_slashes_are_written(callers, path):
+    said = problem(callers.ask("POST", path, "ann"), 403)
+    assert "needs the token of an admin" in said
+
+
 def test_a_quota_is_a_names_and_not_an_addresss(callers):
     gate = callers.farm.path("quota")
     tasks = [callers.submit("ann", "held", gate) for _ in range(3)]
