@@ -76,6 +76,16 @@ def test_steps_in_the_days_of_the_week_end_on_saturday():
     ]
 
 
+def test_a_range_of_one_value_has_no_other_whatever_its_step():
+    assert at("30-30/15 * * * *", count=2) == ["2026-03-07 12:30:00", "2026-03-07 13:30:00"]
+    for saturday in ("6/1", "SAT/1", "SAT-6/1"):
+        assert at(f"0 0 * * {saturday}", count=2) == ["2026-03-14 00:00:00", "2026-03-21 00:00:00"]
+    for name in "abcdefghij":
+        hours = {int(one[11:13]) for one in at("0 H(0-4)/5 * * *", name=name, count=5)}
+        assert len(hours) == 1
+        assert hours < set(range(5))
+
+
 def test_a_hashed_field_is_the_same_for_a_name_and_differs_between_names():
     first = [at("H H * * *", name=f"n{n}", count=1)[0] for n in range(40)]
     assert first == [at("H H * * *", name=f"n{n}", count=1)[0] for n in range(40)]

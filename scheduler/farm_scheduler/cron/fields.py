@@ -53,6 +53,7 @@ NO_DAY = "0"
 _HASHED = re.compile(r"H(?:\((\d+)-(\d+)\))?(?:/(\d+))?")
 _NEAREST = re.compile(r"(\d{1,2})W")
 _FROM = re.compile(r"([^-*,/]+)/(\d+)")
+_RANGE = re.compile(r"([^-*,/]+)-([^-*,/]+)/\d+")
 
 
 def spell_out(text: str, name: str) -> str:
@@ -78,7 +79,7 @@ def _term(index: int, term: str, part: str, name: str) -> str:
     """One of the terms of a field, checked and without ``H``."""
     field = FIELDS[index]
     if match := _HASHED.fullmatch(term):
-        return _hashed(field, match, name)
+        return _without_step(index, _hashed(field, match, name))
     if index == DAY and (match := _NEAREST.fullmatch(term)) and 1 <= int(match[1]) <= 31:  # noqa: PLR2004
         return term
     try:
@@ -91,9 +92,15 @@ def _term(index: int, term: str, part: str, name: str) -> str:
         ) from None
     if index == WEEKDAY and (match := _FROM.fullmatch(term)):
         # To Saturday: for cronsim the week ends with a second Sunday, 7.
-        first = CronSimField.DOW.int(match[1]) % 7
-        return f"{first}-{field.high}/{match[2]}"
-    return term
+        term = f"{CronSimField.DOW.int(match[1]) % 7}-{field.high}/{match[2]}"
+    return _without_step(index, term)
+
+
+def _without_step(index: int, term: str) -> str:
+    """The same, or the one value of a range that has one: cronsim would step on from there."""
+    match = _RANGE.fullmatch(term)
+    own = CronSimField(index).int
+    return match[1] if match and own(match[1]) == own(match[2]) else term
 
 
 def _hashed(field: Field, match: re.Match[str], name: str) -> str:
