@@ -18,10 +18,10 @@ ABSOLUTE_AND_CANCEL_ON_SET: Final = 0b11
 NONBLOCK_AND_CLOEXEC: Final = os.O_NONBLOCK | os.O_CLOEXEC
 LOOK_SECONDS = 1.0
 """Where a clock that is set cannot wake us: how long it may be before we see it."""
-
-
 JUMP_SECONDS = 2.0
 """By how much a clock may differ from what has passed before anything is said of it."""
+CALENDAR = (-62_135_596_800, 253_402_300_799)
+"""The first second of the year 1 and the last of 9999: a time with an offset can be outside."""
 
 
 class Watched:
@@ -49,8 +49,9 @@ class Watched:
 
 
 def utc_text(at: float) -> str:
-    """An instant, as logs have it."""
-    return datetime.fromtimestamp(at, UTC).isoformat(" ", "seconds")
+    """An instant, as logs have it; outside the calendar, that of its end which is nearer."""
+    inside = min(max(at, CALENDAR[0]), CALENDAR[1])
+    return datetime.fromtimestamp(inside, UTC).isoformat(" ", "seconds")
 
 
 class Alarm:

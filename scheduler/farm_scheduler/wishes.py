@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from farm_scheduler.clock import utc_text
 from farm_scheduler.core import Machine, Pause, Schedule
+from farm_scheduler.cron import CALENDAR_END
 from farm_scheduler.state import State
 
 __all__ = ["BACKFILL_MAX", "Plan", "Planning", "Wishes", "plan_backfill"]
@@ -128,7 +129,8 @@ class Wishes:
         self, *, name: str, number: int, at: float, now: float,
         until: float | None, who: str, why: str,
     ) -> dict[str, Any]:  # fmt: skip
-        """Skip what is due from when it was ordered."""
+        """Skip what is due from when it was ordered; for ever, if nothing fires after ``until``."""
+        until = None if until is None or until >= CALENDAR_END else until
         self._machine.pause(name, Pause(at, inf if until is None else until, who, why))
         return {"name": name, "until": until}
 

@@ -180,6 +180,20 @@ def test_pause_and_resume(scheduler):
     assert post(scheduler, "/night/resume").json()["was_paused"] is True
 
 
+def test_a_time_after_the_calendar_is_for_ever_and_ends_no_scheduler(scheduler):
+    last = "9999-12-31T23:59:59-05:00"
+    assert post(scheduler, "/night/pause", {"until": last}).json() == {
+        "name": "night",
+        "done": True,
+    }
+    assert [one["until"] for one in get(scheduler, "/night").json()["pauses"]] == [None]
+    assert post(scheduler, "/night/resume").json()["was_paused"]
+    span = {"from": "9999-12-31T23:00:00-05:00", "to": last}
+    for dry_run in (True, False):
+        found = post(scheduler, "/night/backfill", {**span, "dry_run": dry_run})
+        assert (found.status_code, found.json()["fires"]) == (200, 0)
+
+
 def test_a_backfill_is_tried_out_and_run(scheduler):
     span = {"from": "2026-03-06T00:00:00-05:00", "to": "2026-03-09T00:00:00Z"}
     tried = post(scheduler, "/night/backfill", {**span, "dry_run": True})

@@ -170,6 +170,9 @@ def test_what_is_always_left_out_never_fires():
 
 def test_the_calendar_ends():
     assert next_fires("0 0 1 1 *", "UTC", datetime(9980, 1, 1, tzinfo=UTC), 100)[-1].year < 9990
+    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)  # of which Berlin has no time
+    for expression in ("0 0 1 1 *", "@every 1h"):
+        assert next_fires(expression, "Europe/Berlin", last, 1) == []
 
 
 # ---------------------------------------------------------------- changes of clocks, by hand

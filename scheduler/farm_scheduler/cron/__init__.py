@@ -29,9 +29,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from farm_scheduler.cron.expression import Cron, Every, parse, parse_plain, plain
 from farm_scheduler.cron.stretches import Stretches
-from farm_scheduler.cron.walk import POLICIES, DstPolicy
+from farm_scheduler.cron.walk import CALENDAR_END, POLICIES, DstPolicy
 
 __all__ = [
+    "CALENDAR_END",
     "POLICIES",
     "Cron",
     "DstPolicy",

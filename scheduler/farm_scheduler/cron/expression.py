@@ -18,7 +18,7 @@ from farm_scheduler.cron.fields import (
     without_nearest,
 )
 from farm_scheduler.cron.stretches import Stretches
-from farm_scheduler.cron.walk import DstPolicy, Rule, next_instant
+from farm_scheduler.cron.walk import CALENDAR_END, DstPolicy, Rule, next_instant
 
 __all__ = ["Cron", "Every", "parse", "parse_plain", "plain"]
 
@@ -83,7 +83,8 @@ class Every:
 
     def next(self, after: int, _stretches: Stretches, _dst: DstPolicy = "cron") -> int | None:
         """The first nominal time after an instant; both are seconds since 1970."""
-        return (after // self.interval + 1) * self.interval
+        found = (after // self.interval + 1) * self.interval
+        return found if found < CALENDAR_END else None
 
 
 def _step(steps: _Steps, wall: int) -> int | None:

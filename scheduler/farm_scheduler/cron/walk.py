@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from farm_scheduler.cron.stretches import Stretches
 
-__all__ = ["POLICIES", "DstPolicy", "Rule", "next_instant"]
+__all__ = ["CALENDAR_END", "LOOK_SECONDS", "POLICIES", "DstPolicy", "Rule", "next_instant"]
 
 DstPolicy = Literal["cron", "skip", "both"]
 """What becomes of wall-clock times that a change of the clocks leaves out or repeats.
@@ -52,6 +52,8 @@ def next_instant(
     are seconds since 1970 as a clock in the zone would have counted them. Goes from stretch to
     stretch: within one, clocks run evenly.
     """
+    if after >= CALENDAR_END:  # there zones may have no time to show
+        return None
     begin, end, offset, shift = stretches.at(after)
     wall = after + offset
     found: int | None = None
