@@ -137,6 +137,7 @@ def test_hashed_ranges_and_steps_keep_to_them(name):
         ("@reboot", "is not known"),
         ("@every 0s", "must be a whole number of seconds"),
         ("@every 1.5s", "must be a whole number of seconds"),
+        ("@every 10000000d", "at most sixty years"),
         ("@every soon", "write seconds, or"),
     ],
 )

@@ -18,7 +18,7 @@ from farm_scheduler.cron.fields import (
     without_nearest,
 )
 from farm_scheduler.cron.stretches import Stretches
-from farm_scheduler.cron.walk import CALENDAR_END, DstPolicy, Rule, next_instant
+from farm_scheduler.cron.walk import CALENDAR_END, LOOK_SECONDS, DstPolicy, Rule, next_instant
 
 __all__ = ["Cron", "Every", "parse", "parse_plain", "plain"]
 
@@ -143,9 +143,9 @@ def parse_plain(text: str) -> Cron | Every:
 
 def _interval(expression: str, rest: str) -> int:
     interval = seconds(rest.strip(), f"the interval of {expression!r}")
-    if interval < 1 or interval % 1:
+    if interval < 1 or interval % 1 or interval > LOOK_SECONDS:
         raise ValueError(
             f"the interval of {expression!r} is {interval:g} s; it must be a whole number of "
-            "seconds, at least 1"
+            "seconds, at least 1 and at most sixty years"
         )
     return int(interval)
