@@ -38,6 +38,8 @@ def at(expression, tz="UTC", after=NOON, count=3, **more):
         ("0 0 31W 5 *", "2026-05-29 00:00:00"),  # a Sunday, the last: not in June
         ("0 0 30W 2,3 *", "2026-03-30 00:00:00"),  # February has no 30th
         ("0 0 14W,9 * *", "2026-03-09 00:00:00"),
+        ("0 0 15W,*/10 * MON", "2026-03-09 00:00:00"),  # it begins with 15W: or any Monday
+        ("0 0 */10,15W * MON", "2026-03-16 00:00:00"),  # it begins with a star: both
         ("0 0 13 * FRI", "2026-03-13 00:00:00"),  # the 13th, or any Friday
         ("0 0 */2 * MON", "2026-03-09 00:00:00"),  # odd days that are Mondays
         ("0 0 * * 7", "2026-03-08 00:00:00"),

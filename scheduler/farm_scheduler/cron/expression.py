@@ -13,6 +13,7 @@ from farm_scheduler.cron.fields import (
     FIELDS,
     MACROS,
     NO_DAY,
+    WEEKDAY,
     nearest_weekday,
     spell_out,
     without_nearest,
@@ -40,6 +41,8 @@ class _Steps(CronSim):
             self.days = set()
         else:
             super().__init__(plain, EPOCH)
+        whole = text.split()  # what a day field begins with may be what was taken out of it
+        self.day_and = any(whole[at].startswith("*") for at in (DAY, WEEKDAY))
 
     def match_dom(self, d: date) -> bool:
         """Whether a day of the month matches."""

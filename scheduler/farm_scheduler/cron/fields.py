@@ -13,6 +13,7 @@ __all__ = [
     "FIELDS",
     "MACROS",
     "NO_DAY",
+    "WEEKDAY",
     "Field",
     "nearest_weekday",
     "spell_out",
