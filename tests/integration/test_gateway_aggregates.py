@@ -112,6 +112,21 @@ def test_what_is_not_there_is_named(gateway):
     assert (nothing.status_code, nothing.json()["value"]) == (200, None)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"self": "x"}, "not kept by 'self'"),
+        ({"hour": "0001-01-01T00:00:00+05:00"}, "is in no calendar"),
+        ({"hour": "9999-12-31T23:00:00-05:00"}, "is in no calendar"),
+    ],
+)
+def test_an_odd_question_is_refused_in_words(gateway, asked, said):
+    for _ in range(2):  # the first loads the version
+        answer = get(gateway, "/edits", **{**HOUR, **asked})
+        assert answer.status_code == 422, answer.text
+        assert said in answer.json()["detail"]
+
+
 def test_another_host_reads_it_without_its_definition(gateway, tmp_path, monkeypatch):
     monkeypatch.setenv("FARM_CATALOG", str(tmp_path / "none.db"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -193,6 +193,14 @@ def test_a_key_that_is_a_day_is_found_by_its_text(desk, tmp_path, asked):
     assert snapshot.read(**where).value == {"n": 1}
 
 
+def test_a_key_that_is_in_no_calendar_is_no_group(desk, tmp_path):
+    (tmp_path / "a.csv").write_text("time,due\n2015-09-12 13:00:00,2015-09-12\n")
+    desk.build(files_of(tmp_path / "*.csv", by="due"))
+    snapshot = desk.snapshot("odd")
+    asked = {"due": "0001-01-01T00:00:00+05:00", "hour": "2015-09-12T13"}
+    assert snapshot.read(**typed(snapshot.manifest, asked)).value is None
+
+
 # ---------------------------------------------------------------- what is said of what is wrong
 
 LATIN = b"time,name\n2015-09-12 13:00:00,caf\xe9\n"

@@ -103,7 +103,7 @@ class Snapshot:
         self._version, self._complete = manifest.version, manifest.complete
         self._watermark = None if manifest.watermark is None else manifest.watermark / 1e6
 
-    def read(self, **where: Any) -> Reading:
+    def read(self, /, **where: Any) -> Reading:
         """The values of one group: a value for each column of ``by``, and one window of time.
 
         The window is given by the word for its level, ``hour="2015-09-12T13"``, or as
@@ -190,11 +190,14 @@ class Snapshot:
         own = self._names[level]
         try:
             start = self.levels.parse(own, text)
-        except (ValueError, AttributeError, OverflowError) as error:
+            chunk = chunk_of(own, start)
+        except OverflowError:
+            raise NoSuchRead(f"{self.manifest.name}: {text!r} is in no calendar") from None
+        except (ValueError, AttributeError) as error:
             raise NoSuchRead(f"{self.manifest.name}: {error}") from None
         if len(self._times) >= TIMES_MAX:
             self._times.clear()
-        found = self._times[level, text] = (chunk_of(own, start), start)
+        found = self._times[level, text] = (chunk, start)
         return found
 
     def _lacks(self, column: str) -> str:

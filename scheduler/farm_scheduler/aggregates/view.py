@@ -92,7 +92,7 @@ class View:
     # ------------------------------------------------------------ reading
 
     def read(
-        self, *, as_of: str | float | None = None, version: int | None = None, **where: Any
+        self, /, *, as_of: str | float | None = None, version: int | None = None, **where: Any
     ) -> Reading:
         """One group: ``read(channel="#en", hour="2015-09-12T13")``; see ``Snapshot.read``.
 
@@ -127,7 +127,7 @@ def typed(manifest: Manifest, where: dict[str, str]) -> dict[str, Any]:
         kind = kinds.get(name) if name in manifest.definition["by"] else None
         try:
             found[name] = READERS.get(kind or "", str)(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             found[name] = text  # there is no such group
     return found
 
