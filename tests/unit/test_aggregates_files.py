@@ -201,6 +201,18 @@ def test_a_key_that_is_in_no_calendar_is_no_group(desk, tmp_path):
     assert snapshot.read(**typed(snapshot.manifest, asked)).value is None
 
 
+@pytest.mark.parametrize(
+    ("asked", "value"), [("true", 1), ("True", 1), ("false", 2), ("False", 2), ("1", 0), ("", 0)]
+)
+def test_a_key_that_is_true_or_false_is_found_by_its_word_alone(desk, tmp_path, asked, value):
+    rows = [{"time": "2015-09-12T13:00:00Z", "robot": robot} for robot in (True, False, False)]
+    write_lines(tmp_path / "a.json", rows)
+    desk.build(files_of(tmp_path / "*.json", by="robot"))
+    snapshot = desk.snapshot("odd")
+    where = typed(snapshot.manifest, {"robot": asked, "hour": "2015-09-12T13"})
+    assert snapshot.read(**where).value == ({"n": value} if value else None)
+
+
 # ---------------------------------------------------------------- what is said of what is wrong
 
 LATIN = b"time,name\n2015-09-12 13:00:00,caf\xe9\n"

@@ -138,8 +138,15 @@ def _moment(text: str) -> datetime:
     return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
 
 
+def _truth(text: str) -> bool:
+    """A truth as JSON or Python writes it."""
+    if text.lower() not in {"true", "false"}:
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
 READERS: dict[str, Callable[[str], Any]] = {
-    "whole": int, "real": float, "time": _moment, "boolean": "true".__eq__,
+    "whole": int, "real": float, "time": _moment, "boolean": _truth,
 }  # fmt: skip
 """By kinds of columns, what makes a value of a text."""
 
