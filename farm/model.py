@@ -14,7 +14,9 @@ __all__ = [
     "BLOB_BYTES",
     "DEFAULT_ADDRESS",
     "DEFAULT_QUEUE",
+    "MOMENT_END",
     "QUEUE_NAME",
+    "SPAN_MAX",
     "Blob",
     "Ending",
     "Options",
@@ -106,13 +108,18 @@ def parse_job_id(text: str) -> tuple[bytes, int] | None:
 Duration = float | int | str | timedelta
 """Seconds, a ``timedelta``, or text such as ``"30s"``, ``"1.5h"``, ``"250ms"``, ``"7d"``."""
 
-SECONDS_MAX = 1e12
-"""As long as a duration may be on the wire; nobody lives to see that a longer one is cut."""
+SPAN_MAX = 1e12
+"""The longest time that is reckoned with, in seconds: 31,000 years."""
+MOMENT_END = 253_402_300_800.0
+"""The year 10000, in seconds since 1970: whatever is to happen at a time happens before it."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds(value: Duration, what: str = "duration") -> float:
-    """A duration in seconds; raises ``ConfigError`` naming ``what`` if it is none, or negative."""
+    """A duration in seconds; raises ``ConfigError`` naming ``what`` if it is none, or negative.
+
+    Or longer than ``SPAN_MAX``, which nobody could be told of.
+    """
     if isinstance(value, timedelta):
         result = value.total_seconds()
     elif isinstance(value, str):
@@ -124,9 +131,11 @@ def seconds(value: Duration, what: str = "duration") -> float:
         result = float(value)
     else:
         raise ConfigError(f"{what} is {value!r}; give seconds, a timedelta, or text such as '30s'")
-    if not 0 <= result < float("inf"):
-        raise ConfigError(f"{what} is {value!r}; it must be a finite time of 0 s or more")
-    return min(result, SECONDS_MAX)
+    if not 0 <= result <= SPAN_MAX:
+        raise ConfigError(
+            f"{what} is {value!r}; it must be a time of 0 s or more, and of {SPAN_MAX:g} s at most"
+        )
+    return result
 
 
 _SIZES = {"": 1, "b": 1} | {

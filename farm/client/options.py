@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from farm.errors import ConfigError
-from farm.model import DEFAULT_QUEUE, Options, byte_count, seconds
+from farm.model import DEFAULT_QUEUE, MOMENT_END, Options, byte_count, seconds
 from farm.payload import qualified_name
 from farm.protocol.messages import Template
 from farm.protocol.parts import KEY_CHARS_MAX
@@ -17,8 +17,6 @@ __all__ = ["KeyOption", "Settings", "merge"]
 NUMBER_MAX = (1 << 31) - 1
 """As large as a number may be on the wire."""
 BYTES_MAX = (1 << 62) - 1
-MOMENT_MAX = 253_402_300_799.0
-"""The last second of the year 9999: ``datetime.max`` is rounded to the next."""
 NAME_CHARS_MAX = 200
 """As many as a name may have on the wire."""
 
@@ -139,7 +137,9 @@ def _moment(key: str, value: Any) -> float:
             f"{key} is {value!r}, which has no time zone; say which one is meant, as in "
             "datetime.now(UTC) + timedelta(hours=1)"
         )
-    return min(max(0.0, value.timestamp()), MOMENT_MAX)
+    if value.timestamp() >= MOMENT_END:
+        raise ConfigError(f"{key} is {value!r}; it must be before the year 10000 in UTC")
+    return max(0.0, value.timestamp())
 
 
 def _flag(key: str, value: Any) -> bool:

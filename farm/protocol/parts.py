@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from farm.model import BLOB_BYTES, Blob, Ending, Payload
+from farm.model import BLOB_BYTES, MOMENT_END, SPAN_MAX, Blob, Ending, Payload
 
 __all__ = [
     "BATCH_BYTES",
@@ -59,9 +59,9 @@ MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + (1 << 20)
 COUNTER_MAX = 1 << 62
 Counter = Annotated[int, msgspec.Meta(ge=0, le=COUNTER_MAX)]
 """What counts or numbers something; sums of two still fit where a counter does."""
-Span = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
+Span = Annotated[float, msgspec.Meta(ge=0.0, le=SPAN_MAX)]
 """A time in seconds that time can be reckoned with: neither negative nor endless nor no number."""
-Moment = Annotated[float, msgspec.Meta(ge=0.0, lt=253_402_300_800.0)]
+Moment = Annotated[float, msgspec.Meta(ge=0.0, lt=MOMENT_END)]
 """A time in seconds since 1970, before the year 10000."""
 Instant = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 """A time as the journal has it, in seconds: any that can be reckoned with, so never NaN."""
