@@ -162,7 +162,7 @@ class Guard:
                 421, f"this gateway is not called {host!r}: start it with --name, or use localhost"
             )
         origin = head.header(b"origin")
-        if origin and (urlsplit(origin).netloc.lower() != head.header(b"host").lower()):
+        if origin and _site_of(origin) != head.header(b"host").lower():
             raise Problem(403, f"pages of {origin} may not use this farm")
         if head.header(b"sec-fetch-site") == "cross-site":
             raise Problem(403, "pages of other sites may not use this farm")
@@ -281,6 +281,14 @@ async def _gone(receive: Receive) -> None:
     """Return when the peer has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _site_of(origin: str) -> str:
+    """The host and port of an Origin header; of one that is no URL nothing, which is nobody's."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # brackets that do not match
+        return ""
 
 
 def _host_of(header: str) -> str:

@@ -268,6 +268,7 @@ HEADERS = [
     ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
     ({"content-type": "application/json", "host": "evil.example"}, 421),
     ({"content-type": "application/json", "origin": "https://evil.example"}, 403),
+    ({"content-type": "application/json", "origin": "https://[evil"}, 403),
     ({"content-type": "application/json; charset=utf-8", "host": "localhost:80"}, 202),
 ]
 
