@@ -1,7 +1,7 @@
 """The scheduler's machine, event by event."""
 
 import random
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from math import inf
 
 import pytest
@@ -658,6 +658,11 @@ def test_what_waited_begins_after_a_restart_if_nothing_runs():
         ({"run": None, "command": "ls -l"}, r"command is 'ls -l'; write a list of words"),
         ({"args": "x"}, "args is 'x'; it must be a list"),
         ({"kwargs": [1]}, r"kwargs is \[1\]; it must be a table"),
+        ({"args": [date(2026, 3, 7)]}, r"args has datetime.date\(2026, 3, 7\), which is no text"),
+        ({"kwargs": {"deep": [{"x": {1}}]}}, r"kwargs has \{1\}, which is no text"),
+        ({"args": [1 << 64]}, "args has 18446744073709551616; .* must fit into 64 bits"),
+        ({"args": ["\ud800"]}, "surrogates not allowed"),
+        ({"options": {"labels": {"ssd"}}}, r"options has \{'ssd'\}, which is no text"),
         ({"on_failure": "mail root"}, "on_failure is 'mail root'; write a URL"),
     ],
 )

@@ -3,10 +3,12 @@
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from itertools import chain
 
 import pytest
 
+from farm.client.options import Settings, merge
 from farm.errors import ConfigError, KeyConflict, StoreUnreadable
 from farm_scheduler.calls import target_of
 from farm_scheduler.core import Entry, Kept, Schedule
@@ -107,6 +109,25 @@ def test_of_what_is_kept_some_is_known_before_a_schedule_is_made_of_it(tmp_path)
         assert entry.told is entry.schedule
         assert entry.wakes() == wakes
     assert called in [entry.schedule for entry in found]
+
+
+def test_what_is_said_as_in_python_comes_back_as_it_was(tmp_path):
+    options = {
+        "retry_on": [ConnectionError, KeyConflict],
+        "time_limit": timedelta(minutes=5),
+        "labels": ("ssd",),
+    }
+    said = Schedule("a", cron="@daily", run="m:f", args=[(1, 2**63)], options=options)
+    with closing(State(tmp_path / "schedules.db")) as state:
+        state.commit([], [(Entry(said, 0, golden.NOON, None), "f")], {})
+        ((found, _),) = state.changes()[0]
+    assert found.schedule == said
+    assert said.options == {
+        "retry_on": ["builtins.ConnectionError", "farm.errors.KeyConflict"],
+        "time_limit": 300.0,
+        "labels": ["ssd"],
+    }
+    merge(Settings(), said.options)
 
 
 def test_an_older_format_is_left_alone_by_all_but_the_scheduler(tmp_path):

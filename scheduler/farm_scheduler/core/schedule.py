@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from farm.imports import for_the_farm
 from farm.model import Duration, seconds
+from farm_scheduler.core.given import NOTHING, listed, options_of, table
 from farm_scheduler.core.timing import Timing
 from farm_scheduler.cron import POLICIES, DstPolicy, plain
 
@@ -43,9 +44,6 @@ OVERLAP = {"buffer_one": False, "buffer_all": True, "skip": False, "cancel": Fal
 """What becomes of a fire while the one before runs; the same."""
 AT_MOST = 100
 """The number, where none is said."""
-
-NOTHING: Mapping[str, Any] = {}
-"""One for all that have no such table."""
 
 Target = Callable[..., Any] | str
 
@@ -152,8 +150,8 @@ class Schedule(metaclass=_Forbearing):
                 _text("cron", cron),
                 tz,
                 _reference(run, program),
-                tuple(_listed("args", args)),
-                _table("kwargs", kwargs),
+                listed("args", args),
+                table("kwargs", kwargs),
                 program,
                 dst,
                 *policies,
@@ -162,7 +160,7 @@ class Schedule(metaclass=_Forbearing):
                 kept,
                 _hook("on_failure", on_failure),
                 _hook("on_late", on_late),
-                _table("options", options),
+                options_of(options),
                 spelled := intern(plain(cron, name)),
                 _offset(name, shift),
             )
@@ -316,20 +314,6 @@ def _text(what: str, value: object) -> str:
     if isinstance(value, str) and value.strip():
         return value
     raise ValueError(f"{what} is {value!r}; it must be a text that is not empty")
-
-
-def _listed(what: str, value: object) -> Sequence[Any]:
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return value
-    raise ValueError(f"{what} is {value!r}; it must be a list")
-
-
-def _table(what: str, value: object) -> Mapping[str, Any]:
-    if not value and (value is None or isinstance(value, Mapping)):
-        return NOTHING
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return dict(value)
-    raise ValueError(f"{what} is {value!r}; it must be a table of names and values")
 
 
 def _words(what: str, value: object) -> tuple[str, ...]:
