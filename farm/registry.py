@@ -119,7 +119,7 @@ def import_modules(names: Iterable[str]) -> None:
         try:
             with importing_for_the_farm():
                 importlib.import_module(name)
-        except Exception as error:  # whatever users' modules raise
+        except (Exception, SystemExit) as error:  # whatever users' modules raise
             raise ConfigError(
                 f"the module {name!r} cannot be imported: {type(error).__name__}: {error}"
             ) from error

@@ -64,7 +64,7 @@ def find_function(reference: str) -> Callable[..., Any]:
             f"run is {reference!r}, and there is no module {error.name!r} where Python looks; "
             "start the scheduler in the folder that has it, or add that to PYTHONPATH"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that is no module ends the program
         raise ValueError(
             f"run is {reference!r}, and its module cannot be imported: "
             f"{type(error).__name__}: {error}"

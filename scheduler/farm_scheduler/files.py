@@ -329,12 +329,12 @@ def _import(name: str, folder: str, said: str) -> ModuleType:
                 "files that end in .toml or .py, or from a module by its name"
             ) from None
         raise ConfigError(f"{said}: cannot be imported: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that is no module ends the program
         text = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{said}{_line(error, said)}: cannot be imported: {text}") from error
 
 
-def _line(error: Exception, file: str) -> str:
+def _line(error: BaseException, file: str) -> str:
     """Where in a file that is no TOML something was raised."""
     path = str(Path(file).absolute())
     lines = [one.lineno for one in extract_tb(error.__traceback__) if one.filename == path]

@@ -107,6 +107,9 @@ def test_a_module_that_cannot_be_imported_is_told_with_its_error(tmp_path, monke
         import_modules(["breaks_at_import"])
     with pytest.raises(ConfigError, match="No module named 'no_such_module'"):
         import_modules(["no_such_module"])
+    (tmp_path / "ends_at_import.py").write_text("raise SystemExit('usage: ends FILE')")
+    with pytest.raises(ConfigError, match=r"'ends_at_import' cannot .* SystemExit: usage: ends"):
+        import_modules(["ends_at_import"])
 
 
 def test_modules_register_what_they_have(tmp_path, monkeypatch):

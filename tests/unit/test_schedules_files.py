@@ -189,6 +189,18 @@ def test_a_module_that_raises_is_named(module):
         read_files([str(module)])
 
 
+def test_a_module_that_ends_the_program_ends_no_scheduler(module):
+    module.write_text("import sys\n\nsys.exit(3)\n")
+    with pytest.raises(ConfigError, match="line 3: cannot be imported: SystemExit: 3"):
+        read_files([str(module)])
+    other = module.with_name("of_tests.toml")
+    run = 'cron = "@daily"\nrun = "jobs_of_tests:main"\n'
+    other.write_text(f"[schedules.fine]\n{FINE}\n[schedules.ends]\n{run}")
+    found = read_files([str(other)])
+    assert set(found.schedules) == {"fine"}
+    assert "cannot be imported: SystemExit: 3" in found.problems[0].message
+
+
 WRONG = """
 from farm_scheduler import Schedule, schedule
 
