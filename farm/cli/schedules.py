@@ -296,6 +296,7 @@ def pause(
         "who": getpass.getuser() if who is None else who,
     }
     if (answer := _order(run, state, "pause", name=name, **told)) is not None:
+        end = answer["until"]  # none, if nothing fires after that
         rest = "" if end is None else f" until {local(end, 'UTC')}"
         run.output.answer(answer, f"{name} is paused{rest}")
 

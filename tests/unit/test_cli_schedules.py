@@ -199,6 +199,13 @@ def test_show_says_why_a_schedule_is_stopped(kept):
     assert (code, out.splitlines()[-1]) == (0, "state  stopped: it is bad")
 
 
+def test_a_pause_until_after_the_calendar_has_no_end(farm, monkeypatch):
+    answer = {"name": "night", "until": None}
+    monkeypatch.setattr("farm.cli.schedules._order", lambda *_, **__: answer)
+    code, out, _ = farm("pause", "night", "--until", "9999-12-31T23:59:59-05:00")
+    assert (code, out) == (0, "night is paused\n")
+
+
 def test_of_several_pauses_the_longest_counts(kept, tmp_path):
     state = StateFile(tmp_path / "farm" / "schedules.db")
     (entry, file), *_ = state.entries()
