@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 from farm.gateway.door import identity_of
 from farm.gateway.problems import Problem, busy
@@ -82,7 +82,8 @@ class Head:
     @property
     def waits(self) -> bool:
         """Whether it may be long in coming to its end."""
-        return self.method == "GET" and (b"wait=" in self._query or self.path.endswith("/events"))
+        asked = unquote_to_bytes(self._query)  # as the routes read it
+        return self.method == "GET" and (b"wait=" in asked or self.path.endswith("/events"))
 
     @property
     def has_body(self) -> bool:

@@ -498,6 +498,26 @@ def test_a_caller_that_leaves_while_it_waits_leaves_nothing_behind(gateway):
     assert gateway.ended(task)["state"] == "succeeded"
 
 
+@pytest.mark.parametrize("asked", ["jobs/{job}/events/", "tasks/{task}?%77ait=60"])
+def test_a_caller_that_leaves_is_seen_to_have_left_however_it_asked(gateway, asked):
+    path = gateway.path("gone")
+    job = gateway.http.post("/v1/jobs", json={"function": "held", "items": [path]}).json()["id"]
+    [task] = [one["id"] for one in gateway.http.get(f"/v1/jobs/{job}/tasks").json()]
+    url = urlsplit(gateway.local.http)
+
+    def waits():
+        return "farm_gateway_waits 1.0" in gateway.http.get("/metrics").text
+
+    with closing(socket.create_connection((url.hostname, url.port))) as peer:
+        request = f"GET /v1/{asked} HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        peer.sendall(request.format(task=task, job=job).encode())
+        gateway.until(waits)
+    gateway.until(lambda: not waits())
+    gateway.release(path)
+    assert gateway.ended(task)["state"] == "succeeded"
+    Path(path).unlink()
+
+
 def test_what_was_accepted_outlives_the_gateway_and_is_read_at_the_next():
     with rig() as gateway:
         path = gateway.path("held")
