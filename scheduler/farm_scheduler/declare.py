@@ -47,7 +47,7 @@ def declared_in(module: ModuleType) -> Iterator[Declared | Schedule]:
     several names, or stands in a list and has a name, too, is one.
     """
     seen = dict[int, Any]()
-    for name, value in list(vars(module).items()):
+    for name, value in _telling(module):
         if isinstance(value, Schedule):
             yield from _new([value], seen)
         elif getattr(value, "__farm_aggregate__", False) and not isinstance(value, type):
@@ -68,13 +68,29 @@ def declared_in(module: ModuleType) -> Iterator[Declared | Schedule]:
 def _new(things: Iterable[Any], seen: dict[int, Any]) -> Iterator[Schedule]:
     """Those of some things that are schedules and were not seen before."""
     for one in things:
-        if isinstance(one, Schedule) and id(one) not in seen:
+        if _tells(one, "__class__") and isinstance(one, Schedule) and id(one) not in seen:
             seen[id(one)] = one
             yield one
 
 
 def aggregates_in(module: ModuleType) -> Iterator[Any]:
     """The aggregates of a module."""
-    for value in list(vars(module).values()):
+    for _, value in _telling(module):
         if getattr(value, "__farm_aggregate__", False) and not isinstance(value, type):
             yield value
+
+
+def _telling(module: ModuleType) -> list[tuple[str, Any]]:
+    """What a module has, but for proxies of what is not there, which raise whatever they like."""
+    asked = "__class__", "__farm_aggregate__", "__module__", MARK
+    return [(name, value) for name, value in vars(module).items() if _tells(value, *asked)]
+
+
+def _tells(value: Any, *names: str) -> bool:
+    """Whether something can be asked whether it has attributes of these names."""
+    try:
+        for name in names:
+            getattr(value, name, None)
+    except Exception:  # noqa: BLE001 - it is a stranger's
+        return False
+    return True

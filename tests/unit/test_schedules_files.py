@@ -189,6 +189,26 @@ def test_a_module_that_raises_is_named(module):
         read_files([str(module)])
 
 
+PROXY = """
+class Proxy:
+    @property
+    def __class__(self):
+        raise RuntimeError("working outside of a request")
+
+    def __getattr__(self, name):
+        raise RuntimeError("working outside of a request")
+
+
+request, requests = Proxy(), [Proxy()]
+"""
+
+
+def test_what_does_not_say_what_it_is_is_no_schedule(module):
+    module.write_text(MODULE + PROXY)
+    assert set(read_files([str(module)]).schedules) == {"crunch", "nightly", "part1", "part2"}
+    assert read_aggregates([str(module)]) == {}
+
+
 def test_a_module_that_ends_the_program_ends_no_scheduler(module):
     module.write_text("import sys\n\nsys.exit(3)\n")
     with pytest.raises(ConfigError, match="line 3: cannot be imported: SystemExit: 3"):
