@@ -62,7 +62,7 @@ class _Reader:
         if not stripped:
             yield ""
         elif stripped.startswith("#"):
-            yield stripped
+            yield _comment(stripped)
         elif match := ASSIGNMENT.fullmatch(line):
             self._assign(number, match[1] or match[2] or match[3], match[4])
         else:
@@ -132,8 +132,8 @@ class _Reader:
 
     def _lost(self, number: int, line: str, why: str) -> Iterator[str]:
         self._note(number, f"not carried over: {line}: {why}")
-        yield f"# not carried over: {why}"
-        yield f"# {line}"
+        yield _comment(f"# not carried over: {why}")
+        yield _comment(f"# {line}")
         yield ""
 
     def _note(self, number: int, text: str) -> None:
@@ -144,6 +144,11 @@ def _unescaped(command: str) -> tuple[str, bool]:
     r"""A command without the backslash of ``\%``, and whether a bare ``%`` ends it."""
     parts = re.split(r"(?<!\\)%", command, maxsplit=1)
     return parts[0].replace("\\%", "%").strip(), len(parts) > 1
+
+
+def _comment(text: str) -> str:
+    """A line of comment: what TOML takes for none, as the colours of a terminal, is a ``?``."""
+    return re.sub(r"[\x00-\x08\x0a-\x1f\x7f]", "?", text)
 
 
 def _key(name: str) -> str:

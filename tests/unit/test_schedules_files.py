@@ -562,6 +562,13 @@ def test_a_crontab_becomes_toml(tmp_path):
     assert "# @reboot /opt/serve" in imported.toml
 
 
+@pytest.mark.parametrize("line", ["# \x1b[31mred\x07", "99 * * * * echo \x1b[1mx", "5 5 * * \x7f"])
+def test_what_no_comment_of_toml_may_have_is_left_out_of_it(tmp_path, line):
+    imported = import_crontab(f"{line}\n0 5 * * * true\n", "UTC")
+    (tmp_path / "schedules.toml").write_text(imported.toml)
+    assert set(read_files([str(tmp_path / "schedules.toml")]).schedules) == {"true"}
+
+
 def test_a_system_crontab_names_users():
     imported = import_crontab("17 * * * * root run-parts /etc/cron.hourly\n", "UTC", system=True)
     assert imported.count == 1
