@@ -385,7 +385,7 @@ def dump_exception(exc: BaseException) -> tuple[bytes, str, str, str]:
         link = Link(*plain)
         text = exception_text(exc)
         return pickle.dumps((plain, text), _PROTOCOL), link.type_name, link.message, text
-    except Exception:  # noqa: BLE001 -- out of memory or stack; say what is left to say
+    except BaseException:  # noqa: BLE001 -- whatever users' __str__ raises; or out of memory, or stack
         name, message = qualified_name(type(exc)), f"{type(exc).__name__} (it cannot be described)"
         plain = tuple(Link(b"", name, message, (), suppress=False))
         return pickle.dumps((plain, ""), _PROTOCOL), name, message, ""

@@ -246,6 +246,21 @@ def test_whatever_a_task_raises_is_its_outcome(farm, kind):
     assert farm.values(farm.submit(os.getpid, [()])) == [pid]
 
 
+@pytest.mark.parametrize("way", ["__str__", "__reduce__"])
+def test_an_exception_that_ends_the_program_when_it_is_looked_at_is_an_outcome(farm, way):
+    def fail(way):
+        def leave(_self):
+            raise SystemExit(7)
+
+        raise type("Leaving", (Exception,), {way: leave})
+
+    (pid,) = farm.values(farm.submit(os.getpid, [()]))
+    ending, error = one(farm, fail, way)
+    assert ending is Ending.EXCEPTION
+    assert "Leaving" in str(error)
+    assert farm.values(farm.submit(os.getpid, [()])) == [pid]
+
+
 def test_the_child_of_a_fork_runs_nothing_of_its_parents_slice(farm, tmp_path):
     path = str(tmp_path / "ran")
 
