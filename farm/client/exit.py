@@ -3,6 +3,7 @@
 A farm that belongs to the program is waited for until its work is done; of a remote one, only that
 it has accepted what was submitted. After a Ctrl-C nothing is waited for: what has not begun is
 cancelled. A Ctrl-C while waiting is the first, and does the same; the next one stops at once.
+At a prompt, what a Ctrl-C has ended is one of the things that were typed, and not the program.
 """
 
 import atexit
@@ -64,7 +65,8 @@ def _at_exit() -> None:
     _watched.clear()
     if not live:
         return
-    cancel = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+    at_prompt = hasattr(sys, "ps1")
+    cancel = not at_prompt and isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     try:
         if not cancel:
             for one, waits in live.items():

@@ -92,6 +92,15 @@ def test_after_ctrl_c_the_exit_cancels(fake, script):
     assert len(fake.cancelled) == 100
 
 
+def test_a_ctrl_c_at_a_prompt_is_over_when_the_session_is_left(fake, script):
+    fake.held = True
+    prompt = 'sys.ps1, sys.last_value = ">>> ", KeyboardInterrupt()  # as Python leaves them'
+    process = script(REMOTE + prompt, fake.address)
+    assert ends(process) == (0, "submitted\n", "")
+    assert sum(group.count for group in fake.groups) == 100
+    assert fake.cancelled == []
+
+
 def test_ctrl_c_in_a_with_block_does_not_wait(fake, script):
     fake.held = True
     process = script(
