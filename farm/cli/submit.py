@@ -256,11 +256,11 @@ def result(
     _check_id(task)
     with run.client(address) as client:
         future = client.future(task)
-        if not wait and wait_seconds is None:
+        if not wait_seconds and (not wait or wait_seconds is not None):
             state = _state(client, task)
             if state in UNFINISHED:
                 raise NotDone(f"task {task} is {state}; --wait waits for it")
-        _print_result(run, future, wait_seconds)
+        _print_result(run, future, wait_seconds or None)
 
 
 def _state(client: "Client", task: str) -> str:

@@ -440,17 +440,22 @@ class Full:
         raise Busy("no room, try again in 2 s", 2.0)
 
 
-def test_result_of_a_task_that_ended(cli):
+AT_ONCE = pytest.mark.parametrize("more", [(), ("--timeout", "0"), ("--wait", "--timeout", "0s")])
+
+
+@AT_ONCE
+def test_result_of_a_task_that_ended(cli, more):
     def prepare(client):
         client.answers["task"] = ROW | {"state": "succeeded"}
         client.outcome = done([1, 2])
 
-    assert cli("result", TASK, prepare=prepare) == (0, "[1, 2]\n", "")
+    assert cli("result", TASK, *more, prepare=prepare) == (0, "[1, 2]\n", "")
     assert FakeClient.made[0].asked == [("future", TASK), ("task", {"id": TASK})]
 
 
-def test_result_of_a_task_that_runs(cli):
-    code, out, err = cli("result", TASK, prepare=answers(task=ROW))
+@AT_ONCE
+def test_result_of_a_task_that_runs(cli, more):
+    code, out, err = cli("result", TASK, *more, prepare=answers(task=ROW))
     assert (code, out) == (ExitCode.NOT_DONE, "")
     assert err == f"farm: task {TASK} is leased; --wait waits for it\n"
 
