@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -15,6 +16,7 @@ from farm_workers.forkstart import ANSWER, ASK, EXIT_FORK, Ask, ForkServer, Serv
 from farm_workers.fuses import Fuses
 from farm_workers.host_slices import Slice
 from farm_workers.pool import PATIENCE_SECONDS, Pool, _Worker
+from farm_workers.stacks import Stacks
 
 PART = Slice((1, 2), 3, b"s" * 16, 7, 1, b"f" * 16, [b"x"])
 
@@ -155,3 +157,18 @@ def test_the_exit_of_a_worker_that_cannot_be_started_is_told(pool, monkeypatch, 
         theirs.sendall(ANSWER.pack(0, 5, -9, 0))
         pool.on_event(ours.fileno(), host, 2.0)
     assert host.heard[1:] == [(0, -9, "")]
+
+
+def test_a_worker_that_ends_when_it_is_asked_for_its_stacks_is_listened_to_no_more():
+    poller, told = Poller(), []
+    stacks = Stacks(poller)
+    theirs = stacks.open(0)
+    (fd,) = stacks._slots
+    nobody = subprocess.Popen([sys.executable, "-c", ""])
+    nobody.wait()
+    stacks.ask(0, nobody.pid, 5, 1.0)
+    os.close(theirs)
+    stacks.on_event(fd, 1.0)
+    assert poller.registered == {}
+    stacks.close(0, lambda *answer: told.append(answer))
+    assert told == [(5, b"", 0, "its worker has ended")]

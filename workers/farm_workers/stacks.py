@@ -56,6 +56,7 @@ class _Asked:
     def __init__(self, now: float) -> None:
         self.questions: list[int] = []  # bounded by those of the host
         self.data = bytearray()
+        self.heard_out = False
         self.due = now + PATIENCE_SECONDS
 
 
@@ -94,9 +95,14 @@ class Stacks:
     def on_event(self, fd: int, now: float) -> None:
         """A worker says something."""
         asked = self._asked.get(self._slots[fd])
-        if asked is not None and (data := self._read(fd)):
+        if asked is None:
+            return
+        if data := self._read(fd):
             asked.data += data[: BYTES_MAX - len(asked.data)]
             asked.due = now + QUIET_SECONDS
+        else:  # it has ended, as will be said in its turn
+            self._poller.unregister(fd)
+            asked.heard_out = True
 
     def on_time(self, now: float, answer: Answer) -> None:
         """Tell what is complete, or will not come."""
@@ -122,7 +128,8 @@ class Stacks:
 
     def _finish(self, slot: int, answer: Answer, error: str) -> None:
         asked = self._asked.pop(slot)
-        self._poller.unregister(self._fds[slot])
+        if not asked.heard_out:
+            self._poller.unregister(self._fds[slot])
         for question in asked.questions:
             answer(question, bytes(asked.data), 0, "" if asked.data else error)
 
