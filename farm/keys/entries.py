@@ -4,12 +4,13 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from farm.identity import Identity, Role
-from farm.keys.pairs import key_id
+from farm.keys.pairs import KEY_BYTES, key_id
 
 __all__ = ["INVITED", "Entries", "Entry", "Kind", "Ring", "Server", "Verdict", "hash_of"]
 
@@ -80,6 +81,9 @@ class Entries(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[Entry, ...] = ()
 
 
+Secret = Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+
+
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """The server's file: where peers find it, and its secret keys, the newest last.
 
@@ -88,7 +92,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int = 1
     address: str = ""
-    secrets: tuple[bytes, ...] = ()
+    secrets: Annotated[tuple[Secret, ...], Meta(min_length=1)] = ()
 
 
 class Verdict(NamedTuple):

@@ -106,7 +106,7 @@ class KeyStore:
     def _decode(self, name: str, data: bytes, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(data, type=kind)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ConfigError(f"{self.folder / name} is damaged: {error}") from None
 
     def bearer(self, text: str) -> Identity | None:

@@ -149,9 +149,17 @@ def test_a_folder_that_others_can_enter_is_refused(store):
 
 
 def test_a_damaged_file_is_an_error_that_names_it(store):
-    (store.folder / "peers.json").write_bytes(b"{")
-    with pytest.raises(ConfigError, match=r"peers\.json is damaged"):
-        store.ring()
+    for damage in (b"{", b'{"keys": [{"name": "\xff"}]}'):
+        (store.folder / "peers.json").write_bytes(damage)
+        with pytest.raises(ConfigError, match=r"peers\.json is damaged"):
+            store.ring()
+
+
+@pytest.mark.parametrize("damage", [b'{"secrets": []}', b'{"secrets": ["AAAA"]}'])
+def test_a_server_s_file_without_a_whole_key_is_damaged(store, damage):
+    (store.folder / "server.json").write_bytes(damage)
+    with pytest.raises(ConfigError, match=r"server\.json is damaged"):
+        store.server()
 
 
 def test_without_keys_the_error_says_how_to_make_them(tmp_path):
