@@ -167,7 +167,7 @@ class Service:
         try:
             errors.unlink(missing_ok=True)
             process, ready = self._spawn(errors)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
             return ServiceFailed(f"the {self.name} could not be started: {error}")
         finally:
             self._launched.set()

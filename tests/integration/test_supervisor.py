@@ -68,6 +68,14 @@ def lives(tmp_path):
     return [json.loads(line) for line in (tmp_path / "lives").read_text().splitlines()]
 
 
+@pytest.mark.parametrize("said", [object(), "\udcff"])
+def test_settings_that_cannot_be_written_are_a_failure_to_start(tmp_path, said):
+    one = Service("butler", "no.module", tmp_path, lambda *_: {"said": said})
+    one.start()
+    with pytest.raises(ServiceFailed, match="could not be started"):
+        one.wait(PATIENCE)
+
+
 def test_a_service_serves_until_it_is_ended(service, tmp_path):
     one = service("serve")
     one.wait(PATIENCE)
