@@ -197,7 +197,8 @@ class Launcher:
                 run.last.append(line)
                 self._logged(name, line)
                 continue
-            with contextlib.suppress(msgspec.MsgspecError):  # what a login prints is none of ours
+            # What a login prints is none of ours, however deep it nests.
+            with contextlib.suppress(msgspec.MsgspecError, RecursionError):
                 watch.hears(msgspec.json.decode(line, type=Said), time.monotonic())
                 self._changed(watch)
         return lines is not None
