@@ -155,6 +155,12 @@ def test_a_damaged_file_is_an_error_that_names_it(store):
             store.ring()
 
 
+def test_a_token_with_a_character_of_no_token_is_refused_in_words(store):
+    text = store.new("ann", Role.CLIENT)
+    with pytest.raises(TokenError, match="copy it again"):
+        Token.parse(f"{text[:20]}\u2026{text[20:]}", "it")
+
+
 @pytest.mark.parametrize("damage", [b'{"secrets": []}', b'{"secrets": ["AAAA"]}'])
 def test_a_server_s_file_without_a_whole_key_is_damaged(store, damage):
     (store.folder / "server.json").write_bytes(damage)
