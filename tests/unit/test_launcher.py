@@ -1,7 +1,10 @@
 """The launcher: what one host does costs the others nothing."""
 
+import resource
+
 import pytest
 
+from farm.descriptors import raise_file_limit
 from farm_workers.launchers import launcher
 from farm_workers.launchers.hosts import HostEntry
 from farm_workers.launchers.launcher import Launcher, Planned
@@ -30,3 +33,13 @@ def test_a_line_that_nests_too_deep_is_none_of_an_agent(launched, tmp_path):
     (tmp_path / "line").write_text('{"x":' + "[" * 50_000 + "\n")
     states = launched({"odd": f"cat {tmp_path}/line; echo '{WORKS}'"})
     assert states["odd"] == ["connecting", "works", "left"]
+
+
+def test_as_many_files_may_be_open_as_hosts_have_pipes(launched):
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE), raise_file_limit()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most - 1, before[1]))
+    try:
+        launched({"north": f"echo '{WORKS}'"})
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from farm.descriptors import raise_file_limit
 from farm.transport import Waker
 from farm_workers.launchers.hosts import HostEntry
 from farm_workers.launchers.orders import DRAIN, LINE_BYTES_MAX, STOP, Said
@@ -134,6 +135,7 @@ class Launcher:
 
     def run(self) -> bool:
         """Keep the hosts until nothing more can come of any; whether none has failed."""
+        raise_file_limit()  # each has three pipes
         try:
             while self._runs or not all(watch.over for watch in self.watches.values()):
                 self._turn()
