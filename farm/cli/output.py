@@ -73,8 +73,7 @@ class Output:
 
     def stream(self, text: str) -> None:
         """A piece of a text that goes on, as it is."""
-        self.stdout.write(text)
-        self.stdout.flush()
+        _write(self.stdout, text, end="")
 
     def facts(self, data: Mapping[str, Any], shown: Mapping[str, str]) -> None:
         """Facts about one thing: all of them for programs, those ``shown`` for people.
@@ -240,11 +239,11 @@ class _PlainWaiting:
             self._write(f"{self._label}{of}{f' ({note})' if note else ''}")
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO, text: str, end: str = "\n") -> None:
     try:
-        stream.write(text + "\n")
+        stream.write(text + end)
     except UnicodeEncodeError:  # names of files need not be text
-        stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")
+        stream.write(text.encode("ascii", "backslashreplace").decode() + end)
     stream.flush()
 
 

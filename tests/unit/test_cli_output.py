@@ -212,3 +212,10 @@ def test_numbers_are_readable():
     ]
     assert [count_text(12_345), count_text(None)] == ["12,345", "-"]
     assert [dash(value) for value in (None, "", 0, "x")] == ["-", "-", "0", "x"]
+
+
+def test_a_stream_that_the_output_cannot_say_is_written_as_it_can():
+    output = speak(Listener.PEOPLE, stream=Ascii)
+    output.stream("caf\u00e9 ")
+    output.stream("x")
+    assert said(output) == ("caf\\xe9 x", "")
