@@ -17,8 +17,9 @@ class Nested:
     """Bounded by admission: each batch that is open and has a parent is here."""
 
     def __init__(self) -> None:
-        self._by_parent: dict[TaskKey, dict[Batch, None]] = {}
+        self._by_parent: dict[TaskKey, dict[Batch, int]] = {}  # numbered as they were opened
         self._by_depth: dict[int, dict[Batch, None]] = {}
+        self._opened = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._by_depth.values()))
@@ -29,7 +30,8 @@ class Nested:
     def open(self, batch: Batch) -> None:
         """A batch is there."""
         if (parent := batch.template.parent) is not None:
-            self._by_parent.setdefault(parent, {})[batch] = None
+            self._opened += 1
+            self._by_parent.setdefault(parent, {}).setdefault(batch, self._opened)
             self._by_depth.setdefault(batch.template.depth, {})[batch] = None
 
     def close(self, batch: Batch) -> None:
@@ -45,32 +47,33 @@ class Nested:
 
     def below(self, tasks: Sequence[TaskRun]) -> list[TaskRun]:
         """What these tasks have submitted, and what that has, and so on."""
-        if not self._by_parent or not tasks:
-            return []
-        above: dict[bytes, RangeSet] = {}
-        for session, first, count in tasks:
-            above.setdefault(session, RangeSet()).add(first, first + count)
-        found: dict[Batch, None] = {}
-        grows = True
-        while grows:  # once for each level
-            grows = False
-            for (session, counter), batches in self._by_parent.items():
-                if session in above and counter in above[session]:
-                    for batch in batches.keys() - found.keys():
-                        found[batch] = None
-                        own = above.setdefault(batch.session.id, RangeSet())
-                        own.add(batch.first, batch.stop)
-                        grows = True
-        return [(batch.session.id, batch.first, batch.count) for batch in self._ordered(found)]
+        found: dict[Batch, int] = {}
+        level = list(tasks) if self._by_parent else []
+        while level:
+            news: dict[Batch, int] = {}
+            for parent in self._parents(level):
+                news.update(self._by_parent[parent])
+            level = [(b.session.id, b.first, b.count) for b in news if b not in found]
+            found |= news
+        ordered = sorted(found, key=lambda batch: (-batch.template.depth, found[batch]))
+        return [(batch.session.id, batch.first, batch.count) for batch in ordered]
 
-    def _ordered(self, batches: dict[Batch, None]) -> list[Batch]:
-        return [batch for batch in self.deepest() if batch in batches]
+    def _parents(self, tasks: Sequence[TaskRun]) -> list[TaskKey]:
+        """Which of these have submitted any: the fewer are looked at, they or all that have."""
+        if sum(count for _, _, count in tasks) <= len(self._by_parent):
+            keys = ((session, first + i) for session, first, count in tasks for i in range(count))
+            return [key for key in keys if key in self._by_parent]
+        within: dict[bytes, RangeSet] = {}
+        for session, first, count in tasks:
+            within.setdefault(session, RangeSet()).add(first, first + count)
+        return [key for key in self._by_parent if key[0] in within and key[1] in within[key[0]]]
 
 
 Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
-def _remove(index: dict[Key, dict[Batch, None]], key: Key, batch: Batch) -> None:
+def _remove(index: dict[Key, dict[Batch, Value]], key: Key, batch: Batch) -> None:
     del index[key][batch]
     if not index[key]:
         del index[key]

@@ -2,9 +2,11 @@
 
 import pytest
 
+from farm.core.nested import Nested
 from farm.core.policy import QueuePolicy
 from farm.model import Ending, TaskId
 from farm.protocol import messages as m
+from farm.ranges import RangeSet
 from tests.unit.core_harness import Rig, claim, ended, group, packed, session_id
 
 
@@ -440,3 +442,19 @@ def test_the_host_says_anew_who_waits_when_it_is_back(limits):
     assert rig.grants(host) == []
     lends(rig, host, 1, slots=2, number=2, waits=[(rig.epoch, parent.lease, 1)])
     assert [grant.session for grant in rig.grants(host)] == [session_id("worker")]
+
+
+def test_who_stops_one_task_has_no_children_of_others_looked_at(monkeypatch):
+    rig, alice, _, worker = farm(slots=64)
+    rig.submit(alice, group(1, 64))
+    rig.submit(worker, *(child(i, of=("alice", i)) for i in range(1, 65)))
+    looked = []
+    contains, walk = RangeSet.__contains__, Nested.deepest
+    monkeypatch.setattr(
+        RangeSet, "__contains__", lambda *given: looked.append(given) or contains(*given)
+    )
+    monkeypatch.setattr(Nested, "deepest", lambda self: (looked.append(b) or b for b in walk(self)))
+    nested = rig.ledger.nested
+    found = [nested.below([(session_id("alice"), i, 1)]) for i in range(1, 65)]
+    assert found == [[(session_id("worker"), i, 1)] for i in range(1, 65)]
+    assert len(looked) <= 2 * 64
