@@ -41,7 +41,7 @@ class TokenBucket:
             return None
         return self._at + max(missing / self.rate, WAIT_SECONDS_MIN)
 
-    @property
-    def tokens(self) -> float:
-        """What there was when it was last looked at."""
+    def at(self, now: float) -> float:
+        """What there is now, with the part of a token that time has filled."""
+        self.room(now)
         return self._tokens

@@ -71,7 +71,7 @@ class Queue:
         self.changes, self.paused = changes, paused
         self.ready.ageing_seconds = self.policy.ageing_seconds
         self.ready.release_all()
-        tokens = self.bucket.tokens if self.bucket is not None else self.policy.burst_tasks
+        tokens = self.bucket.at(now) if self.bucket is not None else self.policy.burst_tasks
         self._fit(now, tokens)
 
     def _fit(self, now: float, tokens: float) -> None:

@@ -278,6 +278,20 @@ def test_the_rate_is_kept_and_time_alone_lets_more_go():
     assert counts == [3, 2, 2, 2, 2]
 
 
+def test_time_counts_for_the_rate_whatever_is_set_of_the_queue_meanwhile():
+    rig, client, host = farm({"mail": {"rate": 1.0, "burst": 5}}, slots=50, window=50)
+    rig.submit(client, group(1, 20, template=options("mail")))
+    assert sum(g.count for g in rig.grants(host)) == 5
+    order(rig, client, "pause_queue", name="mail")
+    rig.sleep(3.0)
+    order(rig, client, "resume_queue", name="mail")
+    assert sum(g.count for g in rig.grants(host)) == 3
+    for weight in (2.0, 3.0, 4.0):
+        rig.now += 0.5
+        order(rig, client, "set_queue", name="mail", changes={"weight": weight})
+    assert sum(g.count for g in rig.grants(host)) == 1
+
+
 def test_after_a_restart_the_rate_begins_with_nothing():
     rig, client, host = farm({"mail": {"rate": 1.0, "burst": 5}}, slots=50, window=50)
     rig.submit(client, group(1, 5, template=options("mail")))
