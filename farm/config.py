@@ -309,7 +309,7 @@ def _from_file(path: Path, known: list[Setting], *, must_exist: bool) -> list[Fo
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # too many brackets, or digits
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     return list(_from_tables(tables, known, str(path)))
 

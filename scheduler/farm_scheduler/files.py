@@ -172,14 +172,16 @@ def _from_toml(path: Path) -> Entries:
     text = _text(path)
     try:
         return _by_pieces(path, text)
-    except (tomli.TOMLDecodeError, KeyError):
+    except (ValueError, RecursionError, KeyError):
         pass  # no piece can say where in the file it is wrong, and the whole may be right
     try:
-        return list(_from_tables(path, tomli.loads(text), {}))
-    except tomli.TOMLDecodeError as error:
-        if (found := _without_repeats(path, text)) is None:
+        tables = tomli.loads(text)
+    except (ValueError, RecursionError) as error:  # too many brackets, or digits
+        is_toml = isinstance(error, tomli.TOMLDecodeError)
+        if not is_toml or (found := _without_repeats(path, text)) is None:
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
         return found
+    return list(_from_tables(path, tables, {}))
 
 
 def _without_repeats(path: Path, text: str) -> Entries | None:

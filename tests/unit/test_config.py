@@ -128,6 +128,8 @@ def test_the_users_file_follows_xdg(places, tmp_path):
         ("[coordinator]\nmax_bytes = []", r"max_bytes is \[\]; expected a number of bytes"),
         ('[log]\nformat = "xml"', r"log.format is 'xml'; expected one of 'text', 'json'"),
         ("[client\n", r"not valid TOML: .*line 1"),
+        (f"x = {5000 * '['}", r"not valid TOML: "),
+        (f"x = {5000 * '9'}", r"not valid TOML: "),
     ],
 )
 def test_what_is_wrong_is_named_with_file_and_key(places, text, says):

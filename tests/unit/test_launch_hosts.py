@@ -107,6 +107,8 @@ WRONG = {
     "[host.a]": "there is no 'host'; did you mean 'hosts'",
     "[defaults]": "it names 0 hosts",
     "[hosts.a": "not valid TOML",
+    f"x = {5000 * '['}": "not valid TOML",
+    f"x = {5000 * '9'}": "not valid TOML",
 }
 
 

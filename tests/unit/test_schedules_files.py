@@ -110,6 +110,8 @@ def test_a_module_that_needs_another_one_says_which(tmp_path, monkeypatch):
     ("text", "said"),
     [
         ("[schedules.a", "not valid TOML"),
+        (f"x = {5000 * '['}", "not valid TOML"),
+        (f"x = {5000 * '9'}", "not valid TOML"),
         ("[schedule.a]\n", r"there is no \[schedule\]; write each schedule as \[schedules.NAME\]"),
         ("[defaults]\nrun = 'a:b'", r"\[defaults\] has 'run'"),
         ("[defaults]\ntzz = 'UTC'", "did you mean 'tz'"),

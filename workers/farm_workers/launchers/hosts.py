@@ -122,7 +122,7 @@ def read_hosts(path: Path) -> list[HostEntry]:
         tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # too many brackets, or digits
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for key in tables:
         if key not in {"defaults", "hosts"}:
