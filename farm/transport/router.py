@@ -181,7 +181,7 @@ class Router:
         return bool(self._unreachable) and not readable(self.socket)
 
     def receive(self, limit: int, *, ready: bool = False) -> list[tuple[Connection, Any]]:
-        """What has arrived, at most ``limit`` messages, without waiting.
+        """What has arrived, without waiting; at most ``limit`` messages are read, good or bad.
 
         ``ready``: a ``Poller`` just now said that something may have.
         The message is None if the connection is gone; it is then said once, and last.
@@ -189,7 +189,9 @@ class Router:
         found: list[tuple[Connection, Any]] = []
         size = 0
         identity, last = TRUSTED, None
-        while len(found) < limit and size < RECEIVE_BYTES:
+        for _ in range(limit):
+            if size >= RECEIVE_BYTES:
+                break
             if not (ready or readable(self.socket)):
                 self._quiet = True
                 break

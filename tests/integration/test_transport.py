@@ -341,6 +341,19 @@ def test_a_flood_of_garbage_is_logged_once_a_second(router, context, address, ca
     raw.close()
 
 
+def test_receive_reads_no_more_than_it_may_of_what_says_nothing_either(router, context, address):
+    raw = raw_dealer(context, address)
+    for _ in range(500):
+        raw.send(b"")
+    deadline, read = time.monotonic() + PATIENCE, 0
+    while read < 500:
+        assert time.monotonic() < deadline
+        assert router.receive(3) == []
+        before, read = read, router.counters["garbled"] + router.counters["stray"]
+        assert read - before <= 3
+    raw.close()
+
+
 def test_a_message_above_the_size_limit_is_dropped_and_the_connection_too(router, dealer):
     dealer.send(Beat())
     wait([router], len)
