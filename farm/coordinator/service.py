@@ -134,7 +134,9 @@ def _open_blobs(
     if settings.blob_folder:
         root = Path(settings.blob_folder)
     elif store.durable:
-        path = Path(settings.store).expanduser().absolute()
+        from farm.store.files import actual  # noqa: PLC0415 - not for a store in memory
+
+        path = actual(Path(settings.store).expanduser())
         root = path.with_name(f"{path.name}-blobs")
     else:
         root, lock = temporary_folder()

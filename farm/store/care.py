@@ -18,7 +18,7 @@ from farm.protocol.records import Record, Restored, decode_record, encode_record
 from farm.store import sides
 from farm.store.base import StoreFailed
 from farm.store.copying import Copied, View, copy_store, remove_store, viewing
-from farm.store.files import beside, new_store_id, sync_path
+from farm.store.files import actual, beside, new_store_id, sync_path
 from farm.store.large import LargeRows
 from farm.store.lock import FileLock
 from farm.store.queries import load_queries
@@ -66,7 +66,7 @@ def backup(store: Path, target: Path) -> Copied:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = beside(target, ".new")
     remove_store(fresh)
-    copied = copy_store(store, fresh)
+    copied = copy_store(actual(store), fresh)
     _rename(fresh, target)
     return copied
 
@@ -76,6 +76,7 @@ def backup(store: Path, target: Path) -> Copied:
 
 def check(store: Path) -> Checked:
     """Read all of a store, which may be in use, and say what is wrong with it."""
+    store = actual(store)
     try:
         with viewing(store) as view:
             return _Check(store, view).run()
@@ -195,7 +196,8 @@ def restore(copy: Path, store: Path, *, force: bool = False) -> RestoredStore:
     Raises ``StoreLocked`` if the store is in use, ``StoreError`` if there is one and not
     ``force``, ``StoreUnreadable`` if the copy is damaged.
     """
-    if copy.absolute() == store.absolute():
+    copy, store = actual(copy), actual(store)
+    if copy == store:
         raise StoreError(f"{copy} cannot be restored to itself")
     if not copy.exists():
         raise StoreError(f"there is no store {copy}")

@@ -22,6 +22,7 @@ __all__ = [
     "PAGE_BYTES",
     "Reserve",
     "Turn",
+    "actual",
     "beside",
     "connect",
     "create",
@@ -42,6 +43,11 @@ LOG_SHARE = 8
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _FULL_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def actual(path: Path) -> Path:
+    """The file that a path names: SQLite has its own files beside that, and not beside a link."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path.absolute()
 
 
 def beside(path: Path, suffix: str) -> Path:

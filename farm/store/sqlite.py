@@ -30,6 +30,7 @@ from farm.store.files import (
     PAGE_BYTES,
     Reserve,
     Turn,
+    actual,
     beside,
     connect,
     create,
@@ -63,7 +64,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, reserve_bytes: int = 16 << 20, mounts: Path = MOUNTS) -> None:
         self.short = ""
-        self._path = path.absolute()
+        self._path = actual(path)
         self._mounts = mounts
         self._wal = beside(self._path, "-wal")
         self._lock = FileLock(beside(self._path, ".lock"), self._path)

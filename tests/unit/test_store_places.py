@@ -1,0 +1,41 @@
+"""Stores that are named by links, and what lies beside them that should not."""
+
+import pytest
+
+from farm.errors import StoreLocked
+from farm.store import Append, care
+from farm.store.sqlite import SqliteStore
+from tests.unit.store_records import record_of
+
+LARGE = 300_000
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A store with a row, which is closed."""
+    path = tmp_path / "state" / "farm.db"
+    store = SqliteStore(path)
+    store.open(0, 0)
+    store.commit([Append(1, record_of(100))])
+    store.close()
+    return path
+
+
+def test_a_store_is_the_same_by_whatever_link_it_is_named(path, tmp_path):
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    store = SqliteStore(link)
+    store.open(0, 0)
+    with pytest.raises(StoreLocked):
+        SqliteStore(path).open(0, 0)
+    store.commit([Append(2, record_of(LARGE))])
+    assert care.check(path).problems == care.check(link).problems == []
+    care.backup(link, tmp_path / "copy.db")
+    store.close()
+    again = SqliteStore(path)
+    again.open(0, 0)
+    assert again.read(2) == record_of(LARGE)
+    again.close()
+    care.restore(tmp_path / "copy.db", link, force=True)
+    assert link.resolve() == path
+    assert care.check(path).problems == []
