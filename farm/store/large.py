@@ -63,8 +63,10 @@ class LargeRows:
         flags = os.O_RDWR | os.O_CLOEXEC
         with contextlib.suppress(FileNotFoundError):
             self._fd = os.open(self._path, flags)
-            magic, store_id = _HEADER.unpack(os.pread(self._fd, _HEADER.size, 0).ljust(32, b"\0"))
-            if magic != _MAGIC or store_id != self._store_id:
+            header = os.pread(self._fd, _HEADER.size, 0).ljust(_HEADER.size, b"\0")
+            if not any(header):  # a power cut came while it was made: no row was ever in it
+                self.close()
+            elif header != _HEADER.pack(_MAGIC, self._store_id):
                 raise self._unreadable("it does not belong to this store")
         for ref, place, size in rows:
             start, stop = place // _UNIT, place // _UNIT + _units(size)

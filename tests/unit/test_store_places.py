@@ -2,7 +2,7 @@
 
 import pytest
 
-from farm.errors import StoreLocked
+from farm.errors import StoreLocked, StoreUnreadable
 from farm.store import Append, care
 from farm.store.sqlite import SqliteStore
 from tests.unit.store_records import record_of
@@ -39,3 +39,17 @@ def test_a_store_is_the_same_by_whatever_link_it_is_named(path, tmp_path):
     care.restore(tmp_path / "copy.db", link, force=True)
     assert link.resolve() == path
     assert care.check(path).problems == []
+
+
+@pytest.mark.parametrize("left", [b"", bytes(4096)], ids=["nothing", "zeros"])
+def test_a_file_of_large_rows_whose_making_a_power_cut_ended_is_made_anew(path, left):
+    path.with_name("farm.db-large").write_bytes(left)
+    for ref in (2, 3):
+        store = SqliteStore(path)
+        store.open(0, 0)
+        store.commit([Append(ref, record_of(LARGE))])
+        assert store.read(2) == record_of(LARGE)
+        store.close()
+    path.with_name("farm.db-large").write_bytes(left)
+    with pytest.raises(StoreUnreadable, match="row 2"):
+        SqliteStore(path).open(0, 0)
