@@ -61,8 +61,9 @@ def backup(store: Path, target: Path) -> Copied:
 
     Raises ``StoreUnreadable`` if it is damaged, ``StoreError`` if something is at the target.
     """
-    if target.exists():
-        raise StoreError(f"{target} exists; name a path where nothing is")
+    for suffix in ("", *sides.side_suffixes()):  # SQLite would take any log there for its own
+        if beside(target, suffix).exists():
+            raise StoreError(f"{beside(target, suffix)} exists; name a path where nothing is")
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = beside(target, ".new")
     remove_store(fresh)

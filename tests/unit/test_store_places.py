@@ -2,7 +2,7 @@
 
 import pytest
 
-from farm.errors import StoreLocked, StoreUnreadable
+from farm.errors import StoreError, StoreLocked, StoreUnreadable
 from farm.store import Append, care
 from farm.store.sqlite import SqliteStore
 from tests.unit.store_records import record_of
@@ -53,3 +53,18 @@ def test_a_file_of_large_rows_whose_making_a_power_cut_ended_is_made_anew(path, 
     path.with_name("farm.db-large").write_bytes(left)
     with pytest.raises(StoreUnreadable, match="row 2"):
         SqliteStore(path).open(0, 0)
+
+
+def test_a_backup_is_refused_where_the_log_of_another_store_lies(path, tmp_path):
+    other = SqliteStore(tmp_path / "other.db")
+    other.open(0, 0)
+    other.commit([Append(7, record_of(100))])
+    target = tmp_path / "copy.db"
+    log = tmp_path / "copy.db-wal"
+    log.write_bytes((tmp_path / "other.db-wal").read_bytes())
+    other.close()
+    with pytest.raises(StoreError, match="-wal exists"):
+        care.backup(path, target)
+    log.unlink()
+    care.backup(path, target)
+    assert care.check(target).records == 1
