@@ -236,8 +236,9 @@ def _restore(copy: Path, store: Path, present: list[str]) -> RestoredStore:
     aside = ""
     if present:
         old = beside(store, f".replaced-{now}")
-        for suffix in present:
-            _move(beside(store, suffix), beside(old, suffix))
+        for suffix in ("", *sides.side_suffixes()):  # to look at it may have added one
+            if beside(store, suffix).exists():
+                _move(beside(store, suffix), beside(old, suffix))
         aside = str(old)
     _rename(fresh, store)
     return RestoredStore(copied, epoch, aside)

@@ -110,7 +110,9 @@ def viewing(path: Path) -> Iterator[View]:
         raise unreadable(path, f"is damaged ({error})") from error
     finally:
         if logged and not had_shm:
-            beside(path, "-shm").unlink(missing_ok=True)
+            with contextlib.suppress(StoreLocked, OSError):  # a coordinator has begun, and uses it
+                lock.acquire()
+                beside(path, "-shm").unlink(missing_ok=True)
         lock.release()
 
 

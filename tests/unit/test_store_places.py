@@ -4,6 +4,8 @@ import pytest
 
 from farm.errors import StoreError, StoreLocked, StoreUnreadable
 from farm.store import Append, care
+from farm.store.copying import viewing
+from farm.store.files import beside
 from farm.store.sqlite import SqliteStore
 from tests.unit.store_records import record_of
 
@@ -68,3 +70,18 @@ def test_a_backup_is_refused_where_the_log_of_another_store_lies(path, tmp_path)
     log.unlink()
     care.backup(path, target)
     assert care.check(target).records == 1
+
+
+def test_a_view_leaves_the_shared_memory_to_a_coordinator_that_began_meanwhile(path, tmp_path):
+    store = SqliteStore(path)
+    store.open(0, 0)
+    store.commit([Append(2, record_of(100))])
+    crashed = tmp_path / "crashed.db"
+    for suffix in ("", "-wal"):
+        beside(crashed, suffix).write_bytes(beside(path, suffix).read_bytes())
+    store.close()
+    again = SqliteStore(crashed)
+    with viewing(crashed):
+        again.open(0, 0)
+    assert beside(crashed, "-shm").exists()
+    again.close()
