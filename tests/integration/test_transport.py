@@ -1,5 +1,7 @@
 """Routers and dealers over real sockets: order, loss, garbage, full buffers, ends."""
 
+import contextlib
+import errno
 import logging
 import resource
 import secrets
@@ -489,6 +491,23 @@ def test_an_address_in_use_is_refused_by_name(context, router, address, free_add
     with pytest.raises(AddressError, match="no-such-dir"):
         second.bind(parse_address("ipc:///no-such-dir/s"))
     second.shut()
+
+
+def test_an_address_is_in_use_also_if_too_many_wait_for_who_listens_there(context, address):
+    with contextlib.ExitStack() as opened:
+        listening = opened.enter_context(sockets.socket(sockets.AF_UNIX))
+        listening.bind(address.host)
+        listening.listen(0)
+        error = 0
+        while not error:
+            waiting = opened.enter_context(sockets.socket(sockets.AF_UNIX))
+            waiting.setblocking(False)
+            error = waiting.connect_ex(address.host)
+        assert error == errno.EAGAIN
+        router = Router(context, "host")
+        with pytest.raises(AddressError, match="in use"):
+            router.bind(address)
+        router.shut()
 
 
 def test_a_dead_socket_file_is_replaced_and_private(context, address):
