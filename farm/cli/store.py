@@ -10,6 +10,7 @@ from farm.cli.exitcodes import ExitCode
 from farm.cli.run import Run, command, command_group
 from farm.cli.settings import store_address
 from farm.errors import ConfigError
+from farm.model import MOMENT_END
 
 __all__: list[str] = []
 
@@ -94,8 +95,11 @@ def check(
         f"{found.functions} functions, as of commit {found.commit}"
     )
     if found.next_due is not None and not found.problems:
-        first = datetime.fromtimestamp(found.next_due, UTC)
-        text += f"; {found.later} start later, the first at {first:%Y-%m-%d %H:%M:%S} UTC"
+        text += f"; {found.later} start later, the first "
+        if found.next_due < MOMENT_END:
+            text += f"at {datetime.fromtimestamp(found.next_due, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        else:
+            text += "after the year 9999"
     run.output.answer({"store": str(store), **found._asdict()}, text)
     if found.problems:
         raise typer.Exit(ExitCode.STORE)

@@ -7,7 +7,7 @@ import pytest
 
 from farm.cli import main
 from farm.core.stored import Stored
-from farm.model import BLOB_BYTES, Blob
+from farm.model import BLOB_BYTES, SPAN_MAX, Blob
 from farm.protocol.parts import Group, Template
 from farm.protocol.records import JobOpened, Submitted, encode_record
 from farm.store import Append, Delete
@@ -165,14 +165,19 @@ def test_a_check_says_when_the_first_is_due_and_finds_it_by_an_index(folder):
     assert check(folder / "farm.db")[-2:] == (0, None)
 
 
-def test_the_command_says_how_many_start_later(folder, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("delay", "said"),
+    [(HOUR, "at 2025-06-15 16:06:40 UTC"), (SPAN_MAX, "after the year 9999")],
+    ids=["an hour", "the longest"],
+)
+def test_the_command_says_how_many_start_later(folder, monkeypatch, capsys, delay, said):
     store = opened(folder)
-    store.commit([Append(1, submitted(group(1, [b"x" * 5000], delay=HOUR)))])
+    store.commit([Append(1, submitted(group(1, [b"x" * 5000], delay=delay)))])
     store.close()
     monkeypatch.setattr(sys, "argv", ["farm", "store", "check", str(folder / "farm.db")])
     with pytest.raises(SystemExit):
         main.main()
-    assert "; 1 start later, the first at 2025-06-15 16:06:40 UTC" in capsys.readouterr().out
+    assert f"; 1 start later, the first {said}" in capsys.readouterr().out
 
 
 def refs(folder):
