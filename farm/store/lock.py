@@ -45,9 +45,13 @@ class FileLock:
             if self._is_path_of(fd):
                 break
             os.close(fd)  # its holder has just removed it; take the next one
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError:  # a full disk
+            self.release()
+            raise
 
     def _lock(self, fd: int) -> None:
         try:

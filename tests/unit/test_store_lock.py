@@ -1,5 +1,7 @@
 """The lock file, and telling network file systems from others."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -93,4 +95,19 @@ def test_a_lock_whose_file_vanished_is_not_taken_for_ours(tmp_path, monkeypatch)
     lock.acquire()
     assert len(calls) == 2
     assert path.exists()
+    lock.release()
+
+
+def test_a_lock_that_a_full_disk_refused_is_free(tmp_path, monkeypatch):
+    lock = FileLock(tmp_path / "lock", tmp_path / "store")
+
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="full"):
+            lock.acquire()
+    assert not (tmp_path / "lock").exists()
+    lock.acquire()
     lock.release()
