@@ -34,7 +34,8 @@ class Uploads:
         self._digest: bytes | None = None
         self._number = 0
         self._used = False  # functions were opened here
-        # The upload of each function that has one, as many as a worker keeps.
+        # The upload of each function that has one, of the last that were used: the worker keeps
+        # no others.
         self._of: OrderedDict[bytes, bytes] = OrderedDict()
         if self._folder is not None and self._folder.exists():  # of a worker that was killed
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -49,6 +50,8 @@ class Uploads:
         carried = split(known.data)[0] if isinstance(known, FunctionData) else None
         if carried is not None:
             self._of[function] = carried.digest
+        if function in self._of:
+            self._of.move_to_end(function)
             while len(self._of) > FUNCTIONS_PER_WORKER:
                 self._of.popitem(last=False)
         wanted = self._of.get(function)
