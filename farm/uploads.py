@@ -49,6 +49,7 @@ NAMED_MAX = 5
 NEVER = ("__pycache__", "node_modules", "venv", "*.pyc", "*.pyo", "*.egg-info")
 """Left out, as is all that begins with a dot and every virtual environment."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the archive is made of content and names alone
+_SUFFIXES = (".py", ".so")  # of modules that are files
 _OURS = frozenset({"farm", "farm_workers", "farm_scheduler"})
 
 _current: "Upload | None" = None
@@ -171,7 +172,7 @@ def _read(path: Path) -> bytes:
 def top_names(names: Sequence[str]) -> set[str]:
     """The modules that files of these names would be at the top of ``sys.path``."""
     tops = {name.partition("/")[0] for name in names}
-    return {top.partition(".")[0] for top in tops if "." not in top or top.endswith(".py")}
+    return {top.partition(".")[0] for top in tops if "." not in top or top.endswith(_SUFFIXES)}
 
 
 def _check_names(files: dict[str, Path], root: Path) -> None:

@@ -103,6 +103,14 @@ def test_a_function_with_an_upload_is_opened_like_one_without():
     assert load_function(data) is len
 
 
+@pytest.mark.parametrize("suffix", ["so", "abi3.so", "cpython-311-x86_64-linux-gnu.so"])
+def test_a_native_module_at_the_top_has_a_name_that_counts(suffix, tree, tmp_path):
+    src = tree({f"upl_native.{suffix}": "", "data.txt": ""})
+    assert names(pack(src), tmp_path)[0] == {"upl_native"}
+    with pytest.raises(ConfigError, match="has a module 'json'"):
+        pack(tree({f"json.{suffix}": ""}, "other"))
+
+
 def test_a_damaged_archive_is_an_error_of_the_task(tmp_path):
     with pytest.raises(PayloadError, match="cannot be unpacked"):
         unpack(Carried(b"d", b"no archive"), tmp_path / "x")
