@@ -112,6 +112,7 @@ def pack(path: str | os.PathLike[str], exclude: Sequence[str] = ()) -> Upload:
     base = root.resolve()
     within = base.parent if base.is_file() or (base / "__init__.py").is_file() else base
     files = {str(one.relative_to(within)): one for one in _files(base, exclude)}
+    _check_text(files)
     _check_names(files, root)
     sizes = {name: one.stat().st_size for name, one in files.items()}
     if not files or len(files) > FILES_MAX or sum(sizes.values()) > BYTES_MAX:
@@ -173,6 +174,17 @@ def top_names(names: Sequence[str]) -> set[str]:
     """The modules that files of these names would be at the top of ``sys.path``."""
     tops = {name.partition("/")[0] for name in names}
     return {top.partition(".")[0] for top in tops if "." not in top or top.endswith(_SUFFIXES)}
+
+
+def _check_text(files: dict[str, Path]) -> None:
+    for name in files:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"upload: the name of {name!r} is no UTF-8, so it cannot travel; rename it, or"
+                " leave it out with exclude=[...]"
+            ) from None
 
 
 def _check_names(files: dict[str, Path], root: Path) -> None:

@@ -111,6 +111,14 @@ def test_a_native_module_at_the_top_has_a_name_that_counts(suffix, tree, tmp_pat
         pack(tree({f"json.{suffix}": ""}, "other"))
 
 
+def test_a_file_whose_name_is_no_text_is_refused_in_words(tree):
+    src = tree({"one.py": ""})
+    (src / os.fsdecode(b"caf\xe9.txt")).write_text("")
+    with pytest.raises(ConfigError, match=r"'caf\\udce9.txt' is no UTF-8"):
+        pack(src)
+    assert pack(src, exclude=["caf*"])
+
+
 def test_a_damaged_archive_is_an_error_of_the_task(tmp_path):
     with pytest.raises(PayloadError, match="cannot be unpacked"):
         unpack(Carried(b"d", b"no archive"), tmp_path / "x")
