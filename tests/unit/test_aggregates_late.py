@@ -5,11 +5,12 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from farm_scheduler import Aggregate, Count, Files, Sum
-from tests.unit.aggregates_helpers import Desk
+from tests.unit.aggregates_helpers import Desk, write_lines
 
 HOUR = 3_600_000_000
 LATENESS, DROP_AFTER = 1, 2
@@ -86,3 +87,39 @@ def _fate(hour, closed):
 def _served(desk, measure="n"):
     rows = desk.snapshot("edits").table("hour").to_pylist()
     return Counter({(row["hour"] - START) // timedelta(hours=1): row[measure] for row in rows})
+
+
+@pytest.mark.parametrize("others", [{"by": ["user"]}, {"every": "30m"}])
+def test_windows_that_take_nothing_more_have_the_groups_that_are_asked_for_now(tmp_path, others):
+    desk = Desk(tmp_path)
+    rows = [
+        {"time": f"2015-09-12T{hour:02}:40:00Z", "channel": "#en", "user": "u1"} for hour in (1, 20)
+    ]
+    write_lines(tmp_path / "a.json", rows)
+    source = Files(str(tmp_path / "*.json"), time="time")
+    edits = Aggregate("edits", source, by=["channel"], drop_after="1h")
+    desk.build(edits)
+    desk.build(replace(edits, **others))
+    manifest = desk.catalog.manifest("edits")
+    assert (manifest.late.folded, manifest.late.quarantined, manifest.late.removed) == (0, 0, 0)
+    other = Desk(tmp_path / "other")
+    other.build(replace(edits, **others))
+    assert desk.snapshot("edits").table().equals(other.snapshot("edits").table())
+    other.catalog.close()
+    desk.catalog.close()
+
+
+def test_what_cannot_be_read_is_not_taken_by_other_groups_than_are_asked_for(tmp_path):
+    desk = Desk(tmp_path)
+    for hour in (1, 2):
+        row = {"time": f"2015-09-12T{hour:02}:00:00Z", "channel": "#en", "user": "u1"}
+        write_lines(tmp_path / f"{hour}.json", [row])
+    source = Files(str(tmp_path / "*.json"), time="time")
+    edits = Aggregate("edits", source, by=["channel"])
+    desk.build(edits)
+    (tmp_path / "2.json").write_text("nonsense")
+    built = desk.build(replace(edits, by=["user"]))
+    assert [*built.failures] == [str(tmp_path / "2.json")]
+    assert desk.snapshot("edits").table().column("user").to_pylist() == ["u1"]
+    assert not desk.snapshot("edits").manifest.complete
+    desk.catalog.close()

@@ -12,7 +12,7 @@ from farm_scheduler.aggregates.code import hash_of
 from farm_scheduler.aggregates.definition import Definition
 from farm_scheduler.aggregates.late import count_late, splice
 from farm_scheduler.aggregates.lifting import Failed, Leaf, Recipe, lift
-from farm_scheduler.aggregates.manifest import Late, LeafRecord
+from farm_scheduler.aggregates.manifest import Late, LeafRecord, Manifest
 from farm_scheduler.aggregates.measures import Kind
 from farm_scheduler.aggregates.planning import Change, LeafInfo, Plan, info_key, joined, leaf_of
 from farm_scheduler.aggregates.sources import Partition, PartitionError
@@ -52,8 +52,12 @@ class Leaves:
         self._workers = workers
         self._plan = plan
         self._run = run
-        self._before: Mapping[str, LeafRecord] = {} if plan.head is None else plan.head.partitions
-        self._closed = None if plan.head is None else plan.head.watermark
+        self._before: Mapping[str, LeafRecord] = {}
+        self._closed: int | None = None
+        if plan.head is not None and _groups_alike(aggregate, plan.head):
+            self._before, self._closed = plan.head.partitions, plan.head.watermark
+        elif plan.head is not None:  # all is read anew: nothing of it is late, or set aside
+            self.late.quarantined -= sum(one.aside for one in plan.head.partitions.values())
         self._identities = shape_of(aggregate.levels, aggregate.measures, {}).identities
 
     def bring(self) -> dict[str, LeafRecord]:
@@ -61,7 +65,7 @@ class Leaves:
         records = {**self._plan.records, **dict(self._changed())}
         self._refuse_kinds(records)
         for name in self._plan.removed:
-            _add(self.late, self._count(self._before[name], None, self._closed, None))
+            _add(self.late, self._count(self._before.get(name), None, self._closed, None))
         return records
 
     def _changed(self) -> Iterator[tuple[str, LeafRecord]]:
@@ -267,6 +271,12 @@ class Leaves:
                 old = self._before.get(name)
                 empty = LeafRecord(record.mark, record.checked, record.values)
                 records[name] = msgspec.structs.replace(old or empty, failed=wrong)
+
+
+def _groups_alike(aggregate: Definition, head: Manifest) -> bool:
+    """Whether leaves of a version have groups as the aggregate has them now."""
+    by, (every, *_) = head.definition["by"], head.definition["levels"]
+    return list(aggregate.by) == list(by) and str(aggregate.levels.all[0]) == every
 
 
 def _add(total: Late, late: Late) -> None:
