@@ -83,7 +83,7 @@ class Refresher:
             ended = Ended(fire, "cancelled")
         except FarmError as error:
             ended = Ended(fire, "failed", str(error)[:DETAIL_CHARS])
-        except Exception as error:
+        except BaseException as error:  # also of code that ends the program: a fire always ends
             logger.exception("aggregate %s", aggregate.name)
             ended = Ended(fire, "failed", f"{type(error).__name__}: {error}"[:DETAIL_CHARS])
         self._stops.pop(fire, None)

@@ -4,6 +4,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from dataclasses import replace
+from queue import Queue
 
 import pyarrow as pa
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from farm.errors import ConfigError
 from farm_scheduler import Aggregate, Count, Files, Partitions, SqlTable, Sum
 from farm_scheduler.aggregates import make_plan
+from farm_scheduler.refreshing import Refresher
 from tests.unit.aggregates_helpers import Desk
 
 FORMS = {
@@ -269,3 +271,39 @@ def test_files_of_which_nobody_knows_how_to_read_them_are_refused_at_once(patter
     with pytest.raises(ConfigError, match=says):
         Files(pattern, time="time", **how)
     assert Files("edits/*.gz", time="time", format="json").identity()[3] == "json"
+
+
+class Here:
+    """A client whose workers are this process."""
+
+    def options(self, **how):
+        return self
+
+    def map(self, fn, iterable):
+        return map(fn, iterable)
+
+
+def ends_the_program(*_):
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("other", [{"list": ends_the_program}, {"read": ends_the_program}])
+def test_a_source_that_ends_the_program_fails_its_own_fire(tmp_path, other):
+    heard = Queue()
+    refresher = Refresher(tmp_path / "aggregates.db", Here(), heard.put)
+    source = Partitions(**({"list": listed, "read": as_dicts, "time": "t"} | other))
+    refresher.start("f1", Aggregate("own", source))
+    ended = heard.get(timeout=10)
+    assert (ended.fire, ended.outcome) == ("f1", "failed")
+    assert "SystemExit: 3" in ended.detail
+    assert not refresher.writes
+    refresher.close()
+
+
+def test_a_partition_whose_reading_ends_the_program_stops_no_other(desk):
+    def read(name):
+        return ends_the_program() if name == "two" else ROWS[name]
+
+    built = desk.build(Aggregate("own", Partitions(list=listed, read=read, time="t")))
+    assert built.failures == {"two": "two: SystemExit: 3"}
+    assert built.version == 1

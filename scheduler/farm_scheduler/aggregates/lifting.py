@@ -77,7 +77,7 @@ def lift(recipe: Recipe, wanted: tuple[Partition, tuple[str, ...]]) -> Leaf | Fa
         partition, fingerprint, found = _lift_settled(recipe, partition, measures)
     except (PartitionError, ConfigError) as error:
         return Failed(partition, str(error))
-    except Exception as error:  # noqa: BLE001 - a bug, or a measure's own code: the others go on
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code: the others go on
         return Failed(partition, f"{partition.name}: {type(error).__name__}: {error}")
     chunks = _split(found.piece, recipe.every)
     spent = time.process_time() - began
