@@ -305,6 +305,39 @@ def test_a_wrong_aggregate_in_a_module_stops_itself_alone(module, monkeypatch):
         importlib.import_module("jobs_of_tests")
 
 
+OWN_CODE = """
+from farm_scheduler import Aggregate, Custom, Files
+
+FILES = Files('*.json', time='at')
+
+class Raising(Custom):
+    columns = ("x",)
+
+    def zero(self):
+        return {}["zero"]
+
+    lift = merge = finalize = zero
+
+class Odd(Files):
+    def check(self):
+        return {}["check"]
+
+good = Aggregate('good', FILES, schedule='@hourly')
+own = Aggregate('own', FILES, measures={'own': Raising()})
+odd = Aggregate('odd', Odd('*.json', time='at'))
+"""
+
+
+def test_code_of_an_aggregate_that_raises_when_it_is_checked_stops_it_alone(module):
+    module.write_text(OWN_CODE)
+    found = read_files([str(module)])
+    assert list(found.schedules) == ["good"]
+    assert [one.message for one in found.problems] == [
+        "aggregate 'own': measure 'own' cannot be checked: KeyError: 'zero' (line 19)",
+        "aggregate 'odd': its source cannot be checked: KeyError: 'check' (line 20)",
+    ]
+
+
 MORE_AGGREGATES = """
 from farm_scheduler import Aggregate, Files, SqlTable, schedule
 

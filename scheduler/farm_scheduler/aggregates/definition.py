@@ -1,7 +1,7 @@
 """An aggregate: what is computed of which rows, by what, how often, and what is promised of it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -47,7 +47,7 @@ class Definition:
     def _check(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ConfigError("its name must be letters, digits, '.', '_' and '-', 100 at most")
-        check_source(self.source)
+        _checked("its source", lambda: check_source(self.source))
         if not isinstance(self.measures, Mapping):
             raise ConfigError(f"measures is {self.measures!r}; write {{'rows': Count()}}")
         if not self.measures:
@@ -55,7 +55,7 @@ class Definition:
         for name, measure in self.measures.items():
             if not isinstance(measure, Measure):
                 raise ConfigError(f"measure {name!r} is {measure!r}; write for instance Count()")
-            measure.check()
+            _checked(f"measure {name!r}", measure.check)
         _check_zone(self.zone)
         words = {*WORDS, "window", "fresh", "as_of", "version"}
         for column in self.by:
@@ -107,6 +107,17 @@ class Definition:
             "fresh_within": None if self.fresh_within is None else seconds(self.fresh_within),
             "source": self.source.identity(),
         }
+
+
+def _checked(what: str, check: Callable[[], object]) -> None:
+    """Whatever the user's own code raises there is what is wrong with the aggregate."""
+    try:
+        check()
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{what} cannot be checked: {reason}") from error
 
 
 def _texts(what: str, given: object) -> tuple[str, ...]:
