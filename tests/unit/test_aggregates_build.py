@@ -289,3 +289,14 @@ def test_a_table_is_one_of_pandas_and_of_polars(desk, edits):
         assert frame["n"].sum() == HOURS * 49
         assert frame["added"].sum() == HOURS * sum(range(49))
     assert pl.from_arrow(table).height == table.num_rows
+
+
+def test_a_reading_may_be_changed_by_who_has_it(desk, edits):
+    desk.build(replace(edits, measures={"top": TopK("user", k=1), "added": Quantiles("added")}))
+    snapshot, where = desk.snapshot("edits"), {"channel": "#en", "hour": "2015-09-12T00"}
+    value = snapshot.read(**where).value
+    top, median = value["top"][0]["value"], value["added"]["p50"]
+    value["top"].clear()
+    value["added"].clear()
+    again = snapshot.read(**where).value
+    assert (again["top"][0]["value"], again["added"]["p50"]) == (top, median)

@@ -6,6 +6,7 @@ Used by one thread at a time, or by several: what they may both do is only done 
 import difflib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -74,6 +75,13 @@ class _Chunk:
         }
 
 
+def _copied(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A value for somebody who may change it: those of some measures are lists or dicts."""
+    return {
+        name: deepcopy(one) if isinstance(one, list | dict) else one for name, one in value.items()
+    }
+
+
 def _is_key(name: str) -> bool:
     return name[0] == "k" and name[1:].isdigit()
 
@@ -117,7 +125,7 @@ class Snapshot:
             found = self._found[asked] = self._find(where)
         value, error = found
         return Reading(
-            None if value is None else value.copy(), self.as_of, self._watermark,
+            None if value is None else _copied(value), self.as_of, self._watermark,
             time.time() - self.as_of, self._version, self._complete, error.copy(),
         )  # fmt: skip
 
