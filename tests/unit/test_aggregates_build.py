@@ -1,5 +1,6 @@
 """A run computes what has changed and nothing else, and publishes it whole."""
 
+import sqlite3
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -300,3 +301,16 @@ def test_a_reading_may_be_changed_by_who_has_it(desk, edits):
     value["added"].clear()
     again = snapshot.read(**where).value
     assert (again["top"][0]["value"], again["added"]["p50"]) == (top, median)
+
+
+def test_a_catalog_for_which_there_is_no_room_says_so_and_goes_on(desk):
+    limit = "PRAGMA max_page_count"
+    (pages,) = desk.catalog._db.execute("PRAGMA page_count").fetchone()
+    (most,) = desk.catalog._db.execute(limit).fetchone()
+    desk.catalog._db.execute(f"{limit}={pages + 2}")
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            desk.catalog.put({"large": bytes(100_000)})
+    desk.catalog._db.execute(f"{limit}={most}")
+    desk.catalog.put({"large": bytes(100_000)})
+    assert desk.catalog.present(["large"]) == {"large"}
