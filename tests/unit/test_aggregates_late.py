@@ -123,3 +123,17 @@ def test_what_cannot_be_read_is_not_taken_by_other_groups_than_are_asked_for(tmp
     assert desk.snapshot("edits").table().column("user").to_pylist() == ["u1"]
     assert not desk.snapshot("edits").manifest.complete
     desk.catalog.close()
+
+
+def test_rows_whose_key_is_no_number_are_not_late_for_those_that_come_in_time(tmp_path):
+    desk = Desk(tmp_path)
+    header = "time,x\n2015-09-12T01:00:00Z,nan\n2015-09-12T20:00:00Z,1.5\n"
+    (tmp_path / "a.csv").write_text(header)
+    source = Files(str(tmp_path / "*.csv"), time="time", columns={"x": "DOUBLE"})
+    edits = Aggregate("edits", source, by=["x"], drop_after="1h")
+    desk.build(edits)
+    (tmp_path / "a.csv").write_text(header + "2015-09-12T21:00:00Z,1.5\n")
+    desk.build(edits)
+    manifest = desk.catalog.manifest("edits")
+    assert (manifest.late.folded, manifest.late.quarantined, manifest.late.removed) == (0, 0, 0)
+    desk.catalog.close()

@@ -4,6 +4,7 @@ A partition replaces what it was before, so what is late is told by counting: ro
 closed window that the partition did not have the last time it was published.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -50,8 +51,14 @@ def _counts(data: bytes | None, closed: int) -> dict[tuple[Any, ...], int]:
         return {}
     keys = decode(data)
     keys = keys.filter(as_arrow(as_numpy(keys.column("w")) < closed))
-    columns = [keys.column(name).to_pylist() for name in keys.column_names if name != "n"]
+    columns = [_equal(keys.column(name)) for name in keys.column_names if name != "n"]
     return dict(zip(zip(*columns, strict=True), keys.column("n").to_pylist(), strict=True))
+
+
+def _equal(column: pa.ChunkedArray) -> list[Any]:
+    """Keys of groups; NaN is one, and equals itself where it is the same object."""
+    found: list[Any] = column.to_pylist()
+    return [math.nan if one != one else one for one in found]  # noqa: PLR0124
 
 
 def splice(
