@@ -94,7 +94,7 @@ class BlobFolder:
         if durable:
             (self.root / DURABLE_NAME).touch(mode=0o600)
         token = self.root / TOKEN_NAME
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # a crash may have emptied it
             self.token = bytes.fromhex(token.read_text("ascii").split()[0])
         self.token = self.token or os.urandom(16)
         fresh = self.root / f"{TOKEN_NAME}.new"

@@ -507,3 +507,12 @@ def test_a_folder_that_cannot_be_is_done_without(tmp_path, caplog):
 def test_free_files_are_sorted_by_size(size, wanted):
     assert free_class(size) == wanted
     assert free_class(1 << 40) == 26
+
+
+@pytest.mark.parametrize("left", ["", "\n"])
+def test_a_folder_whose_token_a_crash_has_emptied_is_used_with_another(tmp_path, left):
+    BlobFolder.open(tmp_path / "blobs", 7).close()
+    (tmp_path / "blobs" / "token").write_text(left)
+    again = BlobFolder.open(tmp_path / "blobs", 8)
+    assert len(again.token) == 16
+    again.close()
