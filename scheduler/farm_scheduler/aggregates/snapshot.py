@@ -75,11 +75,9 @@ class _Chunk:
         }
 
 
-def _copied(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A value for somebody who may change it: those of some measures are lists or dicts."""
-    return {
-        name: deepcopy(one) if isinstance(one, list | dict) else one for name, one in value.items()
-    }
+_Found = tuple[dict[str, Any] | None, dict[str, float], list[str]]
+"""Value and error of a group, no value if it has no rows; and measures whose values may be changed
+by who has them."""
 
 
 def _is_key(name: str) -> bool:
@@ -107,7 +105,7 @@ class Snapshot:
         }
         self._times: dict[tuple[str, str], tuple[str, int]] = {}
         self._chunks: dict[tuple[str, str], _Chunk | None] = {}
-        self._found: dict[tuple[Any, ...], tuple[dict[str, Any] | None, dict[str, float]]] = {}
+        self._found: dict[tuple[Any, ...], _Found] = {}
         self._version, self._complete = manifest.version, manifest.complete
         self._watermark = None if manifest.watermark is None else manifest.watermark / 1e6
 
@@ -123,22 +121,26 @@ class Snapshot:
             if len(self._found) >= FOUND_MAX:
                 self._found.clear()
             found = self._found[asked] = self._find(where)
-        value, error = found
+        value, error, lists = found
+        if value is not None:
+            value = value.copy()
+            for measure in lists:
+                value[measure] = deepcopy(value[measure])
         return Reading(
-            None if value is None else _copied(value), self.as_of, self._watermark,
+            value, self.as_of, self._watermark,
             time.time() - self.as_of, self._version, self._complete, error.copy(),
         )  # fmt: skip
 
-    def _find(self, where: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, float]]:
-        """Value and error of a group; None if it has no rows."""
+    def _find(self, where: dict[str, Any]) -> _Found:
+        """What there is of a group."""
         level, name, key = self._place(where)
         chunk = self._chunk(level, name)
         row = None if chunk is None else chunk.rows.get(key)
         if chunk is None or row is None:
-            return None, {}
+            return None, {}, []
         value = {measure: column[row] for measure, column in chunk.columns.items()}
         error = {measure: one[row] for measure, one in chunk.errors.items() if one[row]}
-        return value, error
+        return value, error, [name for name, one in value.items() if isinstance(one, list | dict)]
 
     def is_ready(self, where: dict[str, Any]) -> bool:
         """Whether a read would find its chunk in memory; so it is if it would raise."""
