@@ -754,40 +754,44 @@ def test_after_a_fork_the_client_says_so(fake, client):
     assert client.submit(double, 1).result(10) == 2
 
 
-def test_an_interrupt_in_a_forked_child_stays_an_interrupt(fake):
+def said_in_a_child(action):
+    """What an action says in a forked child to the function that it is given."""
     read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action(lambda text: os.write(write, text.encode()))
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as said:
+        text = said.read()
+    os.waitpid(pid, 0)
+    return text
+
+
+def test_an_interrupt_in_a_forked_child_stays_an_interrupt(fake):
+    def interrupted(say):
+        try:
+            with client:
+                signal.raise_signal(signal.SIGINT)
+        except (KeyboardInterrupt, RuntimeError) as error:
+            say(type(error).__name__)
+
     with farm.Client(fake.address) as client:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                with client:
-                    signal.raise_signal(signal.SIGINT)
-            except (KeyboardInterrupt, RuntimeError) as error:
-                os.write(write, type(error).__name__.encode())
-            finally:
-                os._exit(0)
-        os.close(write)
-        assert os.read(read, 1000) == b"KeyboardInterrupt"
-        os.waitpid(pid, 0)
-        os.close(read)
+        assert said_in_a_child(interrupted) == "KeyboardInterrupt"
         assert client.submit(double, 1).result(10) == 2
 
 
 def test_a_map_that_is_forgotten_in_a_forked_child_is_none_of_its_business(fake, client):
     fake.held = True
-    results = client.options(name="job").map(double, range(3), chunksize=1)
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            sys.unraisablehook = lambda told: os.write(write, repr(told.exc_value).encode())
-            del results
-            gc.collect()
-        finally:
-            os._exit(0)
-    os.close(write)
-    assert os.read(read, 1000) == b""
-    os.waitpid(pid, 0)
-    os.close(read)
+    maps = [client.options(name="job").map(double, range(3), chunksize=1)]
+
+    def forget(say):
+        sys.unraisablehook = lambda told: say(repr(told.exc_value))
+        maps.clear()
+        gc.collect()
+
+    assert said_in_a_child(forget) == ""
     fake.release()
-    assert list(results) == [0, 2, 4]
+    assert list(maps.pop()) == [0, 2, 4]
